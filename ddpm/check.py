@@ -1,0 +1,103 @@
+"""Checks at the door: every public function says what it wants before it computes anything.
+
+JAX clamps an index that is too large and wraps a negative one, without a word; a wrong time or label would go unnoticed.
+Shapes and types are checked always; values wherever they are known, that is outside `jit`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def known(a: Any) -> bool:
+    """True where the values of `a` can be read: it is not a tracer of a `jit`, `scan`, `vmap` or `grad`."""
+    return not isinstance(a, jax.core.Tracer)
+
+
+def bounds(a: Any) -> tuple[float, float] | None:
+    """Least and greatest value, where they can be read. NumPy computes it: inside a `jit`, JAX would trace even this."""
+    if not known(a) or np.size(a) == 0:
+        return None
+    values = np.asarray(a)
+    return values.min().item(), values.max().item()
+
+
+def choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """`value`, if it is one of `choices`; else a ValueError that lists them and guesses what was meant."""
+    choices = list(choices)
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} {value!r} is not known. Known: {', '.join(choices)}.{hint}")
+
+
+def times(t: Any, x: jax.Array, T: int, low: int = 1, name: str = "t") -> jax.Array:
+    """Integer times in low..T, one for all images () or one each (B,)."""
+    span, t = bounds(t), jnp.asarray(t)
+    if not jnp.issubdtype(t.dtype, jnp.integer):
+        raise TypeError(f"{name} has type {t.dtype}; times are integers in {low}..{T}")
+    if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != x.shape[0]):
+        raise ValueError(f"{name} has shape {t.shape}; give one time () or one for each of the {x.shape[0]} images")
+    if span and not (low <= span[0] and span[1] <= T):
+        raise ValueError(f"{name} lies in {span[0]}..{span[1]}, outside {low}..{T} (t = 0 is clean data)")
+    return t
+
+
+def labels(c: Any, B: int, num_classes: int, name: str = "c") -> jax.Array:
+    """Integer labels (B,) in 0..num_classes, where `num_classes` itself is the null label ∅."""
+    span, c = bounds(c), jnp.asarray(c)
+    if not jnp.issubdtype(c.dtype, jnp.integer):
+        raise TypeError(f"{name} has type {c.dtype}; labels are integers in 0..{num_classes} ({num_classes} = null)")
+    if c.shape != (B,):
+        raise ValueError(f"{name} has shape {c.shape}; give one label for each of the {B} images: ({B},)")
+    if span and not (0 <= span[0] and span[1] <= num_classes):
+        raise ValueError(f"{name} lies in {span[0]}..{span[1]}, outside 0..{num_classes} ({num_classes} = null label)")
+    return c
+
+
+def images(x: Any, shape: tuple[int, ...] | None = None, name: str = "x0") -> jax.Array:
+    """Float images (B, H, W, C) in [-1, 1]; `shape` is the (H, W, C) that the model wants."""
+    span, x = bounds(x), jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name} has type {x.dtype}; turn uint8 images into floats in [-1, 1] with ddpm.data.to_float")
+    if x.ndim != 4 or (shape is not None and x.shape[1:] != tuple(shape)):
+        want = "(B, H, W, C)" if shape is None else f"(B, {', '.join(map(str, shape))})"
+        raise ValueError(f"{name} has shape {x.shape}; wanted {want}, channels last")
+    if span and not (span[0] >= -1.0001 and span[1] <= 1.0001):  # a NaN fails too
+        raise ValueError(
+            f"{name} lies in [{span[0]:.4g}, {span[1]:.4g}], outside [-1, 1]; scale it with ddpm.data.to_float"
+        )
+    return x
+
+
+def same_shape(name_a: str, a: jax.Array, name_b: str, b: jax.Array) -> None:
+    """Refuse the silent broadcast of two arrays that should have one shape."""
+    if a.shape != b.shape:
+        raise ValueError(f"{name_a} has shape {a.shape} but {name_b} has shape {b.shape}; they must be equal")
+
+
+def scale(s: Any, name: str = "guidance") -> Any:
+    """A guidance scale: finite and not negative. 1 is conditional, 0 unconditional."""
+    if known(s):
+        values = np.asarray(s, dtype=np.float64)
+        if not np.all(np.isfinite(values)) or np.any(values < 0):
+            raise ValueError(f"{name} is {s}; give a finite scale >= 0 (1 = conditional, 0 = unconditional)")
+    return s
+
+
+def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
+    """A whole number in low..high."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:
+        top = "" if high == math.inf else f"..{high}"
+        raise ValueError(
+            f"{name} is {value!r}; give a whole number {'>= ' + str(low) if not top else f'in {low}{top}'}"
+        )
+    return int(value)

@@ -1,0 +1,75 @@
+"""What can be chosen, in plain frozen dataclasses: the network, its training, and the presets. No JAX is imported here."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The ε-prediction U-Net of Ho et al. (2020), and what we vary of it."""
+
+    image_size: int = 28  # height and width of the image, pixels
+    image_channels: int = 1  # 1 grey, 3 colour
+    patch: int = 1  # space-to-depth: patch x patch pixels become the channels of one position
+    fourier: tuple[int, ...] = ()  # n: also show the network sin and cos of 2^n π x (Kingma et al. 2021, App. C)
+    channels: int = 128  # width of the first level
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)  # width of each level, in units of `channels`; each halves the size
+    blocks: int = 2  # residual blocks per level on the way down (one more on the way up)
+    attention: tuple[int, ...] = (
+        16,
+    )  # sizes of the feature map at which attention is applied (the middle has it always)
+    groups: int = 32  # groups of the group normalisation
+    dropout: float = 0.0  # inside each residual block
+    num_classes: int = 0  # labels 0..num_classes-1; num_classes is the null label; 0: no labels at all
+    scale_shift: bool = False  # time enters as scale and shift of the second norm (FiLM) instead of a sum
+    learned_variance: bool = False  # a second half of output channels, v of Nichol and Dhariwal (2021)
+    dtype: str = "float32"  # of the convolutions and matrix products; parameters and statistics stay float32
+
+    def __post_init__(self) -> None:
+        size, least = self.image_size, self.patch * 2 ** (len(self.multipliers) - 1)
+        if size < 1 or self.image_channels < 1 or self.patch < 1 or not self.multipliers or self.blocks < 1:
+            raise ValueError(f"sizes must be positive: {self}")
+        if size % least:
+            raise ValueError(
+                f"image_size {size} is not divisible by patch * 2^(levels-1) = {least}; "
+                f"use fewer multipliers, a smaller patch, or pad the images"
+            )
+        for m in self.multipliers:
+            if (self.channels * m) % self.groups:
+                raise ValueError(f"channels {self.channels} * {m} is not divisible by groups {self.groups}")
+        sizes = [size // self.patch // 2**i for i in range(len(self.multipliers))]
+        for a in self.attention:
+            if a not in sizes:
+                raise ValueError(f"attention at size {a} is not among the feature map sizes {sizes}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; give a rate in [0, 1)")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype {self.dtype!r} is not known. Known: float32, bfloat16")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        return (self.image_size, self.image_size, self.image_channels)
+
+
+def unet_config(preset: str, **changes: object) -> UNetConfig:
+    """The network preset of that name, with some fields changed."""
+    from ddpm import check
+
+    base = UNETS[check.choice("preset", preset, UNETS)]
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+UNETS: dict[str, UNetConfig] = {
+    # Ho et al. 2020, App. B: 35,746,307 parameters.
+    "cifar10": UNetConfig(32, 3, channels=128, multipliers=(1, 2, 2, 2), attention=(16,)),
+    "large": UNetConfig(28, 1, channels=128, multipliers=(1, 2, 2), attention=(14,)),
+    "medium": UNetConfig(28, 1, channels=64, multipliers=(1, 2, 2), attention=(14,)),
+    "small": UNetConfig(28, 1, channels=32, multipliers=(1, 2, 2), attention=(7,)),
+    # Space-to-depth: 28x28 pixels become 14x14 positions of 4 channels. The one to train on a laptop.
+    "cpu": UNetConfig(28, 1, patch=2, channels=32, multipliers=(1, 2), attention=(7,), groups=8),
+    # scikit-learn's 8x8 digits, in a minute.
+    "digits": UNetConfig(8, 1, channels=32, multipliers=(1, 2), attention=(4,), groups=8),
+}

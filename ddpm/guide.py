@@ -1,0 +1,56 @@
+"""Guidance: functions that take a denoiser and return a denoiser, so that they stack.
+
+Order matters where clipping is among them: `clip_x0(cfg(eps, s), schedule)` clips what the sampler will use; the other
+way round the sum of two clipped predictions leaves the range again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddpm import check
+from ddpm.forward import eps_from_x0, x0_from_eps
+from ddpm.network import Eps
+from ddpm.pytree import Partial, partial_of
+from ddpm.schedule import Schedule
+
+
+def cfg(eps: Eps, scale: Any) -> Partial:
+    """Classifier-free guidance: ε̂_∅ + s (ε̂_c - ε̂_∅).   [Ho and Salimans 2022, Eq. 6, with s = 1 + w]
+
+    scale: a number, or one for each image (B,). s = 1 is conditional, s = 0 unconditional; the paper's w is s - 1.
+    Two network calls a step. For s = 1 or 0 leave this wrapper away: the same answer for one call.
+    """
+    return Partial(_cfg, partial_of(eps), jnp.asarray(check.scale(scale), dtype=jnp.float32))
+
+
+def _cfg(eps: Eps, scale: jax.Array, x_t: jax.Array, t: jax.Array, c: jax.Array | None) -> jax.Array:
+    if c is None:
+        raise ValueError("cfg needs labels c to guide towards; without labels call eps itself")
+    scale = scale if scale.ndim == 0 else scale.reshape(scale.shape + (1,) * (x_t.ndim - 1))
+    eps_null, eps_c = eps(x_t, t, None), eps(x_t, t, c)
+    return eps_null + scale * (eps_c - eps_null)
+
+
+def w_to_s(w: float) -> float:
+    """The papers' guidance weight w, (1+w) ε_c - w ε_∅, as our scale s = 1 + w."""
+    return 1.0 + w
+
+
+def clip_x0(eps: Eps, schedule: Schedule, low: float = -1.0, high: float = 1.0) -> Partial:
+    """Clip the predicted image x̂0 to the data's range and derive ε̂ from it again.   [Ho et al. 2020, released code]
+
+    Data lie in [-1, 1]; a prediction outside cannot be right. With the cosine schedule this is needed near t = T,
+    where x̂0 = (x_t - √(1-ᾱ) ε̂)/√ᾱ magnifies an error of ε̂ twenty thousand times.
+    """
+    return Partial(_clip_x0, partial_of(eps), schedule, low, high)
+
+
+def _clip_x0(
+    eps: Eps, schedule: Schedule, low: jax.Array, high: jax.Array, x_t: jax.Array, t: jax.Array, c: jax.Array | None
+) -> jax.Array:
+    x0 = jnp.clip(x0_from_eps(schedule, x_t, t, eps(x_t, t, c)), low, high)
+    return eps_from_x0(schedule, x_t, t, x0)

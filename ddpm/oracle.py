@@ -1,0 +1,180 @@
+"""The exact denoiser, for data whose distribution is known: Gaussians and mixtures of Gaussians with classes.
+
+If x0 ~ N(μ, Σ) then x_t ~ N(√ᾱ_t μ, Σ_t) with Σ_t = ᾱ_t Σ + (1-ᾱ_t) I, and the best possible prediction of ε is
+
+    ε*(x_t, t) = E[ε | x_t] = √(1-ᾱ_t) Σ_t⁻¹ (x_t - √ᾱ_t μ) = -√(1-ᾱ_t) ∇ log p_t(x_t).
+
+For a mixture it is the posterior-weighted sum of the components' answers. Every sampler, loss, guidance rule and measure
+of this library is first checked against these, by number. They take the place of a network: `mixture.eps(schedule)`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm import check
+from ddpm.pytree import Partial
+from ddpm.schedule import Schedule
+
+
+class Mixture(NamedTuple):
+    """p(x0) = Σ_k w_k N(μ_k, U_k diag(λ_k) U_kᵀ); component k belongs to class `label[k]`."""
+
+    log_weight: jax.Array  # (K,)  log w_k, Σ_k w_k = 1
+    mean: jax.Array  # (K, D)  μ_k, flattened
+    basis: jax.Array  # (K, D, D)  U_k, eigenvectors as columns
+    var: jax.Array  # (K, D)  λ_k, eigenvalues
+    label: jax.Array  # (K,) int  the class of each component
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label; it is the null label too. (Readable outside `jit` only.)"""
+        return int(np.asarray(self.label).max()) + 1
+
+    def eps(self, schedule: Schedule) -> Partial:
+        """The denoiser ε*(x_t, t, c); c = None: over all classes."""
+        return Partial(_mixture_eps, self, schedule)
+
+    def score(self, schedule: Schedule) -> Partial:
+        """∇ log p_t(x_t | c), as a function of (x_t, t, c), for t ≥ 0."""
+        return Partial(_mixture_score, self, schedule)
+
+    def log_prob(self, schedule: Schedule, x_t: jax.Array, t: Any = 0, c: Any = None) -> jax.Array:
+        """log p_t(x_t | c), in nats: (B, ...) -> (B,)"""
+        log_joint, log_prior, _, _ = _components(self, schedule, x_t, t, c)
+        return jax.nn.logsumexp(log_joint, axis=1) - jax.nn.logsumexp(log_prior, axis=1)
+
+    def class_posterior(self, schedule: Schedule, x_t: jax.Array, t: Any = 0) -> jax.Array:
+        """p(c | x_t), (B, num_classes)"""
+        responsibility = jax.nn.softmax(_components(self, schedule, x_t, t, None)[0], axis=1)  # (B, K)
+        return responsibility @ jax.nn.one_hot(self.label, self.num_classes)
+
+    def sample(self, key: jax.Array, n: int, shape: tuple[int, ...] | None = None) -> tuple[jax.Array, jax.Array]:
+        """n draws of (x0, c): (n, D), or (n, *shape), and (n,)"""
+        key_k, key_z = jax.random.split(key)
+        k = jax.random.categorical(key_k, self.log_weight, shape=(n,))
+        z = jax.random.normal(key_z, (n, self.mean.shape[1])) * jnp.sqrt(self.var)[k]
+        x0 = self.mean[k] + jnp.einsum("bd,bed->be", z, self.basis[k])
+        return x0.reshape(n, *(shape or self.mean.shape[1:])), self.label[k]
+
+
+def _components(
+    m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """For each image and component: log w_k + log N(x_t; ·) and log w_k, both -inf where c excludes k, (B, K);
+    and U_kᵀ (x_t - √ᾱ_t μ_k) and the variances ᾱ_t λ_k + 1-ᾱ_t, (B, K, D)."""
+    B, D = x_t.shape[0], m.mean.shape[1]
+    x = x_t.reshape(B, -1)
+    if x.shape[1] != D:
+        raise ValueError(f"x_t has shape {x_t.shape}, {x.shape[1]} numbers an image; this oracle has {D}")
+    t = jnp.broadcast_to(check.times(t, x_t, schedule.T, low=0), (B,))
+    alpha_bar = schedule.alpha_bar[t][:, None, None]  # (B, 1, 1)
+    centred = x[:, None, :] - jnp.sqrt(alpha_bar) * m.mean[None]
+    z = jnp.einsum("bkd,kde->bke", centred, m.basis)
+    var_t = alpha_bar * m.var[None] + (1 - alpha_bar)
+    log_normal = -0.5 * (z * z / var_t + jnp.log(var_t)).sum(2) - 0.5 * D * math.log(2 * math.pi)
+    log_prior = jnp.broadcast_to(m.log_weight[None], log_normal.shape)
+    if c is not None:
+        c = jnp.asarray(c)
+        if c.shape != (B,):
+            raise ValueError(f"c has shape {c.shape}; give one label for each of the {B} images: ({B},)")
+        asked = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label asks for all
+        log_prior = jnp.where(asked, log_prior, -jnp.inf)
+    return log_prior + log_normal, log_prior, z, var_t
+
+
+def _mixture_score(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
+    log_joint, _, z, var_t = _components(m, schedule, x_t, t, c)
+    responsibility = jax.nn.softmax(log_joint, axis=1)  # p(k | x_t, c)
+    return -jnp.einsum("bk,bke,kde->bd", responsibility, z / var_t, m.basis).reshape(x_t.shape)
+
+
+def _mixture_eps(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
+    std = jnp.sqrt(1 - schedule.alpha_bar[jnp.broadcast_to(t, x_t.shape[:1])])
+    return -std.reshape((-1,) + (1,) * (x_t.ndim - 1)) * _mixture_score(m, schedule, x_t, t, c)
+
+
+# --- making one -------------------------------------------------------------------------------------------------------
+
+
+def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixture:
+    """Σ_k w_k N(μ_k, Σ_k), with classes.
+
+    mean: (K, ...);  cov: a number or (K,) for Σ_k = cov·I, or full matrices (K, D, D);  weight: (K,), equal if None;
+    label: (K,) class of each component, 0…K-1 if None. A covariance must be symmetric and positive semi-definite.
+    """
+    mean = np.asarray(mean, dtype=np.float64)
+    mean = mean.reshape(mean.shape[0], -1)
+    K, D = mean.shape
+    weight = np.full(K, 1 / K) if weight is None else np.asarray(weight, dtype=np.float64)
+    if weight.shape != (K,) or np.any(weight <= 0) or abs(weight.sum() - 1) > 1e-6:
+        raise ValueError(f"weight is {weight}; give {K} positive numbers that sum to 1")
+    cov = np.asarray(cov, dtype=np.float64)
+    if cov.ndim < 2:
+        var, basis = np.broadcast_to(cov.reshape(-1, 1), (K, D)), np.broadcast_to(np.eye(D), (K, D, D))
+    elif cov.shape == (K, D, D):
+        if not np.allclose(cov, cov.transpose(0, 2, 1), atol=1e-8):
+            raise ValueError("cov is not symmetric; give covariance matrices")
+        var, basis = np.linalg.eigh(cov)
+    else:
+        raise ValueError(f"cov has shape {cov.shape}; give a number, ({K},) or ({K}, {D}, {D})")
+    if np.any(var < -1e-8 * max(1.0, float(np.abs(var).max()))):
+        raise ValueError(f"cov has a negative eigenvalue, {var.min():.3g}; a covariance is positive semi-definite")
+    label = np.arange(K) if label is None else np.asarray(label)
+    return Mixture(
+        jnp.asarray(np.log(weight)),
+        jnp.asarray(mean),
+        jnp.asarray(basis),
+        jnp.asarray(np.maximum(var, 0)),
+        jnp.asarray(label, dtype=jnp.int32),
+    )
+
+
+def gaussian(mean: Any, cov: Any) -> Mixture:
+    """N(μ, Σ): a mixture of one. mean: (...);  cov: a number, or a full matrix (D, D)."""
+    cov = np.asarray(cov)
+    return mixture(np.asarray(mean)[None], cov[None] if cov.ndim == 2 else cov)
+
+
+def fit(x: Any, c: Any = None) -> Mixture:
+    """The Gaussian with the mean and covariance of the images x (N, ...), or one such Gaussian for each class.
+
+    Its ε* is the best linear denoiser of these images: the baseline that a network has to beat.
+    """
+    x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+    c = np.zeros(len(x), dtype=int) if c is None else np.asarray(c)
+    classes = np.unique(c)
+    means = np.stack([x[c == k].mean(0) for k in classes])
+    covs = np.stack([np.cov(x[c == k], rowvar=False, bias=True).reshape(x.shape[1], -1) for k in classes])
+    return mixture(means, covs, np.array([(c == k).mean() for k in classes]), classes)
+
+
+def linear_loss(m: Mixture, schedule: Schedule, x0: Any, c: Any = None) -> np.ndarray:
+    """E_ε ‖ε - ε*(x_t, t)‖²/D of the Gaussian (or, with c, of each class's own Gaussian) on images x0, for every t.
+
+    Exact, without sampling. In the eigenbasis, with s_d = E[(x0 - μ)_d²] over the given images and v_d = ᾱλ_d + 1-ᾱ:
+
+        L_t = mean_d [ (ᾱ λ_d / v_d)² + ᾱ (1-ᾱ) s_d / v_d² ]          (= mean_d ᾱλ_d/v_d where s = λ)
+
+    x0: (N, ...);  c: (N,) or None for one Gaussian  ->  (T+1,) float64; entry 0 is 1 (noise that is not there).
+    """
+    x = np.asarray(x0, dtype=np.float64).reshape(len(x0), -1)
+    label, mean, basis, var = (np.asarray(a, dtype=np.float64) for a in (m.label, m.mean, m.basis, m.var))
+    if len(np.unique(label)) != len(label) or (c is None and len(label) > 1):
+        raise ValueError("linear_loss wants one Gaussian, or one for each class together with the labels c")
+    c = np.full(len(x), label[0]) if c is None else np.asarray(c)
+    alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None]  # (T, 1)
+    loss = np.zeros(schedule.T)
+    for k, of_class in enumerate(label):
+        mine = c == of_class
+        if not mine.any():
+            continue
+        s = (((x[mine] - mean[k]) @ basis[k]) ** 2).mean(0)  # (D,)
+        v = alpha_bar * var[k] + 1 - alpha_bar  # (T, D)
+        loss += mine.mean() * ((alpha_bar * var[k] / v) ** 2 + alpha_bar * (1 - alpha_bar) * s / v**2).mean(1)
+    return np.concatenate([[1.0], loss])

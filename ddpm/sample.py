@@ -1,0 +1,148 @@
+"""From noise to images: one loop, and samplers that differ by one short step function.
+
+    step : (key, x_t, t, s) -> x_s        t, s: () int32, from a list of times
+    walk : (step, key, x_T, times) -> x_0
+
+A step knows both times, so the same function walks all T times or fifty of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm import check
+from ddpm.forward import at, q_posterior, x0_from_eps
+from ddpm.guide import cfg, clip_x0
+from ddpm.network import Eps
+from ddpm.pytree import Partial, partial_of
+from ddpm.schedule import Schedule, make_times
+
+Step = Callable[..., Any]  # (key, x_t, t, s) -> x_s
+
+
+def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, first: int = 0) -> Any:
+    """Take `step` from times[0] to times[1] … to times[-1]: one compiled loop.   [Ho et al. 2020, Alg. 2]
+
+    x_T: (B, ...), or a pytree where a step carries more than the image;  times: (n+1,) int, usually falling to 0.
+    Returns x at the last time; with `path` also x after every step, stacked in front: (x_0, (n, B, ...)).
+    Step i uses the key fold_in(key, first + i): a walk in two pieces, with `first` set, equals the walk in one.
+    """
+    times = np.asarray(times)
+    if times.ndim != 1 or times.size < 2 or not np.issubdtype(times.dtype, np.integer):
+        raise ValueError(f"times is {times}; give a list of at least two integers, such as make_times(T, steps)")
+    if times.min() < 0:
+        raise ValueError(f"times reach {times.min()}; they lie in 0..T (t = 0 is clean data)")
+    return _walk(partial_of(step), key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
+
+
+@partial(jax.jit, static_argnames="path")
+def _walk(step: Step, key: jax.Array, x_T: Any, times: jax.Array, first: jax.Array, path: bool) -> Any:
+    def body(x: Any, i_t_s: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, Any]:
+        i, t, s = i_t_s
+        x = step(jax.random.fold_in(key, first + i), x, t, s)
+        return x, x if path else None
+
+    x, xs = jax.lax.scan(body, x_T, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
+    return (x, xs) if path else x
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def _batch(t: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(t, x.shape[:1])
+
+
+def _fixed_small(schedule: Schedule, t: jax.Array, s: jax.Array, beta_tilde: jax.Array) -> jax.Array:
+    return beta_tilde
+
+
+def _fixed_large(schedule: Schedule, t: jax.Array, s: jax.Array, beta_tilde: jax.Array) -> jax.Array:
+    return jnp.where(s == 0, 0.0, 1 - schedule.alpha_bar[t] / schedule.alpha_bar[s])
+
+
+VARIANCES = {"fixed_small": Partial(_fixed_small), "fixed_large": Partial(_fixed_large)}
+
+
+def ddpm_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, variance: str = "fixed_small") -> Partial:
+    """Ancestral sampling: x_s ~ N(mean of q(x_s | x_t, x̂0), σ²).   [Ho et al. 2020, Alg. 2 and Eqs. 6-7]
+
+    variance: `fixed_small` σ² = β̃, exact if the data are one point; `fixed_large` σ² = β, exact if they are N(0, I)
+    (at the last step no noise is added, as in Alg. 2). s need not be t-1: β is then that of the whole jump.
+    """
+    return Partial(_ddpm_step, partial_of(eps), schedule, c, VARIANCES[check.choice("variance", variance, VARIANCES)])
+
+
+def _ddpm_step(
+    eps: Eps, schedule: Schedule, c: Any, variance: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
+) -> jax.Array:
+    x0 = x0_from_eps(schedule, x_t, t, eps(x_t, _batch(t, x_t), c))
+    mean, beta_tilde = q_posterior(schedule, x_t, x0, t, s)
+    return mean + jnp.sqrt(variance(schedule, t, s, beta_tilde)) * jax.random.normal(key, x_t.shape, x_t.dtype)
+
+
+def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: float = 0.0) -> Partial:
+    """x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε̂ + σ z,  σ = η √((1-ᾱ_s)/(1-ᾱ_t)) √(1-ᾱ_t/ᾱ_s).   [Song et al. 2021, Eqs. 12, 16]
+
+    η = 0: deterministic. η = 1: the same law as `ddpm_step` with `fixed_small`.
+    """
+    if check.known(eta) and not 0 <= float(eta) <= 1:
+        raise ValueError(f"eta is {eta}; give a number in [0, 1] (0 = deterministic, 1 = ancestral)")
+    no_noise = check.known(eta) and float(eta) == 0  # then none is drawn: that would be a twentieth of a small network
+    return Partial(_ddim_step, partial_of(eps), schedule, c, None if no_noise else jnp.asarray(eta, jnp.float32))
+
+
+def _ddim_step(
+    eps: Eps, schedule: Schedule, c: Any, eta: jax.Array | None, key: jax.Array, x_t: jax.Array, t: Any, s: Any
+) -> jax.Array:
+    eps_t = eps(x_t, _batch(t, x_t), c)
+    x0 = x0_from_eps(schedule, x_t, t, eps_t)
+    alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
+    if eta is None:
+        return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s) * eps_t  # Eq. 12 with σ = 0
+    sigma = eta * jnp.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))  # Eq. 16
+    z = jax.random.normal(key, x_t.shape, x_t.dtype)
+    return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s - sigma**2) * eps_t + sigma * z  # Eq. 12
+
+
+STEPS: dict[str, Callable[..., Partial]] = {
+    "ddim": ddim_step,
+    "ddpm": ddpm_step,
+    "ddpm_large": partial(ddpm_step, variance="fixed_large"),
+}
+
+
+def sample(
+    eps: Eps,
+    schedule: Schedule,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    c: Any = None,
+    *,
+    sampler: str = "ddim",
+    steps: int = 50,
+    guidance: float = 1.0,
+    rule: str = "trailing",
+    clip: bool = True,
+) -> jax.Array:
+    """Images (B, H, W, C) in [-1, 1] from noise, with the usual pieces put together.
+
+    shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm or ddpm_large;  guidance: s = 1 plain, above 1
+    closer to the class. The initial noise is normal(split(key)[0]): the same for every sampler and number of steps.
+    """
+    check.choice("sampler", sampler, STEPS)
+    times = make_times(schedule.T, steps, rule)
+    check.scale(guidance)
+    if c is not None and jnp.shape(c) != shape[:1]:
+        raise ValueError(f"c has shape {jnp.shape(c)}; give one label for each of the {shape[0]} images")
+    c = None if c is None else jnp.asarray(c)
+    key_x, key_walk = jax.random.split(key)
+    denoiser = cfg(eps, guidance) if c is not None and guidance != 1 else partial_of(eps)
+    denoiser = clip_x0(denoiser, schedule) if clip else denoiser
+    return walk(STEPS[sampler](denoiser, schedule, c), key_walk, jax.random.normal(key_x, shape), times)

@@ -1,0 +1,126 @@
+"""How much noise at which time: β_t, ᾱ_t, and lists of times to walk through.
+
+    q(x_t | x_{t-1}) = N(√(1-β_t) x_{t-1}, β_t I)      ᾱ_t = ∏_{s≤t} (1-β_s)            [Ho et al. 2020, Eqs. 2, 4]
+
+Times are those of the papers: t = 1…T are the noise levels and t = 0 is clean data, so ᾱ_0 = 1 and β_0 = 0, and the
+arrays have T+1 entries. No formula in this library needs `t-1` as an index or a special case at t = 0.
+Everything is computed in NumPy float64 and cast once: a float32 cumulative product is wrong by 1.7e-4 in 1-ᾱ_1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm import check
+
+
+class Schedule(NamedTuple):
+    """The two arrays that define a diffusion; a pytree, so it passes through `jit` as an argument."""
+
+    beta: jax.Array  # (T+1,)  β_t, with β_0 = 0
+    alpha_bar: jax.Array  # (T+1,)  ᾱ_t, falling from ᾱ_0 = 1
+
+    @property
+    def T(self) -> int:
+        """The number of noise levels."""
+        return self.alpha_bar.shape[0] - 1
+
+
+def from_beta(beta: np.ndarray) -> Schedule:
+    """The schedule with the given β_1…β_T (T entries), each in (0, 1)."""
+    beta = np.asarray(beta, dtype=np.float64)
+    if beta.ndim != 1 or beta.size < 1:
+        raise ValueError(f"beta has shape {beta.shape}; give β_1…β_T as one row of numbers")
+    if not (np.all(beta > 0) and np.all(beta < 1)):  # a NaN fails too
+        worst = int(np.argmax(~((beta > 0) & (beta < 1)))) + 1
+        raise ValueError(f"beta at t = {worst} is {beta[worst - 1]:.6g}; every β must lie in (0, 1). Use more steps T")
+    alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - beta)])
+    return Schedule(jnp.asarray(np.concatenate([[0.0], beta])), jnp.asarray(alpha_bar))
+
+
+def linear_ho(T: int = 1000) -> Schedule:
+    """β_t from 1e-4 to 0.02 in equal steps, whatever T is.   [Ho et al. 2020, Sec. 4]
+
+    Made for T = 1000. At T = 100 it ends at ᾱ_T = .364: that is not noise; use `linear` there.
+    """
+    return from_beta(np.linspace(1e-4, 0.02, check.whole("T", T, 1)))
+
+
+def linear(T: int = 1000) -> Schedule:
+    """β_t from 1e-4 to 0.02, scaled by 1000/T so that ᾱ_T stays near 4e-5.   [Nichol and Dhariwal 2021, Sec. 3.2]
+
+    Below T = 21 a β would reach 1: refused.
+    """
+    check.whole("T", T, 1)
+    if T <= 20:
+        raise ValueError(f"T is {T}; the linear schedule scaled by 1000/T reaches β = {20 / T:.3g} >= 1. Use T >= 21")
+    return from_beta(np.linspace(1e-4, 0.02, T) * (1000 / T))
+
+
+def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
+    """ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) · π/2), with β_t ≤ .999.   [Nichol and Dhariwal 2021, Eq. 17]
+
+    Exactly one β is clipped, the last. √(1/ᾱ_T) is then about 20,000, so clip x̂0 when you start from t = T.
+    """
+    t = np.arange(check.whole("T", T, 1) + 1, dtype=np.float64)
+    f = np.cos((t / T + s) / (1 + s) * np.pi / 2) ** 2  # (T+1,)
+    return from_beta(np.minimum(1 - f[1:] / f[:-1], max_beta))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {"linear": linear, "linear_ho": linear_ho, "cosine": cosine}
+
+
+def make_schedule(name: str, T: int = 1000) -> Schedule:
+    """The schedule of that name: `linear`, `linear_ho` or `cosine`."""
+    return SCHEDULES[check.choice("schedule", name, SCHEDULES)](T)
+
+
+def snr(schedule: Schedule) -> jax.Array:
+    """SNR(t) = ᾱ_t / (1-ᾱ_t), (T+1,), infinite at t = 0.   [Kingma et al. 2021, Eq. 2]"""
+    return schedule.alpha_bar / (1 - schedule.alpha_bar)
+
+
+# --- lists of times ---------------------------------------------------------------------------------------------------
+
+
+def _trailing(T: int, N: int) -> np.ndarray:
+    return np.round(T - np.arange(N) * (T / N)).astype(int)
+
+
+def _leading(T: int, N: int) -> np.ndarray:
+    return np.arange(N)[::-1] * (T // N) + 1
+
+
+def _linspace(T: int, N: int) -> np.ndarray:
+    return np.round(np.linspace(1, T, N))[::-1].astype(int)
+
+
+def _quad(T: int, N: int) -> np.ndarray:
+    return np.unique((np.linspace(0, np.sqrt(0.8 * T), N) ** 2).astype(int))[::-1] + 1
+
+
+TIME_RULES: dict[str, Callable[[int, int], np.ndarray]] = {
+    "trailing": _trailing,
+    "leading": _leading,
+    "linspace": _linspace,
+    "quad": _quad,
+}
+
+
+def make_times(T: int, steps: int, rule: str = "trailing") -> np.ndarray:
+    """The list of times that a sampler visits, from noise down to t = 0: (steps+1,) int32, ending in 0.
+
+    `trailing` begins at T (pure noise) and is the default; `leading` ends at 1 and so never visits T; `linspace` visits
+    both 1 and T; `quad` crowds the times near 0 (begins at .8T; repeated times are dropped, so it can be shorter).
+    The published rules count from 0; ours are those plus one.   [Lin et al. 2023, Table 2; Song et al. 2021, App. D.2]
+    """
+    check.whole("T", T, 1)
+    check.choice("rule", rule, TIME_RULES)
+    if not 1 <= check.whole("steps", steps, 1) <= T:
+        raise ValueError(f"steps is {steps}; a chain of T = {T} times has 1..{T} steps to take")
+    return np.append(TIME_RULES[rule](T, steps), 0).astype(np.int32)

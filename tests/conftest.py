@@ -1,0 +1,22 @@
+"""Settings for all tests: a silent broadcast is an error, compiled code is kept between runs, the CPU is enough."""
+
+import os
+import tempfile
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "ddpm-jax-cache"))
+jax.config.update("jax_compilation_cache_dir", cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture
+def x64():
+    """Double precision, for identities that hold to 1e-9."""
+    with jax.enable_x64(True):
+        yield
