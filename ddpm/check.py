@@ -101,3 +101,18 @@ def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
             f"{name} is {value!r}; give a whole number {'>= ' + str(low) if not top else f'in {low}{top}'}"
         )
     return int(value)
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> Any:
+    """A finite number, or an array of them, in low..high; a tracer passes."""
+    if known(value):
+        a = np.asarray(value, dtype=np.float64)
+        if not np.all(np.isfinite(a)) or np.any(a < low) or np.any(a > high):
+            raise ValueError(f"{name} is {value}; give a finite number in [{low:g}, {high:g}]")
+    return value
+
+
+def falling(t: Any, s: Any) -> None:
+    """Refuse s >= t where both can be read: a posterior or a reverse step goes towards clean data."""
+    if known(t) and known(s) and np.any(np.asarray(s) >= np.asarray(t)):
+        raise ValueError(f"s is {s} and t is {t}; a step down wants s < t")

@@ -13,7 +13,6 @@ class UNetConfig:
     image_size: int = 28  # height and width of the image, pixels
     image_channels: int = 1  # 1 grey, 3 colour
     patch: int = 1  # space-to-depth: patch x patch pixels become the channels of one position
-    fourier: tuple[int, ...] = ()  # n: also show the network sin and cos of 2^n π x (Kingma et al. 2021, App. C)
     channels: int = 128  # width of the first level
     multipliers: tuple[int, ...] = (1, 2, 2, 2)  # width of each level, in units of `channels`; each halves the size
     blocks: int = 2  # residual blocks per level on the way down (one more on the way up)
@@ -52,6 +51,54 @@ class UNetConfig:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of one image."""
         return (self.image_size, self.image_size, self.image_channels)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Whatever is set here is written to runs/NAME/config.json."""
+
+    data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
+    preset: str = "cpu"  # the network: cpu, small, medium, large (28x28), cifar10 (32x32x3) or digits (8x8)
+    name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
+    steps: int = 3000  # in all; a run that is resumed goes on to this number
+    batch: int = 64  # images a step
+    lr: float = 1e-3  # Adam's learning rate after the warm-up
+    warmup: int = 200  # steps in which the learning rate rises from 0
+    decay: float = 0.5  # the last share of the steps, in which the learning rate falls to 0 along a cosine
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.999  # the average of the parameters decays by min(ema, (1+n)/(10+n))
+    p_uncond: float = 0.1  # share of the labels that become the null label, for guidance; ignored without classes
+    conditional: bool = True  # give the network the class labels
+    schedule: str = "cosine"  # linear, linear_ho or cosine
+    T: int = 1000  # noise levels
+    flip: bool = False  # mirror half of the images, left and right
+    seed: int = 0  # of the parameters, the noise, the times and the order of the data
+    log_every: int = 50  # steps between rows of metrics.csv
+    save_every: int = 500  # steps between checkpoints
+    sample_every: int = 1000  # steps between sample grids; 0: only at the end
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR, else a cache in the home folder
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "batch", "T", "log_every", "save_every"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; give a whole number >= 1")
+        for field in ("warmup", "seed", "sample_every"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} is {getattr(self, field)}; give a whole number >= 0")
+        for field in ("lr", "clip"):
+            if not 0 < getattr(self, field) < float("inf"):
+                raise ValueError(f"{field} is {getattr(self, field)}; give a positive number")
+        for field in ("ema", "p_uncond", "decay"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; give a number in [0, 1]")
+
+    # What a resumed run may change; every other field must be as it was.
+    FREE = ("name", "steps", "log_every", "save_every", "sample_every", "data_dir")
+
+    @property
+    def run_name(self) -> str:
+        """The folder's name under runs/."""
+        return self.name or f"{self.data}-{self.preset}"
 
 
 def unet_config(preset: str, **changes: object) -> UNetConfig:

@@ -103,12 +103,6 @@ def depth_to_space(x: jax.Array, p: int) -> jax.Array:
     return x.reshape(B, H, W, p, p, C // p**2).transpose(0, 1, 3, 2, 4, 5).reshape(B, H * p, W * p, C // p**2)
 
 
-def fourier_features(x: jax.Array, frequencies: tuple[int, ...]) -> jax.Array:
-    """x and sin, cos of 2^n π x for each n, along the channels: they make small noise large.   [Kingma et al. 2021, App. C]"""
-    waves = [f(2.0**n * math.pi * x) for n in frequencies for f in (jnp.sin, jnp.cos)]
-    return jnp.concatenate([x, *waves], axis=-1)
-
-
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 # Ho et al. initialise every weight uniformly with variance 1/fan_avg, and the last layer of each block near zero.
@@ -266,7 +260,7 @@ class UNet(nnx.Module):
             table = nnx.initializers.normal(1.0)(rngs.params(), (config.num_classes + 1, d_time), jnp.float32)
             self.class_embedding = nnx.Param(table)  # the last row is the null label
 
-        self.conv_in = Conv(c_pixel * (1 + 2 * len(config.fourier)), width[0], rngs=rngs, dtype=dtype)
+        self.conv_in = Conv(c_pixel, width[0], rngs=rngs, dtype=dtype)
         skips, down, up = [width[0]], [], []
         for i, c in enumerate(width):
             c_ins = [skips[-1]] + [c] * (config.blocks - 1)
@@ -300,7 +294,7 @@ class UNet(nnx.Module):
         if config.num_classes:
             temb = temb + self.class_embedding[...][c]
 
-        h = self.conv_in(space_to_depth(fourier_features(x_t, config.fourier), config.patch))
+        h = self.conv_in(space_to_depth(x_t, config.patch))
         skips = [h]
         for level in self.down_blocks:
             for j, block in enumerate(level.resnets):

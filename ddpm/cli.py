@@ -1,0 +1,152 @@
+"""The command `ddpm`: train, sample, typicality, evaluate, info, demo.
+
+Each command is a frozen dataclass; tyro turns its fields and their comments into options and help. JAX is imported only
+when a command needs it, so that `ddpm --help` and `ddpm info` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ddpm.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images with a trained model: a grid as PNG.
+
+    Example: ddpm sample --label "Ankle boot" --n 20 --guidance 3
+    """
+
+    model: str = "fashion_mnist"  # shipped weights by name (see `ddpm info`), a folder runs/NAME, or a path
+    label: str = "all"  # a class by name or number; "all" draws n of each, a row a class; "none" leaves the class open
+    n: int = 10  # images (of each class)
+    sampler: str = "ddim"  # ddim: deterministic; ddpm: ancestral with variance β̃; ddpm_large: with β
+    steps: int = 50  # network calls, 1..T; ddpm looks best with all T
+    guidance: float = 2.0  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class
+    rule: str = "trailing"  # which times are visited: trailing, leading, linspace or quad
+    seed: int = 0  # of the initial noise
+    out: Path = Path("out/samples.png")  # the picture
+    npz: Path | None = None  # also write the images as uint8 arr_0 and the labels as arr_1
+
+
+@dataclass(frozen=True)
+class Typicality:
+    """Measure what makes images look like their class: T(x|c), with its standard error, and where in the image.
+
+    Example: ddpm typicality --data fashion_mnist --label Dress --n 200
+    """
+
+    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    data: str = "generated"  # test images of fashion_mnist, cifar10 or digits; "generated": drawn by the model itself
+    label: str = "all"  # a class by name or number, or "all"
+    n: int = 20  # images of each class
+    draws: int = 100  # pairs (t, ε) for each image
+    t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
+    seed: int = 0  # of the draws (and of the generated images)
+    out: Path = Path("out/typicality.png")  # the picture; the numbers go beside it as .csv
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model: ε-MSE, accuracy of conditional samples, Fréchet distance, each beside its baseline or floor.
+
+    Example: ddpm evaluate --model fashion_mnist --n 2000
+    """
+
+    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    samples: Path | None = None  # score these images instead of a model: an .npz with arr_0 (arr_1), or a folder of PNG
+    data: str = "fashion_mnist"  # the data set to compare with
+    classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
+    n: int = 2000  # images to draw
+    sampler: str = "ddim"  # ddim, ddpm or ddpm_large
+    steps: int = 50  # network calls an image
+    guidance: float = 2.0  # scale s
+    seed: int = 0  # of the samples
+    out: Path = Path("out/evaluate.json")  # all numbers, with how they were made
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is here: versions, shipped weights with their numbers, data sets found, presets, runs."""
+
+    devices: bool = False  # also ask JAX for its devices (takes a second)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Everything in three minutes: garments, samplers, typicality, and a training that beats an exact baseline."""
+
+    out: Path = Path("out/demo")  # where the pictures go
+    steps: int = 1500  # of the training on digits
+
+
+COMMANDS = (
+    Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or go on with a run.")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Typicality, tyro.conf.subcommand("typicality")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; a ValueError becomes one line and exit status 2."""
+    import ddpm
+
+    command = tyro.cli(
+        COMMANDS,  # type: ignore[arg-type]
+        prog="ddpm",
+        description=f"Diffusion models from scratch in JAX, version {ddpm.__version__}. More: `ddpm COMMAND --help`.",
+        args=args,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    try:
+        run(command)
+    except (ValueError, FileNotFoundError, OSError, RuntimeError) as e:
+        if os.environ.get("DDPM_TRACEBACK"):
+            raise
+        print(f"ddpm: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run(command: object) -> None:
+    """Carry out one parsed command."""
+    if isinstance(command, Info):
+        from ddpm import info
+
+        return info.show(command.devices)
+    use_compile_cache()
+    if isinstance(command, TrainConfig):
+        from ddpm import run as run_
+
+        run_.train(command)
+    else:
+        from ddpm import commands
+
+        commands.RUN[type(command).__name__](command)
+
+
+def use_compile_cache() -> None:
+    """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/ddpm/jax."""
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "ddpm" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What the commands `ddpm sample`, `typicality`, `evaluate` and `demo` do; `cli.py` holds their options."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm import cli, data, model, plot
+from ddpm.generate import generate
+from ddpm.store import write_atomic
+from ddpm.typicality import typicality
+
+
+def class_list(m: model.Model, label: str) -> list[int]:
+    """The classes that `label` asks for: one by name or number, or all of them."""
+    if not m.num_classes:
+        raise ValueError(f"model {m.name!r} was trained without classes; use --label none")
+    return list(range(m.num_classes)) if label == "all" else [data.class_index(m.classes, label)]
+
+
+def sample(command: cli.Sample) -> None:
+    """Draw images and write the grid."""
+    m = model.load(command.model)
+    common = {
+        "sampler": command.sampler,
+        "steps": command.steps,
+        "rule": command.rule,
+    }
+    key = jax.random.key(command.seed)
+    if command.label == "none" or not m.num_classes:
+        if command.n < 1:
+            raise ValueError(f"n is {command.n}; give a whole number >= 1")
+        x, c = generate(m.eps, m.schedule, key, m.image_shape, n=command.n, **common), None
+        plot.save_grid(command.out, x, columns=min(10, command.n), zoom=3)
+    else:
+        classes = class_list(m, command.label)
+        if command.n < 1:
+            raise ValueError(f"n is {command.n}; give a whole number >= 1")
+        c = np.repeat(classes, command.n)
+        x = generate(m.eps, m.schedule, key, m.image_shape, c, guidance=command.guidance, **common)
+        if len(classes) == 1:
+            plot.save_grid(command.out, x, columns=min(10, command.n), zoom=3)
+        else:
+            plot.save_rows(command.out, np.split(x, len(classes)), [m.classes[k] for k in classes])
+    print(f"{len(x)} images: {command.out}")
+    if command.npz:
+        arrays = {"arr_0": data.to_uint8(x)} | ({} if c is None else {"arr_1": c})
+        out = io.BytesIO()
+        np.savez(out, **arrays)  # type: ignore[arg-type]
+        write_atomic(command.npz, out.getvalue())
+        print(f"as uint8: {command.npz}")
+
+
+def images_to_measure(command: cli.Typicality, m: model.Model) -> tuple[np.ndarray, np.ndarray, str]:
+    """The images, their labels, and where they are from: drawn by the model, or the first test images of each class."""
+    classes = class_list(m, command.label)
+    if command.n < 1:
+        raise ValueError(f"n is {command.n}; give a whole number >= 1")
+    if command.data == "generated":
+        c = np.repeat(classes, command.n)
+        key = jax.random.key(command.seed)
+        x = generate(m.eps, m.schedule, key, m.image_shape, c, steps=50, guidance=2.0)
+        return x, c, f"drawn by {m.name} (DDIM, 50 steps, guidance 2, seed {command.seed})"
+    dataset = data.load(command.data, command.data_dir)
+    if dataset.image_shape != m.image_shape or dataset.num_classes != m.num_classes:
+        raise ValueError(
+            f"model {m.name!r} wants images {m.image_shape} of {m.num_classes} classes; "
+            f"{command.data} has {dataset.image_shape} of {dataset.num_classes}"
+        )
+    ids = np.concatenate([np.flatnonzero(dataset.y_test == k)[: command.n] for k in classes])
+    return data.to_float(dataset.x_test[ids]), dataset.y_test[ids], f"{command.data} test images"
+
+
+def measure_typicality(command: cli.Typicality) -> None:
+    """Measure T(x|c), print a table by class, write the numbers and the picture."""
+    m = model.load(command.model)
+    x, c, source = images_to_measure(command, m)
+    key = jax.random.fold_in(jax.random.key(command.seed), 1)
+    T = typicality(m.eps, m.schedule, x, c, key, draws=command.draws, t_range=command.t_range, progress=True)
+
+    print(f"typicality of {source}: {command.draws} draws, t in [{command.t_range[0]}T, {command.t_range[1]}T)")
+    print(f"  {'class':14s} {'n':>4s}   mean T x 1000    share T > 0   median standard error x 1000")
+    rows = []
+    for k in np.unique(c):
+        mine = np.flatnonzero(c == k)
+        best = mine[np.argsort(-T.value[mine])]
+        print(
+            f"  {m.classes[k]:14s} {len(mine):4d}   {1000 * T.value[mine].mean():+8.2f}        "
+            f"{(T.value[mine] > 0).mean():8.3f}        {1000 * np.median(T.stderr[mine]):8.2f}"
+        )
+        show = best if len(best) <= 10 else np.concatenate([best[:7], best[-3:]])
+        rows.append((m.classes[k], x[show], T.map[show], T.value[show]))
+    plot.save_typicality(command.out, rows, "T(x|c) x 1000, most typical first; red: the class helps to denoise here")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["image", "class", "typicality", "stderr"])
+    writer.writerows([i, m.classes[c[i]], f"{T.value[i]:.6g}", f"{T.stderr[i]:.3g}"] for i in range(len(x)))
+    numbers = command.out.with_suffix(".csv")
+    write_atomic(numbers, text.getvalue().encode())
+    print(f"picture: {command.out}\nnumbers: {numbers}")
+
+
+def demo(command: cli.Demo) -> None:
+    """The tour."""
+    from ddpm.demo import demo as show
+
+    show(command.out, command.steps)
+
+
+RUN: dict[str, Callable[[Any], None]] = {
+    "Sample": sample,
+    "Typicality": measure_typicality,
+    "Demo": demo,
+}

@@ -1,0 +1,57 @@
+"""`ddpm info`: what is here. Imports nothing slow unless it is asked for the devices."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+import ddpm
+from ddpm import weights
+from ddpm.config import UNETS
+
+
+def show(devices: bool = False) -> None:
+    """Print versions, weights, data, presets and runs."""
+    packages = ", ".join(f"{p} {_version(p)}" for p in ("jax", "flax", "optax", "numpy"))
+    print(f"ddpm {ddpm.__version__}, Python {platform.python_version()}, {packages}, {os.cpu_count()} CPU cores")
+    if devices:
+        import jax
+
+        print("devices: " + ", ".join(str(d) for d in jax.devices()))
+
+    print("\nshipped weights (ddpm sample --model NAME)")
+    for name, card in weights.cards().items():
+        print(f"  {name:28s} {card.get('summary', card.get('kind', ''))}")
+
+    from ddpm import data
+
+    print("\ndata sets (ddpm train --data NAME)")
+    for name in data.NAMES:
+        print(f"  {name:28s} {data.where(name) or 'not on this machine; downloaded when first used'}")
+
+    print("\nnetwork presets (ddpm train --preset NAME)")
+    for name, u in UNETS.items():
+        shape = "x".join(map(str, u.image_shape))
+        patch = f", {u.patch}x{u.patch} pixels a position" if u.patch > 1 else ""
+        print(f"  {name:28s} {shape} images, {u.channels} channels x {u.multipliers}{patch}")
+
+    print("\nruns (ddpm sample --model runs/NAME)")
+    found = sorted(Path("runs").glob("*/config.json"))
+    for file in found:
+        train = json.loads(file.read_text())["train"]
+        steps = [int(p.stem[5:]) for p in file.parent.glob("checkpoints/step_*.json")]
+        print(
+            f"  {file.parent!s:28s} {train['data']}, {train['preset']}, step {max(steps, default=0)} of {train['steps']}"
+        )
+    if not found:
+        print("  none yet; `ddpm train --data digits --preset digits` makes one in a minute")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,109 @@
+"""A trained model: parameters, the schedule they were trained on, the names of the classes, and the card.
+
+model = load("fashion_mnist")          shipped weights by name
+model = load("runs/fashion_mnist-cpu") the averaged weights of a run's newest checkpoint
+model.eps                              the denoiser that everything takes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ddpm import checkpoint, store, weights
+from ddpm.config import TrainConfig, UNetConfig
+from ddpm.network import eps_fn, param_shapes
+from ddpm.pytree import Partial
+from ddpm.schedule import Schedule, make_schedule
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser with all that is needed to use it."""
+
+    name: str
+    unet: UNetConfig
+    params: dict
+    schedule: Schedule
+    classes: tuple[str, ...]
+    card: dict
+
+    @property
+    def eps(self) -> Partial:
+        """ε̂(x_t, t, c)"""
+        return eps_fn(self.unet, self.params)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; as a label it is the null label. 0: the network takes no labels."""
+        return self.unet.num_classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)"""
+        return self.unet.image_shape
+
+
+def load(name: str | Path) -> Model:
+    """A shipped model by its name, a run's folder, or a path to weights without its suffix."""
+    path = Path(name)
+    if (path / "config.json").exists():
+        return _from_run(path)
+    if not path.with_name(path.name + ".json").exists():
+        path = weights.FOLDER / str(name)
+    if not path.with_name(path.name + ".json").exists():
+        raise ValueError(
+            f"no model {str(name)!r}: neither shipped weights ({', '.join(weights.cards('denoiser')) or 'none'}), nor a run's folder "
+            f"with a config.json, nor NAME.json beside NAME.safetensors"
+        )
+    params, card = store.load(path)
+    return _model(path.stem, card, params)
+
+
+def save(path: str | Path, model: Model, card: dict) -> None:
+    """Write the weights and the card; `load(path)` reads them."""
+    about = {
+        "kind": "denoiser",
+        "unet": dataclasses.asdict(model.unet),
+        "schedule": {"name": model.card["schedule"]["name"], "T": model.schedule.T},
+        "classes": list(model.classes),
+    }
+    store.save(path, model.params, about | card)
+
+
+def _unet(fields: dict) -> UNetConfig:
+    return UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _model(name: str, card: dict, params: dict) -> Model:
+    unet = _unet(card["unet"])
+    wanted, found = ({k: a.shape for k, a in store.flatten(tree).items()} for tree in (param_shapes(unet), params))
+    for tensor in sorted(wanted.keys() | found.keys()):
+        if wanted.get(tensor) != found.get(tensor):
+            raise ValueError(
+                f"weights {name!r} do not fit their config: {tensor} should have shape {wanted.get(tensor)}, "
+                f"the file has {found.get(tensor)}"
+            )
+    schedule = make_schedule(card["schedule"]["name"], card["schedule"]["T"])
+    return Model(name, unet, jax.tree.map(jax.numpy.asarray, params), schedule, tuple(card["classes"]), card)
+
+
+def _from_run(folder: Path) -> Model:
+    from ddpm.train import init_state
+
+    about = json.loads((folder / "config.json").read_text())
+    unet = _unet(about["unet"])
+    known: dict[str, Any] = {f.name: about["train"][f.name] for f in dataclasses.fields(TrainConfig)}
+    config = TrainConfig(**known)
+    found = checkpoint.restore(folder / "checkpoints", jax.eval_shape(lambda: init_state(config, unet)))
+    if found is None:
+        raise ValueError(f"{folder} has no whole checkpoint yet; let `ddpm train` reach its first --save-every")
+    card = {**about, "schedule": {"name": config.schedule, "T": config.T}, "step": found[1]["step"]}
+    return Model(
+        folder.name, unet, found[0].ema, make_schedule(config.schedule, config.T), tuple(about["data"]["classes"]), card
+    )

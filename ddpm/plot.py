@@ -1,0 +1,136 @@
+"""Pictures. The only file of the library that knows matplotlib; nothing here computes a result."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ddpm.store import write_atomic
+
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(
+        color=["#1b4f72", "#c0392b", "#7f8c8d", "#d68910"], linestyle=["-", "--", ":", "-."]
+    ),
+    "legend.frameon": False,
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in our style, without touching the user's pyplot."""
+    with matplotlib.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(path: str | Path, figure: Figure, dpi: int = 150) -> None:
+    """Write the figure as PNG, whole or not at all."""
+    out = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(out) if figure.dpi == dpi else figure.savefig(out, format="png", dpi=dpi)
+    write_atomic(Path(path), out.getvalue())
+
+
+def grid(images: Any, columns: int, gap: int = 2) -> np.ndarray:
+    """(N, H, W, C) in [-1, 1] -> one image uint8 (rows·H, columns·W, C), with white gaps."""
+    x = np.asarray(images)
+    N, H, W, C = x.shape
+    rows = -(-N // columns)
+    canvas = np.full((rows * (H + gap) + gap, columns * (W + gap) + gap, C), 255, dtype=np.uint8)
+    for i in range(N):
+        r, c = gap + (i // columns) * (H + gap), gap + (i % columns) * (W + gap)
+        canvas[r : r + H, c : c + W] = np.clip(np.round((x[i] + 1) * 127.5), 0, 255).astype(np.uint8)
+    return canvas
+
+
+def save_grid(path: str | Path, images: Any, columns: int = 10, zoom: int = 2) -> None:
+    """Write a grid of images as PNG, each pixel `zoom` pixels wide."""
+    from PIL import Image
+
+    canvas = grid(images, columns)
+    canvas = np.repeat(np.repeat(canvas, zoom, 0), zoom, 1)
+    out = io.BytesIO()
+    Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas).save(out, "PNG")
+    write_atomic(Path(path), out.getvalue())
+
+
+def save_loss(path: str | Path, metrics: dict[str, np.ndarray], baseline: float | None = None) -> None:
+    """The training loss by step, smoothed, with the exact Gaussian baseline as a line."""
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(6.4, 3.6)
+        axes = figure.add_subplot()
+        step, loss = metrics["step"], metrics["loss"]
+        axes.plot(step, loss, color="#b0c4d4", linewidth=1, linestyle="-")
+        width = max(1, len(loss) // 20)
+        kernel = np.ones(width) / width
+        if len(loss) >= width:
+            axes.plot(step[width - 1 :], np.convolve(loss, kernel, "valid"), label=f"network, mean of {width} rows")
+        if baseline is not None:
+            axes.axhline(
+                baseline, color="#c0392b", linestyle="--", label=f"best linear-Gaussian denoiser {baseline:.4f}"
+            )
+        axes.set(xlabel="step", ylabel="ε-MSE per pixel (training images)", yscale="log")
+        axes.legend()
+        save_figure(path, figure)
+
+
+def save_rows(path: str | Path, rows: list[Any], names: list[str], title: str = "") -> None:
+    """Rows of images (n, H, W, C), each with its name at the left."""
+    canvas = grid(np.concatenate([np.asarray(r) for r in rows]), columns=len(rows[0]))
+    height = (canvas.shape[0] - 2) / len(rows)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(1.4 + canvas.shape[1] / 55, 0.4 + canvas.shape[0] / 55)
+        axes = figure.add_subplot()
+        axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_yticks([2 + height * (i + 0.5) for i in range(len(rows))], names)
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, fontsize=10, loc="left")
+        save_figure(path, figure)
+
+
+def overlay(images: Any, maps: Any, most: float) -> np.ndarray:
+    """Signed maps (N, H, W) laid over images (N, H, W, C) in [-1, 1]: red where positive, blue where negative -> RGB.
+
+    The maps are smoothed for the eye by a Gaussian of one pixel; `most` is the value of full colour.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    grey = np.asarray(images, dtype=np.float64).mean(-1, keepdims=True) * 0.25
+    value = gaussian_filter(np.asarray(maps, dtype=np.float64), (0, 1, 1))[..., None] / most
+    strength = np.clip(np.abs(value), 0, 1) ** 0.7
+    colour = np.where(value > 0, np.array([1.0, -0.35, -0.6]), np.array([-0.7, 0.1, 1.0]))
+    return (1 - strength) * grey + strength * colour
+
+
+def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], title: str = "") -> None:
+    """For each class (name, images, maps, values) the images and, below them, where they are typical; T above each."""
+    most = float(np.quantile(np.abs(np.concatenate([np.asarray(m).ravel() for _, _, m, _ in rows])), 0.99)) / 1.5
+    columns = max(len(images) for _, images, _, _ in rows)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(1.0 + 0.72 * columns, 0.5 + 1.5 * len(rows))
+        axes = figure.subplots(2 * len(rows), columns, squeeze=False)
+        for i, (name, images, maps, values) in enumerate(rows):
+            images = np.asarray(images)
+            pictures = [(np.repeat(images, 4 - images.shape[-1], -1) if images.shape[-1] == 1 else images)]
+            pictures.append(overlay(images, maps, most))
+            for j in range(columns):
+                for k in range(2):
+                    ax = axes[2 * i + k, j]
+                    ax.set_axis_off()
+                    if j < len(images):
+                        ax.imshow(np.clip((pictures[k][j] + 1) / 2, 0, 1), interpolation="nearest")
+                if j < len(images):
+                    axes[2 * i, j].set_title(f"{1000 * values[j]:+.1f}", fontsize=7, pad=2)
+            axes[2 * i, 0].text(
+                -0.15, -0.05, name, transform=axes[2 * i, 0].transAxes, ha="right", va="center", fontsize=8
+            )
+        figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+        save_figure(path, figure)

@@ -1,0 +1,141 @@
+"""Typicality: how much knowing the class helps to denoise an image, and where in the image.
+
+    T(x|c) = E_{t,ε}[ L_t(x, ε, ∅) - L_t(x, ε, c) ],   L_t(x, ε, c) = ‖ε - ε̂(x_t, t, c)‖²/D    [Siglidis et al. 2024, Eq. 3]
+
+Positive: x looks like its class. The same (t, ε) serve both terms, which makes the difference up to 50 times less noisy,
+and all images, so that the result for one image does not depend on the others in the batch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ddpm import check
+from ddpm.loss import per_image, squared_error
+from ddpm.network import Eps
+from ddpm.pytree import partial_of
+from ddpm.schedule import Schedule
+
+
+class Typicality(NamedTuple):
+    """What `typicality` measures, for each image."""
+
+    value: np.ndarray  # (B,)  T(x|c), in units of ε-MSE
+    stderr: np.ndarray  # (B,)  standard error of the mean over the draws
+    map: np.ndarray  # (B, H, W)  the same before the mean over pixels; the mean over channels is taken
+
+
+def time_window(T: int, t_range: tuple[float, float]) -> tuple[int, int]:
+    """The first and one past the last integer time in [low·T, high·T); t = 0 is never in it."""
+    low, high = t_range
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"t_range is {t_range}; give two shares of T with 0 <= low < high <= 1")
+    first, end = max(1, round(low * T)), round(high * T) if high < 1 else T + 1
+    if first >= end:
+        raise ValueError(f"t_range {t_range} holds no time of a chain with T = {T}; widen it")
+    return first, end
+
+
+def typicality(
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    c: Any,
+    key: jax.Array,
+    *,
+    draws: int = 100,
+    t_range: tuple[float, float] = (0.1, 0.7),
+    batch: int = 64,
+    null: Any = None,
+    weight: Any = None,
+    paired: bool = True,
+    progress: bool = False,
+) -> Typicality:
+    """T(x|c) with its standard error and its map, from `draws` pairs (t, ε) with t uniform on the integers of t_range.
+
+    x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one number for all;  weight: (T+1,) factor for each time, 1 if None.
+    null: the labels to compare with, None for the null label ∅; with labels it is the contrast T(x|c) - T(x|null).
+    paired=False draws a second, independent ε for the ∅ term: right on average, and much noisier (for teaching).
+    Images are worked through `batch` at a time, the draws in one compiled loop: memory does not grow with either.
+    """
+    x0 = np.asarray(x0, dtype=np.float32)
+    if x0.ndim < 2:
+        raise ValueError(f"x0 has shape {x0.shape}; give a batch of images (B, H, W, C)")
+    if x0.ndim == 4:
+        check.images(x0)
+    check.whole("draws", draws, 2)
+    check.whole("batch", batch, 1)
+    B = len(x0)
+    c = _labels("c", c, B)
+    null = None if null is None else _labels("null", null, B)
+    window = jnp.asarray(time_window(schedule.T, t_range))
+    weight = jnp.ones(schedule.T + 1) if weight is None else jnp.asarray(weight, jnp.float32)
+    if weight.shape != (schedule.T + 1,):
+        raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
+
+    batch = min(batch, B)
+    parts = []
+    for i in tqdm(range(0, B, batch), desc="typicality", unit="batch", disable=not progress):
+        ids = np.minimum(np.arange(i, i + batch), B - 1)  # the last batch is filled up, so that nothing compiles again
+        part = _typicality(
+            partial_of(eps), schedule, x0[ids], c[ids], None if null is None else null[ids], key, window, weight,
+            draws, paired,
+        )  # fmt: skip
+        parts.append(jax.tree.map(lambda a, n=min(batch, B - i): np.asarray(a)[:n], part))
+    return Typicality(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+
+
+def _labels(name: str, c: Any, B: int) -> np.ndarray:
+    c = np.asarray(c)
+    if not np.issubdtype(c.dtype, np.integer) or c.shape not in ((), (B,)) or (c.size and c.min() < 0):
+        raise ValueError(f"{name} is {c!r}; give one label, or one for each of the {B} images, as integers >= 0")
+    return np.broadcast_to(c, (B,)).astype(np.int32)
+
+
+@partial(jax.jit, static_argnames=("draws", "paired"))
+def _typicality(
+    eps: Eps,
+    schedule: Schedule,
+    x0: jax.Array,
+    c: jax.Array,
+    null: jax.Array | None,
+    key: jax.Array,
+    window: jax.Array,
+    weight: jax.Array,
+    draws: int,
+    paired: bool,
+) -> Typicality:
+    def draw(carry: Any, k: jax.Array) -> tuple[Any, None]:
+        mean, m2, total = carry
+        key_t, key_c, key_null = jax.random.split(jax.random.fold_in(key, k), 3)
+        t = jax.random.randint(key_t, (), window[0], window[1])
+        noise_c = jax.random.normal(key_c, x0.shape[1:], x0.dtype)
+        noise_null = noise_c if paired else jax.random.normal(key_null, x0.shape[1:], x0.dtype)
+        loss_c = squared_error(eps, schedule, x0, t, jnp.broadcast_to(noise_c, x0.shape), c)
+        loss_null = squared_error(eps, schedule, x0, t, jnp.broadcast_to(noise_null, x0.shape), null)
+        difference = weight[t] * (loss_null - loss_c)  # (B, H, W, C)
+        value = per_image(difference)
+        delta = value - mean  # Welford's running mean and sum of squares
+        mean = mean + delta / (k + 1)
+        return (mean, m2 + delta * (value - mean), total + difference), None
+
+    zero = jnp.zeros(x0.shape[0])
+    (mean, m2, total), _ = jax.lax.scan(draw, (zero, zero, jnp.zeros_like(x0)), jnp.arange(draws))
+    channels = total.mean(-1) if x0.ndim == 4 else total
+    return Typicality(mean, jnp.sqrt(m2 / (draws - 1) / draws), channels / draws)
+
+
+def draws_for(pilot: Typicality, draws: int, stderr: float) -> int:
+    """How many draws bring the standard error of the typical image (the median) down to `stderr`.
+
+    From a pilot with `draws` draws: the error falls as 1/√draws.
+    """
+    if not stderr > 0:
+        raise ValueError(f"stderr is {stderr}; give a positive number")
+    return max(2, int(np.ceil(draws * (float(np.median(pilot.stderr)) / stderr) ** 2)))
