@@ -1,6 +1,6 @@
 """Checks at the door: every public function says what it wants before it computes anything.
 
-JAX clamps an index that is too large and wraps a negative one, without a word; a wrong time or label would go unnoticed.
+JAX clamps an index that is too large and wraps a negative one, without a word: a wrong time would go unnoticed.
 Shapes and types are checked always; values wherever they are known, that is outside `jit`.
 """
 
@@ -22,7 +22,7 @@ def known(a: Any) -> bool:
 
 
 def bounds(a: Any) -> tuple[float, float] | None:
-    """Least and greatest value, where they can be read. NumPy computes it: inside a `jit`, JAX would trace even this."""
+    """Least and greatest value, where they can be read. In NumPy: inside a `jit`, JAX would trace even this."""
     if not known(a) or np.size(a) == 0:
         return None
     values = np.asarray(a)

@@ -32,7 +32,7 @@ def _named(state: Any) -> dict[str, Any]:
 
 
 def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -> None:
-    """Save any pytree of arrays under `step`, then delete all but the newest `keep`. Old ones stay until this is whole."""
+    """Save any pytree of arrays under `step`, then delete all but the newest `keep`."""
     store.save(_path(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
     for old in steps(folder)[:-keep]:
         for suffix in (".json", ".safetensors"):  # the card first: without it there is no checkpoint

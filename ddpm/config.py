@@ -1,4 +1,4 @@
-"""What can be chosen, in plain frozen dataclasses: the network, its training, and the presets. No JAX is imported here."""
+"""What can be chosen, in plain frozen dataclasses: the network, its training, the presets. JAX is not imported."""
 
 from __future__ import annotations
 

@@ -7,41 +7,43 @@ Times are one for all images, shape (), or one each, shape (B,).
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ddpm import check
 from ddpm.schedule import Schedule
 
 
-def at(a: jax.Array, t: jax.Array, x: jax.Array) -> jax.Array:
-    """a[t], shaped to multiply images x (B, ...): () stays (), (B,) becomes (B, 1, ...)."""
-    a_t = a[t]
+def at(a: jax.Array, t: Any, x: jax.Array) -> jax.Array:
+    """a[t], shaped to multiply images x (B, ...): () stays (), (B,) becomes (B, 1, ...). a: (T+1,);  t in 0..T"""
+    a_t = a[check.times(t, x, a.shape[0] - 1, low=0)]
     return a_t if a_t.ndim == 0 else a_t.reshape(a_t.shape + (1,) * (x.ndim - 1))
 
 
-def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+def q_sample(schedule: Schedule, x0: jax.Array, t: Any, eps: Any) -> jax.Array:
     """Draw x_t ~ q(x_t | x0) = N(√ᾱ_t x0, (1-ᾱ_t) I), given the noise.   [Ho et al. 2020, Eq. 4]
 
     x0: (B, ...) data in [-1, 1];  t: () or (B,) int in 0..T;  eps: like x0, ~ N(0, I)  ->  x_t: like x0
     """
     check.same_shape("x0", x0, "eps", eps)
-    alpha_bar = at(schedule.alpha_bar, check.times(t, x0, schedule.T, low=0), x0)
+    alpha_bar = at(schedule.alpha_bar, t, x0)
     return jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * eps
 
 
-def q_step(schedule: Schedule, x_s: jax.Array, s: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+def q_step(schedule: Schedule, x_s: Any, s: Any, t: Any, eps: Any) -> jax.Array:
     """Draw x_t ~ q(x_t | x_s) = N(√(ᾱ_t/ᾱ_s) x_s, (1 - ᾱ_t/ᾱ_s) I) for s ≤ t.   [Ho et al. 2020, Eq. 2 composed]"""
     check.same_shape("x_s", x_s, "eps", eps)
-    alpha_bar_s = at(schedule.alpha_bar, check.times(s, x_s, schedule.T, low=0, name="s"), x_s)
-    alpha_bar_t = at(schedule.alpha_bar, check.times(t, x_s, schedule.T, low=0), x_s)
+    if check.known(s) and check.known(t) and np.any(np.asarray(s) > np.asarray(t)):
+        raise ValueError(f"s is {s} and t is {t}; q goes from s up to t, so s <= t")
+    alpha_bar_s, alpha_bar_t = at(schedule.alpha_bar, s, x_s), at(schedule.alpha_bar, t, x_s)
     ratio = alpha_bar_t / alpha_bar_s
     return jnp.sqrt(ratio) * x_s + jnp.sqrt(1 - ratio) * eps
 
 
-def q_posterior(
-    schedule: Schedule, x_t: jax.Array, x0: jax.Array, t: jax.Array, s: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def q_posterior(schedule: Schedule, x_t: Any, x0: jax.Array, t: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of q(x_s | x_t, x0) for any s < t.   [Ho et al. 2020, Eqs. 6-7, for s = t-1]
 
         β = 1 - ᾱ_t/ᾱ_s      mean = (√ᾱ_s β x0 + √(ᾱ_t/ᾱ_s) (1-ᾱ_s) x_t) / (1-ᾱ_t)      β̃ = β (1-ᾱ_s)/(1-ᾱ_t)
@@ -49,6 +51,7 @@ def q_posterior(
     x_t, x0: (B, ...)  ->  mean: like x_t;  variance: () or (B, 1, ...). At s = 0 the mean is x0 and the variance 0.
     """
     check.same_shape("x_t", x_t, "x0", x0)
+    check.falling(t, s)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
     beta = 1 - alpha_bar_t / alpha_bar_s
     mean = (jnp.sqrt(alpha_bar_s) * beta * x0 + jnp.sqrt(alpha_bar_t / alpha_bar_s) * (1 - alpha_bar_s) * x_t) / (
@@ -60,35 +63,53 @@ def q_posterior(
 # --- one prediction, four names ---------------------------------------------------------------------------------------
 
 
-def x0_from_eps(schedule: Schedule, x_t: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+def x0_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
     """x̂0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t   [Ho et al. 2020, Eq. 15]"""
     alpha_bar = at(schedule.alpha_bar, t, x_t)
     return (x_t - jnp.sqrt(1 - alpha_bar) * eps) / jnp.sqrt(alpha_bar)
 
 
-def eps_from_x0(schedule: Schedule, x_t: jax.Array, t: jax.Array, x0: jax.Array) -> jax.Array:
+def eps_from_x0(schedule: Schedule, x_t: Any, t: Any, x0: jax.Array) -> jax.Array:
     """ε = (x_t - √ᾱ_t x0) / √(1-ᾱ_t), for t ≥ 1"""
     alpha_bar = at(schedule.alpha_bar, t, x_t)
     return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
 
 
-def v_from_eps(schedule: Schedule, x_t: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+def v_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
     """v = √ᾱ_t ε - √(1-ᾱ_t) x0 = (ε - √(1-ᾱ_t) x_t) / √ᾱ_t   [Salimans and Ho 2022, App. D]"""
     alpha_bar = at(schedule.alpha_bar, t, x_t)
     return (eps - jnp.sqrt(1 - alpha_bar) * x_t) / jnp.sqrt(alpha_bar)
 
 
-def eps_from_v(schedule: Schedule, x_t: jax.Array, t: jax.Array, v: jax.Array) -> jax.Array:
+def eps_from_v(schedule: Schedule, x_t: Any, t: Any, v: jax.Array) -> jax.Array:
     """ε = √ᾱ_t v + √(1-ᾱ_t) x_t   [Salimans and Ho 2022, App. D]"""
     alpha_bar = at(schedule.alpha_bar, t, x_t)
     return jnp.sqrt(alpha_bar) * v + jnp.sqrt(1 - alpha_bar) * x_t
 
 
-def score_from_eps(schedule: Schedule, t: jax.Array, eps: jax.Array) -> jax.Array:
-    """∇ log p_t(x_t) = -ε*(x_t, t) / √(1-ᾱ_t), for t ≥ 1   [Song et al. 2021, Sec. 3.3]"""
+def score_from_eps(schedule: Schedule, t: Any, eps: Any) -> jax.Array:
+    """∇ log p_t(x_t) = -ε*(x_t, t) / √(1-ᾱ_t), for t ≥ 1   [Dhariwal and Nichol 2021, Eq. 11]"""
     return -eps / jnp.sqrt(1 - at(schedule.alpha_bar, t, eps))
 
 
-def eps_from_score(schedule: Schedule, t: jax.Array, score: jax.Array) -> jax.Array:
+def x0_from_v(schedule: Schedule, x_t: jax.Array, t: Any, v: jax.Array) -> jax.Array:
+    """x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v: finite even where ᾱ_t = 0   [Salimans and Ho 2022, App. D]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return jnp.sqrt(alpha_bar) * x_t - jnp.sqrt(1 - alpha_bar) * v
+
+
+def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.Array:
+    """v = (√ᾱ_t x_t - x0) / √(1-ᾱ_t), for t ≥ 1   [Salimans and Ho 2022, App. D]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return (jnp.sqrt(alpha_bar) * x_t - x0) / jnp.sqrt(1 - alpha_bar)
+
+
+def x0_from_score(schedule: Schedule, x_t: jax.Array, t: Any, score: jax.Array) -> jax.Array:
+    """E[x0 | x_t] = (x_t + (1-ᾱ_t) ∇ log p_t(x_t)) / √ᾱ_t: Tweedie's formula   [Robbins 1956; Efron 2011]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return (x_t + (1 - alpha_bar) * score) / jnp.sqrt(alpha_bar)
+
+
+def eps_from_score(schedule: Schedule, t: Any, score: jax.Array) -> jax.Array:
     """ε = -√(1-ᾱ_t) ∇ log p_t(x_t)"""
     return -jnp.sqrt(1 - at(schedule.alpha_bar, t, score)) * score

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from ddpm import check
 from ddpm.forward import eps_from_x0, x0_from_eps
-from ddpm.network import Eps
-from ddpm.pytree import Partial, partial_of
+from ddpm.pytree import Eps, Partial, partial_of
 from ddpm.schedule import Schedule
 
 
@@ -24,15 +23,24 @@ def cfg(eps: Eps, scale: Any) -> Partial:
     scale: a number, or one for each image (B,). s = 1 is conditional, s = 0 unconditional; the paper's w is s - 1.
     Two network calls a step. For s = 1 or 0 leave this wrapper away: the same answer for one call.
     """
-    return Partial(_cfg, partial_of(eps), jnp.asarray(check.scale(scale), dtype=jnp.float32))
+    return Partial(_cfg, partial_of(eps), jnp.asarray(check.scale(scale), dtype=float))
 
 
 def _cfg(eps: Eps, scale: jax.Array, x_t: jax.Array, t: jax.Array, c: jax.Array | None) -> jax.Array:
     if c is None:
         raise ValueError("cfg needs labels c to guide towards; without labels call eps itself")
-    scale = scale if scale.ndim == 0 else scale.reshape(scale.shape + (1,) * (x_t.ndim - 1))
+    scale = per_image_scale(scale, x_t)
     eps_null, eps_c = eps(x_t, t, None), eps(x_t, t, c)
     return eps_null + scale * (eps_c - eps_null)
+
+
+def per_image_scale(scale: jax.Array, x: jax.Array) -> jax.Array:
+    """A scale () as it is, or one for each image (B,) shaped to multiply x (B, ...)."""
+    if scale.ndim == 0:
+        return scale
+    if scale.shape != x.shape[:1]:
+        raise ValueError(f"scale has shape {scale.shape}; give one number () or one for each of {x.shape[0]} images")
+    return scale.reshape(scale.shape + (1,) * (x.ndim - 1))
 
 
 def w_to_s(w: float) -> float:
@@ -44,8 +52,11 @@ def clip_x0(eps: Eps, schedule: Schedule, low: float = -1.0, high: float = 1.0) 
     """Clip the predicted image x̂0 to the data's range and derive ε̂ from it again.   [Ho et al. 2020, released code]
 
     Data lie in [-1, 1]; a prediction outside cannot be right. With the cosine schedule this is needed near t = T,
-    where x̂0 = (x_t - √(1-ᾱ) ε̂)/√ᾱ magnifies an error of ε̂ twenty thousand times.
+    where x̂0 = (x_t - √(1-ᾱ) ε̂)/√ᾱ magnifies an error of ε̂ twenty thousand times. t ≥ 1; not for DDIM inversion,
+    which clipping makes irreversible.
     """
+    if check.known(low) and check.known(high) and not low < high:
+        raise ValueError(f"low is {low} and high is {high}; give low < high")
     return Partial(_clip_x0, partial_of(eps), schedule, low, high)
 
 

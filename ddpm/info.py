@@ -43,9 +43,8 @@ def show(devices: bool = False) -> None:
     for file in found:
         train = json.loads(file.read_text())["train"]
         steps = [int(p.stem[5:]) for p in file.parent.glob("checkpoints/step_*.json")]
-        print(
-            f"  {file.parent!s:28s} {train['data']}, {train['preset']}, step {max(steps, default=0)} of {train['steps']}"
-        )
+        step = f"step {max(steps, default=0)} of {train['steps']}"
+        print(f"  {file.parent!s:28s} {train['data']}, {train['preset']}, {step}")
     if not found:
         print("  none yet; `ddpm train --data digits --preset digits` makes one in a minute")
 

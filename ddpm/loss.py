@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ddpm import check
 from ddpm.forward import q_sample
-from ddpm.network import Eps
+from ddpm.pytree import Eps
 from ddpm.schedule import Schedule
 
 
@@ -38,7 +38,7 @@ def uniform_times(key: jax.Array, B: int, T: int) -> jax.Array:
 
 
 def stratified_times(key: jax.Array, B: int, T: int) -> jax.Array:
-    """B times, each ~ U{1…T}, spread evenly over the range: one uniform shift of a grid.   [Kingma et al. 2021, App. I.1]
+    """B times, each ~ U{1…T}, spread evenly over the range: one shift of a grid.   [Kingma et al. 2021, App. I.1]
 
     The loss keeps its expectation and loses most of the variance that comes from t.
     """
@@ -51,6 +51,7 @@ def drop_labels(key: jax.Array, c: jax.Array, null: int, rate: float) -> jax.Arr
 
     [Ho and Salimans 2022, Alg. 1, p_uncond]
     """
+    check.number("rate", rate, 0, 1)
     return jnp.where(jax.random.uniform(key, c.shape) < rate, null, c)
 
 

@@ -58,8 +58,8 @@ def load(name: str | Path) -> Model:
         path = weights.FOLDER / str(name)
     if not path.with_name(path.name + ".json").exists():
         raise ValueError(
-            f"no model {str(name)!r}: neither shipped weights ({', '.join(weights.cards('denoiser')) or 'none'}), nor a run's folder "
-            f"with a config.json, nor NAME.json beside NAME.safetensors"
+            f"no model {str(name)!r}: neither shipped weights ({', '.join(weights.cards('denoiser')) or 'none'}), "
+            f"nor a run's folder with a config.json, nor NAME.json beside NAME.safetensors"
         )
     params, card = store.load(path)
     return _model(path.stem, card, params)

@@ -63,8 +63,8 @@ conv.defvjp(_conv_fwd, _conv_bwd)
 def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float = 1e-6) -> jax.Array:
     """(x - mean) / √(var + ε) over each group of channels and all pixels, then scale and bias.   [Wu and He 2018]
 
-    x: (B, H, W, C). Two passes (E[x²] - E[x]² loses all digits at a large mean), statistics in float32, and the sum over
-    pixels is taken per channel first: that order is about seven times faster on a CPU than one reduction over a group.
+    x: (B, H, W, C). Two passes (E[x²] - E[x]² loses all digits at a large mean), statistics in float32. The sum over
+    pixels is taken per channel first: on a CPU about seven times faster than one reduction over a group.
     """
     B, H, W, C = x.shape
     n = H * W * C // groups
@@ -246,7 +246,7 @@ class TimeMLP(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """ε̂ = UNet(x_t, t, c): down through the levels, the middle, and up again with a skip from every layer on the way."""
+    """ε̂ = UNet(x_t, t, c): down through the levels, the middle, and up again with a skip from every layer."""
 
     def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -320,7 +320,7 @@ class UNet(nnx.Module):
         return depth_to_space(h.astype(jnp.float32), config.patch)
 
 
-# --- the door to the rest of the library --------------------------------------------------------------------------------
+# --- the door to the rest of the library ------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=32)

@@ -33,7 +33,7 @@ class Mixture(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """One more than the largest label; it is the null label too. (Readable outside `jit` only.)"""
+        """One more than the largest label; it is the null label too. Readable outside `jit` only."""
         return int(np.asarray(self.label).max()) + 1
 
     def eps(self, schedule: Schedule) -> Partial:
@@ -72,7 +72,10 @@ def _components(
     x = x_t.reshape(B, -1)
     if x.shape[1] != D:
         raise ValueError(f"x_t has shape {x_t.shape}, {x.shape[1]} numbers an image; this oracle has {D}")
-    t = jnp.broadcast_to(check.times(t, x_t, schedule.T, low=0), (B,))
+    t = check.times(t, x_t, schedule.T, low=0)
+    if check.known(t) and check.known(m.var) and np.any(np.asarray(t) == 0) and np.any(np.asarray(m.var) == 0):
+        raise ValueError("t is 0 and a covariance is singular: there is no density at t = 0. Ask at t >= 1")
+    t = jnp.broadcast_to(t, (B,))
     alpha_bar = schedule.alpha_bar[t][:, None, None]  # (B, 1, 1)
     centred = x[:, None, :] - jnp.sqrt(alpha_bar) * m.mean[None]
     z = jnp.einsum("bkd,kde->bke", centred, m.basis)
@@ -80,12 +83,22 @@ def _components(
     log_normal = -0.5 * (z * z / var_t + jnp.log(var_t)).sum(2) - 0.5 * D * math.log(2 * math.pi)
     log_prior = jnp.broadcast_to(m.log_weight[None], log_normal.shape)
     if c is not None:
-        c = jnp.asarray(c)
-        if c.shape != (B,):
-            raise ValueError(f"c has shape {c.shape}; give one label for each of the {B} images: ({B},)")
+        c = class_labels(m.label, c, B)
         asked = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label asks for all
         log_prior = jnp.where(asked, log_prior, -jnp.inf)
     return log_prior + log_normal, log_prior, z, var_t
+
+
+def class_labels(label: jax.Array, c: Any, B: int) -> jax.Array:
+    """The labels c (B,) that are asked of an oracle: each one that `label` (K,) has, or the null label."""
+    if not check.known(label):
+        return jnp.asarray(c)
+    c = check.labels(c, B, int(np.asarray(label).max()) + 1)
+    if check.known(c):
+        lacking = np.setdiff1d(np.asarray(c), np.append(np.asarray(label), np.asarray(label).max() + 1))
+        if lacking.size:
+            raise ValueError(f"c asks for class {lacking[0]}, which this oracle does not have")
+    return c
 
 
 def _mixture_score(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
@@ -109,13 +122,17 @@ def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixtu
     label: (K,) class of each component, 0…K-1 if None. A covariance must be symmetric and positive semi-definite.
     """
     mean = np.asarray(mean, dtype=np.float64)
+    if mean.ndim < 1 or mean.size < 1 or not np.all(np.isfinite(mean)):
+        raise ValueError(f"mean has shape {mean.shape}; give K finite means, (K, ...)")
     mean = mean.reshape(mean.shape[0], -1)
     K, D = mean.shape
     weight = np.full(K, 1 / K) if weight is None else np.asarray(weight, dtype=np.float64)
-    if weight.shape != (K,) or np.any(weight <= 0) or abs(weight.sum() - 1) > 1e-6:
+    if weight.shape != (K,) or not np.all(weight > 0) or abs(weight.sum() - 1) > 1e-6:  # a NaN fails too
         raise ValueError(f"weight is {weight}; give {K} positive numbers that sum to 1")
     cov = np.asarray(cov, dtype=np.float64)
-    if cov.ndim < 2:
+    if not np.all(np.isfinite(cov)):
+        raise ValueError("cov has entries that are not finite")
+    if cov.shape in ((), (1,), (K,)):
         var, basis = np.broadcast_to(cov.reshape(-1, 1), (K, D)), np.broadcast_to(np.eye(D), (K, D, D))
     elif cov.shape == (K, D, D):
         if not np.allclose(cov, cov.transpose(0, 2, 1), atol=1e-8):
@@ -126,6 +143,8 @@ def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixtu
     if np.any(var < -1e-8 * max(1.0, float(np.abs(var).max()))):
         raise ValueError(f"cov has a negative eigenvalue, {var.min():.3g}; a covariance is positive semi-definite")
     label = np.arange(K) if label is None else np.asarray(label)
+    if label.shape != (K,) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
+        raise ValueError(f"label is {label}; give {K} whole numbers >= 0, the class of each component")
     return Mixture(
         jnp.asarray(np.log(weight)),
         jnp.asarray(mean),
@@ -148,6 +167,10 @@ def fit(x: Any, c: Any = None) -> Mixture:
     """
     x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
     c = np.zeros(len(x), dtype=int) if c is None else np.asarray(c)
+    if len(x) < 1 or c.shape != (len(x),):
+        raise ValueError(
+            f"x has {len(x)} images and c has shape {c.shape}; give at least one image, one label for each"
+        )
     classes = np.unique(c)
     means = np.stack([x[c == k].mean(0) for k in classes])
     covs = np.stack([np.cov(x[c == k], rowvar=False, bias=True).reshape(x.shape[1], -1) for k in classes])

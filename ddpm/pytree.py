@@ -10,11 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax.tree_util import Partial
 
-__all__ = ["Partial", "partial_of"]
+__all__ = ["Eps", "Partial", "Step", "falls", "find", "partial_of"]
+
+Eps = Callable[..., jax.Array]  # (x_t (B, ...), t (B,) int, c | None) -> ε̂ (B, ...)
+Step = Callable[..., Any]  # (key, x_t, t, s) -> x_s
 
 
 def partial_of(f: Callable[..., Any]) -> Partial:
     """`f` itself if it is a Partial; a plain function becomes one without arrays (it compiles once per function)."""
     return f if isinstance(f, Partial) else Partial(f)
+
+
+def falls(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a step function that goes down only (s < t), so that `walk` refuses it a list of times that climbs."""
+    f.falls = True  # type: ignore[attr-defined]
+    return f
+
+
+def find(tree: Any, kind: type) -> list[Any]:
+    """All parts of a pytree that are of that class, such as the schedules inside a step."""
+    parts = jax.tree.leaves(tree, is_leaf=lambda part: isinstance(part, kind))
+    return [part for part in parts if isinstance(part, kind)]

@@ -213,9 +213,7 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
                 row = [step, f"{values.mean():.6g}", f"{float(metrics.grad_norm):.4g}", f"{float(lr(step)):.4g}"]
                 with open(folder / "metrics.csv", "a") as f:
                     f.write(",".join(map(str, [*row, f"{rate:.1f}", f"{now - start:.1f}"])) + "\n")
-                bar.set_postfix_str(
-                    f"loss {values.mean():.4f}, baseline {base:.4f}, {rate:,.0f} images/s", refresh=False
-                )
+                bar.set_postfix_str(f"loss {values.mean():.4f}, Gaussian {base:.4f}, {rate:,.0f} images/s", False)
                 losses, last = [], (now, step)
             bar.update(step - bar.n)
             at_end = step == config.steps

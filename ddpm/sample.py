@@ -19,11 +19,8 @@ import numpy as np
 from ddpm import check
 from ddpm.forward import at, q_posterior, x0_from_eps
 from ddpm.guide import cfg, clip_x0
-from ddpm.network import Eps
-from ddpm.pytree import Partial, partial_of
+from ddpm.pytree import Eps, Partial, Step, falls, find, partial_of
 from ddpm.schedule import Schedule, make_times
-
-Step = Callable[..., Any]  # (key, x_t, t, s) -> x_s
 
 
 def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, first: int = 0) -> Any:
@@ -36,9 +33,13 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
     times = np.asarray(times)
     if times.ndim != 1 or times.size < 2 or not np.issubdtype(times.dtype, np.integer):
         raise ValueError(f"times is {times}; give a list of at least two integers, such as make_times(T, steps)")
-    if times.min() < 0:
-        raise ValueError(f"times reach {times.min()}; they lie in 0..T (t = 0 is clean data)")
-    return _walk(partial_of(step), key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
+    step = partial_of(step)
+    T = min((schedule.T for schedule in find(step, Schedule)), default=int(times.max()))
+    if times.min() < 0 or times.max() > T:
+        raise ValueError(f"times reach from {times.min()} to {times.max()}; they lie in 0..{T} (t = 0 is clean data)")
+    if getattr(step.func, "falls", False) and np.any(np.diff(times) >= 0):
+        raise ValueError(f"times is {times}; this step only goes down, so each time must be less than the one before")
+    return _walk(step, key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
 
 
 @partial(jax.jit, static_argnames="path")
@@ -79,6 +80,7 @@ def ddpm_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, variance
     return Partial(_ddpm_step, partial_of(eps), schedule, c, VARIANCES[check.choice("variance", variance, VARIANCES)])
 
 
+@falls
 def _ddpm_step(
     eps: Eps, schedule: Schedule, c: Any, variance: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
 ) -> jax.Array:
@@ -90,22 +92,30 @@ def _ddpm_step(
 def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: float = 0.0) -> Partial:
     """x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε̂ + σ z,  σ = η √((1-ᾱ_s)/(1-ᾱ_t)) √(1-ᾱ_t/ᾱ_s).   [Song et al. 2021, Eqs. 12, 16]
 
-    η = 0: deterministic. η = 1: the same law as `ddpm_step` with `fixed_small`.
+    η = 0: deterministic, and it may climb (s > t: DDIM inversion). η = 1: the same law as `ddpm_step` with `fixed_small`.
     """
-    if check.known(eta) and not 0 <= float(eta) <= 1:
-        raise ValueError(f"eta is {eta}; give a number in [0, 1] (0 = deterministic, 1 = ancestral)")
-    no_noise = check.known(eta) and float(eta) == 0  # then none is drawn: that would be a twentieth of a small network
-    return Partial(_ddim_step, partial_of(eps), schedule, c, None if no_noise else jnp.asarray(eta, jnp.float32))
+    check.number("eta", eta, 0, 1)
+    if check.known(eta) and float(eta) == 0:  # then no noise is drawn: that would be a twentieth of a small network
+        return Partial(_ddim_ode_step, partial_of(eps), schedule, c)
+    return Partial(_ddim_step, partial_of(eps), schedule, c, jnp.asarray(eta, dtype=float))
 
 
+def _ddim_ode_step(
+    eps: Eps, schedule: Schedule, c: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
+) -> jax.Array:
+    eps_t = eps(x_t, _batch(t, x_t), c)
+    x0 = x0_from_eps(schedule, x_t, t, eps_t)
+    alpha_bar_s = at(schedule.alpha_bar, s, x_t)
+    return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s) * eps_t  # Eq. 12 with σ = 0; s > t encodes
+
+
+@falls
 def _ddim_step(
-    eps: Eps, schedule: Schedule, c: Any, eta: jax.Array | None, key: jax.Array, x_t: jax.Array, t: Any, s: Any
+    eps: Eps, schedule: Schedule, c: Any, eta: jax.Array, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
 ) -> jax.Array:
     eps_t = eps(x_t, _batch(t, x_t), c)
     x0 = x0_from_eps(schedule, x_t, t, eps_t)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
-    if eta is None:
-        return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s) * eps_t  # Eq. 12 with σ = 0
     sigma = eta * jnp.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))  # Eq. 16
     z = jax.random.normal(key, x_t.shape, x_t.dtype)
     return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s - sigma**2) * eps_t + sigma * z  # Eq. 12

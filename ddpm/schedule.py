@@ -4,13 +4,14 @@
 
 Times are those of the papers: t = 1…T are the noise levels and t = 0 is clean data, so ᾱ_0 = 1 and β_0 = 0, and the
 arrays have T+1 entries. No formula in this library needs `t-1` as an index or a special case at t = 0.
-Everything is computed in NumPy float64 and cast once: a float32 cumulative product is wrong by 1.7e-4 in 1-ᾱ_1.
+Everything is computed in NumPy float64 and rounded once, at the end. What float32 then costs: ᾱ_t is right to 6e-8, and
+1-ᾱ_t to 6e-8 of 1, which at t = 1 (1-ᾱ = 1e-4) is 1.7e-4 of itself. All formulas read the same ᾱ, so they agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ class Schedule(NamedTuple):
         return self.alpha_bar.shape[0] - 1
 
 
-def from_beta(beta: np.ndarray) -> Schedule:
+def from_beta(beta: Any) -> Schedule:
     """The schedule with the given β_1…β_T (T entries), each in (0, 1)."""
     beta = np.asarray(beta, dtype=np.float64)
     if beta.ndim != 1 or beta.size < 1:
@@ -43,6 +44,21 @@ def from_beta(beta: np.ndarray) -> Schedule:
     return Schedule(jnp.asarray(np.concatenate([[0.0], beta])), jnp.asarray(alpha_bar))
 
 
+def from_alpha_bar(alpha_bar: Any) -> Schedule:
+    """The schedule with the given ᾱ_1…ᾱ_T (T entries), falling, each in (0, 1): β_t = 1 - ᾱ_t/ᾱ_{t-1}."""
+    alpha_bar = np.asarray(alpha_bar, dtype=np.float64)
+    if alpha_bar.ndim != 1 or alpha_bar.size < 1:
+        raise ValueError(f"alpha_bar has shape {alpha_bar.shape}; give ᾱ_1…ᾱ_T as one row of numbers")
+    whole = np.concatenate([[1.0], alpha_bar])
+    good = (alpha_bar > 0) & (whole[1:] < whole[:-1])  # a NaN fails too
+    if not good.all():
+        t = int(np.argmin(good)) + 1
+        raise ValueError(
+            f"alpha_bar at t = {t} is {whole[t]:.6g} after {whole[t - 1]:.6g}; ᾱ must fall from 1 and stay above 0"
+        )
+    return Schedule(jnp.asarray(np.concatenate([[0.0], 1 - whole[1:] / whole[:-1]])), jnp.asarray(whole))
+
+
 def linear_ho(T: int = 1000) -> Schedule:
     """β_t from 1e-4 to 0.02 in equal steps, whatever T is.   [Ho et al. 2020, Sec. 4]
 
@@ -52,7 +68,7 @@ def linear_ho(T: int = 1000) -> Schedule:
 
 
 def linear(T: int = 1000) -> Schedule:
-    """β_t from 1e-4 to 0.02, scaled by 1000/T so that ᾱ_T stays near 4e-5.   [Nichol and Dhariwal 2021, Sec. 3.2]
+    """β_t from 1e-4 to 0.02, scaled by 1000/T so that ᾱ_T stays near 4e-5.   [Nichol and Dhariwal 2021, released code]
 
     Below T = 21 a β would reach 1: refused.
     """
@@ -72,17 +88,69 @@ def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule
     return from_beta(np.minimum(1 - f[1:] / f[:-1], max_beta))
 
 
-SCHEDULES: dict[str, Callable[[int], Schedule]] = {"linear": linear, "linear_ho": linear_ho, "cosine": cosine}
+def sigmoid(
+    T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
+) -> Schedule:
+    """ᾱ_t = (σ(end/τ) - σ(u_t/τ)) / (σ(end/τ) - σ(start/τ)), u_t from start to end in equal steps; σ logistic; β ≤ .999.
+
+    A sigmoid of ᾱ, not of β (another published schedule of that name).   [Jabri et al. 2022, App. B; Chen 2023, Alg. 1]
+    """
+    check.number("tau", tau, 1e-3)
+    if not start < end:
+        raise ValueError(f"start is {start} and end is {end}; give start < end")
+    u = np.linspace(start, end, check.whole("T", T, 1) + 1) / tau
+    f = 1 / (1 + np.exp(-u[-1])) - 1 / (1 + np.exp(-u))  # (T+1,) falling to 0
+    return from_beta(np.minimum(1 - f[1:] / f[:-1], max_beta))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "linear": linear,
+    "linear_ho": linear_ho,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+}
 
 
 def make_schedule(name: str, T: int = 1000) -> Schedule:
-    """The schedule of that name: `linear`, `linear_ho` or `cosine`."""
+    """The schedule of that name: `linear`, `linear_ho`, `cosine` or `sigmoid`."""
     return SCHEDULES[check.choice("schedule", name, SCHEDULES)](T)
+
+
+# --- what follows from a schedule -------------------------------------------------------------------------------------
 
 
 def snr(schedule: Schedule) -> jax.Array:
     """SNR(t) = ᾱ_t / (1-ᾱ_t), (T+1,), infinite at t = 0.   [Kingma et al. 2021, Eq. 2]"""
     return schedule.alpha_bar / (1 - schedule.alpha_bar)
+
+
+def log_snr(schedule: Schedule) -> jax.Array:
+    """log SNR(t) = log ᾱ_t - log(1-ᾱ_t), (T+1,), infinite at t = 0.   [Kingma et al. 2021, Sec. 3.2]"""
+    return jnp.log(schedule.alpha_bar) - jnp.log1p(-schedule.alpha_bar)
+
+
+def respace(schedule: Schedule, times: Any) -> Schedule:
+    """The schedule of the times in a list only: ᾱ'_i = ᾱ at the i-th of them.   [Nichol and Dhariwal 2021, Sec. 4]
+
+    times: (n+1,) falling to 0, such as make_times(T, n)  ->  a schedule with T = n, and β' of the whole jumps. Our steps
+    know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
+    """
+    times = np.asarray(times)
+    if times.ndim != 1 or times.size < 2 or times[-1] != 0 or np.any(np.diff(times) >= 0) or times[0] > schedule.T:
+        raise ValueError(f"times is {times}; give times in 0..{schedule.T} that fall to 0, as make_times does")
+    return from_alpha_bar(np.asarray(schedule.alpha_bar, dtype=np.float64)[times[:-1]][::-1])
+
+
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """√ᾱ shifted and scaled so that √ᾱ_T = 0 and √ᾱ_1 stays: x_T is pure noise.   [Lin et al. 2023, Alg. 1]
+
+    At t = T, ε̂ then says nothing about x0 (x̂0 = 0/0): begin the walk at T-1, or keep the network's x̂0 or v̂ yourself.
+    """
+    root = np.sqrt(np.asarray(schedule.alpha_bar, dtype=np.float64)[1:])
+    if root.size < 2:
+        raise ValueError("zero_terminal_snr needs a schedule with T >= 2")
+    alpha_bar = np.concatenate([[1.0], ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2])
+    return Schedule(jnp.asarray(np.concatenate([[0.0], 1 - alpha_bar[1:] / alpha_bar[:-1]])), jnp.asarray(alpha_bar))
 
 
 # --- lists of times ---------------------------------------------------------------------------------------------------
@@ -97,11 +165,18 @@ def _leading(T: int, N: int) -> np.ndarray:
 
 
 def _linspace(T: int, N: int) -> np.ndarray:
-    return np.round(np.linspace(1, T, N))[::-1].astype(int)
+    return np.round(np.linspace(0, T - 1, N))[::-1].astype(int) + 1
 
 
 def _quad(T: int, N: int) -> np.ndarray:
     return np.unique((np.linspace(0, np.sqrt(0.8 * T), N) ** 2).astype(int))[::-1] + 1
+
+
+def _stride(T: int, N: int) -> np.ndarray:
+    for stride in range(1, T + 1):
+        if len(range(0, T, stride)) == N:
+            return np.arange(0, T, stride)[::-1] + 1
+    raise ValueError(f"steps is {N}; no whole stride takes exactly {N} of {T} times. Use rule='trailing'")
 
 
 TIME_RULES: dict[str, Callable[[int, int], np.ndarray]] = {
@@ -109,6 +184,7 @@ TIME_RULES: dict[str, Callable[[int, int], np.ndarray]] = {
     "leading": _leading,
     "linspace": _linspace,
     "quad": _quad,
+    "stride": _stride,
 }
 
 
@@ -116,11 +192,14 @@ def make_times(T: int, steps: int, rule: str = "trailing") -> np.ndarray:
     """The list of times that a sampler visits, from noise down to t = 0: (steps+1,) int32, ending in 0.
 
     `trailing` begins at T (pure noise) and is the default; `leading` ends at 1 and so never visits T; `linspace` visits
-    both 1 and T; `quad` crowds the times near 0 (begins at .8T; repeated times are dropped, so it can be shorter).
+    both 1 and T; `quad` crowds the times near 0 (begins at .8T; repeated times are dropped, so it can be shorter);
+    `stride` is improved-diffusion's "ddimN", the smallest whole stride that gives exactly N times from 1 up.
     The published rules count from 0; ours are those plus one.   [Lin et al. 2023, Table 2; Song et al. 2021, App. D.2]
     """
     check.whole("T", T, 1)
     check.choice("rule", rule, TIME_RULES)
     if not 1 <= check.whole("steps", steps, 1) <= T:
         raise ValueError(f"steps is {steps}; a chain of T = {T} times has 1..{T} steps to take")
+    if steps == 1 < T and rule != "trailing":
+        raise ValueError(f"rule {rule!r} with one step would begin at t = 1, not in the noise; use rule='trailing'")
     return np.append(TIME_RULES[rule](T, steps), 0).astype(np.int32)

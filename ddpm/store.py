@@ -45,7 +45,7 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write to a neighbour, flush to the disk, then rename: `path` is either the old file or the new one, never half."""
+    """Write to a neighbour, flush to the disk, rename: `path` is either the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

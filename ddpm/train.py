@@ -2,20 +2,18 @@
 
     repeat:  x0 ~ data, t ~ U{1…T}, ε ~ N(0, I);  descend ∇_θ ‖ε - ε̂_θ(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²
 
-Step n is a pure function of (state, n): its key is fold_in(seed, n) and its images are those of (seed, n). So a run that
-was interrupted and resumed is the same run, bit for bit.
+Step n is a pure function of (state, n): its key is fold_in(seed, n) and its images are those of (seed, n). So a run
+that was interrupted and resumed is the same run, bit for bit.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ddpm.config import TrainConfig, UNetConfig

@@ -1,9 +1,9 @@
 """Typicality: how much knowing the class helps to denoise an image, and where in the image.
 
-    T(x|c) = E_{t,ε}[ L_t(x, ε, ∅) - L_t(x, ε, c) ],   L_t(x, ε, c) = ‖ε - ε̂(x_t, t, c)‖²/D    [Siglidis et al. 2024, Eq. 3]
+    T(x|c) = E_{t,ε}[ L_t(x, ε, ∅) - L_t(x, ε, c) ],   L_t(x, ε, c) = ‖ε - ε̂(x_t, t, c)‖²/D       [Siglidis et al. 2024]
 
-Positive: x looks like its class. The same (t, ε) serve both terms, which makes the difference up to 50 times less noisy,
-and all images, so that the result for one image does not depend on the others in the batch.
+Positive: x looks like its class. The same (t, ε) serve both terms, which makes the variance of the difference up to 50
+times smaller, and all images, so that the result for one image does not depend on the others in the batch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def typicality(
     """T(x|c) with its standard error and its map, from `draws` pairs (t, ε) with t uniform on the integers of t_range.
 
     x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one number for all;  weight: (T+1,) factor for each time, 1 if None.
-    null: the labels to compare with, None for the null label ∅; with labels it is the contrast T(x|c) - T(x|null).
+    null: the labels to compare with; None: the null label ∅. With labels it is the contrast T(x|c) - T(x|null).
     paired=False draws a second, independent ε for the ∅ term: right on average, and much noisier (for teaching).
     Images are worked through `batch` at a time, the draws in one compiled loop: memory does not grow with either.
     """
@@ -87,7 +87,7 @@ def typicality(
             partial_of(eps), schedule, x0[ids], c[ids], None if null is None else null[ids], key, window, weight,
             draws, paired,
         )  # fmt: skip
-        parts.append(jax.tree.map(lambda a, n=min(batch, B - i): np.asarray(a)[:n], part))
+        parts.append([np.asarray(a)[: B - i] for a in part])
     return Typicality(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
