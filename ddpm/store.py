@@ -61,7 +61,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def save(path: str | Path, tree: dict, card: dict) -> None:
     """Write `path`.safetensors and then `path`.json (the card, with the checksum)."""
     path = Path(path)
-    data = save_bytes({name: np.ascontiguousarray(a) for name, a in flatten(tree).items()})
+    data = save_bytes({name: np.asarray(a, order="C") for name, a in flatten(tree).items()})
     write_atomic(path.with_name(path.name + ".safetensors"), data)
     card = {"sha256": hashlib.sha256(data).hexdigest(), **card}
     write_atomic(path.with_name(path.name + ".json"), (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())

@@ -32,11 +32,14 @@ class Typicality(NamedTuple):
 
 
 def time_window(T: int, t_range: tuple[float, float]) -> tuple[int, int]:
-    """The first and one past the last integer time in [low·T, high·T); t = 0 is never in it."""
+    """The first integer time in (low·T, high·T] and one past the last: (0, 1) is 1…T, (.1, .7) of 1,000 is 101…700.
+
+    These are the times 100…699 of code that counts from 0.
+    """
     low, high = t_range
     if not 0 <= low < high <= 1:
         raise ValueError(f"t_range is {t_range}; give two shares of T with 0 <= low < high <= 1")
-    first, end = max(1, round(low * T)), round(high * T) if high < 1 else T + 1
+    first, end = round(low * T) + 1, round(high * T) + 1
     if first >= end:
         raise ValueError(f"t_range {t_range} holds no time of a chain with T = {T}; widen it")
     return first, end
