@@ -4,8 +4,8 @@ If x0 ~ N(μ, Σ) then x_t ~ N(√ᾱ_t μ, Σ_t) with Σ_t = ᾱ_t Σ + (1-ᾱ_
 
     ε*(x_t, t) = E[ε | x_t] = √(1-ᾱ_t) Σ_t⁻¹ (x_t - √ᾱ_t μ) = -√(1-ᾱ_t) ∇ log p_t(x_t).
 
-For a mixture it is the posterior-weighted sum of the components' answers. Every sampler, loss, guidance rule and measure
-of this library is first checked against these, by number. They take the place of a network: `mixture.eps(schedule)`.
+For a mixture it is the posterior-weighted sum of the components' answers. Every sampler, loss, guidance rule and
+measure of this library is first checked against these, by number. They take a network's place: `mixture.eps(schedule)`.
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ def fit(x: Any, c: Any = None) -> Mixture:
     x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
     c = np.zeros(len(x), dtype=int) if c is None else np.asarray(c)
     if len(x) < 1 or c.shape != (len(x),):
-        raise ValueError(
-            f"x has {len(x)} images and c has shape {c.shape}; give at least one image, one label for each"
-        )
+        raise ValueError(f"x has {len(x)} images and c has shape {c.shape}; give images, and one label for each")
     classes = np.unique(c)
     means = np.stack([x[c == k].mean(0) for k in classes])
     covs = np.stack([np.cov(x[c == k], rowvar=False, bias=True).reshape(x.shape[1], -1) for k in classes])

@@ -92,7 +92,7 @@ def _ddpm_step(
 def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: float = 0.0) -> Partial:
     """x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε̂ + σ z,  σ = η √((1-ᾱ_s)/(1-ᾱ_t)) √(1-ᾱ_t/ᾱ_s).   [Song et al. 2021, Eqs. 12, 16]
 
-    η = 0: deterministic, and it may climb (s > t: DDIM inversion). η = 1: the same law as `ddpm_step` with `fixed_small`.
+    η = 0: deterministic, and it may climb (s > t: DDIM inversion). η = 1: the law of `ddpm_step` with `fixed_small`.
     """
     check.number("eta", eta, 0, 1)
     if check.known(eta) and float(eta) == 0:  # then no noise is drawn: that would be a twentieth of a small network

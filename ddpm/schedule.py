@@ -91,7 +91,7 @@ def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule
 def sigmoid(
     T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
 ) -> Schedule:
-    """ᾱ_t = (σ(end/τ) - σ(u_t/τ)) / (σ(end/τ) - σ(start/τ)), u_t from start to end in equal steps; σ logistic; β ≤ .999.
+    """ᾱ_t = (σ(end/τ) - σ(u_t/τ)) / (σ(end/τ) - σ(start/τ)), u_t evenly from start to end; σ logistic; β ≤ .999.
 
     A sigmoid of ᾱ, not of β (another published schedule of that name).   [Jabri et al. 2022, App. B; Chen 2023, Alg. 1]
     """
@@ -132,7 +132,7 @@ def log_snr(schedule: Schedule) -> jax.Array:
 def respace(schedule: Schedule, times: Any) -> Schedule:
     """The schedule of the times in a list only: ᾱ'_i = ᾱ at the i-th of them.   [Nichol and Dhariwal 2021, Sec. 4]
 
-    times: (n+1,) falling to 0, such as make_times(T, n)  ->  a schedule with T = n, and β' of the whole jumps. Our steps
+    times: (n+1,) falling to 0, such as make_times(T, n)  ->  a schedule with T = n, and β' of whole jumps. Our steps
     know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
     """
     times = np.asarray(times)
