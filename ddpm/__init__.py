@@ -1,1 +1,66 @@
+"""ddpm: diffusion models from scratch in JAX, checked against exact answers.
+
+The map, in the order in which data flow and in which to read:
+
+    data        images and labels: found on this disk or fetched once           formats: the files they come in
+    schedule    β_t, ᾱ_t, and lists of times
+    forward     q(x_t | x_0), its posterior, and ε, x0, v, score
+    oracle      the exact ε* of Gaussians and mixtures: the truth that everything is checked against
+    network     the ε-prediction U-Net                                          config: its sizes and presets
+    loss        L_simple
+    train       Algorithm 1: Adam, warm-up, clipping, the average               run: the folder; checkpoint, store: files
+    sample      one loop, `walk`, and short steps: DDPM, DDIM                   generate: many images, with a bar
+    guide       eps -> eps: classifier-free guidance, clipping
+    classifier  labels and features of images
+    typicality  T(x|c): what makes an image look like its class, and where
+    evaluate    ε-MSE, accuracy, Fréchet distance, each with its floor          export: images for other tools
+    plot        pictures
+    model       a trained denoiser by name                                      weights: those that ship
+    cli         the command `ddpm`                                              commands, info, demo: what it does
+    check       the errors at the doors                                         pytree: functions as arguments of jit
+
+Four kinds of callables make everything, by wrapping:
+
+    eps    : (x_t (B, ...), t (B,) int, c | None) -> (B, ...)    a denoiser: a network, or an oracle
+    guide  : eps -> eps                                          cfg, clip_x0, …
+    step   : (key, x_t, t, s) -> x_s                             ddpm_step, ddim_step, …
+    walk   : (step, key, x_T, times) -> x_0                      the one loop
+
+`import ddpm` is quick: each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Public names, by module. Functions that are called as their module is (sample, generate, typicality, evaluate) are not
+# here: `ddpm.sample` is the module, and `from ddpm.sample import sample` the function.
+_NAMES = {
+    "schedule": ("Schedule", "cosine", "linear", "linear_ho", "make_schedule", "make_times"),
+    "forward": ("eps_from_x0", "q_posterior", "q_sample", "q_step", "x0_from_eps"),
+    "oracle": ("Mixture", "fit", "gaussian", "linear_loss", "mixture"),
+    "config": ("TrainConfig", "UNetConfig", "unet_config"),
+    "network": ("build", "eps_fn"),
+    "loss": ("simple_loss", "squared_error"),
+    "sample": ("ddim_step", "ddpm_step", "walk"),
+    "guide": ("cfg", "clip_x0"),
+    "model": ("Model",),
+}
+_HOME = {name: (module, name) for module, names in _NAMES.items() for name in names}
+_HOME |= {"load_data": ("data", "load"), "load_model": ("model", "load")}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        module, attribute = _HOME[name]
+        return getattr(importlib.import_module(f"ddpm.{module}"), attribute)
+    raise AttributeError(f"module 'ddpm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

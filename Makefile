@@ -1,0 +1,34 @@
+# Everything starts from python3 (3.11 or newer, with venv) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test lint format clean
+
+help:             ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: .venv/installed  ## make .venv and install the package with its tests
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ddpm needs Python 3.11 or newer; call make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/installed     ## garments, samplers, typicality and a training, in out/demo
+	$(BIN)/ddpm demo
+
+test: .venv/installed     ## every test, without network and without data
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: .venv/installed     ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed   ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:                    ## remove what make and the commands wrote (not runs/)
+	rm -rf .venv out dist build .pytest_cache .mypy_cache .ruff_cache

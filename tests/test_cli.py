@@ -1,0 +1,94 @@
+"""The command line: quick answers, clear errors, and what it writes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ddpm import cli, data
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_help_and_info_do_not_import_jax():
+    code = (
+        "import sys, contextlib, io\n"
+        "from ddpm import cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "    try: cli.main(['--help'])\n"
+        "    except SystemExit: pass\n"
+        "    cli.main(['info'])\n"
+        "assert 'fashion_mnist' in out.getvalue() and 'typicality' in out.getvalue()\n"
+        "slow = {'jax', 'flax', 'optax', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["sample", "--label", "Ankel boot"], "Ankle boot"),
+        (["sample", "--label", "10"], "0..9"),
+        (["sample", "--sampler", "dimm"], "ddim"),
+        (["sample", "--steps", "1001"], "1000"),
+        (["sample", "--steps", "0"], "steps"),
+        (["sample", "--guidance", "-1"], "guidance"),
+        (["sample", "--guidance", "nan"], "guidance"),
+        (["sample", "--n", "0"], "n is 0"),
+        (["sample", "--model", "fashon"], "fashion_mnist"),
+        (["train", "--data", "mnist"], "fashion_mnist"),
+        (["train", "--data", "digits", "--preset", "cpu"], "presets that fit: digits"),
+        (["typicality", "--data", "digits"], "digits"),
+        (["typicality", "--t-range", "0.7", "0.1", "--n", "1"], "t_range"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_remedy(args, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(args) == 2
+    err = capsys.readouterr().err
+    assert words in err and "Traceback" not in err and err.strip().splitlines()[-1].startswith("ddpm: ")
+    assert not list(tmp_path.iterdir())  # nothing was half done
+
+
+def test_an_unknown_option_suggests_the_right_one(capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.main(["sample", "--guidence", "2"])
+    assert e.value.code == 2
+    assert "--guidance" in capsys.readouterr().err
+
+
+def test_sample_by_class_writes_a_grid_and_an_npz(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sample", "--label", "ankle boot", "--n", "3", "--steps", "4", "--npz", "x.npz"]) == 0
+    arrays = np.load("x.npz")
+    assert arrays["arr_0"].shape == (3, 28, 28, 1) and arrays["arr_0"].dtype == np.uint8
+    assert list(arrays["arr_1"]) == [9, 9, 9] and (tmp_path / "out/samples.png").stat().st_size > 500
+    assert cli.main(["sample", "--label", "9", "--n", "3", "--steps", "4", "--npz", "y.npz", "--seed", "0"]) == 0
+    np.testing.assert_array_equal(arrays["arr_0"], np.load("y.npz")["arr_0"])
+
+
+def test_typicality_of_generated_garments(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["typicality", "--label", "Trouser", "--n", "3", "--draws", "5"]) == 0
+    rows = (tmp_path / "out/typicality.csv").read_text().splitlines()
+    assert rows[0] == "image,class,typicality,stderr" and len(rows) == 4
+    assert "Trouser" in capsys.readouterr().out
+
+
+def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monkeypatch, capsys):
+    from ddpm import config
+
+    tiny = config.UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(), groups=4)
+    monkeypatch.setitem(config.UNETS, "tiny", tiny)
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--data", "digits", "--preset", "tiny", "--name", "r", "--steps", "4", "--save-every", "4"]
+    assert cli.main(train) == 0
+    said = capsys.readouterr().out
+    assert "parameters" in said and "GFLOP" in said and "MiB" in said and "min" in said
+    assert cli.main(train) == 0 and "4 steps already" in capsys.readouterr().out
+    assert cli.main([*train, "--lr", "0.5"]) == 2 and "lr was 0.001, now 0.5" in capsys.readouterr().err
+    assert cli.main(["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]) == 0
+    assert cli.main(["info"]) == 0 and "step 4 of 4" in capsys.readouterr().out
+    assert data.where("digits")
