@@ -7,6 +7,8 @@ The mean over pixels is taken, not the sum, so that the learning rate does not d
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -57,7 +59,19 @@ def drop_labels(key: jax.Array, c: jax.Array, null: int, rate: float) -> jax.Arr
 
 def simple_loss(eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: jax.Array | None = None) -> jax.Array:
     """One Monte-Carlo draw of L_simple on a batch: a number.   [Ho et al. 2020, Eq. 14]"""
+    return weighted_loss(eps, schedule, key, x0, c)
+
+
+def weighted_loss(
+    eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: jax.Array | None = None, weight: Any = None
+) -> jax.Array:
+    """One Monte-Carlo draw of E_t[w_t ‖ε - ε̂‖²] on a batch: a number. weight: (T+1,) from ddpm.weights, None for 1."""
     key_t, key_noise = jax.random.split(key)
     t = stratified_times(key_t, x0.shape[0], schedule.T)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    return squared_error(eps, schedule, x0, t, noise, c).mean()
+    error = squared_error(eps, schedule, x0, t, noise, c)
+    if weight is None:
+        return error.mean()
+    if jnp.shape(weight) != schedule.alpha_bar.shape:
+        raise ValueError(f"weight has shape {jnp.shape(weight)}; give one number for each time 0..{schedule.T}")
+    return (jnp.asarray(weight)[t] * per_image(error)).mean()

@@ -21,6 +21,7 @@ from ddpm.forward import at, q_posterior, x0_from_eps
 from ddpm.guide import cfg, clip_x0
 from ddpm.pytree import Eps, Partial, Step, falls, find, partial_of
 from ddpm.schedule import Schedule, make_times
+from ddpm.variance import make_variance
 
 
 def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, first: int = 0) -> Any:
@@ -60,24 +61,14 @@ def _batch(t: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(t, x.shape[:1])
 
 
-def _fixed_small(schedule: Schedule, t: jax.Array, s: jax.Array, beta_tilde: jax.Array) -> jax.Array:
-    return beta_tilde
-
-
-def _fixed_large(schedule: Schedule, t: jax.Array, s: jax.Array, beta_tilde: jax.Array) -> jax.Array:
-    return jnp.where(s == 0, 0.0, 1 - schedule.alpha_bar[t] / schedule.alpha_bar[s])
-
-
-VARIANCES = {"fixed_small": Partial(_fixed_small), "fixed_large": Partial(_fixed_large)}
-
-
-def ddpm_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, variance: str = "fixed_small") -> Partial:
+def ddpm_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, variance: Any = "fixed_small") -> Partial:
     """Ancestral sampling: x_s ~ N(mean of q(x_s | x_t, x̂0), σ²).   [Ho et al. 2020, Alg. 2 and Eqs. 6-7]
 
-    variance: `fixed_small` σ² = β̃, exact if the data are one point; `fixed_large` σ² = β, exact if they are N(0, I)
-    (at the last step no noise is added, as in Alg. 2). s need not be t-1: β is then that of the whole jump.
+    variance: `fixed_small` σ² = β̃, exact if the data are one point; `fixed_large` σ² = β, exact if they are N(0, I); or
+    `learned(v)`, `optimal(gamma)` of ddpm.variance. The last step, to s = 0, adds no noise, as in Alg. 2. s need not be
+    t-1: β is then that of the whole jump.
     """
-    return Partial(_ddpm_step, partial_of(eps), schedule, c, VARIANCES[check.choice("variance", variance, VARIANCES)])
+    return Partial(_ddpm_step, partial_of(eps), schedule, c, make_variance(variance))
 
 
 @falls
@@ -85,8 +76,9 @@ def _ddpm_step(
     eps: Eps, schedule: Schedule, c: Any, variance: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
 ) -> jax.Array:
     x0 = x0_from_eps(schedule, x_t, t, eps(x_t, _batch(t, x_t), c))
-    mean, beta_tilde = q_posterior(schedule, x_t, x0, t, s)
-    return mean + jnp.sqrt(variance(schedule, t, s, beta_tilde)) * jax.random.normal(key, x_t.shape, x_t.dtype)
+    mean, _ = q_posterior(schedule, x_t, x0, t, s)
+    sigma = jnp.where(s == 0, 0.0, jnp.sqrt(variance(schedule, x_t, t, s, c)))
+    return mean + sigma * jax.random.normal(key, x_t.shape, x_t.dtype)
 
 
 def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: float = 0.0) -> Partial:
