@@ -1,0 +1,63 @@
+"""A measured number that says what it is: of what, against what, in which features, how sure, beside which floor."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number with all that it depends on."""
+
+    name: str
+    value: float
+    standard_error: float
+    n: int  # images, or draws of the noise
+    of: str  # what was measured
+    against: str = ""  # what it was compared with
+    features: str = ""  # the network, by name, width and checksum; or "pixels"
+    seed: int | None = None  # of the subsets and resamplings (and of the noise)
+    better: str = ""  # "lower", "higher", or empty where neither is
+    error: str = ""  # how the standard error was found
+    beside: float | None = None  # the floor, or the baseline
+    beside_what: str = ""
+    interval: tuple[float, float] | None = None  # 95 %; value ± 1.96 standard errors if not given
+    detail: dict = field(default_factory=dict, repr=False)  # per class, per time, curves: plain numbers
+
+    @property
+    def low_high(self) -> tuple[float, float]:
+        """The 95 % interval."""
+        half = 1.96 * self.standard_error
+        return self.interval or (self.value - half, self.value + half)
+
+    def __str__(self) -> str:
+        low, high = self.low_high
+        beside = "" if self.beside is None else f", beside {self.beside:.4g} ({self.beside_what})"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        rest = "; ".join(s for s in (f"n = {self.n:,} {self.of}", self.against, self.features) if s)
+        better = f" ({self.better} is better)" if self.better else ""
+        return f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}]{beside}{better}; {rest}{seed}"
+
+    def as_dict(self) -> dict:
+        """Plain numbers and text, for JSON."""
+        return {**dataclasses.asdict(self), "interval": list(self.low_high)}
+
+
+def table(measures: dict[str, Measure]) -> str:
+    """One row a measure: value, 95 % interval, what it stands beside, n, and what it is."""
+    rows = [("", "value", "95 % interval", "beside it", "n", "")]
+    for m in measures.values():
+        low, high = m.low_high
+        beside = "" if m.beside is None else f"{m.beside:.4f} {m.beside_what}"
+        rows.append((m.name, f"{m.value:.4f}", f"{low:.4f} … {high:.4f}", beside, f"{m.n:,}", m.better))
+    width = [max(len(r[i]) for r in rows) for i in range(6)]
+    lines = ["  ".join(f"{s:{side}{w}}" for s, side, w in zip(r, "<>><><", width, strict=True)) for r in rows]
+    notes = dict.fromkeys(f"{m.name}: {m.of}{', ' + m.against if m.against else ''}" for m in measures.values())
+    features = dict.fromkeys(f"features: {m.features}" for m in measures.values() if m.features not in ("", "pixels"))
+    return "\n".join([*(line.rstrip() for line in lines), "", *notes, *features])
+
+
+def as_json(measures: dict[str, Measure]) -> dict[str, dict]:
+    """All measures as plain numbers and text."""
+    return {k: m.as_dict() for k, m in measures.items()}

@@ -1,0 +1,207 @@
+"""The classifier: shapes and identities of the network, its training on real digits, and the weights that ship."""
+
+import dataclasses
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm import classifier as cl
+from ddpm import data, store, weights
+
+TINY = cl.ClassifierConfig(8, 1, patch=1, widths=(8, 16), blocks=(1, 1), features=12)
+HOW = cl.ClassifierTrainConfig(data="digits", epochs=1, batch=64, lr=1e-2, shift=1, flip=False)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    config = cl.ClassifierConfig(8, 1, patch=1, widths=(16, 32), blocks=(1, 1))
+    how = dataclasses.replace(HOW, epochs=8, ema=0.9)
+    return cl.train(config, how, digits.x_train, digits.y_train, progress=False)
+
+
+def untrained(config=TINY, seed=0):
+    return cl.Classifier(config, cl.build(config)[0](jax.random.key(seed)), {})
+
+
+def images(n, shape=(8, 8, 1), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape)).astype(np.uint8)
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(cl.CONFIGS))
+def test_shapes_for_every_data_set(name):
+    config = cl.CONFIGS[name]
+    init, apply = cl.build(config)
+    params = jax.eval_shape(init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((3, *config.image_shape), jnp.float32)
+    logits, features = jax.eval_shape(apply, params, x)
+    assert logits.shape == (3, 10) and features.shape == (3, 64)
+
+
+def test_sizes_that_are_odd_are_padded():
+    config = cl.ClassifierConfig(14, 1, patch=2, widths=(8, 8, 8), blocks=(1, 1, 1))  # 7, 4, 2
+    logits, _ = untrained(config)(images(2, (14, 14, 1)))
+    assert logits.shape == (2, 10) and np.all(np.isfinite(logits))
+
+
+def test_logits_are_a_linear_function_of_the_features():
+    """The features are the layer before the last: nothing else of the image reaches the logits."""
+    c = untrained()
+    logits, f = c(images(5))
+    silu = f / (1 + np.exp(-f))
+    head = c.params["head"]
+    np.testing.assert_allclose(logits, silu @ head["kernel"] + head["bias"].reshape(1, -1), rtol=2e-4, atol=1e-5)
+
+
+def test_same_config_gives_the_same_functions():
+    assert cl.build(TINY) is cl.build(dataclasses.replace(TINY))
+
+
+def test_batches_types_and_padding_do_not_matter():
+    c, x = untrained(), images(11)
+    logits, f = c(x)
+    for other in (c(data.to_float(x)), c(x, batch=4), c(x, batch=1), (c.logits(x), c.features(x))):
+        np.testing.assert_allclose(other[0], logits, atol=1e-5)
+        np.testing.assert_allclose(other[1], f, atol=1e-5)
+    np.testing.assert_array_equal(c.predict(x), logits.argmax(1))
+    assert c(x[:0])[0].shape == (0, 10) and c(x[:0])[1].shape == (0, 12)
+
+
+def test_new_parameters_do_not_compile_again():
+    x = images(8)
+    untrained(seed=1)(x)
+    before = cl._apply._cache_size()
+    untrained(seed=2)(x)
+    assert cl._apply._cache_size() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"patch": 3}, "patch 3"), ({"blocks": (1,)}, "one length"), ({"widths": (8, 12)}, "groups 8")],
+)
+def test_bad_configs_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+def test_bad_input_is_refused():
+    c = untrained()
+    with pytest.raises(ValueError, match="this classifier wants"):
+        c(images(2, (9, 9, 1)))
+    with pytest.raises(ValueError, match=r"outside \[-1, 1\]"):
+        c(images(2).astype(np.float32))
+    with pytest.raises(ValueError, match="clean images"):
+        c(images(2), t=3)
+    with pytest.raises(ValueError, match=r"Known: .*digits.*Did you mean 'digits'"):
+        cl.main(dataclasses.replace(HOW, data="digit"))
+
+
+# --- augmentation and training ----------------------------------------------------------------------------------------
+
+
+def test_augment_moves_and_mirrors_and_nothing_else():
+    x, key = jnp.asarray(images(200)[:1]).repeat(200, 0).astype(jnp.float32), jax.random.key(0)
+    np.testing.assert_array_equal(cl.augment(key, x, 0, False), x)
+    padded = np.pad(np.asarray(x[0]), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    moved = {padded[i : i + 8, j : j + 8].tobytes() for i in range(3) for j in range(3)}
+    assert {np.asarray(a).tobytes() for a in cl.augment(key, x, 1, False)} == moved  # all nine, and only those
+    mirrored = {padded[i : i + 8, j : j + 8][:, ::-1].tobytes() for i in range(3) for j in range(3)}
+    assert {np.asarray(a).tobytes() for a in cl.augment(key, x, 1, True)} == moved | mirrored
+
+
+def test_it_learns_the_digits(trained, digits):
+    a = cl.accuracy(trained, digits.x_test, digits.y_test)
+    assert a["accuracy"] > 0.93 and a["n"] == 297
+    share = np.bincount(digits.y_test) / 297
+    assert np.dot(share, a["per_class"]) == pytest.approx(a["accuracy"], abs=1e-3)
+    assert a["standard_error"] == pytest.approx(np.std(trained.predict(digits.x_test) == digits.y_test) / 297**0.5)
+
+
+def test_the_same_seed_gives_the_same_bits(digits):
+    x, y = digits.x_train[:256], digits.y_train[:256]
+    a, b = (cl.train(TINY, HOW, x, y, progress=False) for _ in range(2))
+    other = cl.train(TINY, dataclasses.replace(HOW, seed=1), x, y, progress=False)
+    flat = [store.flatten(jax.tree.map(np.asarray, c.params)) for c in (a, b, other)]
+    assert all(np.array_equal(flat[0][k], flat[1][k]) for k in flat[0])
+    assert not np.array_equal(flat[0]["stem/kernel"], flat[2]["stem/kernel"])
+
+
+def test_training_that_diverges_is_an_error(digits):
+    with pytest.raises(RuntimeError, match="Lower lr"):
+        cl.train(TINY, dataclasses.replace(HOW, lr=1e30), digits.x_train[:256], digits.y_train[:256], progress=False)
+
+
+def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys):
+    how = dataclasses.replace(HOW, out=str(tmp_path / "d"))
+    made = cl.main(how)
+    loaded = cl.load(str(tmp_path / "d"))
+    x = images(9)
+    np.testing.assert_array_equal(made.logits(x), loaded.logits(x))
+    card = loaded.card
+    assert card["kind"] == "classifier" and loaded.config == made.config
+    assert card["data"] == {"name": "digits", "sha256": data.load("digits").sha256, "train_images": 1500}
+    assert card["command"] == (
+        "python -m ddpm.classifier --data digits --epochs 1 --batch 64 --lr 0.01 --shift 1 --no-flip"
+    )
+    for field in ("test", "seconds", "device", "versions", "commit", "train", "parameters"):
+        assert field in card
+    assert str(tmp_path / "d") in capsys.readouterr().out
+    file = tmp_path / "d.safetensors"
+    file.write_bytes(file.read_bytes()[:-3] + b"abc")
+    with pytest.raises(store.Damaged, match="checksum"):
+        cl.load(str(tmp_path / "d"))
+
+
+# --- p(c | x_t, t) ----------------------------------------------------------------------------------------------------
+
+
+def test_noisy_classifier_knows_the_time_and_has_a_gradient(digits):
+    config = dataclasses.replace(TINY, schedule="cosine", T=100)
+    noisy = cl.train(config, dataclasses.replace(HOW, epochs=6), digits.x_train, digits.y_train, progress=False)
+    a = cl.noisy_accuracy(noisy, digits.x_test, digits.y_test)
+    by_t = a["accuracy_by_t"]
+    assert len(by_t) == 11 and by_t[0] > 0.7 and by_t[100] < 0.25  # at T nothing is left to see
+    x = data.to_float(digits.x_test[:4])
+    assert not np.allclose(noisy.logits(x, 1), noisy.logits(x, 90), atol=1e-3)
+    with pytest.raises(ValueError, match="give it t"):
+        noisy.logits(x)
+    apply = cl.build(config)[1]
+    grad = jax.grad(lambda x: jax.nn.log_softmax(apply(noisy.params, x, 5)[0])[:, 3].sum())(jnp.asarray(x))
+    assert grad.shape == x.shape and float(abs(grad).max()) > 0 and bool(jnp.isfinite(grad).all())
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_shipped_classifier_loads_and_states_what_it_is():
+    c = cl.load("fashion_mnist")
+    assert c.config.image_shape == (28, 28, 1) and c.name == "fashion_mnist_classifier"
+    assert (weights.FOLDER / "fashion_mnist_classifier.safetensors").stat().st_size < 2_000_000
+    test = c.card["test"]
+    assert test["accuracy"] >= 0.92 and test["n"] == 10_000 and len(test["per_class"]) == 10
+    assert test["standard_error"] == pytest.approx((test["accuracy"] * (1 - test["accuracy"]) / 10_000) ** 0.5)
+    assert c.card["command"].startswith("python -m ddpm.classifier --data fashion_mnist")
+    logits, f = c(images(3, (28, 28, 1)))
+    assert logits.shape == (3, 10) and f.shape == (3, 64) and np.all(np.isfinite(logits))
+    assert cl.load("fashion_mnist_classifier").card == c.card
+    with pytest.raises(ValueError, match="Did you mean 'fashion_mnist'"):
+        cl.load("fashionmnist")
+
+
+def test_shipped_classifier_is_as_good_as_its_card_says():
+    if not os.environ.get("DDPM_DATA_DIR") or data.where("fashion_mnist") is None:
+        pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
+    c, d = cl.load("fashion_mnist"), data.load("fashion_mnist")
+    assert c.card["data"]["sha256"] == d.sha256
+    a = cl.accuracy(c, d.x_test, d.y_test)
+    assert a["accuracy"] == pytest.approx(c.card["test"]["accuracy"], abs=5e-4)
