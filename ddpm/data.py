@@ -177,7 +177,7 @@ def _keep(arrays: formats.Arrays, file: Path) -> None:
 
 
 def _download(name: str, places: Sequence[Path]) -> formats.Arrays:
-    """Fetch and read the published files; where TensorFlow is there, tensorflow-datasets prepares the set from them."""
+    """Fetch and read the published files; where TensorFlow is there, tensorflow-datasets prepares them too."""
     reason = "DDPM_OFFLINE is set" if os.environ.get("DDPM_OFFLINE", "0") not in ("", "0") else None
     if reason is None:
         try:
@@ -185,10 +185,7 @@ def _download(name: str, places: Sequence[Path]) -> formats.Arrays:
             with tempfile.TemporaryDirectory(prefix=".download-", dir=cache_dir()) as tmp:
                 formats.fetch(name, Path(tmp))
                 if find_spec("tensorflow") and find_spec("tensorflow_datasets"):
-                    try:
-                        return _tfds_prepare(name, Path(tmp), cache_dir())
-                    except Exception as e:
-                        print(f"tensorflow-datasets could not prepare {name} ({e}); reading the files", file=sys.stderr)
+                    _tfds_prepare(name, Path(tmp), cache_dir())
                 return PUBLISHED[name].read(PUBLISHED[name].find(Path(tmp)))
         except OSError as e:  # those of requests are OSErrors too
             reason = f"{type(e).__name__}: {e}"
@@ -211,19 +208,23 @@ def _help(name: str, places: Sequence[Path], reason: str) -> str:
 # --- tensorflow-datasets ----------------------------------------------------------------------------------------------
 
 
-def _tfds_prepare(name: str, raw: Path, data_dir: Path) -> formats.Arrays:
-    """Have tensorflow-datasets prepare the set in `data_dir` from the published files in `raw`. Needs TensorFlow."""
-    import tensorflow_datasets as tfds
+def _tfds_prepare(name: str, raw: Path, data_dir: Path) -> None:
+    """Have tensorflow-datasets prepare the set in `data_dir` too, from the published files in `raw`; for other tools.
 
-    builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
-    builder.download_and_prepare(
-        download_dir=str(raw), download_config=tfds.download.DownloadConfig(manual_dir=str(raw))
-    )
-    return _tfds(Path(builder.data_dir))
+    It shuffles while it prepares; we read the files themselves, so that order and `sha256` are the same everywhere.
+    """
+    try:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+        config = tfds.download.DownloadConfig(manual_dir=str(raw))
+        builder.download_and_prepare(download_dir=str(raw), download_config=config)
+    except Exception as e:  # whatever it is, the files are here
+        print(f"tensorflow-datasets could not prepare {name}: {e}", file=sys.stderr)
 
 
 def _tfds(folder: Path) -> formats.Arrays:
-    """A prepared set. Stored as array_record it is read without TensorFlow, as tfrecord with it."""
+    """A prepared set, in its own, shuffled order. Stored as array_record it is read without TensorFlow."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(folder))

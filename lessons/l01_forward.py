@@ -184,8 +184,7 @@ assert abs(float(walked.var()) / var_300 - 1) < 6 * np.sqrt(2 / walkers)
 x0, eps = jax.random.uniform(key_x, (4, 8, 8, 1), minval=-1), jax.random.normal(key_eps, (4, 8, 8, 1))
 times = jnp.array([0, 1, 500, 1000])
 x_t = forward.q_sample(linear, x0, times, eps)
-for i, t in enumerate(times.tolist()):
-    assert np.allclose(x_t[i], q_sample(x0[i], abar[t], eps[i]), atol=1e-6)
+assert np.allclose(x_t, q_sample(x0, abar[np.array(times)].reshape(4, 1, 1, 1), eps), atol=1e-6)
 assert np.allclose(x_t[0], x0[0])  # time 0 is the image itself
 
 # %% [markdown]
