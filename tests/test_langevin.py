@@ -1,0 +1,122 @@
+"""Langevin steps against the law that they settle in, and teleportation against the flow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm import oracle
+from ddpm.langevin import annealed_langevin, corrected, langevin
+from ddpm.sample import ddim_step, ddpm_step, walk
+from ddpm.schedule import linear, make_times
+from ddpm.teleport import teleport
+
+
+@pytest.mark.parametrize("r", [0.1, 0.5, 1.0])
+def test_langevin_settles_in_the_law_of_its_recursion(x64, r):
+    """x ← (1 - δ/2v) x + √δ z has variance v/(1 - δ/4v): gain and noise of one step, read off exactly."""
+    schedule, t, lam = linear(), 300, 0.25
+    eps = oracle.gaussian([0.0], lam).eps(schedule)
+    a = float(schedule.alpha_bar[t])
+    v, delta = a * lam + 1 - a, r * (1 - a)
+    key = jax.random.key(0)
+    at0, at1 = (langevin(eps, schedule, key, jnp.full((1, 1), x), t, r=r)[0, 0] for x in (0.0, 1.0))
+    z = jax.random.normal(jax.random.fold_in(key, 0), (1, 1))[0, 0]
+    gain, noise = float(at1 - at0), float(at0 / z)
+    assert noise**2 / (1 - gain**2) == pytest.approx(v / (1 - delta / (4 * v)), rel=1e-9)
+
+
+def test_langevin_forgets_where_it_began():
+    schedule, t = linear(), 300
+    eps = oracle.gaussian([0.5], 0.25).eps(schedule)
+    x = langevin(eps, schedule, jax.random.key(0), jnp.full((20_000, 1), 5.0), t, n=100, r=0.2)
+    a = float(schedule.alpha_bar[t])
+    v = a * 0.25 + 1 - a
+    assert x.mean() == pytest.approx(np.sqrt(a) * 0.5, abs=4 * np.sqrt(v / 20_000))
+    assert x.var() == pytest.approx(v / (1 - 0.2 * (1 - a) / (4 * v)), rel=4 * np.sqrt(2 / 20_000))
+
+
+def test_a_corrector_mends_the_predictor():
+    """Ten DDIM steps leave N(0, .25) at std .37; with five Langevin steps after each (to s ≥ 1) it is nearer to .5."""
+    schedule, times = linear(), make_times(1000, 10, "leading")
+    eps = oracle.gaussian([0.0], 0.25).eps(schedule)
+    x_T = jax.random.normal(jax.random.key(0), (20_000, 1))
+    plain = ddim_step(eps, schedule)
+    std = [
+        walk(step, jax.random.key(1), x_T, times).std() for step in (plain, corrected(plain, eps, schedule, n=5, r=0.2))
+    ]
+    assert std[0] == pytest.approx(0.374, abs=0.01)
+    assert abs(std[1] - 0.5) < 0.5 * abs(std[0] - 0.5)
+
+
+def test_a_corrector_leaves_the_last_step_alone(x64):
+    schedule, x = linear(), jnp.ones((1, 1))
+    eps = oracle.gaussian([0.0], 0.25).eps(schedule)
+    step = ddim_step(eps, schedule)
+    np.testing.assert_array_equal(
+        corrected(step, eps, schedule)(jax.random.key(0), x, 5, 0), step(jax.random.key(0), x, 5, 0)
+    )
+
+
+def test_annealed_langevin_samples_a_mixture():
+    """Weights 3:1, no predictor: the share of each mode and its width come out."""
+    m, schedule = oracle.mixture([[0.8], [-0.8]], 0.01, [0.75, 0.25]), linear()
+    x_T = jax.random.normal(jax.random.key(0), (4000, 1))
+    times = make_times(1000, 60)
+    x = walk(annealed_langevin(m.eps(schedule), schedule, n=20, r=0.2), jax.random.key(1), x_T, times)
+    assert (x > 0).mean() == pytest.approx(0.75, abs=0.04)
+    assert x[x > 0].std() == pytest.approx(0.1, abs=0.03)
+
+
+# --- teleportation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("t", "gain"), [(700, 1.2410), (600, 1.7364), (500, 2.6695)])
+def test_the_gain_of_fashion_mnists_first_direction(x64, t, gain):
+    m = oracle.gaussian([0.0, 0.0], np.diag([79.24, 1e-9]))
+    x = teleport(m, linear(), jnp.array([[1.0, 0.0]]), t)
+    assert x[0, 0] == pytest.approx(gain, abs=1e-4)
+
+
+def test_teleportation_is_the_limit_of_ddim(x64):
+    """A Gaussian in the plane, per class: all 300 single steps from 1000 to 700 agree with the closed form."""
+    cov = np.array([[[2.0, 0.5], [0.5, 0.3]], [[0.4, 0.0], [0.0, 0.1]]])
+    m, schedule = oracle.mixture([[0.5, 0.0], [-0.5, 0.2]], cov), linear()
+    x_T, c = jax.random.normal(jax.random.key(0), (4, 2)), jnp.array([0, 1, 1, 0])
+    walked = walk(ddim_step(m.eps(schedule), schedule, c), jax.random.key(0), x_T, np.arange(1000, 699, -1))
+    np.testing.assert_allclose(teleport(m, schedule, x_T, 700, c=c), walked, atol=2e-3)
+
+
+def test_teleportation_keeps_the_law_and_composes(x64):
+    m, schedule = oracle.gaussian([0.5, -0.2], np.array([[1.0, 0.3], [0.3, 0.4]])), linear()
+    x_T = jax.random.normal(jax.random.key(0), (3, 2))
+    once = teleport(m, schedule, x_T, 200)
+    twice = teleport(m, schedule, teleport(m, schedule, x_T, 600), 200, T=600)
+    np.testing.assert_allclose(once, twice, rtol=1e-9)
+    np.testing.assert_allclose(teleport(m, schedule, once, 1000, T=200), x_T, rtol=1e-8)  # and back
+    # whitened by the law of its time, a point does not move
+    z = [(m.log_prob(schedule, x, t) - m.log_prob(schedule, jnp.sqrt(schedule.alpha_bar[t]) * m.mean, t)) for x, t in
+         ((x_T, 1000), (once, 200))]  # fmt: skip
+    np.testing.assert_allclose(z[0], z[1], rtol=1e-9)
+
+
+MIX = oracle.mixture([[0.0], [1.0]], 1.0)
+SAME = oracle.mixture([[0.0], [1.0]], 1.0, label=[0, 0])
+X = jnp.ones((2, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: teleport(MIX, s, X, 500), "2 components"),
+        (lambda s: teleport(SAME, s, X, 500, c=jnp.array([0, 0])), "several components"),
+        (lambda s: teleport(MIX, s, X, 500, c=jnp.array([0, 2])), "null label"),
+        (lambda s: teleport(MIX, s, X, 1001, c=jnp.array([0, 1])), "1001"),
+        (lambda s: corrected(lambda k, x, t, s: x, lambda x, t, c: x, s, n=0), "n is 0"),
+        (lambda s: corrected(lambda k, x, t, s: x, lambda x, t, c: x, s, r=-1.0), "r is -1"),
+        (lambda s: walk(corrected(ddpm_step(MIX.eps(s), s), MIX.eps(s), s), jax.random.key(0), X, [1, 5]), "goes down"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(linear())
