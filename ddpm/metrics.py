@@ -132,7 +132,7 @@ def kernel_distance(a: Any, b: Any, groups: int = 20) -> tuple[float, float]:
     All pairs are used. The error is a jackknife that leaves out one of `groups` parts of each set in turn; near zero
     it is too large rather than too small (Efron and Stein 1981).
     """
-    a, b = pair(a, b)
+    a, b = (np.random.default_rng(0).permutation(f) for f in pair(a, b))  # sorted images would make unequal parts
     G = min(groups, len(a) // 2, len(b) // 2)
     part_a, part_b = (np.arange(len(f)) * G // len(f) for f in (a, b))
     n, m = np.bincount(part_a), np.bincount(part_b)

@@ -151,6 +151,14 @@ def test_kernel_error_is_the_spread_over_sets(shift, least, most):
     assert least < np.sqrt((error**2).mean()) / value.std() < most
 
 
+def test_kernel_error_does_not_depend_on_the_order():
+    """Images sorted by class are as good as shuffled ones."""
+    rng = np.random.default_rng(7)
+    a, b = np.sort(rng.normal(size=(400, 1)), axis=0), rng.normal(size=(400, 1)) + 1
+    errors = [m.kernel_distance(x, b)[1] for x in (a, *(rng.permutation(a) for _ in range(20)))]
+    assert errors[0] == pytest.approx(np.mean(errors[1:]), rel=0.5)
+
+
 def test_parity_with_torchmetrics():
     torch = pytest.importorskip("torch")
     fid = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics is not installed")

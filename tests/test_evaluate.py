@@ -1,0 +1,314 @@
+"""Evaluation: a denoiser whose loss is known exactly, sets of digits whose measures are known, and real-data facts."""
+
+import dataclasses
+import json
+import os
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm import classifier as cl
+from ddpm import data, metrics, oracle
+from ddpm import evaluate as ev
+from ddpm.pytree import Partial
+from ddpm.schedule import linear, make_schedule
+
+T = 100
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Two Gaussian classes in 12 pixels, 400 images of them, and the schedule."""
+    rng = np.random.default_rng(0)
+    c = np.arange(400, dtype=np.int32) % 2
+    x = (
+        0.3 * rng.normal(size=(400, 2, 6, 1)) * np.linspace(0.2, 1.5, 6)[:, None]
+        + 0.4 * (2 * c - 1)[:, None, None, None]
+    )
+    return x.astype(np.float32), c, linear(T)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def digits_classifier(digits):
+    config = cl.ClassifierConfig(8, 1, patch=1, widths=(8, 16), blocks=(1, 1), features=16)
+    how = cl.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=1e-2, shift=1, flip=False, ema=0.9)
+    c = cl.train(config, how, digits.x_train, digits.y_train, progress=False)
+    return dataclasses.replace(c, card={"test": cl.accuracy(c, digits.x_test, digits.y_test)})
+
+
+def score(x, labels, digits, classifier):
+    return ev.score_images(x, labels, digits, classifier, cache=False, progress=False)
+
+
+# --- ε-MSE ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_eps_mse_of_the_oracle_is_its_closed_form(world, conditional):
+    x, c, schedule = world
+    fitted = oracle.fit(x, c if conditional else None)
+    exact = oracle.linear_loss(fitted, schedule, x, c if conditional else None)
+    label = c if conditional else None
+    m = ev.eps_mse(fitted.eps(schedule), schedule, x, label, jax.random.key(1), repeats=10, baseline=exact)
+    assert m.value == pytest.approx(exact[1:].mean(), abs=4 * m.standard_error)
+    assert m.standard_error < 0.02 * m.value and m.beside == pytest.approx(exact[1:].mean())
+    rows = m.detail["by_t"]
+    assert [r["t"] for r in rows] == [[10 * i + 1, 10 * i + 10] for i in range(10)]
+    for r in rows:
+        assert r["value"] == pytest.approx(r["baseline"], abs=4.5 * r["standard_error"])
+        assert r["baseline"] == pytest.approx(exact[r["t"][0] : r["t"][1] + 1].mean())
+
+
+def test_eps_mse_error_is_the_spread_over_keys(world):
+    x, _, schedule = world
+    eps = oracle.fit(x).eps(schedule)
+    runs = [ev.eps_mse(eps, schedule, x[:100], key=jax.random.key(i)) for i in range(60)]
+    spread = np.std([m.value for m in runs], ddof=1)
+    assert np.mean([m.standard_error for m in runs]) / spread == pytest.approx(1, abs=0.3)
+
+
+def _sees_only_time(x_t, t, c):
+    return jnp.sqrt(t.astype(jnp.float32)).reshape(-1, 1, 1, 1) * jnp.ones_like(x_t)
+
+
+def test_times_are_uniform_and_stratified(world):
+    """ε̂ = √t·1 has the loss 1 + t exactly in the mean; without strata t alone would bring an error of T/√(12 n)."""
+    x, _, schedule = world
+    m = ev.eps_mse(Partial(_sees_only_time), schedule, x, key=jax.random.key(2))
+    assert m.value == pytest.approx(1 + (T + 1) / 2, abs=4 * m.standard_error)
+    assert m.standard_error < 0.5 * T / np.sqrt(12 * len(x))
+
+
+def test_one_key_pairs_two_denoisers_whatever_the_batch(world):
+    x, c, schedule = world
+    eps, key = oracle.fit(x).eps(schedule), jax.random.key(3)
+    a = ev.eps_mse(eps, schedule, x, None, key, batch=64)
+    assert ev.eps_mse(eps, schedule, x, None, key, batch=250).value == pytest.approx(a.value, rel=1e-5)
+    assert ev.eps_mse(eps, schedule, x, c, key).value == pytest.approx(a.value, rel=1e-5)  # one Gaussian: no classes
+    assert ev.eps_mse(eps, schedule, x, None, jax.random.key(4)).value != a.value
+
+
+def test_denoising_of_the_fit_equals_its_own_baseline(digits):
+    """The class-conditional oracle of the training digits, on test digits, under the labels and under ∅."""
+    schedule = make_schedule("cosine", T)
+    fitted = oracle.fit(data.to_float(digits.x_train), digits.y_train)
+    out = ev.denoising(fitted.eps(schedule), schedule, digits, 10, repeats=4, progress=False)
+    m = out["eps_mse"]
+    assert m.value == pytest.approx(m.beside, abs=4 * m.standard_error)
+    null = out["eps_mse_null"]
+    assert null.value < null.beside  # under ∅ the mixture is better than one Gaussian
+    assert null.beside > m.beside
+    one = oracle.fit(data.to_float(digits.x_train))
+    assert list(ev.denoising(one.eps(schedule), schedule, digits, 0, n=50, progress=False)) == ["eps_mse_null"]
+
+
+# --- sets of images ---------------------------------------------------------------------------------------------------
+
+
+def test_test_images_stand_at_their_own_floor(digits, digits_classifier):
+    m = score(digits.x_test, digits.y_test, digits, digits_classifier)
+    assert m["accuracy"].value == pytest.approx(digits_classifier.card["test"]["accuracy"])
+    assert m["frechet"].value == pytest.approx(m["frechet"].beside, rel=1e-3)
+    assert m["kernel"].value == pytest.approx(m["kernel"].beside, rel=1e-3)
+    for name in ("precision", "recall", "density", "coverage"):
+        assert m[name].value == pytest.approx(m[name].beside, abs=0.01)
+    for space in ("pixels", "features"):
+        assert m[f"nearest_{space}"].value == pytest.approx(0.5, abs=1e-3)
+
+
+def test_what_each_measure_sees(digits, digits_classifier):
+    """Copies, noise, a missing class, and wrong labels: each is seen by the measures that should."""
+    rng, n = np.random.default_rng(0), 297
+    some = rng.permutation(1500)[:n]
+    copies = score(digits.x_train[some], digits.y_train[some], digits, digits_classifier)
+    noise = score(rng.integers(0, 256, (n, 8, 8, 1)).astype(np.uint8), None, digits, digits_classifier)
+    few = np.flatnonzero(digits.y_train < 5)[:n]
+    missing = score(digits.x_train[few], digits.y_train[few], digits, digits_classifier)
+
+    assert copies["nearest_pixels"].value == 1 and copies["nearest_features"].value > 0.99
+    assert copies["nearest_pixels"].detail["median_distance"] == 0
+    ids = copies["nearest_pixels"].detail["closest"]
+    np.testing.assert_array_equal(digits.x_train[some][ids["image"]], digits.x_train[ids["training_image"]])
+    assert noise["nearest_pixels"].value < 0.01 and "accuracy" not in noise
+    assert noise["frechet"].value > 20 * noise["frechet"].beside
+    assert noise["density"].value < 0.6 * noise["density"].beside and noise["coverage"].value < 0.4
+    assert missing["recall"].value < 0.75 * copies["recall"].value
+    assert missing["coverage"].value < 0.6 * copies["coverage"].value
+    assert missing["precision"].value > 0.8 > missing["recall"].value
+    assert missing["kernel"].value > 3 * missing["kernel"].standard_error > 0
+    wrong = score(digits.x_train[some], (digits.y_train[some] + 1) % 10, digits, digits_classifier)
+    assert wrong["accuracy"].value < 0.05 < 0.9 < copies["accuracy"].value
+    for k, name in enumerate(digits.class_names):
+        row = copies["accuracy"].detail["per_class"][name]
+        mine = digits.y_train[some] == k
+        right = digits_classifier.predict(digits.x_train[some][mine]) == k
+        assert row["value"] == pytest.approx(right.mean()) and row["n"] == mine.sum()
+        assert row["interval"][0] <= row["value"] <= row["interval"][1]
+        assert row["classifier_on_test"] == digits_classifier.card["test"]["per_class"][k]
+
+
+def test_every_measure_says_what_it_is(digits, digits_classifier):
+    measures = ev.score_images(
+        digits.x_test, digits.y_test, digits, digits_classifier, of="test digits", seed=5, cache=False, progress=False
+    )
+    text = ev.table(measures)
+    for m in measures.values():
+        assert m.name in text and "n = 297 test digits, 8 bit" in str(m)
+        assert m.beside is not None and m.beside_what
+        assert m.low_high[0] <= m.value <= m.low_high[1] and m.error
+    assert "unnamed" not in text and "(16 wide, unsaved)" in text and "seed 5" in str(measures["frechet"])
+    back = json.loads(json.dumps(ev.as_json(measures), allow_nan=False))
+    assert back["frechet"]["value"] == measures["frechet"].value
+    assert back["recall"]["beside_what"] == "test, n = 297"
+
+
+def test_a_subset_has_of_each_class_its_share():
+    y = np.repeat(np.arange(4), [100, 200, 300, 400])
+    ids = ev.stratified_subset(y, 100, seed=1)
+    assert len(np.unique(ids)) == 100
+    assert np.all(abs(np.bincount(y[ids]) - [10, 20, 30, 40]) <= 1)
+    np.testing.assert_array_equal(ids, ev.stratified_subset(y, 100, seed=1))
+    assert not np.array_equal(ids, ev.stratified_subset(y, 100, seed=2))
+    assert sorted(ev.stratified_subset(y, 5000, seed=1)) == list(range(1000))
+
+
+def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classifier, tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_DATA_DIR", str(tmp_path))
+    saved = dataclasses.replace(digits_classifier, card={"sha256": "ab" * 32}, name="mine")
+    first = ev.reference(digits, saved, progress=False)
+    assert first.name == "mine (16 wide, abababab)" and len(list(tmp_path.glob("features-*"))) == 2
+    np.testing.assert_allclose(first.test, saved.features(digits.x_test), atol=1e-5)
+    monkeypatch.setattr(cl.Classifier, "__call__", lambda *a: pytest.fail("computed again"))
+    np.testing.assert_array_equal(ev.reference(digits, saved, progress=False).train, first.train)
+    monkeypatch.undo()
+    monkeypatch.setenv("DDPM_DATA_DIR", str(tmp_path))
+    file = next(tmp_path.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-4] + b"oops")
+    np.testing.assert_array_equal(ev.reference(digits, saved, progress=False).train, first.train)
+    other = dataclasses.replace(saved, card={"sha256": "cd" * 32})
+    ev.reference(digits, other, progress=False)
+    assert len(list(tmp_path.glob("features-*"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "error", "message"),
+    [
+        (np.zeros((30, 8, 8, 1), np.float32), None, TypeError, "to_uint8"),
+        (np.zeros((30, 28, 28, 1), np.uint8), None, ValueError, r"wants \(n, 8, 8, 1\)"),
+        (np.zeros((3, 8, 8, 1), np.uint8), None, ValueError, "at least 20"),
+        (np.zeros((30, 8, 8, 1), np.uint8), np.zeros(29, int), ValueError, "labels have shape"),
+        (np.zeros((30, 8, 8, 1), np.uint8), np.full(30, 10), ValueError, r"in 0\.\.9"),
+    ],
+)
+def test_images_that_cannot_be_scored_are_refused(digits, digits_classifier, x, labels, error, message):
+    with pytest.raises(error, match=message):
+        score(x, labels, digits, digits_classifier)
+
+
+# --- a model ----------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_the_gaussian_fit(digits, digits_classifier):
+    """A 'model' whose answers are exact: its loss is its baseline, its samples are of the asked class."""
+    schedule = make_schedule("cosine", T)
+    fitted = oracle.fit(data.to_float(digits.x_train), digits.y_train)
+    model = SimpleNamespace(
+        eps=fitted.eps(schedule), schedule=schedule, num_classes=10, image_shape=(8, 8, 1), name="fit"
+    )
+    m = ev.evaluate(model, digits, digits_classifier, n=100, steps=20, guidance=1.0, cache=False, progress=False)
+    assert m["eps_mse"].value == pytest.approx(m["eps_mse"].beside, abs=4 * m["eps_mse"].standard_error)
+    assert m["accuracy"].value > 0.6 and m["accuracy"].n == 100
+    assert "images of fit (ddim 20, guidance 1, seed 0), 8 bit" in ev.table(m)
+    json.dumps(ev.as_json(m), allow_nan=False)
+    x, c = ev.draw(model, 30, steps=5, guidance=1.0, progress=False)
+    assert x.dtype == np.uint8 and x.shape == (30, 8, 8, 1) and np.all(np.bincount(c) == 3)
+    same = ev.draw(model, 30, steps=5, guidance=1.0, progress=False)[0]
+    np.testing.assert_array_equal(x, same)
+    with pytest.raises(ValueError, match="the model draws images"):
+        wrong = SimpleNamespace(**{**vars(model), "image_shape": (28, 28, 1)})
+        ev.evaluate(wrong, digits, digits_classifier)
+
+
+# --- facts about the real Fashion-MNIST -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fashion():
+    if not os.environ.get("DDPM_DATA_DIR") or data.where("fashion_mnist") is None:
+        pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
+    return data.load("fashion_mnist")
+
+
+@pytest.fixture(scope="module")
+def pixels(fashion):
+    """Moments of the training pixels, and their principal axes, falling: (mean, λ, U)."""
+    x = data.to_float(fashion.x_train).reshape(60_000, -1)
+    mean = x.mean(0, dtype=np.float64)
+    cov = np.asarray((x - mean.astype(np.float32)).T @ (x - mean.astype(np.float32)), np.float64) / 60_000
+    lam, U = np.linalg.eigh(cov)
+    return mean, lam[::-1], U[:, ::-1]
+
+
+def test_fashion_mnist_pixels(fashion, pixels):
+    x = data.to_float(fashion.x_train)
+    assert x.mean(dtype=np.float64) == pytest.approx(-0.42792, abs=2e-5)
+    assert (x.astype(np.float64) ** 2).mean() == pytest.approx(0.68162, abs=2e-5)
+    assert (fashion.x_train == 0).mean() == pytest.approx(0.5021, abs=5e-5)
+    lam = pixels[1]
+    assert lam.sum() / 784 == pytest.approx(0.348042, abs=2e-5)
+    np.testing.assert_allclose(lam[:4], [79.24, 48.45, 16.42, 13.53], atol=0.01)
+    share = np.cumsum(lam) / lam.sum()
+    np.testing.assert_allclose(
+        share[[0, 1, 4, 9, 19, 49, 99, 199]], [0.290, 0.468, 0.616, 0.720, 0.785, 0.863, 0.912, 0.954], atol=6e-4
+    )
+
+
+def test_fashion_mnist_linear_gaussian_denoiser(fashion):
+    """.0870 on train and .0873 on test, averaged over t; .0716 with the class known (linear schedule, T = 1000)."""
+    train, test = data.to_float(fashion.x_train), data.to_float(fashion.x_test)
+    fitted, schedule = oracle.fit(train), linear(1000)
+    loss = oracle.linear_loss(fitted, schedule, test)
+    assert loss[1:].mean() == pytest.approx(0.0873, abs=1e-4)
+    assert oracle.linear_loss(fitted, schedule, train[:20_000])[1:].mean() == pytest.approx(0.0870, abs=5e-4)
+    at = [1, 10, 50, 100, 200, 300, 500, 700]
+    expected = [0.978, 0.863, 0.482, 0.271, 0.117, 0.0581, 0.0140, 0.00203]
+    np.testing.assert_allclose(oracle.linear_loss(fitted, schedule, train[:20_000])[at], expected, rtol=0.02)
+
+
+def test_fashion_mnist_class_conditional_baselines(fashion):
+    train, test = data.to_float(fashion.x_train), data.to_float(fashion.x_test)
+    fitted = oracle.fit(train, fashion.y_train)
+    for name, value in (("linear", 0.0716), ("cosine", 0.1365)):
+        loss = oracle.linear_loss(fitted, make_schedule(name, 1000), test, fashion.y_test)
+        assert loss[1:].mean() == pytest.approx(value, abs=1e-4)
+
+
+def test_fashion_mnist_frechet_on_whitened_pixels(fashion, pixels):
+    """.152 train against test; the Gaussian fit gets .115 beside a floor of .110: blind to shape."""
+    mean, lam, U = pixels
+
+    def features(x):
+        return (data.to_float(x).reshape(len(x), -1) - mean) @ (U[:, :64] / np.sqrt(lam[:64]))
+
+    train, rng = features(fashion.x_train), np.random.default_rng(0)
+    reference = metrics.moments(train)
+
+    def distance(f):
+        return metrics.frechet_moments(metrics.moments(f), reference)
+
+    assert distance(features(fashion.x_test)) == pytest.approx(0.152, abs=1e-3)
+    floor = metrics.frechet_floor(np.eye(64), 10_000)
+    assert distance(train[rng.permutation(60_000)[:10_000]]) == pytest.approx(0.1095, rel=0.05)  # without replacement
+    assert distance(rng.normal(size=(10_000, 64))) == pytest.approx(0.115, rel=0.06)
+    assert floor == pytest.approx(0.1104, abs=1e-4)
+    assert distance(np.zeros((10, 64))) == pytest.approx(64.0, abs=0.01)  # the mean image
+    class_means = np.stack([train[fashion.y_train == k].mean(0) for k in range(10)])
+    assert distance(np.repeat(class_means, 1000, axis=0)) == pytest.approx(55.9, rel=0.01)
