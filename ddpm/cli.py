@@ -122,6 +122,24 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
+def entry() -> int:
+    """The console command: `main` in a process whose memory comes in huge pages."""
+    if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "evaluate", "demo"):
+        ask_for_huge_pages()
+    return main()
+
+
+def ask_for_huge_pages() -> None:
+    """On Linux start again with glibc's huge pages, unless GLIBC_TUNABLES says something already.
+
+    A training step frees and takes some 200 MB of temporary arrays. In pages of 4 KB that is 54,000 page faults a step,
+    a quarter of the time of the `cpu` preset; in huge pages 600.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def run(command: object) -> None:
     """Carry out one parsed command."""
     if isinstance(command, Info):
@@ -149,4 +167,4 @@ def use_compile_cache() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -103,7 +103,7 @@ def overlay(images: Any, maps: Any, most: float) -> np.ndarray:
     """
     from scipy.ndimage import gaussian_filter
 
-    grey = np.asarray(images, dtype=np.float64).mean(-1, keepdims=True) * 0.25
+    grey = 0.3 * (np.asarray(images, dtype=np.float64).mean(-1, keepdims=True) + 1) - 1
     value = gaussian_filter(np.asarray(maps, dtype=np.float64), (0, 1, 1))[..., None] / most
     strength = np.clip(np.abs(value), 0, 1) ** 0.7
     colour = np.where(value > 0, np.array([1.0, -0.35, -0.6]), np.array([-0.7, 0.1, 1.0]))
@@ -133,4 +133,38 @@ def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], tit
                 -0.15, -0.05, name, transform=axes[2 * i, 0].transAxes, ha="right", va="center", fontsize=8
             )
         figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+        save_figure(path, figure)
+
+
+def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
+    """The denoising error by time beside the exact baseline, and the accuracy of conditional samples by class."""
+    by_t = [(k, m["detail"]["by_t"]) for k, m in measures.items() if "by_t" in m["detail"]]
+    by_class = measures.get("accuracy", {}).get("detail", {}).get("per_class", {})
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(9.0, 3.6)
+        left, right = figure.subplots(1, 2)
+        for name, rows in by_t:
+            t = [sum(r["t"]) / 2 for r in rows]
+            error = [1.96 * r["standard_error"] for r in rows]
+            given = "class given" if name == "eps_mse" else "no class"
+            left.errorbar(t, [r["value"] for r in rows], error, label=f"network, {given}", marker="o", markersize=3)
+            if all("baseline" in r for r in rows):
+                left.plot(
+                    t, [r["baseline"] for r in rows], label=f"best linear-Gaussian, {given}", marker="s", markersize=3
+                )
+        left.set(xlabel="t", ylabel="test ε-MSE per pixel", yscale="log")
+        if by_t:
+            left.legend(fontsize=7)
+        names = list(by_class)
+        value = np.array([by_class[k]["value"] for k in names])
+        low, high = (np.array([by_class[k]["interval"][i] for k in names]) for i in (0, 1))
+        position = np.arange(len(names))
+        right.barh(position, value, xerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], color="#8fa9bd")
+        own = [by_class[k]["classifier_on_test"] for k in names]
+        if names and None not in own:
+            right.plot(own, position, "k|", markersize=12, linestyle="none", label="the classifier on real test images")
+            right.legend(fontsize=7, loc="lower left")
+        right.set_yticks(position, names, fontsize=8)
+        right.invert_yaxis()
+        right.set(xlabel="share assigned to the class asked for", xlim=(0, 1.02))
         save_figure(path, figure)

@@ -92,3 +92,16 @@ def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monk
     assert cli.main(["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]) == 0
     assert cli.main(["info"]) == 0 and "step 4 of 4" in capsys.readouterr().out
     assert data.where("digits")
+
+
+def test_huge_pages_are_asked_for_once(monkeypatch):
+    import os
+
+    calls = []
+    monkeypatch.setattr(os, "execv", lambda *args: calls.append(args))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    cli.ask_for_huge_pages()
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    cli.ask_for_huge_pages()
+    assert len(calls) == 1 and calls[0][0] == sys.executable

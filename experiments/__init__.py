@@ -1,0 +1,1 @@
+"""One paper figure, table or measurement per file; results beside it in results/NAME/."""
