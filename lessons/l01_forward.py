@@ -8,7 +8,6 @@
 #   language: python
 #   name: python3
 # ---
-# ruff: noqa: B018
 
 # %% [markdown]
 # # L1. The forward process
@@ -37,6 +36,7 @@ import numpy as np
 
 from ddpm import data, forward, oracle, schedule
 
+# ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many random draws to afford
 
 # %% [markdown]
@@ -162,7 +162,7 @@ for s, t in ((0, 1), (0, 1000), (100, 101), (250, 750), (999, 1000)):
 # the jump, as closely as that many draws can tell.
 
 # %%
-walkers = {"smoke": 2_000, "short": 20_000, "full": 200_000}[BUDGET]
+walkers = {"smoke": 10_000, "short": 20_000, "full": 200_000}[BUDGET]
 
 
 def one_step(x, step):
@@ -183,7 +183,7 @@ assert abs(float(walked.var()) / var_300 - 1) < 6 * np.sqrt(2 / walkers)
 # %%
 x0, eps = jax.random.uniform(key_x, (4, 8, 8, 1), minval=-1), jax.random.normal(key_eps, (4, 8, 8, 1))
 times = jnp.array([0, 1, 500, 1000])
-x_t = forward.q_sample(linear, x0, times, eps)
+x_t = jax.jit(forward.q_sample)(linear, x0, times, eps)  # compiled once; the schedule is an argument like any other
 assert np.allclose(x_t, q_sample(x0, abar[np.array(times)].reshape(4, 1, 1, 1), eps), atol=1e-6)
 assert np.allclose(x_t[0], x0[0])  # time 0 is the image itself
 
@@ -256,16 +256,18 @@ def covariance(alpha_bar_s, alpha_bar_t):
 
 
 # %% [markdown]
-# At $s = t$ it is the variance. Along a path it is as stated; for separate jumps it is zero. (The tolerance is six
-# standard errors of a covariance, $\sqrt{(v_s v_t + \mathrm{Cov}^2)/n}$.)
+# Exactly: at $s = t$ it is the variance, and from there on each step multiplies it by what the step keeps of $x_s$,
+# which is the $a$ of Exercise 1.4. By chance: along a path it is as stated, and for separate jumps it is zero. (The
+# tolerance is six standard errors of a covariance, $\sqrt{(v_s v_t + \mathrm{Cov}^2)/n}$.)
 
 # %%
 s, t, n = 200, 300, walkers
 assert np.isclose(covariance(abar[s], abar[s]), 1 - abar[s])
+assert np.isclose(covariance(abar[s], abar[t]), compose(beta[s:t])[0] * (1 - abar[s]), rtol=1e-12)
 key = jax.random.split(jax.random.key(2), 3)
 x_s, x_t_alone = (q_sample(jnp.zeros(n), abar[u], jax.random.normal(k, (n,))) for u, k in ((s, key[0]), (t, key[1])))
 noise = jax.random.normal(key[2], (n, 1))
-x_t_path = forward.q_step(linear, x_s[:, None], jnp.int32(s), jnp.int32(t), noise)[:, 0]
+x_t_path = jax.jit(forward.q_step)(linear, x_s[:, None], jnp.int32(s), jnp.int32(t), noise)[:, 0]
 exact = covariance(abar[s], abar[t])
 error = 6 * np.sqrt(((1 - abar[s]) * (1 - abar[t]) + exact**2) / n)
 assert abs(float(jnp.mean(x_s * x_t_path)) - exact) < error

@@ -8,7 +8,6 @@
 #   language: python
 #   name: python3
 # ---
-# ruff: noqa: B018
 
 # %% [markdown]
 # # L2. Noise schedules
@@ -38,6 +37,7 @@ import numpy as np
 
 from ddpm import data, forward, oracle, schedule
 
+# ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many random draws to afford
 
 # %% [markdown]

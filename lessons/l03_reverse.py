@@ -8,7 +8,6 @@
 #   language: python
 #   name: python3
 # ---
-# ruff: noqa: B018
 
 # %% [markdown]
 # # L3. The reverse process and the loss
@@ -38,6 +37,7 @@ import numpy as np
 from ddpm import oracle, schedule
 from ddpm.sample import ddpm_step, walk
 
+# ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many random draws to afford
 n = {"smoke": 4_000, "short": 20_000, "full": 200_000}[BUDGET]
 
@@ -215,7 +215,8 @@ for t in (2, 300, 1000):
 # %% [markdown]
 # Ho et al. then *leave the weight out*: $L_\text{simple} = \|\varepsilon - \hat\varepsilon\|^2$, the mean over all
 # $t$ [Eq. 14]. The bound cares a hundred times more for $t = 1$ than for $t = 300$; the eye does not. This is the
-# one step of the derivation that is a matter of taste, and it is the one that made the pictures good.
+# one step of the derivation that is a matter of taste, and it made the pictures good: on CIFAR-10 the paper reports an
+# FID of 13.51 with the weight and 3.17 without [Table 2].
 
 # %%
 w = bound_weight(abar[:-1], abar[1:], 1 - abar[1:] / abar[:-1])  # w_1 … w_T, with σ² = β
@@ -380,8 +381,9 @@ lumps = oracle.mixture(
     mean=np.array([[-0.9], [0.2], [0.8]]), cov=np.array([0.006, 0.012, 0.003]), weight=[0.3, 0.5, 0.2]
 )
 step = ddpm_step(lumps.eps(lib), lib, variance="fixed_large")
-start = jax.random.normal(jax.random.key(2), (n, 1))
-end, path = walk(step, jax.random.key(3), start, schedule.make_times(1000, 1000), path=True)
+start, times = jax.random.normal(jax.random.key(2), (n, 1)), schedule.make_times(1000, 1000)
+end = walk(step, jax.random.key(3), start, times)
+_, path = walk(step, jax.random.key(4), start[:20], times, path=True)  # twenty to look at: (1000, 20, 1)
 
 arrived = np.bincount(np.argmax(lumps.class_posterior(lib, end), axis=1), minlength=3) / n
 weights = np.array([0.3, 0.5, 0.2])
@@ -407,8 +409,8 @@ def draw_walk(axis, ending):
     log_p = jax.jit(lumps.log_prob)
     shade = np.stack([log_p(lib, jnp.asarray(x, jnp.float32)[:, None], jnp.int32(t)) for t in times], axis=1)
     axis.pcolormesh(times, x, np.exp(shade) ** 0.4, cmap="Blues", rasterized=True)
-    walks = np.concatenate([start[None, :20, 0], path[:, :20, 0]])  # (1001, 20)
-    colours = plt.colormaps["plasma"](np.argmax(lumps.class_posterior(lib, end[:20]), axis=1) / 2.6 + 0.05)
+    walks = np.concatenate([start[None, :20, 0], path[:, :, 0]])  # (1001, 20)
+    colours = plt.colormaps["plasma"](np.argmax(lumps.class_posterior(lib, path[-1]), axis=1) / 2.6 + 0.05)
     for i in range(20):
         axis.plot(np.arange(1000, -1, -1), walks[:, i], color=colours[i], lw=0.8, alpha=0.9)
     axis.set(xlim=(1000, 0), ylim=(-2.8, 2.8), xlabel="$t$", ylabel="$x_t$")
