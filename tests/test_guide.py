@@ -7,9 +7,20 @@ import pytest
 
 from ddpm import oracle
 from ddpm.forward import x0_from_eps
-from ddpm.guide import cfg, clip_x0, w_to_s
-from ddpm.sample import ddim_step, walk
-from ddpm.schedule import cosine, linear, make_times
+from ddpm.guide import (
+    cfg,
+    classifier,
+    clip_x0,
+    distillation_loss,
+    dynamic_threshold,
+    interval,
+    negative,
+    retime,
+    w_to_s,
+)
+from ddpm.pytree import Partial
+from ddpm.sample import ddim_step, ddpm_step, walk
+from ddpm.schedule import cosine, linear, make_times, respace
 
 
 def setup(schedule=None):
@@ -87,6 +98,89 @@ def test_the_order_of_clipping_and_guidance_matters(x64):
     assert np.abs(last).max() <= 1 + 1e-9 and np.abs(first).max() > 1.2
 
 
+def test_negative_label(x64):
+    """Away from class 1, towards class 0: linear in the scale; the null label as the negative one is plain guidance."""
+    _, eps, x, t, c = setup()
+    np.testing.assert_allclose(negative(eps, 3.0, 2)(x, t, c), cfg(eps, 3.0)(x, t, c), atol=1e-12)
+    np.testing.assert_allclose(negative(eps, 3.0, c)(x, t, c), eps(x, t, c), atol=1e-12)
+    ours = negative(eps, 3.0, 1)(x, t, jnp.zeros(6, int))
+    expected = 3 * eps(x, t, jnp.zeros(6, int)) - 2 * eps(x, t, jnp.ones(6, int))
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
+def test_interval_guides_inside_and_saves_calls_outside(x64):
+    """low < t <= high; a mixed batch is right image by image; in a walk of 10 steps, 3 inside: 13 calls, not 20."""
+    _, eps, x, t, c = setup()
+    ours = interval(cfg(eps, 4.0), eps, 50, 400)(x, t, c)  # t = 1, 50, 200, 400, 700, 1000
+    inside = np.array([0, 0, 1, 1, 0, 0])[:, None]
+    np.testing.assert_allclose(ours, np.where(inside, cfg(eps, 4.0)(x, t, c), eps(x, t, c)), atol=1e-12)
+    calls = []
+
+    def counted(x, t, c):
+        jax.debug.callback(lambda: calls.append(1))
+        return x * (1.0 if c is None else 0.9)
+
+    step = ddim_step(interval(cfg(counted, 2.0), counted, 400, 700), linear(), c)
+    walk(step, jax.random.key(0), x, make_times(1000, 10)).block_until_ready()
+    jax.effects_barrier()
+    assert len(calls) == 13
+
+
+def test_exact_classifier_guidance_is_the_conditional_denoiser(x64):
+    """ε_∅ - √(1-ᾱ) ∇ log p(c | x_t) = ε_c with the oracle's own classifier; scale 0 is ε_∅."""
+    schedule, eps, x, t, c = setup()
+    m = oracle.mixture([[1.0], [-1.0]], 0.25)
+
+    def log_prob(x, t, c):
+        return jnp.log(jnp.take_along_axis(m.class_posterior(schedule, x, t), c[:, None], 1)[:, 0])
+
+    np.testing.assert_allclose(classifier(eps, schedule, log_prob)(x, t, c), eps(x, t, c), atol=1e-9)
+    np.testing.assert_allclose(classifier(eps, schedule, log_prob, 0.0)(x, t, c), eps(x, t, None), atol=1e-12)
+    twice = classifier(eps, schedule, log_prob, 2.0)(x, t, c)  # with the exact classifier, it is cfg of that scale
+    np.testing.assert_allclose(twice, cfg(eps, 2.0)(x, t, c), atol=1e-8)
+
+
+def test_dynamic_threshold(x64):
+    """Each image is divided by its own percentile if that is above 1; most = 1 is `clip_x0`; small ones stay."""
+    schedule, t = linear(), jnp.array([300, 300])
+    x0 = jnp.stack([jnp.linspace(-4, 4, 101), jnp.linspace(-0.5, 0.5, 101)])
+    x_t = jnp.ones((2, 101))
+    a = schedule.alpha_bar[300]
+    eps = Partial(lambda x0, x, t, c: (x - jnp.sqrt(a) * x0) / jnp.sqrt(1 - a), x0)
+    after = x0_from_eps(schedule, x_t, t, dynamic_threshold(eps, schedule, 90.0)(x_t, t, None))
+    np.testing.assert_allclose(after[1], x0[1], atol=1e-9)
+    q = np.percentile(np.abs(x0[0]), 90)
+    np.testing.assert_allclose(after[0], np.clip(x0[0] / q, -1, 1), atol=1e-9)
+    np.testing.assert_allclose(
+        dynamic_threshold(eps, schedule, 90.0, most=1.0)(x_t, t, None), clip_x0(eps, schedule)(x_t, t, None), atol=1e-9
+    )
+
+
+def test_respaced_chain_is_the_strided_one(x64):
+    """A chain of ten times with `respace` and `retime`, or a list of ten on the full schedule: the same numbers."""
+    schedule, eps, x, *_ = setup()
+    times = make_times(1000, 10, "leading")
+    short = respace(schedule, times)
+    key = jax.random.key(0)
+    for make in (ddim_step, lambda e, s: ddpm_step(e, s, variance="fixed_large")):
+        long_way = walk(make(eps, schedule), key, x, times)
+        short_way = walk(make(retime(eps, times), short), key, x, np.arange(10, -1, -1))
+        np.testing.assert_allclose(short_way, long_way, atol=1e-9)
+
+
+def test_distillation_target(x64):
+    """The student that equals guidance has no loss; no gradient reaches the teacher."""
+    _, eps, x, t, c = setup()
+    scale = jnp.arange(6.0)
+    perfect = lambda x, t, cs: cfg(eps, cs[1])(x, t, cs[0])  # noqa: E731
+    np.testing.assert_allclose(distillation_loss(perfect, eps, x, t, c, scale), 0, atol=1e-20)
+    zero = lambda x, t, cs: jnp.zeros_like(x)  # noqa: E731
+    expected = (cfg(eps, scale)(x, t, c) ** 2).mean(1)
+    np.testing.assert_allclose(distillation_loss(zero, eps, x, t, c, scale), expected, rtol=1e-12)
+    teacher = lambda a: distillation_loss(zero, lambda x, t, c: a * x, x, t, c, scale).sum()  # noqa: E731
+    assert jax.grad(teacher)(2.0) == 0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -96,6 +190,11 @@ def test_the_order_of_clipping_and_guidance_matters(x64):
         (lambda s, e, x, t, c: cfg(e, jnp.ones(5))(x, t, c), "6 images"),
         (lambda s, e, x, t, c: cfg(e, jnp.ones(1))(x, t, c), "6 images"),
         (lambda s, e, x, t, c: clip_x0(e, s, 1.0, -1.0), "low < high"),
+        (lambda s, e, x, t, c: negative(e, 2.0, 1)(x, t, None), "labels"),
+        (lambda s, e, x, t, c: interval(e, e, 5, 5), "low < high"),
+        (lambda s, e, x, t, c: classifier(e, s, e)(x, t, None), "labels"),
+        (lambda s, e, x, t, c: dynamic_threshold(e, s, 101.0), "percentile"),
+        (lambda s, e, x, t, c: dynamic_threshold(e, s, 99.0, 0.5), "at least 1"),
     ],
 )
 def test_bad_input_is_named(call, message):

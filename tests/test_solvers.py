@@ -51,16 +51,16 @@ def test_errors_at_equal_cost_and_their_order(x64, make, errors, order, stride):
 def test_heun_with_edm_steps(x64):
     """EDM's σ from 80 to .002 and Heun: std ratio 1.05527 at 18 steps (35 calls), 1.01221 at 36, 1.00287 at 72."""
     ratios = []
-    for n, ratio in [(18, 1.05527), (36, 1.01221), (72, 1.00287)]:
+    for n, ratio in [(18, 1.05527), (36, 1.01221), (72, 1.00287), (144, None)]:
         schedule = from_sigma(edm_sigmas(n))
         eps = oracle.gaussian([0.0], 0.25).eps(schedule)
         a = schedule.alpha_bar[-1]
         x_T = jnp.sqrt(a * 0.25 + 1 - a).reshape(1, 1)  # one standard deviation of the data at σ = 80
         out = walk(heun_step(eps, schedule), KEY, x_T, make_times(n, n))
         ratios.append(float(out[0, 0]) / 0.5)
-        assert ratios[-1] == pytest.approx(ratio, abs=1e-5)
+        assert ratio is None or ratios[-1] == pytest.approx(ratio, abs=1e-5)
     order = np.log2((np.array(ratios[:-1]) - 1) / (np.array(ratios[1:]) - 1))
-    np.testing.assert_allclose(order, [2.09, 2.06], atol=0.05)
+    np.testing.assert_allclose(order[1:], [2.09, 2.06], atol=0.02)
 
 
 def test_heun_calls_eps_twice_a_step_but_once_at_the_end():
