@@ -1,12 +1,13 @@
 # ---
-# jupytext:
-#   text_representation:
-#     extension: .py
-#     format_name: percent
-# kernelspec:
-#   display_name: Python 3
-#   language: python
-#   name: python3
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
 # ---
 
 # %% [markdown]
@@ -77,7 +78,7 @@ for T in (50, 100, 1000, 4000):
     end = alpha_bar(linear(T))[-1]
     assert 5e-6 < end < 5e-5
     assert np.isclose(end, schedule.linear(T).alpha_bar[-1], rtol=1e-4)  # the library's
-unscaled = alpha_bar(np.linspace(1e-4, 0.02, 100))[-1]
+unscaled = float(alpha_bar(np.linspace(1e-4, 0.02, 100))[-1])
 assert np.isclose(unscaled, schedule.linear_ho(100).alpha_bar[-1]) and unscaled > 0.36
 unscaled
 
@@ -149,7 +150,7 @@ def end_point_bits(alpha_bar_T, x0):
     """KL(q(x_T | x0) ‖ N(0, I)) in bits per dimension.   alpha_bar_T: number;  x0: (...), in [-1, 1]  ->  number"""
     ### BEGIN SOLUTION
     nats = 0.5 * (alpha_bar_T * x0**2 - alpha_bar_T - np.log1p(-alpha_bar_T))
-    return float(np.mean(nats)) / np.log(2)
+    return float(np.mean(nats) / np.log(2))
     ### END SOLUTION
 
 

@@ -59,6 +59,7 @@ def test_imports_silently(file, tmp_path):
 @pytest.mark.parametrize("file", LESSONS, ids=lambda f: f.stem)
 def test_form(file):
     """Cells of at most 25 lines; a header with the five entries; claims are checked; formulas are closed."""
+    assert file.read_text().startswith("# ---\n# jupyter:\n#   jupytext:\n")  # jupytext knows it by this
     parts = cells(file)
     for markdown, lines in parts:
         code = "\n".join(lines).strip("\n").split("\n")
