@@ -111,12 +111,11 @@ def test_sdedit_begins_at_the_noised_sketch(x64):
         a = float(schedule.alpha_bar[t])
         expected = 0.5 * np.sqrt(a) * 2.0 / np.sqrt(0.25 * a + 1 - a)
         assert out.mean() == pytest.approx(expected, rel=0.15, abs=0.05)
-    knows = lambda x, t, c: (
-        (x - jnp.sqrt(schedule.alpha_bar[t])[:, None] * 2.0)
-        / jnp.sqrt(  # noqa: E731
-            1 - schedule.alpha_bar[t]
-        )[:, None]
-    )
+
+    def knows(x, t, c):
+        a = schedule.alpha_bar[t][:, None]
+        return (x - jnp.sqrt(a) * 2.0) / jnp.sqrt(1 - a)
+
     out = inpaint.sdedit(ddim_step(knows, schedule), schedule, KEY, sketch, make_times(1000, 10)[5:])
     np.testing.assert_allclose(out, 2.0, atol=1e-9)
 

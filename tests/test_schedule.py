@@ -44,6 +44,9 @@ def test_sigmoid_is_jabris_on_alpha_bar(x64):
     np.testing.assert_allclose(a[1:-1] + a[-2:0:-1], 1, atol=1e-12)  # ᾱ_t + ᾱ_{T-t} = 1
     logit = np.log(a[300] * (1 / (1 + np.exp(-3)) - 1 / (1 + np.exp(3))) + 1 / (1 + np.exp(3)))  # log σ(-u)
     assert logit == pytest.approx(-np.log1p(np.exp(-3 + 6 * 0.3)), abs=1e-12)
+    lopsided = np.asarray(S.sigmoid(1000, start=0.0).alpha_bar)  # (σ(3) - σ(1.5))/(σ(3) - σ(0))
+    sigma = lambda u: 1 / (1 + np.exp(-u))  # noqa: E731
+    assert lopsided[500] == pytest.approx((sigma(3) - sigma(1.5)) / (sigma(3) - sigma(0)), rel=1e-12)
     sharp = np.asarray(S.sigmoid(1000, tau=0.3).alpha_bar)
     assert sharp[250] > a[250] and sharp[750] < a[750]  # a smaller temperature is steeper in the middle
 
