@@ -8,7 +8,7 @@ The map, in the order in which data flow and in which to read:
     oracle      the exact ε* of Gaussians and mixtures: the truth that everything is checked against
     network     the ε-prediction U-Net                                          config: its sizes and presets
     loss        L_simple
-    train       Algorithm 1: Adam, warm-up, clipping, the average               run: the folder; checkpoint, store: files
+    train       Algorithm 1: Adam, warm-up, clipping, the average               run: its folder; checkpoint, store
     sample      one loop, `walk`, and short steps: DDPM, DDIM                   generate: many images, with a bar
     guide       eps -> eps: classifier-free guidance, clipping
     classifier  labels and features of images

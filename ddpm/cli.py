@@ -104,7 +104,7 @@ def main(args: list[str] | None = None) -> int:
     import ddpm
 
     command = tyro.cli(
-        COMMANDS,  # type: ignore[arg-type]
+        COMMANDS,
         prog="ddpm",
         description=f"Diffusion models from scratch in JAX, version {ddpm.__version__}. More: `ddpm COMMAND --help`.",
         args=args,

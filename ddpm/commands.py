@@ -27,7 +27,7 @@ def class_list(m: model.Model, label: str) -> list[int]:
 def sample(command: cli.Sample) -> None:
     """Draw images and write the grid."""
     m = model.load(command.model)
-    common = {
+    common: dict[str, Any] = {
         "sampler": command.sampler,
         "steps": command.steps,
         "rule": command.rule,
@@ -52,7 +52,7 @@ def sample(command: cli.Sample) -> None:
     if command.npz:
         arrays = {"arr_0": data.to_uint8(x)} | ({} if c is None else {"arr_1": c})
         out = io.BytesIO()
-        np.savez(out, **arrays)  # type: ignore[arg-type]
+        np.savez(out, **arrays)
         write_atomic(command.npz, out.getvalue())
         print(f"as uint8: {command.npz}")
 

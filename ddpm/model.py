@@ -18,7 +18,7 @@ import jax
 from ddpm import checkpoint, store, weights
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.network import eps_fn, param_shapes
-from ddpm.pytree import Partial
+from ddpm.pytree import Eps
 from ddpm.schedule import Schedule, make_schedule
 
 
@@ -34,7 +34,7 @@ class Model:
     card: dict
 
     @property
-    def eps(self) -> Partial:
+    def eps(self) -> Eps:
         """ε̂(x_t, t, c)"""
         return eps_fn(self.unet, self.params)
 
@@ -76,8 +76,9 @@ def save(path: str | Path, model: Model, card: dict) -> None:
     store.save(path, model.params, about | card)
 
 
-def _unet(fields: dict) -> UNetConfig:
-    return UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+def _unet(fields: dict[str, Any]) -> UNetConfig:
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return UNetConfig(**known)
 
 
 def _model(name: str, card: dict, params: dict) -> Model:

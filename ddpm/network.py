@@ -23,9 +23,7 @@ from jax.tree_util import Partial
 
 from ddpm import check
 from ddpm.config import UNetConfig
-
-Eps = Callable[..., jax.Array]  # (x_t (B, ...), t (B,) int, c | None) -> (B, ...)
-
+from ddpm.pytree import Eps
 
 # --- operations -------------------------------------------------------------------------------------------------------
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ddpm.store import write_atomic
 
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(
-        color=["#1b4f72", "#c0392b", "#7f8c8d", "#d68910"], linestyle=["-", "--", ":", "-."]
-    ),
+    "axes.prop_cycle": cycler(color=["#1b4f72", "#c0392b", "#7f8c8d", "#d68910"], linestyle=["-", "--", ":", "-."]),
     "legend.frameon": False,
 }
 

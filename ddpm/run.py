@@ -205,8 +205,8 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
                     step = int(state.step)
                     checkpoint.save(folder / "checkpoints", step, state, about)
                     raise Diverged(
-                        f"the loss or its gradient was not finite after step {step}. The state of step {step}, the last "
-                        f"good one, is saved in {folder / 'checkpoints'}. Try a smaller --lr (it was {config.lr})"
+                        f"the loss or its gradient was not finite after step {step}. The state of that step, the last good "
+                        f"one, is saved in {folder / 'checkpoints'}. Try a smaller --lr (it was {config.lr})"
                     )
                 now = time.perf_counter()
                 rate = config.batch * (step - last[1]) / (now - last[0])

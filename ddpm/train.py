@@ -8,7 +8,6 @@ that was interrupted and resumed is the same run, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -81,7 +80,7 @@ def batch_loss(
     return simple_loss(eps, schedule, key_loss, x0, label)
 
 
-def make_step(config: TrainConfig, unet: UNetConfig) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_step(config: TrainConfig, unet: UNetConfig) -> jax.stages.Wrapped:
     """The compiled step: (state, schedule, images uint8 (N, H, W, C), labels (N,), ids (B,)) -> (state, metrics).
 
     The state is donated. A step whose loss or gradient is not finite changes nothing: the last good state stays.

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from ddpm import check
 from ddpm.loss import per_image, squared_error
-from ddpm.network import Eps
-from ddpm.pytree import partial_of
+from ddpm.pytree import Eps, partial_of
 from ddpm.schedule import Schedule
 
 
@@ -62,7 +61,7 @@ def typicality(
 ) -> Typicality:
     """T(x|c) with its standard error and its map, from `draws` pairs (t, ε) with t uniform on the integers of t_range.
 
-    x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one number for all;  weight: (T+1,) factor for each time, 1 if None.
+    x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one for all;  weight: (T+1,) factor for each time, 1 if None.
     null: the labels to compare with; None: the null label ∅. With labels it is the contrast T(x|c) - T(x|null).
     paired=False draws a second, independent ε for the ∅ term: right on average, and much noisier (for teaching).
     Images are worked through `batch` at a time, the draws in one compiled loop: memory does not grow with either.
@@ -113,7 +112,7 @@ def _typicality(
     weight: jax.Array,
     draws: int,
     paired: bool,
-) -> Typicality:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     def draw(carry: Any, k: jax.Array) -> tuple[Any, None]:
         mean, m2, total = carry
         key_t, key_c, key_null = jax.random.split(jax.random.fold_in(key, k), 3)
@@ -131,7 +130,7 @@ def _typicality(
     zero = jnp.zeros(x0.shape[0])
     (mean, m2, total), _ = jax.lax.scan(draw, (zero, zero, jnp.zeros_like(x0)), jnp.arange(draws))
     channels = total.mean(-1) if x0.ndim == 4 else total
-    return Typicality(mean, jnp.sqrt(m2 / (draws - 1) / draws), channels / draws)
+    return mean, jnp.sqrt(m2 / (draws - 1) / draws), channels / draws
 
 
 def draws_for(pilot: Typicality, draws: int, stderr: float) -> int:

@@ -92,7 +92,7 @@ def diffusers_step(unet: UNetConfig, batch: int) -> Callable[[], None] | None:
         return None
     sizes = [unet.image_size // 2**i for i in range(len(unet.multipliers))]
     attend = [s in unet.attention for s in sizes]
-    model = diffusers.UNet2DModel(
+    model: Any = diffusers.UNet2DModel(
         sample_size=unet.image_size,
         in_channels=unet.image_channels,
         out_channels=unet.image_channels,
@@ -139,8 +139,11 @@ def sampling(config: Config, unet: UNetConfig, steps: int) -> dict[str, Any]:
         step = sample.ddim_step(clip_x0(denoiser, schedule), schedule, c)
         jax.block_until_ready(sample.walk(step, jax.random.key(key), x, times))
 
+    def programs() -> int:
+        return sample._walk._cache_size()  # type: ignore[attr-defined]
+
     seconds = turns(config.rounds, network=network, walk=walk, guided=lambda: walk(2.0))
-    compiled = sample._walk._cache_size()
+    compiled = programs()
     walk(3.5, key=9, schedule=linear(1000))
     return {
         "batch": config.batch,
@@ -148,7 +151,7 @@ def sampling(config: Config, unet: UNetConfig, steps: int) -> dict[str, Any]:
         "walk_seconds": round(seconds["walk"], 3),
         "network_share": round(seconds["network"] / seconds["walk"], 3),
         "guided_over_unguided": round(seconds["guided"] / seconds["walk"], 3),
-        "compiled_again_for_new_guidance_seed_schedule": sample._walk._cache_size() - compiled,
+        "compiled_again_for_new_guidance_seed_schedule": programs() - compiled,
     }
 
 
@@ -171,7 +174,8 @@ def typical(config: Config, unet: UNetConfig, draws: int) -> dict[str, Any]:
     def memory(n: int) -> int:
         window, weight = jnp.array([101, 701]), jnp.ones(1001)
         args = (eps, schedule, x, c, None, jax.random.key(0), window, weight, n, True)
-        return typicality._typicality.lower(*args).compile().memory_analysis().temp_size_in_bytes
+        analysis: Any = typicality._typicality.lower(*args).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
 
     return {
         "draws": draws,

@@ -1,4 +1,4 @@
-"""The weights that ship: NAME.safetensors with NAME.json, its card. Reading the cards needs neither JAX nor the weights."""
+"""The weights that ship: NAME.safetensors with NAME.json, its card. Reading cards needs neither JAX nor weights."""
 
 from __future__ import annotations
 
