@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpm import check
-from ddpm.forward import at, eps_from_x0, x0_from_eps
+from ddpm.forward import at, eps_from_v, eps_from_x0, x0_from_eps
 from ddpm.pytree import Eps, Partial, partial_of
 from ddpm.schedule import Schedule
 
@@ -122,6 +122,24 @@ def per_image_scale(scale: jax.Array, x: jax.Array) -> jax.Array:
     if scale.shape != x.shape[:1]:
         raise ValueError(f"scale has shape {scale.shape}; give one number () or one for each of {x.shape[0]} images")
     return scale.reshape(scale.shape + (1,) * (x.ndim - 1))
+
+
+def v_head(net: Eps, schedule: Schedule) -> Partial:
+    """The denoiser of a network that predicts v: ε̂ = √ᾱ_t v̂ + √(1-ᾱ_t) x_t.   [Salimans and Ho 2022, App. D]"""
+    return Partial(_v_head, partial_of(net), schedule)
+
+
+def _v_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps_from_v(schedule, x_t, t, net(x_t, t, c))
+
+
+def x0_head(net: Eps, schedule: Schedule) -> Partial:
+    """The denoiser of a network that predicts x0: ε̂ = (x_t - √ᾱ_t x̂0)/√(1-ᾱ_t), for t ≥ 1."""
+    return Partial(_x0_head, partial_of(net), schedule)
+
+
+def _x0_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps_from_x0(schedule, x_t, t, net(x_t, t, c))
 
 
 def w_to_s(w: float) -> float:

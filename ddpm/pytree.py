@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
-__all__ = ["Eps", "Partial", "Step", "falls", "find", "partial_of"]
+__all__ = ["Eps", "Partial", "Step", "falls", "find", "inside", "partial_of"]
 
 Eps = Callable[..., jax.Array]  # (x_t (B, ...), t (B,) int, c | None) -> ε̂ (B, ...)
 Step = Callable[..., Any]  # (key, x_t, t, s) -> x_s
@@ -28,6 +28,11 @@ def falls(f: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a step function that goes down only (s < t), so that `walk` refuses it a list of times that climbs."""
     f.falls = True  # type: ignore[attr-defined]
     return f
+
+
+def inside(f: Partial) -> list[Partial]:
+    """`f` and all the functions that it wraps, outermost first."""
+    return [f, *(part for outer in find(f.args, Partial) for part in inside(outer))]
 
 
 def find(tree: Any, kind: type) -> list[Any]:

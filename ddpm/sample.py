@@ -19,8 +19,9 @@ import numpy as np
 from ddpm import check
 from ddpm.forward import at, q_posterior, x0_from_eps
 from ddpm.guide import cfg, clip_x0
-from ddpm.pytree import Eps, Partial, Step, falls, find, partial_of
+from ddpm.pytree import Eps, Partial, Step, falls, find, inside, partial_of
 from ddpm.schedule import Schedule, make_times
+from ddpm.solvers import heun_step
 from ddpm.variance import make_variance
 
 
@@ -40,6 +41,10 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
         raise ValueError(f"times reach from {times.min()} to {times.max()}; they lie in 0..{T} (t = 0 is clean data)")
     if getattr(step.func, "falls", False) and np.any(np.diff(times) >= 0):
         raise ValueError(f"times is {times}; this step only goes down, so each time must be less than the one before")
+    down = np.diff(times) < 0
+    for part in inside(step):  # a step may have its own demands on the times, even where it is wrapped
+        if hasattr(part.func, "door"):
+            part.func.door(times[:-1][down], times[1:][down], *part.args)
     return _walk(step, key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
 
 
@@ -85,8 +90,9 @@ def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: flo
     """x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε̂ + σ z,  σ = η √((1-ᾱ_s)/(1-ᾱ_t)) √(1-ᾱ_t/ᾱ_s).   [Song et al. 2021, Eqs. 12, 16]
 
     η = 0: deterministic, and it may climb (s > t: DDIM inversion). η = 1: the law of `ddpm_step` with `fixed_small`.
+    η > 1: noisier still, as long as σ² ≤ 1-ᾱ_s at every step of the list; else refused.
     """
-    check.number("eta", eta, 0, 1)
+    check.number("eta", eta, 0)
     if check.known(eta) and float(eta) == 0:  # then no noise is drawn: that would be a twentieth of a small network
         return Partial(_ddim_ode_step, partial_of(eps), schedule, c)
     return Partial(_ddim_step, partial_of(eps), schedule, c, jnp.asarray(eta, dtype=float))
@@ -101,10 +107,23 @@ def _ddim_ode_step(
     return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s) * eps_t  # Eq. 12 with σ = 0; s > t encodes
 
 
+def _variance_exists(t: Any, s: Any, eps: Eps, schedule: Schedule, c: Any, eta: Any) -> None:
+    """Refuse an η that leaves a negative 1-ᾱ_s-σ² under the root; only η > 1 can."""
+    if not all(map(check.known, (t, s, eta, schedule.alpha_bar))) or np.all(np.asarray(eta) <= 1):
+        return
+    a_t, a_s = (np.asarray(schedule.alpha_bar, dtype=np.float64)[k] for k in (t, s))
+    most = np.sqrt(np.min((1 - a_t) / (1 - a_t / a_s)))
+    if np.any(np.asarray(eta) > most):
+        raise ValueError(
+            f"eta is {eta}: at these times the noise needs more variance than there is; give at most {most:.4g}"
+        )
+
+
 @falls
 def _ddim_step(
     eps: Eps, schedule: Schedule, c: Any, eta: jax.Array, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
 ) -> jax.Array:
+    _variance_exists(t, s, eps, schedule, c, eta)
     eps_t = eps(x_t, _batch(t, x_t), c)
     x0 = x0_from_eps(schedule, x_t, t, eps_t)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
@@ -113,10 +132,13 @@ def _ddim_step(
     return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s - sigma**2) * eps_t + sigma * z  # Eq. 12
 
 
+_ddim_step.door = _variance_exists  # type: ignore[attr-defined]
+
 STEPS: dict[str, Callable[..., Partial]] = {
     "ddim": ddim_step,
     "ddpm": ddpm_step,
     "ddpm_large": partial(ddpm_step, variance="fixed_large"),
+    "heun": heun_step,
 }
 
 
@@ -135,8 +157,9 @@ def sample(
 ) -> jax.Array:
     """Images (B, H, W, C) in [-1, 1] from noise, with the usual pieces put together.
 
-    shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm or ddpm_large;  guidance: s = 1 plain, above 1
-    closer to the class. The initial noise is normal(split(key)[0]): the same for every sampler and number of steps.
+    shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm, ddpm_large or heun (two calls a step);
+    guidance: s = 1 plain, above 1 closer to the class. The initial noise is normal(split(key)[0]): the same for every
+    sampler and number of steps.
     """
     check.choice("sampler", sampler, STEPS)
     times = make_times(schedule.T, steps, rule)

@@ -109,7 +109,7 @@ def young_average() -> Exhibit:
     exact = math.prod(min(0.9999, (1 + n) / (10 + n)) for n in range(5000))
     return Exhibit(
         "average without a warm-up", "improved-diffusion issue 59", "share of the initial weights after 5,000 steps",
-        exact, ours, 0.9999**5000, "test_bug_museum.py::test_ours_is_exact_and_the_bug_is_not",
+        exact, ours, 0.9999**5000, "test_train.py::test_ema_is_a_weighted_sum_that_forgets_its_start",
     )  # fmt: skip
 
 

@@ -26,3 +26,19 @@ def output_var(make_step, schedule, lam, times, start=1.0):
         a, sigma = one(jnp.asarray(t), jnp.asarray(s))
         var = np.asarray(a) ** 2 * var + np.asarray(sigma) ** 2
     return var
+
+
+def output_var_by_direction(make_step, schedule, lam, times, start=1.0):
+    """As `output_var`, for many directions: the denoiser is written out, ε* = √(1-ᾱ) x/(ᾱ λ + 1-ᾱ)."""
+    lam = np.asarray(lam)
+
+    def eps(x_t, t, c):
+        a = schedule.alpha_bar[t][:, None]
+        return jnp.sqrt(1 - a) * x_t / (a * lam[None] + 1 - a)
+
+    step, var = make_step(eps, schedule), np.broadcast_to(start, lam.shape)
+    one = jax.jit(lambda t, s: affine(step, t, s, len(lam)))
+    for t, s in pairwise(times):
+        a, sigma = one(jnp.asarray(t), jnp.asarray(s))
+        var = np.asarray(a) ** 2 * var + np.asarray(sigma) ** 2
+    return var

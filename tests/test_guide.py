@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.forward import x0_from_eps
+from ddpm.forward import v_from_eps, x0_from_eps
 from ddpm.guide import (
     cfg,
     classifier,
@@ -16,7 +16,9 @@ from ddpm.guide import (
     interval,
     negative,
     retime,
+    v_head,
     w_to_s,
+    x0_head,
 )
 from ddpm.pytree import Partial
 from ddpm.sample import ddim_step, ddpm_step, walk
@@ -166,6 +168,17 @@ def test_respaced_chain_is_the_strided_one(x64):
         long_way = walk(make(eps, schedule), key, x, times)
         short_way = walk(make(retime(eps, times), short), key, x, np.arange(10, -1, -1))
         np.testing.assert_allclose(short_way, long_way, atol=1e-9)
+
+
+@pytest.mark.parametrize("t", [1, 300, 1000])
+def test_heads(x64, t):
+    """A network that predicts v or x0 exactly, under its head, is the denoiser that predicts ε."""
+    schedule, eps, x, _, c = setup()
+    t = jnp.full(6, t)
+    v = lambda x, t, c: v_from_eps(schedule, x, t, eps(x, t, c))  # noqa: E731
+    x0 = lambda x, t, c: x0_from_eps(schedule, x, t, eps(x, t, c))  # noqa: E731
+    np.testing.assert_allclose(v_head(v, schedule)(x, t, c), eps(x, t, c), atol=1e-10)
+    np.testing.assert_allclose(x0_head(x0, schedule)(x, t, c), eps(x, t, c), atol=1e-10)
 
 
 def test_distillation_target(x64):

@@ -1,14 +1,18 @@
 """The exact denoiser, against brute force: Bayes' rule on a grid, automatic differentiation, linear algebra."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from exact import output_var_by_direction
 from scipy import integrate, stats
 
 from ddpm import oracle
 from ddpm.forward import q_sample
-from ddpm.schedule import from_alpha_bar, linear
+from ddpm.sample import ddim_step, ddpm_step
+from ddpm.schedule import from_alpha_bar, linear, make_times
 
 
 def two_classes():
@@ -140,6 +144,49 @@ def test_samples_have_the_mixtures_moments():
 def test_images_keep_their_shape():
     m = oracle.gaussian(np.zeros((2, 2, 1)), 0.5)
     assert m.eps(linear())(jnp.ones((3, 2, 2, 1)), jnp.array([1, 2, 3])).shape == (3, 2, 2, 1)
+
+
+REAL = pytest.mark.skipif("DDPM_DATA_DIR" not in os.environ, reason="needs Fashion-MNIST; set DDPM_DATA_DIR")
+
+
+@pytest.fixture(scope="module")
+def fashion():
+    data = np.load(os.path.join(os.environ["DDPM_DATA_DIR"], "fashion_mnist.npz"))
+    return {k: v / 127.5 - 1 if k[0] == "x" else v.astype(int) for k, v in data.items()}
+
+
+@REAL
+def test_the_best_linear_denoiser_of_fashion_mnist(x64, fashion):
+    """L_simple .0870 (train) and .0873 (test), with the label .0644; L_t .978, .271, .0581, .00203 at four times."""
+    m, schedule = oracle.fit(fashion["x_train"]), linear()
+    train = oracle.linear_loss(m, schedule, fashion["x_train"])
+    test = oracle.linear_loss(m, schedule, fashion["x_test"])
+    assert train[1:].mean() == pytest.approx(0.0870, abs=6e-5) and test[1:].mean() == pytest.approx(0.0873, abs=6e-5)
+    np.testing.assert_allclose(train[[1, 100, 300, 700]], [0.978, 0.271, 0.0581, 0.00203], rtol=5e-3)
+    by_class = oracle.fit(fashion["x_train"], fashion["y_train"])
+    assert oracle.linear_loss(by_class, schedule, fashion["x_train"], fashion["y_train"])[1:].mean() == pytest.approx(
+        0.0644, abs=6e-5
+    )
+
+
+FRECHET = {  # exact Fréchet distance of DDIM samples, S = 10, 20, 50, 100   [DDIM, Table 1, without a network]
+    "eta 0": (ddim_step, [11.007, 3.3996, 0.6426, 0.1764]),
+    "eta .5": (lambda e, s: ddim_step(e, s, eta=0.5), [12.471, 4.0941, 0.8445, 0.2459]),
+    "eta 1": (lambda e, s: ddim_step(e, s, eta=1.0), [21.182, 7.8639, 1.9466, 0.6443]),
+    "sigma-hat": (lambda e, s: ddpm_step(e, s, variance="fixed_large"), [34.096, 7.0900, 0.9694, 0.2266]),
+}
+
+
+@REAL
+@pytest.mark.parametrize("row", FRECHET)
+def test_table_1_of_ddim_on_the_covariance_of_fashion_mnist(x64, fashion, row):
+    """A linear sampler treats each eigenvector by itself: Σ_d (√λ_d - √v_d)², v_d what comes out for variance λ_d."""
+    x = fashion["x_train"].reshape(len(fashion["x_train"]), -1)
+    lam = np.maximum(np.linalg.eigvalsh(np.cov(x, rowvar=False)), 0)
+    make, distances = FRECHET[row]
+    for S, distance in zip((10, 20, 50, 100), distances, strict=True):
+        v = output_var_by_direction(make, linear(), lam, make_times(1000, S, "leading"))
+        assert ((np.sqrt(lam) - np.sqrt(v)) ** 2).sum() == pytest.approx(distance, rel=2e-3)
 
 
 GAP = oracle.mixture([[0.0], [1.0]], 1.0, label=[0, 2])

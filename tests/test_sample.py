@@ -12,6 +12,7 @@ from exact import affine, output_var
 from ddpm import oracle
 from ddpm.forward import q_posterior
 from ddpm.guide import clip_x0
+from ddpm.inpaint import repaint
 from ddpm.pytree import Partial
 from ddpm.sample import ddim_step, ddpm_step, sample, walk
 from ddpm.schedule import linear, make_times
@@ -179,6 +180,20 @@ def test_sample_puts_the_pieces_together():
     np.testing.assert_allclose(a, by_hand, atol=1e-6)
 
 
+def test_eta_above_one_where_its_variance_exists(x64):
+    """At t = 500 → 499 up to σ² = 1-ᾱ_s: η = 3 is allowed, with Eq. 16's σ, and finite."""
+    schedule = linear()
+    a_t, a_s = (float(schedule.alpha_bar[k]) for k in (500, 499))
+    _, sigma = affine(ddim_step(oracle.gaussian([0.0], 0.25).eps(schedule), schedule, eta=3.0), 500, 499)
+    assert sigma[0] == pytest.approx(3 * np.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s)), rel=1e-9)
+    eps = oracle.gaussian(np.zeros((2, 2, 1)), 0.25).eps(schedule)
+    assert np.isfinite(walk(ddim_step(eps, schedule, eta=3.0), KEY, jnp.ones((1, 2, 2, 1)), [502, 501, 500])).all()
+
+
+def wrapped_noisy():
+    return repaint(ddim_step(EPS, linear(), eta=1.5), linear(), X, np.ones((2, 2, 1)))
+
+
 EPS = oracle.gaussian(np.zeros((2, 2, 1)), 1.0).eps(linear())
 X = jnp.zeros((2, 2, 2, 1))
 KEY = jax.random.key(0)
@@ -188,7 +203,10 @@ KEY = jax.random.key(0)
     ("call", "message"),
     [
         (lambda: ddpm_step(EPS, linear(), variance="fixed_smal"), "Did you mean 'fixed_small'"),
-        (lambda: ddim_step(EPS, linear(), eta=1.1), "eta is 1.1"),
+        (lambda: ddim_step(EPS, linear(), eta=-0.1), "eta is -0.1"),
+        (lambda: walk(ddim_step(EPS, linear(), eta=8.0), KEY, X, [1000, 500, 0]), "give at most 1"),
+        (lambda: ddim_step(EPS, linear(), eta=1.2)(KEY, X, 1000, 1), "give at most 1"),
+        (lambda: walk(wrapped_noisy(), KEY, X, [1000, 1, 0]), "give at most 1"),
         (lambda: ddim_step(EPS, linear(), eta=float("nan")), "eta is nan"),
         (lambda: walk(ddim_step(EPS, linear()), KEY, X, [1001, 0]), "0..1000"),
         (lambda: walk(ddim_step(EPS, linear()), KEY, X, [10, -1]), "from -1"),
