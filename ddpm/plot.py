@@ -84,7 +84,8 @@ def save_rows(path: str | Path, rows: list[Any], names: list[str], title: str = 
     canvas = grid(np.concatenate([np.asarray(r) for r in rows]), columns=len(rows[0]))
     height = (canvas.shape[0] - 2) / len(rows)
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(1.4 + canvas.shape[1] / 55, 0.4 + canvas.shape[0] / 55)
+        figure = new_figure(1.6 + canvas.shape[1] / 55, 0.4 + canvas.shape[0] / 55)
+        figure.get_layout_engine().set(w_pad=0.1)
         axes = figure.add_subplot()
         axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_yticks([2 + height * (i + 0.5) for i in range(len(rows))], names)

@@ -205,7 +205,7 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
                     step = int(state.step)
                     checkpoint.save(folder / "checkpoints", step, state, about)
                     raise Diverged(
-                        f"the loss or its gradient was not finite after step {step}. The state of that step, the last good "
+                        f"the loss or its gradient was not finite after step {step}. That state, the last good "
                         f"one, is saved in {folder / 'checkpoints'}. Try a smaller --lr (it was {config.lr})"
                     )
                 now = time.perf_counter()

@@ -168,7 +168,7 @@ def test_doors():
     x, t = jnp.zeros((2, 8, 8, 1)), jnp.array([1, 2])
     with pytest.raises(ValueError, match=r"wants \(B, 8, 8, 1\)"):
         eps(jnp.zeros((2, 8, 8, 3)), t, None)
-    with pytest.raises(ValueError, match="outside 0..3"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.3"):
         eps(x, t, jnp.array([0, 4]))
     with pytest.raises(ValueError, match="without classes"):
         config = dataclasses.replace(TINY, num_classes=0)

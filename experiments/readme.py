@@ -1,0 +1,97 @@
+"""The README's tables, written from the cards and results that lie in the repository: no number is typed in.
+
+python -m experiments.readme          writes them between the README's markers
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from ddpm import weights
+from ddpm.store import write_atomic
+
+ROOT = Path(__file__).parent.parent
+
+
+def model_table(name: str = "fashion_mnist") -> str:
+    """What was measured of the shipped model, from its card."""
+    card = weights.cards("denoiser")[name]
+    rows = ["| measure | value | 95 % interval | beside it | n |", "|---|---|---|---|---|"]
+    for m in card["measures"].values():
+        low, high = m["interval"]
+        beside = "" if m["beside"] is None else f"{m['beside']:.4g} ({m['beside_what']})"
+        rows.append(f"| {m['name']} | {m['value']:.4g} | {low:.4g} … {high:.4g} | {beside} | {m['n']:,} |")
+    minutes, unet, train = card["training_seconds"] / 60, card["unet"], card["train"]
+    judge = weights.cards("classifier")[f"{train['data']}_classifier"]
+    return "\n".join(
+        [
+            f"`{name}`: {card['parameters']:,} parameters, {unet['patch']}x{unet['patch']} pixels a position, "
+            f"{train['schedule']} schedule, T = {train['T']:,}; {card['steps']:,} steps of {train['batch']} images, "
+            f"{minutes:.0f} minutes on {card['training_device'].replace('1 cores', '1 core')}. Its test ε-MSE is "
+            f"**{card['eps_mse_over_linear_gaussian']:.3f}** of that of the best class-conditional linear-Gaussian "
+            "denoiser. Images: DDIM, 50 steps, guidance 2, 8 bit. Accuracy and distances are those of the shipped "
+            f"classifier (test accuracy {judge['test']['accuracy']:.4f}); there is no Inception network here.",
+            "",
+            *rows,
+            "",
+            "Made again by `" + card["commands"]["measure"] + "`; the card, "
+            f"[`ddpm/weights/{name}.json`](ddpm/weights/{name}.json), says against what each number is, and in which "
+            f"features. Trained by `{card['commands']['train']}`.",
+        ]
+    )
+
+
+def speed_table() -> str:
+    """What `python -m experiments.speed` measured."""
+    r = json.loads((ROOT / "experiments/results/speed/metrics.json").read_text())
+    step, walk, typical = r["training_step"], r["sampling"], r["typicality"]
+    rows = ["| what | measured |", "|---|---|"]
+    if "ratio" in step:
+        rows.append(
+            f"| training step, Ho et al.'s design at 32 channels ({step['parameters']:,} parameters), "
+            f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; diffusers in eager PyTorch {step['diffusers_seconds']:.2f} s: "
+            f"**{step['ratio']:.2f}** of its speed |"
+        )
+    rows += [
+        f"| a DDIM walk of {walk['steps']} steps, batch {walk['batch']} | {walk['walk_seconds']:.2f} s, of which the bare "
+        f"network calls are {100 * walk['network_share']:.0f} % |",
+        f"| guided over unguided sampling | {walk['guided_over_unguided']:.2f} |",
+        "| programs compiled for a new guidance, seed and schedule "
+        f"| {walk['compiled_again_for_new_guidance_seed_schedule']} |",
+        f"| typicality, {typical['draws']} draws | {typical['image_draws_per_second']:,.0f} image-draws a second, "
+        f"{100 * typical['share_of_bare_forward']:.0f} % of the bare forward's rate |",
+        f"| its temporary memory at 10 and at 100 draws | {typical['temporary_MiB_at_10_draws']:.1f} and "
+        f"{typical['temporary_MiB_at_100_draws']:.1f} MiB |",
+    ]
+    packages = ", ".join(f"{k} {v}" for k, v in r["versions"].items() if k in ("jax", "torch", "diffusers"))
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"On {r['device']}, {packages}, by `python -m experiments.speed`, the sides taking turns in one run.",
+        ]
+    )
+
+
+PARTS = {"model": model_table, "speed": speed_table}
+
+
+def rendered(text: str) -> str:
+    """The README with its tables made anew."""
+    for name, part in PARTS.items():
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, part=part: m[1] + part() + "\n" + m[2], text, flags=re.S
+        )
+    return text
+
+
+def main() -> None:
+    """Write them."""
+    file = ROOT / "README.md"
+    write_atomic(file, rendered(file.read_text()).encode())
+
+
+if __name__ == "__main__":
+    main()

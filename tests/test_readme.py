@@ -1,0 +1,37 @@
+"""The README: its ten lines run, its numbers are those of the cards, its links and commands exist."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+from ddpm import cli
+from experiments import readme
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
+
+
+def test_the_ten_lines_run():
+    # Arrays of different rank are added in user code too: the strictness of the tests is not for the reader.
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted >= 8 and result.failed == 0
+
+
+def test_the_tables_are_those_of_the_cards():
+    text = (ROOT / "README.md").read_text()
+    assert readme.rendered(text) == text, "run python -m experiments.readme"
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_every_command_that_is_named_exists():
+    named = set(
+        re.findall(r"\bddpm (train|sample|typicality|evaluate|info|demo|[a-z]+) --", (ROOT / "README.md").read_text())
+    )
+    known = {name.lower() for name in ("Train", "Sample", "Typicality", "Evaluate", "Info", "Demo")}
+    assert named and named <= known and cli.COMMANDS
