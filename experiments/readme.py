@@ -51,12 +51,12 @@ def speed_table() -> str:
     if "ratio" in step:
         rows.append(
             f"| training step, Ho et al.'s design at 32 channels ({step['parameters']:,} parameters), "
-            f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; diffusers in eager PyTorch {step['diffusers_seconds']:.2f} s: "
-            f"**{step['ratio']:.2f}** of its speed |"
+            f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; diffusers in eager PyTorch "
+            f"{step['diffusers_seconds']:.2f} s: **{step['ratio']:.2f}** of its speed |"
         )
     rows += [
-        f"| a DDIM walk of {walk['steps']} steps, batch {walk['batch']} | {walk['walk_seconds']:.2f} s, of which the bare "
-        f"network calls are {100 * walk['network_share']:.0f} % |",
+        f"| a DDIM walk of {walk['steps']} steps, batch {walk['batch']} | {walk['walk_seconds']:.2f} s; the bare network "
+        f"calls alone take {100 * walk['network_share']:.0f} % of that |",
         f"| guided over unguided sampling | {walk['guided_over_unguided']:.2f} |",
         "| programs compiled for a new guidance, seed and schedule "
         f"| {walk['compiled_again_for_new_guidance_seed_schedule']} |",

@@ -13,6 +13,8 @@ Times are medians of rounds in which the two sides take turns, so that a machine
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import importlib.util
 import json
 import statistics
 import time
