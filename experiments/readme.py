@@ -55,8 +55,8 @@ def speed_table() -> str:
             f"{step['diffusers_seconds']:.2f} s: **{step['ratio']:.2f}** of its speed |"
         )
     rows += [
-        f"| a DDIM walk of {walk['steps']} steps, batch {walk['batch']} | {walk['walk_seconds']:.2f} s; the bare network "
-        f"calls alone take {100 * walk['network_share']:.0f} % of that |",
+        f"| a DDIM walk of {walk['steps']} steps, batch {walk['batch']} | {walk['walk_seconds']:.2f} s; the bare "
+        f"network calls alone take {100 * walk['network_share']:.0f} % of that |",
         f"| guided over unguided sampling | {walk['guided_over_unguided']:.2f} |",
         "| programs compiled for a new guidance, seed and schedule "
         f"| {walk['compiled_again_for_new_guidance_seed_schedule']} |",

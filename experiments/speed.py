@@ -37,6 +37,9 @@ from ddpm.store import write_atomic
 from ddpm.train import init_state, make_step
 
 
+PEERS = ("torch", "diffusers")
+
+
 @dataclass(frozen=True)
 class Config:
     """What is measured."""
@@ -200,7 +203,7 @@ def main(config: Config) -> dict[str, Any]:
     result: dict[str, Any] = {
         "config": dataclasses.asdict(config),
         "device": run.device_name(),
-        "versions": run.versions(),
+        "versions": run.versions() | {p: importlib.metadata.version(p) for p in PEERS if importlib.util.find_spec(p)},
     }
     for name, part in (
         ("training_step", lambda: training_step(config, unet)),
