@@ -102,7 +102,11 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
         top, mass, mass2, x0, by_class = carry
         image, label = chunk
         image = image.astype(x.dtype) / 127.5 - 1 if image.dtype == jnp.uint8 else image.astype(x.dtype)
-        distance = square - 2 * jnp.sqrt(alpha_bar) * (x @ image.T) + alpha_bar * (image * image).sum(1)[None]
+        distance = (
+            square
+            - 2 * jnp.sqrt(alpha_bar) * jnp.matmul(x, image.T, precision="highest")
+            + alpha_bar * (image * image).sum(1)[None]
+        )
         logit = -0.5 * distance / (1 - alpha_bar)  # (B, chunk)
         asked = jnp.broadcast_to(label[None] >= 0, logit.shape)
         if c is not None:
@@ -116,7 +120,7 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
             new,
             old * mass + p.sum(1),
             old**2 * mass2 + (p * p).sum(1),
-            old[:, None] * x0 + p @ image,
+            old[:, None] * x0 + jnp.matmul(p, image, precision="highest"),
             old[:, None] * by_class + p @ one_hot,
         )
         return carry, None

@@ -59,7 +59,7 @@ class Mixture(NamedTuple):
         key_k, key_z = jax.random.split(key)
         k = jax.random.categorical(key_k, self.log_weight, shape=(n,))
         z = jax.random.normal(key_z, (n, self.mean.shape[1])) * jnp.sqrt(self.var)[k]
-        x0 = self.mean[k] + jnp.einsum("bd,bed->be", z, self.basis[k])
+        x0 = self.mean[k] + jnp.einsum("bd,bed->be", z, self.basis[k], precision="highest")
         return x0.reshape(n, *(shape or self.mean.shape[1:])), self.label[k]
 
 
@@ -75,15 +75,21 @@ def _components(
     t = check.times(t, x_t, schedule.T, low=0)
     if check.known(t) and check.known(m.var) and np.any(np.asarray(t) == 0) and np.any(np.asarray(m.var) == 0):
         raise ValueError("t is 0 and a covariance is singular: there is no density at t = 0. Ask at t >= 1")
-    t = jnp.broadcast_to(t, (B,))
+    c = None if c is None else class_labels(m.label, c, B)
+    return _joint(m, schedule, x, jnp.broadcast_to(t, (B,)), c)
+
+
+@jax.jit  # many small operations: as one program they are quicker outside a jit too
+def _joint(
+    m: Mixture, schedule: Schedule, x: jax.Array, t: jax.Array, c: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     alpha_bar = schedule.alpha_bar[t][:, None, None]  # (B, 1, 1)
     centred = x[:, None, :] - jnp.sqrt(alpha_bar) * m.mean[None]
-    z = jnp.einsum("bkd,kde->bke", centred, m.basis)
+    z = jnp.einsum("bkd,kde->bke", centred, m.basis, precision="highest")  # not the bfloat16 of some devices
     var_t = alpha_bar * m.var[None] + (1 - alpha_bar)
-    log_normal = -0.5 * (z * z / var_t + jnp.log(var_t)).sum(2) - 0.5 * D * math.log(2 * math.pi)
+    log_normal = -0.5 * (z * z / var_t + jnp.log(var_t)).sum(2) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     log_prior = jnp.broadcast_to(m.log_weight[None], log_normal.shape)
     if c is not None:
-        c = class_labels(m.label, c, B)
         asked = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label asks for all
         log_prior = jnp.where(asked, log_prior, -jnp.inf)
     return log_prior + log_normal, log_prior, z, var_t
@@ -104,7 +110,7 @@ def class_labels(label: jax.Array, c: Any, B: int) -> jax.Array:
 def _mixture_score(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     log_joint, _, z, var_t = _components(m, schedule, x_t, t, c)
     responsibility = jax.nn.softmax(log_joint, axis=1)  # p(k | x_t, c)
-    return -jnp.einsum("bk,bke,kde->bd", responsibility, z / var_t, m.basis).reshape(x_t.shape)
+    return -jnp.einsum("bk,bke,kde->bd", responsibility, z / var_t, m.basis, precision="highest").reshape(x_t.shape)
 
 
 def _mixture_eps(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:

@@ -29,9 +29,7 @@ def teleport(m: Mixture, schedule: Schedule, x_T: jax.Array, t: Any, T: Any = No
     T = schedule.T if T is None else T
     label = m.label
     if c is None and label.shape[0] > 1:
-        raise ValueError(
-            f"this mixture has {label.shape[0]} components; give one Gaussian, or labels c"
-        )
+        raise ValueError(f"this mixture has {label.shape[0]} components; give one Gaussian, or labels c")
     k = jnp.zeros(x_T.shape[0], jnp.int32)
     if c is not None:
         if check.known(label) and len(set(label.tolist())) != label.shape[0]:
@@ -43,6 +41,6 @@ def teleport(m: Mixture, schedule: Schedule, x_T: jax.Array, t: Any, T: Any = No
     x = x_T.reshape(x_T.shape[0], -1)
     a_t, a_T = at(schedule.alpha_bar, t, x), at(schedule.alpha_bar, T, x)
     gain = jnp.sqrt((a_t * m.var[k] + 1 - a_t) / (a_T * m.var[k] + 1 - a_T))
-    z = jnp.einsum("bd,bde->be", x - jnp.sqrt(a_T) * m.mean[k], m.basis[k])
-    x_t = jnp.sqrt(a_t) * m.mean[k] + jnp.einsum("be,bde->bd", gain * z, m.basis[k])
+    z = jnp.einsum("bd,bde->be", x - jnp.sqrt(a_T) * m.mean[k], m.basis[k], precision="highest")
+    x_t = jnp.sqrt(a_t) * m.mean[k] + jnp.einsum("be,bde->bd", gain * z, m.basis[k], precision="highest")
     return x_t.reshape(x_T.shape)
