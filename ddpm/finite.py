@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import check
+from ddpm.forward import score_from_eps
 from ddpm.pytree import Partial
 from ddpm.schedule import Schedule
 
@@ -42,6 +43,10 @@ class FiniteSet(NamedTuple):
     def eps(self, schedule: Schedule) -> Partial:
         """The denoiser ε*(x_t, t, c); c = None or the null label: over all classes."""
         return Partial(_finite_eps, self, schedule)
+
+    def score(self, schedule: Schedule) -> Partial:
+        """∇ log p_t(x_t | c) = (√ᾱ_t E[x0 | x_t, c] - x_t)/(1-ᾱ_t), as a function of (x_t, t, c), for t ≥ 1."""
+        return Partial(_finite_score, self, schedule)
 
     def log_prob(self, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
         """log p_t(x_t | c), in nats, (B,); t ≥ 1"""
@@ -143,3 +148,7 @@ def _finite_eps(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: Any, c: Any
     x0 = m.answer(schedule, x_t, t, c).x0
     alpha_bar = schedule.alpha_bar[jnp.broadcast_to(t, x_t.shape[:1])].reshape((-1,) + (1,) * (x_t.ndim - 1))
     return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
+
+
+def _finite_score(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
+    return score_from_eps(schedule, jnp.asarray(t), _finite_eps(m, schedule, x_t, t, c))

@@ -49,10 +49,13 @@ class Mixture(NamedTuple):
         log_joint, log_prior, _, _ = _components(self, schedule, x_t, t, c)
         return jax.nn.logsumexp(log_joint, axis=1) - jax.nn.logsumexp(log_prior, axis=1)
 
+    def posterior(self, schedule: Schedule, x_t: jax.Array, t: Any = 0, c: Any = None) -> jax.Array:
+        """p(k | x_t, c) of each component, (B, K)"""
+        return jax.nn.softmax(_components(self, schedule, x_t, t, c)[0], axis=1)
+
     def class_posterior(self, schedule: Schedule, x_t: jax.Array, t: Any = 0) -> jax.Array:
         """p(c | x_t), (B, num_classes)"""
-        responsibility = jax.nn.softmax(_components(self, schedule, x_t, t, None)[0], axis=1)  # (B, K)
-        return responsibility @ jax.nn.one_hot(self.label, self.num_classes)
+        return self.posterior(schedule, x_t, t) @ jax.nn.one_hot(self.label, self.num_classes)
 
     def sample(self, key: jax.Array, n: int, shape: tuple[int, ...] | None = None) -> tuple[jax.Array, jax.Array]:
         """n draws of (x0, c): (n, D), or (n, *shape), and (n,)"""

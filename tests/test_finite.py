@@ -80,6 +80,7 @@ def test_it_takes_part_in_jit_and_its_score_in_grad(x64):
     schedule, m = linear(), finite(IMAGES, LABELS, 5)
     x = jax.random.normal(jax.random.key(0), (2, 2, 2, 1))
     grad = jax.jit(jax.grad(lambda x: m.log_prob(schedule, x, 300).sum()))(x)
+    np.testing.assert_allclose(m.score(schedule)(x, 300), grad, atol=1e-9)
     np.testing.assert_allclose(-jnp.sqrt(1 - schedule.alpha_bar[300]) * grad, m.eps(schedule)(x, 300), atol=1e-9)
 
 

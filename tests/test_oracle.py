@@ -73,6 +73,18 @@ def test_class_posterior_and_the_identity_of_classifier_guidance(x64):
         np.testing.assert_allclose(eps(x, t, None) - std * grad, by_class[k], atol=1e-9)
 
 
+def test_posterior_of_the_components(x64):
+    """Bayes from the single components' densities; a class keeps its own components and renormalises."""
+    m, cov = two_classes()
+    schedule, x, t = linear(), jax.random.normal(jax.random.key(2), (4, 2)), 200
+    alone = [oracle.gaussian(m.mean[k], cov[k]).log_prob(schedule, x, t) for k in range(3)]
+    joint = np.exp(np.stack(alone, 1)) * [0.5, 0.2, 0.3]
+    np.testing.assert_allclose(m.posterior(schedule, x, t), joint / joint.sum(1, keepdims=True), rtol=1e-9)
+    of_class = m.posterior(schedule, x, t, jnp.zeros(4, int))
+    np.testing.assert_allclose(of_class[:, :2], joint[:, :2] / joint[:, :2].sum(1, keepdims=True), rtol=1e-9)
+    np.testing.assert_array_equal(of_class[:, 2], 0)
+
+
 def test_the_null_label_and_none_are_the_same(x64):
     m, _ = two_classes()
     schedule, x = linear(), jnp.ones((3, 2))
