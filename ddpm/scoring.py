@@ -240,6 +240,7 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
             "over the images, the other set given",
             float(np.mean(getattr(floor, name))),
             _floor_name(n),
+            None if name == "density" else metrics.wilson(float(np.mean(per_image)), n),
         )
         for name, per_image in samples._asdict().items()
     }
