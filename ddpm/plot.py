@@ -11,6 +11,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ddpm.store import write_atomic
 
@@ -26,7 +27,7 @@ STYLE: Any = {
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in our style, without touching the user's pyplot."""
     with matplotlib.rc_context(STYLE):
-        return Figure(figsize=(width, height), layout="constrained")
+        return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08))
 
 
 def save_figure(path: str | Path, figure: Figure, dpi: int = 150) -> None:
@@ -85,7 +86,6 @@ def save_rows(path: str | Path, rows: list[Any], names: list[str], title: str = 
     height = (canvas.shape[0] - 2) / len(rows)
     with matplotlib.rc_context(STYLE):
         figure = new_figure(1.6 + canvas.shape[1] / 55, 0.4 + canvas.shape[0] / 55)
-        figure.get_layout_engine().set(w_pad=0.1)
         axes = figure.add_subplot()
         axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_yticks([2 + height * (i + 0.5) for i in range(len(rows))], names)

@@ -6,7 +6,6 @@ python -m experiments.readme          writes them between the README's markers
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 from ddpm import weights
@@ -81,9 +80,10 @@ PARTS = {"model": model_table, "speed": speed_table}
 def rendered(text: str) -> str:
     """The README with its tables made anew."""
     for name, part in PARTS.items():
-        text = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, part=part: m[1] + part() + "\n" + m[2], text, flags=re.S
-        )
+        table = part()
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, mark, after = rest.partition("<!-- end -->")
+        text = f"{before}<!-- {name} -->\n{table}\n{mark}{after}"
     return text
 
 

@@ -36,7 +36,6 @@ from ddpm.schedule import cosine, linear, make_times
 from ddpm.store import write_atomic
 from ddpm.train import init_state, make_step
 
-
 PEERS = ("torch", "diffusers")
 
 
