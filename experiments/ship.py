@@ -33,6 +33,7 @@ class Config:
     steps: int = 50  # DDIM steps
     guidance: float = 2.0  # scale
     seed: int = 0  # of the samples
+    note: str = ""  # what else there is to say about the training
     out: Path = weights.FOLDER  # where the weights go
 
 
@@ -86,6 +87,7 @@ def main(config: Config) -> None:
         "training_device": about["device"],
         "versions": about["versions"],
         "commit": commit(),
+        "note": config.note,
         "eps_mse_over_linear_gaussian": round(ratio, 4),
         "measures": {k: short(v) for k, v in measures.items()},
         "measured_on": run.device_name(),
