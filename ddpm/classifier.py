@@ -379,7 +379,11 @@ def main(how: ClassifierTrainConfig) -> Classifier:
     seconds = time.perf_counter() - start
 
     about = {f.name: getattr(how, f.name) for f in dataclasses.fields(how) if f.name not in ("out", "data_dir")}
-    changed = [f"--{k.replace('_', '-')} {v}" for k, v in about.items() if v != getattr(ClassifierTrainConfig, k)]
+    changed = []
+    for k, v in about.items():
+        if k != "data" and v != getattr(ClassifierTrainConfig, k):
+            option = k.replace("_", "-")
+            changed.append(f"--{'' if v else 'no-'}{option}" if isinstance(v, bool) else f"--{option} {v}")
     card = {
         "parameters": params,
         "train": about,

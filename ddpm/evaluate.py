@@ -23,10 +23,11 @@ from ddpm.data import Dataset, to_float, to_uint8
 from ddpm.generate import generate
 from ddpm.loss import per_image, squared_error
 from ddpm.measure import Measure, as_json, table
+from ddpm.metrics import stratified_subset
 from ddpm.oracle import fit, linear_loss
 from ddpm.pytree import Eps, partial_of
 from ddpm.schedule import Schedule
-from ddpm.scoring import Reference, reference, score_images, stratified_subset
+from ddpm.scoring import Reference, reference, score_images
 
 __all__ = [
     "Measure",

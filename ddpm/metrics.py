@@ -32,6 +32,15 @@ def _pieces(n: int, chunk: int = CHUNK) -> Iterator[slice]:
     return (slice(i, min(i + chunk, n)) for i in range(0, n, chunk))
 
 
+def stratified_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Indices of n rows at random, of each class the same share: (n,) int."""
+    rng, place = np.random.default_rng(seed), np.empty(len(y))
+    for k in np.unique(y):
+        mine = np.flatnonzero(y == k)
+        place[rng.permutation(mine)] = (np.arange(len(mine)) + rng.random()) / len(mine)
+    return np.argsort(place, kind="stable")[:n]
+
+
 # --- Fréchet distance -------------------------------------------------------------------------------------------------
 
 
@@ -89,29 +98,38 @@ def frechet_floor(cov: Any, n: float, m: float = np.inf) -> float:
     return float((1 / n + 1 / m) * (lam.sum() + bures))
 
 
-def frechet_curve(a: Any, q: Moments, sizes: Any, seed: int = 0, repeats: int = 10) -> tuple[np.ndarray, float]:
+def frechet_curve(
+    a: Any, q: Moments, sizes: Any, seed: int = 0, repeats: int = 10, strata: Any = None
+) -> tuple[np.ndarray, float]:
     """The distance at smaller n, and where its line over 1/n meets n = ∞.   [Chong and Forsyth 2020]
 
-    a: (n, d);  q: the reference  ->  mean distance at each size, and the extrapolated one (its bias in n removed).
+    a: (n, d);  q: the reference;  strata: (n,) classes, each with its share at every size  ->  mean distance at each
+    size, and the extrapolated one, without its bias in n.
     """
-    a, rng = np.asarray(a, dtype=np.float64), np.random.default_rng(seed)
-    sizes = np.asarray(sizes)
+    a, sizes = np.asarray(a, dtype=np.float64), np.asarray(sizes)
+    strata = np.zeros(len(a), dtype=int) if strata is None else np.asarray(strata)
     if sizes.ndim != 1 or len(sizes) < 2 or sizes.min() <= a.shape[1] or sizes.max() > len(a):
         raise ValueError(f"sizes are {sizes}; give at least two, above the width {a.shape[1]}, at most {len(a)}")
+    seeds = range(seed * 1000, seed * 1000 + repeats)
     values = np.array(
-        [np.mean([frechet_moments(moments(a[rng.permutation(len(a))[:n]]), q) for _ in range(repeats)]) for n in sizes]
+        [np.mean([frechet_moments(moments(a[stratified_subset(strata, n, s)]), q) for s in seeds]) for n in sizes]
     )
     slope_and_limit = np.polyfit(1 / sizes, values, 1)
     return values, float(slope_and_limit[1])
 
 
-def bootstrap(f: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int = 100, seed: int = 0) -> float:
+def bootstrap(
+    f: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int = 100, seed: int = 0, strata: Any = None
+) -> float:
     """Standard error of a statistic of the rows of f: its standard deviation over sets drawn from f with replacement.
 
     Used for ± only. Its mean is not: a set with repeated images looks poorer than it is.   [Efron 1979]
+    strata: (n,) classes whose numbers were fixed when f was made, and stay fixed in every drawn set.
     """
     rng = np.random.default_rng(seed)
-    values = [statistic(f[rng.integers(len(f), size=len(f))]) for _ in range(draws)]
+    strata = np.zeros(len(f), dtype=int) if strata is None else np.asarray(strata)
+    parts = [np.flatnonzero(strata == k) for k in np.unique(strata)]
+    values = [statistic(f[np.concatenate([p[rng.integers(len(p), size=len(p))] for p in parts])]) for _ in range(draws)]
     return float(np.std(values, ddof=1))
 
 

@@ -22,6 +22,7 @@ from ddpm import metrics, store
 from ddpm.classifier import Classifier
 from ddpm.data import Dataset, cache_dir, to_float
 from ddpm.measure import Measure
+from ddpm.metrics import stratified_subset
 
 # --- the reference ----------------------------------------------------------------------------------------------------
 
@@ -59,15 +60,6 @@ def reference(data: Dataset, classifier: Classifier, cache: bool = True, progres
     return out
 
 
-def stratified_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Indices of n rows, of each class the same share: (n,) int."""
-    rng, place = np.random.default_rng(seed), np.empty(len(y))
-    for k in np.unique(y):
-        mine = np.flatnonzero(y == k)
-        place[rng.permutation(mine)] = (np.arange(len(mine)) + rng.random()) / len(mine)
-    return np.argsort(place, kind="stable")[:n]
-
-
 # --- sets of images ---------------------------------------------------------------------------------------------------
 
 
@@ -99,9 +91,11 @@ def score_images(
     real = reference(data, classifier, cache, progress)
     logits, f = classifier(x)
     n_test = min(len(x), len(real.test))
-    f_test = real.test[stratified_subset(data.y_test, n_test, seed)]
+    y_test = data.y_test if labels is not None else np.zeros(len(real.test), dtype=int)  # balanced if the images are
+    test = stratified_subset(y_test, n_test, seed)
+    f_test = real.test[test]
     stages: list[tuple[str, Callable[[], dict[str, Measure]]]] = [
-        ("Fréchet distance", partial(_frechet, f, f_test, real, seed)),
+        ("Fréchet distance", partial(_frechet, f, labels, f_test, y_test[test], real, seed)),
         ("kernel distance", partial(_kernel, f, f_test, real, data, seed)),
         ("precision and recall", partial(_overlap, f, f_test, real, data, seed)),
         ("nearest neighbours", partial(_memorised, x, f, data, real, neighbours, seed)),
@@ -158,7 +152,9 @@ def _accuracy(guess: np.ndarray, labels: np.ndarray, data: Dataset, classifier: 
     }
 
 
-def _frechet(f: np.ndarray, f_test: np.ndarray, real: Reference, seed: int) -> dict[str, Measure]:
+def _frechet(
+    f: np.ndarray, labels: np.ndarray | None, f_test: np.ndarray, y_test: np.ndarray, real: Reference, seed: int
+) -> dict[str, Measure]:
     train, d = metrics.moments(real.train), f.shape[1]
     f = np.asarray(f, dtype=np.float64)
 
@@ -166,25 +162,27 @@ def _frechet(f: np.ndarray, f_test: np.ndarray, real: Reference, seed: int) -> d
         return metrics.frechet_moments(metrics.moments(g), train)
 
     detail: dict[str, Any] = {"gaussian_floor": metrics.frechet_floor(train.cov, len(f), train.n)}
-    for name, g in (("", f), ("floor_", np.asarray(f_test, dtype=np.float64))):
+    for name, g, strata in (("", f, labels), ("floor_", f_test, y_test)):
         if len(g) >= 8 * d:
             sizes = np.unique(np.geomspace(len(g) / 4, len(g), 5).astype(int))
-            values, limit = metrics.frechet_curve(g, train, sizes, seed)
+            values, limit = metrics.frechet_curve(g, train, sizes, seed, strata=strata)
             detail |= {f"{name}curve": {"n": sizes.tolist(), "value": values.tolist()}, f"{name}extrapolated": limit}
+    value, error = distance(f), metrics.bootstrap(f, distance, seed=seed, strata=labels)
     return {
         "frechet": Measure(
             "Fréchet distance",
-            distance(f),
-            metrics.bootstrap(f, distance, seed=seed),
+            value,
+            error,
             len(f),
             "",
             f"against all {train.n:,} training images; biased upwards, as its floor is",
             real.name,
             seed,
             "lower",
-            "bootstrap over the images, 100 sets",
+            f"bootstrap over the images{'' if labels is None else ' of each class'}, 100 sets",
             distance(f_test),
             _floor_name(len(f_test)),
+            (max(0.0, value - 1.96 * error), value + 1.96 * error),
             detail=detail,
         )
     }

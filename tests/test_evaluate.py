@@ -139,10 +139,11 @@ def test_what_each_measure_sees(digits, digits_classifier):
     np.testing.assert_array_equal(digits.x_train[some][ids["image"]], digits.x_train[ids["training_image"]])
     assert noise["nearest_pixels"].value < 0.01 and "accuracy" not in noise
     assert noise["frechet"].value > 20 * noise["frechet"].beside
-    assert noise["density"].value < 0.6 * noise["density"].beside and noise["coverage"].value < 0.4
-    assert missing["recall"].value < 0.75 * copies["recall"].value
-    assert missing["coverage"].value < 0.6 * copies["coverage"].value
-    assert missing["precision"].value > 0.8 > missing["recall"].value
+    assert noise["density"].value < 0.8 * noise["density"].beside  # precision is fooled: outliers have large balls
+    assert noise["coverage"].value < 0.8 * noise["coverage"].beside
+    assert missing["recall"].low_high[1] < copies["recall"].low_high[0]
+    assert missing["coverage"].value < 0.75 * copies["coverage"].value
+    assert missing["precision"].value > 0.8
     assert missing["kernel"].value > 3 * missing["kernel"].standard_error > 0
     wrong = score(digits.x_train[some], (digits.y_train[some] + 1) % 10, digits, digits_classifier)
     assert wrong["accuracy"].value < 0.05 < 0.9 < copies["accuracy"].value

@@ -96,6 +96,18 @@ def test_bootstrap_of_the_mean_is_the_known_error():
     assert m.bootstrap(f, lambda g: float(g.mean()), 400) == pytest.approx(f.std() / 20, rel=0.15)
 
 
+def test_bootstrap_within_classes_is_the_error_of_balanced_sets():
+    """Two classes far apart, always 200 of each: the mean varies as within a class, not as between them."""
+    rng, y = np.random.default_rng(8), np.repeat([0, 1], 200)
+    f = rng.normal(size=(400, 1)) + 10 * y[:, None]
+
+    def mean(g):
+        return float(g.mean())
+
+    assert m.bootstrap(f, mean, 300, strata=y) == pytest.approx(1 / 20, rel=0.15)
+    assert m.bootstrap(f, mean, 300) == pytest.approx(f.std() / 20, rel=0.15)
+
+
 def test_bootstrap_error_of_frechet_covers():
     """Value ± 1.96 errors holds the mean of the statistic at this n in about 95 of 100 sets."""
     rng, d, n = np.random.default_rng(6), 4, 300
