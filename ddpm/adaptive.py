@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from ddpm import check
 from ddpm.guide import cfg
-from ddpm.pytree import Eps, Partial, Step, falls, partial_of
+from ddpm.pytree import Eps, Partial, Step, constant, falls, partial_of
 from ddpm.sample import ddim_step
 from ddpm.schedule import Schedule
 
@@ -66,10 +66,6 @@ def adaptive_step(
     )  # fmt: skip
 
 
-def _constant(value: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
-    return value
-
-
 @falls
 def _adaptive_step(
     eps: Eps, schedule: Schedule, c: jax.Array, scale: jax.Array, threshold: jax.Array, make_step: Any, after: Any,
@@ -88,7 +84,7 @@ def _adaptive_step(
         return eps(state.x, t_all, c), jnp.asarray(False)
 
     eps_t, on = jax.lax.cond(state.on, both, alone)
-    denoiser = Partial(_constant, eps_t)
+    denoiser = constant(eps_t)
     step = make_step(denoiser if after is None else after(denoiser), schedule, c)
     return Guided(step(key, state.x, t, s), on, state.calls + jnp.where(state.on, 2, 1))
 

@@ -18,9 +18,10 @@ from jax.scipy.special import log_ndtr
 
 from ddpm import check
 from ddpm.forward import q_posterior, q_sample, x0_from_eps
-from ddpm.loss import per_image, squared_error, stratified_times
-from ddpm.pytree import Eps, Partial, partial_of
-from ddpm.schedule import Schedule, make_times
+from ddpm.guide import retime
+from ddpm.loss import per_image, stratified_times
+from ddpm.pytree import Eps, constant, partial_of
+from ddpm.schedule import Schedule, make_times, respace
 from ddpm.variance import learned, make_variance
 
 BITS = 1 / math.log(2.0)  # bits in a nat
@@ -37,6 +38,7 @@ def prior_bits(schedule: Schedule, x0: jax.Array) -> jax.Array:
     return 0.5 * BITS * per_image(alpha_bar * (x0**2 - 1) - jnp.log1p(-alpha_bar))
 
 
+@jax.jit
 def decoder_nll(x0: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
     """-log of the mass that N(mean, var) puts on the bin of the byte x0, in nats, pixel by pixel.   [Ho 2020, Eq. 13]
 
@@ -73,10 +75,19 @@ def bound_term(
 
     KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)) for s ≥ 1; at s = 0 -log p(x0 | x_t).  t, s: () or (B,)
     """
-    variance = make_variance(variance)
     check.falling(t, s)
-    x_t, t_all = q_sample(schedule, x0, t, noise), jnp.broadcast_to(jnp.asarray(t), x0.shape[:1])
-    s_all = jnp.broadcast_to(jnp.asarray(s), x0.shape[:1])
+    t = jnp.broadcast_to(check.times(t, x0, schedule.T), x0.shape[:1])
+    s = jnp.broadcast_to(check.times(s, x0, schedule.T, low=0, name="s"), x0.shape[:1])
+    return _bound_term(partial_of(eps), schedule, x0, t, s, noise, c, make_variance(variance), partial_of(decoder))[0]
+
+
+@jax.jit
+def _bound_term(
+    eps: Eps, schedule: Schedule, x0: jax.Array, t_all: jax.Array, s_all: jax.Array, noise: jax.Array, c: Any,
+    variance: Any, decoder: Any,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """The term, and the mean of (x0 - x̂0)² of the same prediction: (B,) each"""
+    x_t = q_sample(schedule, x0, t_all, noise)
     x0_hat = x0_from_eps(schedule, x_t, t_all, eps(x_t, t_all, c))
     mean, var = q_posterior(schedule, x_t, x0, t_all, s_all)
     mean_hat, _ = q_posterior(schedule, x_t, x0_hat, t_all, s_all)
@@ -84,7 +95,7 @@ def bound_term(
     last = s_all == 0
     var = jnp.where(last.reshape(var.shape), 1.0, var)  # it is 0 there, and not used
     kl, nll = normal_kl(mean, var, mean_hat, var_hat), decoder(x0, mean_hat, var_hat)
-    return BITS * jnp.where(last, per_image(nll), per_image(kl))
+    return BITS * jnp.where(last, per_image(nll), per_image(kl)), per_image((x0 - x0_hat) ** 2)
 
 
 class Bound(NamedTuple):
@@ -110,11 +121,14 @@ def bits_per_dim(
     """One Monte-Carlo draw of the bound: one noise for each term, all times (or those of a list that falls to 0).
 
     x0: (B, ...) bytes scaled to [-1, 1]. A list that skips times is the bound of that shorter chain: with `fixed_small`
-    it becomes large, with `learned` or `optimal` it does not.
+    it can become very large, with `learned` or `optimal` it does not. For `learned` on such a list `respace` the schedule
+    and `retime` ε̂ and v first, as is done here for the fixed ones.
     """
     times = make_times(schedule.T, schedule.T) if times is None else np.asarray(times)
     if times.ndim != 1 or times.size < 2 or times[0] > schedule.T or times[-1] != 0 or np.any(np.diff(times) >= 0):
         raise ValueError(f"times is {times}; give times in 0..{schedule.T} that fall to 0, as make_times does")
+    if isinstance(variance, str):  # the fixed ones read a neighbouring time at s = 0: the next one of the shorter chain
+        eps, schedule, times = retime(eps, times), respace(schedule, times), np.arange(len(times) - 1, -1, -1)
     prior = prior_bits(schedule._replace(alpha_bar=schedule.alpha_bar[: int(times[0]) + 1]), x0)
     eps, decoder = partial_of(eps), partial_of(decoder)
     terms, error = _terms(eps, schedule, key, x0, c, jnp.asarray(times), make_variance(variance), decoder)
@@ -128,10 +142,8 @@ def _terms(
     def one(t_s: Any) -> Any:
         t, s = t_s
         noise = jax.random.normal(jax.random.fold_in(key, t), x0.shape, x0.dtype)
-        term = bound_term(eps, schedule, x0, t, s, noise, c, variance=variance, decoder=decoder)
-        error = squared_error(eps, schedule, x0, t, noise, c)  # compiled into the same call of ε̂
-        ratio = (1 - schedule.alpha_bar[t]) / schedule.alpha_bar[t]
-        return term, ratio * per_image(error)
+        t, s = (jnp.broadcast_to(k, x0.shape[:1]) for k in (t, s))
+        return _bound_term(eps, schedule, x0, t, s, noise, c, variance, decoder)
 
     return jax.lax.map(one, (times[:-1], times[1:]))
 
@@ -158,15 +170,9 @@ def hybrid_loss(
     key_t, key_noise = jax.random.split(key)
     t = stratified_times(key_t, x0.shape[0], schedule.T)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    simple = squared_error(eps, schedule, x0, t, noise, c).mean()
-    terms = bound_term(stop(eps), schedule, x0, t, t - 1, noise, c, variance=learned(v), decoder=decoder)
+    x_t = q_sample(schedule, x0, t, noise)
+    eps_t, v_t = eps(x_t, t, c), v(x_t, t, c)
+    simple, frozen = ((noise - eps_t) ** 2).mean(), constant(jax.lax.stop_gradient(eps_t))
+    variance = learned(constant(v_t))
+    terms = bound_term(frozen, schedule, x0, t, t - 1, noise, c, variance=variance, decoder=decoder)
     return simple + weight * schedule.T * terms.mean()
-
-
-def stop(eps: Eps) -> Partial:
-    """The same denoiser, through which no gradient goes."""
-    return Partial(_stop, partial_of(eps))
-
-
-def _stop(eps: Eps, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
-    return jax.lax.stop_gradient(eps(x_t, t, c))

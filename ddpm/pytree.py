@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
-__all__ = ["Eps", "Partial", "Step", "falls", "find", "inside", "partial_of"]
+__all__ = ["Eps", "Partial", "Step", "constant", "falls", "find", "inside", "partial_of"]
 
 Eps = Callable[..., jax.Array]  # (x_t (B, ...), t (B,) int, c | None) -> ε̂ (B, ...)
 Step = Callable[..., Any]  # (key, x_t, t, s) -> x_s
@@ -22,6 +22,15 @@ Step = Callable[..., Any]  # (key, x_t, t, s) -> x_s
 def partial_of(f: Callable[..., Any]) -> Partial:
     """`f` itself if it is a Partial; a plain function becomes one without arrays (it compiles once per function)."""
     return f if isinstance(f, Partial) else Partial(f)
+
+
+def constant(value: jax.Array) -> Partial:
+    """The denoiser that has already answered: `value`, whatever it is asked."""
+    return Partial(_constant, value)
+
+
+def _constant(value: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return value
 
 
 def falls(f: Callable[..., Any]) -> Callable[..., Any]:

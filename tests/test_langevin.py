@@ -66,6 +66,17 @@ def test_annealed_langevin_samples_a_mixture():
     assert x[x > 0].std() == pytest.approx(0.1, abs=0.03)
 
 
+def test_annealed_langevin_scales_between_levels(x64):
+    """With a vanishing step size only √(ᾱ_s/ᾱ_t) is left, and to s = 0 it returns x̂0."""
+    schedule, x = linear(), jnp.ones((1, 1))
+    eps = oracle.gaussian([0.0], 0.25).eps(schedule)
+    step = annealed_langevin(eps, schedule, n=1, r=1e-9)
+    ratio = float(jnp.sqrt(schedule.alpha_bar[300] / schedule.alpha_bar[600]))
+    assert step(jax.random.key(0), x, 600, 300)[0, 0] == pytest.approx(ratio, rel=1e-3)
+    a = float(schedule.alpha_bar[300])
+    assert step(jax.random.key(0), x, 300, 0)[0, 0] == pytest.approx(np.sqrt(a) * 0.25 / (a * 0.25 + 1 - a), rel=1e-9)
+
+
 # --- teleportation ----------------------------------------------------------------------------------------------------
 
 
