@@ -121,8 +121,8 @@ def bits_per_dim(
     """One Monte-Carlo draw of the bound: one noise for each term, all times (or those of a list that falls to 0).
 
     x0: (B, ...) bytes scaled to [-1, 1]. A list that skips times is the bound of that shorter chain: with `fixed_small`
-    it can become very large, with `learned` or `optimal` it does not. For `learned` on such a list `respace` the schedule
-    and `retime` ε̂ and v first, as is done here for the fixed ones.
+    it can become very large, with `learned` or `optimal` it does not. For `learned` on such a list, `respace` the
+    schedule and `retime` ε̂ and v first, as is done here for the fixed ones.
     """
     times = make_times(schedule.T, schedule.T) if times is None else np.asarray(times)
     if times.ndim != 1 or times.size < 2 or times[0] > schedule.T or times[-1] != 0 or np.any(np.diff(times) >= 0):
