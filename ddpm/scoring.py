@@ -201,7 +201,7 @@ def _kernel(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, s
             error,
             len(f),
             "",
-            f"against {len(some):,} training images; unbiased for independent images, so it can be below 0 (for balanced sets a little, as its floor)",
+            f"against {len(some):,} training images; unbiased, but for sets with balanced classes a little below 0",
             f"{real.name}, divided by their root mean square",
             seed,
             "lower",

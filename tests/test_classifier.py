@@ -172,6 +172,9 @@ def test_noisy_classifier_knows_the_time_and_has_a_gradient(digits):
     by_t = a["accuracy_by_t"]
     assert len(by_t) == 11 and by_t[0] > 0.5 and by_t[100] < 0.25  # at T nothing is left to see
     x = data.to_float(digits.x_test[:4])
+    noise = np.random.default_rng(0).normal(size=(200, 8, 8, 1)).astype(np.float32)
+    p = jax.nn.softmax(noisy.logits(noise, 100))
+    assert float(p.max(1).mean()) < 0.4  # and it knows that it sees nothing
     assert not np.allclose(noisy.logits(x, 1), noisy.logits(x, 90), atol=1e-3)
     with pytest.raises(ValueError, match="give it t"):
         noisy.logits(x)
