@@ -278,11 +278,12 @@ def test_fashion_mnist_linear_gaussian_denoiser(fashion):
     On its own training images the loss is mean_d ᾱλ_d/(ᾱλ_d + 1-ᾱ): the fitted variances alone say it.
     """
     schedule = linear(1000)
-    alpha_bar = np.asarray(schedule.alpha_bar, np.float64)[:, None]
+    alpha_bar = np.asarray(schedule.alpha_bar, np.float64)[1:, None]
 
-    def on_train(fitted):  # (T+1,)
+    def on_train(fitted):  # (T+1,), 1 at t = 0
         lam = np.asarray(fitted.var, np.float64)[:, None, :]  # (K, 1, D); the classes are of one size
-        return (alpha_bar * lam / (alpha_bar * lam + 1 - alpha_bar)).mean((0, 2))
+        loss = (alpha_bar * lam / (alpha_bar * lam + 1 - alpha_bar)).mean((0, 2))
+        return np.append(1.0, loss)
 
     train, test = data.to_float(fashion.x_train), data.to_float(fashion.x_test)
     fitted = oracle.fit(train)
