@@ -19,7 +19,7 @@ demo: .venv/installed     ## garments, samplers, typicality and a training, in o
 	$(BIN)/ddpm demo
 
 test: .venv/installed     ## every test, without network and without data
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 lint: .venv/installed     ## ruff and mypy
 	$(BIN)/ruff check .

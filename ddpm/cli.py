@@ -86,7 +86,7 @@ class Demo:
     """Everything in three minutes: garments, samplers, typicality, and a training that beats an exact baseline."""
 
     out: Path = Path("out/demo")  # where the pictures go
-    steps: int = 1500  # of the training on digits
+    steps: int = 1000  # of the training on digits
 
 
 COMMANDS = (

@@ -37,7 +37,7 @@ def sample(command: cli.Sample) -> None:
         if command.n < 1:
             raise ValueError(f"n is {command.n}; give a whole number >= 1")
         x, c = generate(m.eps, m.schedule, key, m.image_shape, n=command.n, **common), None
-        plot.save_grid(command.out, x, columns=min(10, command.n), zoom=3)
+        plot.save_grid(command.out, x, columns=min(10, command.n))
     else:
         classes = class_list(m, command.label)
         if command.n < 1:
@@ -45,7 +45,7 @@ def sample(command: cli.Sample) -> None:
         c = np.repeat(classes, command.n)
         x = generate(m.eps, m.schedule, key, m.image_shape, c, guidance=command.guidance, **common)
         if len(classes) == 1:
-            plot.save_grid(command.out, x, columns=min(10, command.n), zoom=3)
+            plot.save_grid(command.out, x, columns=min(10, command.n))
         else:
             plot.save_rows(command.out, np.split(x, len(classes)), [m.classes[k] for k in classes])
     print(f"{len(x)} images: {command.out}")

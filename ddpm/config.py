@@ -118,5 +118,5 @@ UNETS: dict[str, UNetConfig] = {
     # Space-to-depth: 28x28 pixels become 14x14 positions of 4 channels. The one to train on a laptop.
     "cpu": UNetConfig(28, 1, patch=2, channels=32, multipliers=(1, 2), attention=(7,), groups=8),
     # scikit-learn's 8x8 digits, in a minute.
-    "digits": UNetConfig(8, 1, channels=32, multipliers=(1, 2), attention=(4,), groups=8),
+    "digits": UNetConfig(8, 1, channels=24, multipliers=(1, 2), blocks=1, attention=(4,), groups=8),
 }

@@ -20,7 +20,7 @@ from ddpm.store import write_atomic
 from ddpm.typicality import typicality
 
 
-def demo(out: Path, steps: int = 1500) -> None:
+def demo(out: Path, steps: int = 1000) -> None:
     """Four pictures and report.json in `out`, with a line for each."""
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)

@@ -49,11 +49,11 @@ def grid(images: Any, columns: int, gap: int = 2) -> np.ndarray:
     return canvas
 
 
-def save_grid(path: str | Path, images: Any, columns: int = 10, zoom: int = 2) -> None:
-    """Write a grid of images as PNG, each pixel `zoom` pixels wide."""
+def save_grid(path: str | Path, images: Any, columns: int = 10) -> None:
+    """Write a grid of images as PNG, enlarged in whole steps to about 64 pixels each."""
     from PIL import Image
 
-    canvas = grid(images, columns)
+    canvas, zoom = grid(images, columns), max(1, 64 // np.shape(images)[1])
     canvas = np.repeat(np.repeat(canvas, zoom, 0), zoom, 1)
     out = io.BytesIO()
     Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas).save(out, "PNG")
@@ -70,7 +70,8 @@ def save_loss(path: str | Path, metrics: dict[str, np.ndarray], baseline: float 
         width = max(1, len(loss) // 20)
         kernel = np.ones(width) / width
         if len(loss) >= width:
-            axes.plot(step[width - 1 :], np.convolve(loss, kernel, "valid"), label=f"network, mean of {width} rows")
+            middle = step[(width - 1) // 2 :][: len(loss) - width + 1]
+            axes.plot(middle, np.convolve(loss, kernel, "valid"), label=f"network, mean of {width} rows")
         if baseline is not None:
             axes.axhline(
                 baseline, color="#c0392b", linestyle="--", label=f"best linear-Gaussian denoiser {baseline:.4f}"
@@ -115,23 +116,20 @@ def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], tit
     most = float(np.quantile(np.abs(np.concatenate([np.asarray(m).ravel() for _, _, m, _ in rows])), 0.99)) / 1.5
     columns = max(len(images) for _, images, _, _ in rows)
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(1.0 + 0.72 * columns, 0.5 + 1.5 * len(rows))
-        axes = figure.subplots(2 * len(rows), columns, squeeze=False)
-        for i, (name, images, maps, values) in enumerate(rows):
-            images = np.asarray(images)
-            pictures = [(np.repeat(images, 4 - images.shape[-1], -1) if images.shape[-1] == 1 else images)]
-            pictures.append(overlay(images, maps, most))
-            for j in range(columns):
-                for k in range(2):
-                    ax = axes[2 * i + k, j]
-                    ax.set_axis_off()
-                    if j < len(images):
-                        ax.imshow(np.clip((pictures[k][j] + 1) / 2, 0, 1), interpolation="nearest")
-                if j < len(images):
-                    axes[2 * i, j].set_title(f"{1000 * values[j]:+.1f}", fontsize=7, pad=2)
-            axes[2 * i, 0].text(
-                -0.15, -0.05, name, transform=axes[2 * i, 0].transAxes, ha="right", va="center", fontsize=8
-            )
+        figure = new_figure(1.2 + 0.62 * columns, 0.4 + 1.42 * len(rows))
+        axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+        for ax, (name, images, maps, values) in zip(axes, rows, strict=True):
+            colour = np.broadcast_to(np.asarray(images), (*np.shape(images)[:3], 3))
+            blank = np.ones((columns - len(images), *colour.shape[1:]))
+            canvas = grid(np.concatenate([colour, blank, overlay(images, maps, most), blank]), columns)
+            ax.imshow(canvas, interpolation="nearest")
+            for j, value in enumerate(values):
+                x = 2 + (j + 0.5) * colour.shape[2] + 2 * j
+                ax.text(x, -1, f"{1000 * value:+.1f}", fontsize=7, ha="center", va="bottom")
+            ax.set_yticks([canvas.shape[0] / 2], [name], fontsize=8)
+            ax.set_xticks([])
+            ax.tick_params(length=0)
+            ax.spines[:].set_visible(False)
         figure.suptitle(title, fontsize=9, x=0.02, ha="left")
         save_figure(path, figure)
 
@@ -163,7 +161,7 @@ def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
         own = [by_class[k]["classifier_on_test"] for k in names]
         if names and None not in own:
             right.plot(own, position, "k|", markersize=12, linestyle="none", label="the classifier on real test images")
-            right.legend(fontsize=7, loc="lower left")
+            right.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         right.set_yticks(position, names, fontsize=8)
         right.invert_yaxis()
         right.set(xlabel="share assigned to the class asked for", xlim=(0, 1.02))

@@ -69,9 +69,7 @@ def test_shared_noise_is_what_makes_it_quiet():
     x0 = m[:1].astype(np.float32) + np.random.default_rng(0).normal(0, 0.348**0.5, (64, D)).astype(np.float32)
     args = (far, SCHEDULE, x0, 0, jax.random.key(0))
     window = {"draws": 200, "t_range": (0.3, 0.301), "null": 1}
-    ratio = (
-        typicality(*args, **window, paired=False).stderr ** 2 / typicality(*args, **window).stderr ** 2
-    ).mean()
+    ratio = (typicality(*args, **window, paired=False).stderr ** 2 / typicality(*args, **window).stderr ** 2).mean()
     assert ratio == pytest.approx(25.7, rel=0.25)
 
 
