@@ -1,23 +1,30 @@
 """ddpm: diffusion models from scratch in JAX, checked against exact answers.
 
-The map, in the order in which data flow and in which to read:
+The map, in the order in which data flow and in which to read; beside it what stands next to each:
 
-    data        images and labels: found on this disk or fetched once           formats: the files they come in
-    schedule    β_t, ᾱ_t, and lists of times
+    data        images and labels: found on this disk or fetched once      formats: the files they come in
+    schedule    β_t, ᾱ_t, SNR, and lists of times
     forward     q(x_t | x_0), its posterior, and ε, x0, v, score
-    oracle      the exact ε* of Gaussians and mixtures: the truth that everything is checked against
-    network     the ε-prediction U-Net                                          config: its sizes and presets
-    loss        L_simple
-    train       Algorithm 1: Adam, warm-up, clipping, the average               run: its folder; checkpoint, store
-    sample      one loop, `walk`, and short steps: DDPM, DDIM                   generate: many images, with a bar
-    guide       eps -> eps: classifier-free guidance, clipping
+    oracle      the exact ε* of Gaussians and mixtures                     finite: of a finite set of images
+    network     the ε-prediction U-Net                                     config: its sizes and presets
+    loss        L_simple                                                   weighting: Min-SNR, P2, the bound's
+    bound       the variational bound, bits/dim, L_hybrid                  importance: which t to draw for it
+    train       Algorithm 1: Adam, warm-up, clipping, the average          run: its folder; checkpoint, store: files
+    sample      one loop, `walk`, and the steps of DDPM and DDIM           generate: many images, with a bar
+    variance    fixed, learned and optimal σ²
+    solvers     Heun, DPM-Solver++(2M)                                     edm: Karras et al.'s times and weights
+    encode      DDIM inversion, slerp                                      likelihood: log p by the ODE
+    langevin    annealed, and as a corrector                               teleport: the first steps in closed form
+    guide       eps -> eps: classifier-free and other guidance, clipping   compose: AND, NOT, two scales
+    adaptive    guidance that stops when it no longer matters
+    inpaint     masks, x0-replacement, RePaint, SDEdit
     classifier  labels and features of images
     typicality  T(x|c): what makes an image look like its class, and where
-    evaluate    ε-MSE, accuracy, Fréchet distance, each with its floor          export: images for other tools
+    evaluate    ε-MSE, accuracy, Fréchet distance, each with its floor     scoring, metrics, measure; export: to files
     plot        pictures
-    model       a trained denoiser by name                                      weights: those that ship
-    cli         the command `ddpm`                                              commands, info, demo: what it does
-    check       the errors at the doors                                         pytree: functions as arguments of jit
+    model       a trained denoiser by name                                 weights: those that ship
+    cli         the command `ddpm`                                         commands, info, demo: what it does
+    check       the errors at the doors                                    pytree: functions as arguments of jit
 
 Four kinds of callables make everything, by wrapping:
 
