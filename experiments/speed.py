@@ -29,6 +29,7 @@ import numpy as np
 import tyro
 
 from ddpm import run, sample, typicality
+from ddpm.cli import ask_for_huge_pages
 from ddpm.config import TrainConfig, UNetConfig, unet_config
 from ddpm.guide import cfg, clip_x0
 from ddpm.network import build, count, eps_fn
@@ -220,4 +221,5 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    ask_for_huge_pages()  # as the command `ddpm` does; both sides of each comparison have them
     main(tyro.cli(Config, description=__doc__))
