@@ -60,6 +60,7 @@ def test_one_scale_for_each_image(x64):
         (0, 0.99683, 0.49848),
         (0.3, 1.12166, 0.42904),
         (1, 1.31969, 0.35774),
+        (2, 1.51843, 0.31299),
         (4, 1.80467, 0.27271),
         (7, 2.11847, 0.24626),
     ],
@@ -78,6 +79,18 @@ def test_guided_samples_of_the_mixture(x64, w, mean, std):
     ours = weights @ x
     assert ours == pytest.approx(mean, abs=1e-4)
     assert np.sqrt(weights @ (x - ours) ** 2) == pytest.approx(std, abs=1e-4)
+
+
+@pytest.mark.parametrize(("w", "mean", "std"), [(1, 1.03552, 0.46829), (4, 1.06968, 0.44446)])
+def test_the_law_that_guidance_does_not_sample(x64, w, mean, std):
+    """p_c^(1+w)/p^w of the data, from the oracle's densities at t = 0 on a fine grid."""
+    schedule = linear()
+    m, x = oracle.mixture([[1.0], [-1.0]], 0.25), jnp.linspace(-6, 8, 20_001)[:, None]
+    p_c, p = m.log_prob(schedule, x, 0, jnp.zeros(len(x), int)), m.log_prob(schedule, x, 0)
+    law = np.asarray(jax.nn.softmax((1 + w) * p_c - w * p))
+    grid = np.asarray(x)[:, 0]
+    assert law @ grid == pytest.approx(mean, abs=1e-4)
+    assert np.sqrt(law @ grid**2 - (law @ grid) ** 2) == pytest.approx(std, abs=1e-4)
 
 
 def test_clipping_clips_x0_and_only_where_needed(x64):

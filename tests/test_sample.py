@@ -41,16 +41,16 @@ def test_ddim_over_all_times_and_the_openai_list(x64):
     assert np.sqrt(output_var(ddim_step, linear(), 1.0, spread))[0] == pytest.approx(0.814586, abs=2e-6)
 
 
-TABLE_1 = {  # standard deviation of N(0, .25) after S = 10, 20, 50, 100 steps; the truth is .5
-    "eta 0": (lambda e, s: ddim_step(e, s), [0.37413, 0.43373, 0.47244, 0.48598]),
-    "eta 1": (lambda e, s: ddim_step(e, s, eta=1.0), [0.33326, 0.39146, 0.44412, 0.46826]),
+TABLE_1 = {  # standard deviation of N(0, .25) after S = 10, 20, 50, 100, 1000 steps; the truth is .5
+    "eta 0": (lambda e, s: ddim_step(e, s), [0.37413, 0.43373, 0.47244, 0.48598, 0.49850]),
+    "eta 1": (lambda e, s: ddim_step(e, s, eta=1.0), [0.33326, 0.39146, 0.44412, 0.46826, 0.49611]),
 }
 
 
 @pytest.mark.parametrize("row", TABLE_1)
 def test_output_std_by_steps(x64, row):
     make, stds = TABLE_1[row]
-    for S, std in zip([10, 20, 50, 100], stds, strict=True):
+    for S, std in zip([10, 20, 50, 100, 1000], stds, strict=True):
         assert np.sqrt(output_var(make, linear(), 0.25, uniform(S)))[0] == pytest.approx(std, abs=1e-5)
 
 
