@@ -22,11 +22,15 @@ def run(eps, *args):
     return jax.jit(lambda e, *a: e(*a))(eps, *args)
 
 
-def random_params(config, seed=0):
-    """Parameters that are nowhere zero, so that every path of the network matters."""
-    leaves, treedef = jax.tree.flatten(param_shapes(config))
+def random_params(config, seed=0, size=0.2):
+    """Parameters that are nowhere zero, so that every path of the network matters; norms scale by about one."""
     rng = np.random.default_rng(seed)
-    return jax.tree.unflatten(treedef, [jnp.asarray(0.2 * rng.normal(size=a.shape), jnp.float32) for a in leaves])
+
+    def draw(path, a):
+        around = 1.0 if path[-1].key == "scale" else 0.0
+        return jnp.asarray(around + size * rng.normal(size=a.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, param_shapes(config))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_options_keep_the_shape(change):
 
 def test_bfloat16_stays_close_and_returns_float32():
     config = dataclasses.replace(TINY, dtype="bfloat16")
-    params = jax.tree.map(lambda a: a / 2, random_params(TINY))
+    params = random_params(TINY, size=0.1)
     x, t = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.array([3, 700])
     full, half = run(eps_fn(TINY, params), x, t, None), run(eps_fn(config, params), x, t, None)
     assert half.dtype == jnp.float32
@@ -198,7 +202,7 @@ def test_parity_with_diffusers():
         attention_head_dim=None,
         act_fn="silu",
     )
-    params = jax.tree.map(lambda a: a / 2, random_params(config))
+    params = random_params(config, size=0.1)
     state = {}
     for name, a in flatten(params).items():
         a = np.asarray(a)

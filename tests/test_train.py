@@ -81,6 +81,21 @@ def test_a_run_in_two_parts_is_the_run_in_one(runs):
     np.testing.assert_array_equal(metrics["loss"], run.read_metrics(runs / "c" / "r")["loss"])
 
 
+def test_a_run_whose_last_checkpoint_is_gone_goes_on_from_the_one_before(runs):
+    """And metrics.csv has each step once."""
+    config = dataclasses.replace(BASE, decay=0.0)
+    folder = run.train(config, runs, quiet=True)
+    before, rows = newest(folder), run.read_metrics(folder)
+    (folder / "checkpoints" / "step_00000006.safetensors").unlink()
+    with pytest.warns(UserWarning, match="step_00000006"):
+        run.train(config, runs, quiet=True)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(newest(folder)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = run.read_metrics(folder)
+    np.testing.assert_array_equal(again["step"], [1, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(again["loss"], rows["loss"])
+
+
 def test_the_folder_of_a_run_and_the_model_it_gives(runs):
     folder = run.train(BASE, runs, quiet=True)
     names = {p.name for p in folder.iterdir()}
