@@ -58,7 +58,7 @@ class TrainConfig:
     """A training run. Whatever is set here is written to runs/NAME/config.json."""
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
-    preset: str = "cpu"  # the network: cpu, small, medium, large (28x28), cifar10 (32x32x3) or digits (8x8)
+    preset: str = "cpu"  # the network: cpu, small, medium, large (28x28), cifar10, cifar10_cpu (32x32x3), digits (8x8)
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
     steps: int = 3000  # in all; a run that is resumed goes on to this number
     batch: int = 64  # images a step
@@ -112,6 +112,7 @@ def unet_config(preset: str, **changes: object) -> UNetConfig:
 UNETS: dict[str, UNetConfig] = {
     # Ho et al. 2020, App. B: 35,746,307 parameters.
     "cifar10": UNetConfig(32, 3, channels=128, multipliers=(1, 2, 2, 2), attention=(16,)),
+    "cifar10_cpu": UNetConfig(32, 3, patch=2, channels=32, multipliers=(1, 2), attention=(8,), groups=8),
     "large": UNetConfig(28, 1, channels=128, multipliers=(1, 2, 2), attention=(14,)),
     "medium": UNetConfig(28, 1, channels=64, multipliers=(1, 2, 2), attention=(14,)),
     "small": UNetConfig(28, 1, channels=32, multipliers=(1, 2, 2), attention=(7,)),

@@ -24,7 +24,9 @@ def show(devices: bool = False) -> None:
 
     print("\nshipped weights (ddpm sample --model NAME)")
     for name, card in weights.cards().items():
-        print(f"  {name:28s} {card.get('summary', card.get('kind', ''))}")
+        accuracy = card.get("test", {}).get("accuracy")
+        says = card.get("summary") or f"classifier, test accuracy {accuracy}"
+        print(f"  {name:28s} {says}")
 
     from ddpm import data
 

@@ -1,6 +1,6 @@
 """Rosetta table: one thing under its names in the papers, here, and in three code bases.
 
-    python -m experiments.rosetta            prints it as a Markdown table
+    python -m experiments.rosetta            prints it, and writes results/rosetta/rosetta.md
 
 Each cell is an expression. The tests evaluate it with the peer's own objects and compare the number with ours, where
 the peer is installed; a cell marked ≠ is a difference that we expect, and the test demands it.
@@ -12,6 +12,7 @@ ours; `ddpm`, `ddim` are diffusers' schedulers with clip_sample=False; `diffusio
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 PEERS = ("diffusers", "improved_diffusion", "lucidrains")
@@ -135,5 +136,20 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
+PAGE = Path(__file__).parent / "results" / "rosetta" / "rosetta.md"
+
+
+def page() -> str:
+    """The table as a page of the documentation."""
+    return (
+        "# Rosetta table\n\nThe papers' symbols, our names, and the same thing in other code bases; ≠ marks a "
+        "convention that differs. Made by `python -m experiments.rosetta`; "
+        "`tests/test_rosetta.py` evaluates each cell where its "
+        f"code base is installed.\n\n{markdown()}\n"
+    )
+
+
 if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page())
     print(markdown())

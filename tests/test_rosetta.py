@@ -139,3 +139,9 @@ def test_it_prints_as_markdown():
     lines = markdown().splitlines()
     assert len(lines) == len(ROWS) + 2
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_the_page_is_the_table():
+    from experiments import rosetta
+
+    assert rosetta.PAGE.read_text() == rosetta.page(), "run python -m experiments.rosetta"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exact import affine, output_var
+from exact import affine, output_var, output_var_by_direction
 
 from ddpm import oracle
 from ddpm.forward import q_posterior
@@ -52,6 +52,27 @@ def test_output_std_by_steps(x64, row):
     make, stds = TABLE_1[row]
     for S, std in zip([10, 20, 50, 100, 1000], stds, strict=True):
         assert np.sqrt(output_var(make, linear(), 0.25, uniform(S)))[0] == pytest.approx(std, abs=1e-5)
+
+
+FRECHET_F2 = {  # exact Fréchet distance for a 1/f² spectrum, 3x32x32, S = 10, 20, 50, 100, 1000
+    "eta 0": (ddim_step, [43.61, 12.91, 2.309, 0.610, 0.0082]),
+    "eta 1": (lambda e, s: ddim_step(e, s, eta=1.0), [74.09, 29.46, 7.938, 2.676, 0.0467]),
+    "sigma-hat": (lambda e, s: ddpm_step(e, s, variance="fixed_large"), [65.35, 13.57, 2.024, 0.486, 0.0037]),
+}
+
+
+@pytest.mark.parametrize("row", FRECHET_F2)
+def test_table_1_of_ddim_on_natural_spectra(x64, row):
+    """Colour images whose power falls as 1/f² (f = 1/2 for the mean), mean variance .25; eigenvectors are waves."""
+    k = np.fft.fftfreq(32) * 32
+    f = np.hypot(k[:, None], k[None])
+    lam = (np.where(f > 0, f, 0.5) ** -2.0).ravel()
+    lam, times_seen = np.unique(np.round(0.25 * lam / lam.mean(), 12), return_counts=True)
+    make, distances = FRECHET_F2[row]
+    for S, distance in zip((10, 20, 50, 100, 1000), distances, strict=True):
+        v = output_var_by_direction(make, linear(), lam, uniform(S))
+        ours = 3 * (times_seen * (np.sqrt(lam) - np.sqrt(v)) ** 2).sum()
+        assert ours == pytest.approx(distance, rel=1e-3, abs=6e-5)
 
 
 def test_fixed_large_is_exact_for_unit_gaussians_and_fixed_small_for_a_point(x64):
