@@ -35,7 +35,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 def unflatten(flat: dict[str, np.ndarray]) -> dict:
     """The inverse of `flatten`; a part that is a number becomes an int key, as Flax names the items of a list."""
     tree: dict = {}
-    for name, array in flat.items():
+    for name, array in sorted(flat.items()):  # safetensors gives them back in any order
         *path, leaf = [int(k) if k.isdigit() else k for k in name.split("/")]
         node = tree
         for k in path:
