@@ -354,7 +354,7 @@ def train(
     return Classifier(config, state[1], {}, f"{how.data}_classifier")
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that the code is at, with `+` where files differ from it; empty outside a repository."""
     git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     try:
@@ -374,7 +374,7 @@ def main(how: ClassifierTrainConfig) -> Classifier:
     params = count(jax.eval_shape(build(config)[0], jax.random.key(0)))
     steps = len(images.x_train) // how.batch * how.epochs
     print(f"{how.data}: a classifier of {params:,} parameters, {steps:,} steps of {how.batch} on {device_name()}")
-    start, commit = time.perf_counter(), _commit()
+    start, at_commit = time.perf_counter(), commit()
     classifier = train(config, how, images.x_train, images.y_train)
     seconds = time.perf_counter() - start
 
@@ -392,7 +392,7 @@ def main(how: ClassifierTrainConfig) -> Classifier:
         "seconds": round(seconds),
         "device": device_name().replace(" 1 cores", " 1 core"),
         "versions": versions(),
-        "commit": commit,
+        "commit": at_commit,
         "command": " ".join(["python -m ddpm.classifier", f"--data {how.data}", *changed]),
     }
     if how.schedule:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import cli, data, model, plot
+from ddpm import cli, data, export, model, plot
 from ddpm.generate import generate
 from ddpm.store import write_atomic
 from ddpm.typicality import typicality
@@ -50,10 +50,7 @@ def sample(command: cli.Sample) -> None:
             plot.save_rows(command.out, np.split(x, len(classes)), [m.classes[k] for k in classes])
     print(f"{len(x)} images: {command.out}")
     if command.npz:
-        arrays = {"arr_0": data.to_uint8(x)} | ({} if c is None else {"arr_1": c})
-        out = io.BytesIO()
-        np.savez(out, **arrays)
-        write_atomic(command.npz, out.getvalue())
+        export.save_npz(command.npz, data.to_uint8(x), c)
         print(f"as uint8: {command.npz}")
 
 
@@ -108,7 +105,7 @@ def measure_typicality(command: cli.Typicality) -> None:
 
 def evaluate(command: cli.Evaluate) -> None:
     """Measure a model, or a set of images, and write the table, the numbers and the picture."""
-    from ddpm import classifier, export, run
+    from ddpm import classifier, run
     from ddpm import evaluate as ev
 
     dataset = data.load(command.data, command.data_dir)

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from ddpm.data import to_uint8
 from ddpm.store import write_atomic
 
 STYLE: Any = {
@@ -45,7 +46,7 @@ def grid(images: Any, columns: int, gap: int = 2) -> np.ndarray:
     canvas = np.full((rows * (H + gap) + gap, columns * (W + gap) + gap, C), 255, dtype=np.uint8)
     for i in range(N):
         r, c = gap + (i // columns) * (H + gap), gap + (i % columns) * (W + gap)
-        canvas[r : r + H, c : c + W] = np.clip(np.round((x[i] + 1) * 127.5), 0, 255).astype(np.uint8)
+        canvas[r : r + H, c : c + W] = to_uint8(x[i])
     return canvas
 
 

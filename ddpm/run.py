@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import time
@@ -57,14 +58,11 @@ def versions() -> dict[str, str]:
 
 def device_name() -> str:
     """The device that JAX computes on, in words."""
-    import os
-
     d = jax.devices()[0]
-    return (
-        f"CPU, {len(os.sched_getaffinity(0))} cores"
-        if d.platform == "cpu"
-        else f"{jax.device_count()} x {d.device_kind}"
-    )
+    if d.platform != "cpu":
+        return f"{jax.device_count()} x {d.device_kind}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # not on a Mac
+    return f"CPU, {cores} core{'' if cores == 1 else 's'}"
 
 
 def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from ddpm.config import TrainConfig, UNetConfig
+from ddpm.data import to_float
 from ddpm.loss import drop_labels, simple_loss
 from ddpm.network import build, eps_fn
 from ddpm.schedule import Schedule
@@ -92,7 +93,7 @@ def make_step(config: TrainConfig, unet: UNetConfig) -> jax.stages.Wrapped:
     ) -> tuple[TrainState, Metrics]:
         n = state.step
         key = jax.random.fold_in(jax.random.key(config.seed), n + 1)
-        x0 = images[ids].astype(jnp.float32) / 127.5 - 1
+        x0 = to_float(images[ids])
         loss, grad = jax.value_and_grad(partial(batch_loss, unet, config, schedule))(state.params, key, x0, labels[ids])
         norm = optax.global_norm(grad)
         updates, opt = tx.update(grad, state.opt, state.params)

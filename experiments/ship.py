@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,6 @@ class Config:
     seed: int = 0  # of the samples
     note: str = ""  # what else there is to say about the training
     out: Path = weights.FOLDER  # where the weights go
-
-
-def commit() -> str:
-    """The commit of the code, with a mark if the tree was changed."""
-    try:
-        git = ["git", "-C", str(Path(__file__).parent)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
-        return head + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def short(measure: ev.Measure) -> dict[str, Any]:
@@ -86,7 +74,7 @@ def main(config: Config) -> None:
         "training_seconds": float(metrics["seconds"][-1]),
         "training_device": about["device"],
         "versions": about["versions"],
-        "commit": commit(),
+        "commit": classifier.commit(),
         "note": config.note,
         "eps_mse_over_linear_gaussian": round(ratio, 4),
         "measures": {k: short(v) for k, v in measures.items()},
