@@ -25,6 +25,11 @@ STYLE: Any = {
 }
 
 
+def style() -> Any:
+    """Our style for what is drawn inside: `with style(): …`"""
+    return matplotlib.rc_context(STYLE)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in our style, without touching the user's pyplot."""
     with matplotlib.rc_context(STYLE):

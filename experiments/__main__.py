@@ -1,0 +1,68 @@
+"""Run an experiment by name: `python -m experiments NAME [field=value …] [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from ddpm.cli import ask_for_huge_pages, use_compile_cache
+from experiments import runner
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description="Papers' figures and tables again: paper | exact | ours. Without a name: the list.",
+        epilog="examples:  python -m experiments cfg_tilted     python -m experiments all --quick",
+    )
+    p.add_argument("name", nargs="?", help="an experiment, or `all`")
+    p.add_argument("changes", nargs="*", metavar="field=value", help="fields of its Config; results then go to out/experiments")
+    p.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
+    p.add_argument("--force", action="store_true", help="make it again although it is up to date")
+    return p
+
+
+def listing() -> str:
+    """Every experiment, with its paper and its minutes."""
+    modules = {name: runner.find(name) for name in runner.names()}
+    width = max(map(len, modules))
+    lines = [f"{n:{width}}  {m.MINUTES:5.1f} min  {runner.title(m)}  [{m.PAPER}]" for n, m in modules.items()]
+    return "\n".join([*lines, f"in all about {sum(m.MINUTES for m in modules.values()):.0f} min on 2 CPU cores"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what was asked for; 1 if something failed, 2 for a bad command."""
+    args = parser().parse_args(argv)
+    use_compile_cache()
+    if args.name is None:
+        print(listing())
+        return 0
+    if args.name != "all":
+        try:
+            runner.make(args.name, args.changes, args.quick, args.force)
+        except (ValueError, runner.Unavailable) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
+    if args.changes:
+        print("error: field=value belongs to one experiment; name it instead of `all`", file=sys.stderr)
+        return 2
+    wanted, left_out, start = runner.names(), [], time.perf_counter()
+    minutes = sum(runner.find(n).MINUTES for n in wanted)
+    print(f"{len(wanted)} experiments" + ("" if args.quick else f", about {minutes:.0f} min; those up to date are skipped"))
+    for name in wanted:
+        try:
+            runner.make(name, (), args.quick, args.force)
+        except runner.Unavailable as error:
+            left_out.append(name)
+            print(f"{name}: left out: {error}\n")
+    done = len(wanted) - len(left_out)
+    print(f"{done} of {len(wanted)} in {(time.perf_counter() - start) / 60:.1f} min")
+    return 0
+
+
+if __name__ == "__main__":
+    ask_for_huge_pages()
+    sys.exit(main())
