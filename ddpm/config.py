@@ -57,7 +57,7 @@ class UNetConfig:
 class TrainConfig:
     """A training run. Whatever is set here is written to runs/NAME/config.json."""
 
-    data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
+    data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits or cities
     preset: str = "cpu"  # the network: cpu, small, medium, large (28x28), cifar10, cifar10_cpu (32x32x3), digits (8x8)
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
     steps: int = 3000  # in all; a run that is resumed goes on to this number

@@ -82,7 +82,14 @@ def digits() -> Dataset:
     return Dataset("digits", tuple("0123456789"), **arrays, source="inside scikit-learn")
 
 
-BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits}  # sets that need no file; one that is drawn goes here
+def cities() -> Dataset:
+    """The street fronts that `ddpm.world` draws: 28x28 grey, four classes with motifs planted at known places."""
+    from ddpm import world  # which imports this module
+
+    return world.cities()
+
+
+BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits, "cities": cities}  # sets that need no file
 NAMES = (*PUBLISHED, *BUILT_IN)
 
 
