@@ -280,8 +280,11 @@ class UNet(nnx.Module):
         c_out = c_pixel * (2 if config.learned_variance else 1)
         self.conv_out = Conv(width[0], c_out, rngs=rngs, init=_init_zero, dtype=dtype)
 
-    def __call__(self, x_t: jax.Array, t: jax.Array, c: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x_t: jax.Array, t: jax.Array, c: jax.Array | None, key: jax.Array | None = None, seen: dict | None = None
+    ) -> jax.Array:
         config, n_block = self.config, 0
+        seen = {} if seen is None else seen  # the activations by name, for `activations`
 
         def block_key() -> jax.Array | None:
             nonlocal n_block
@@ -294,28 +297,32 @@ class UNet(nnx.Module):
 
         h = self.conv_in(space_to_depth(x_t, config.patch))
         skips = [h]
-        for level in self.down_blocks:
+        seen["in"] = h
+        for i, level in enumerate(self.down_blocks):
             for j, block in enumerate(level.resnets):
                 h = block(h, temb, block_key())
-                h = level.attentions[j](h) if level.attend else h
+                h = seen[f"down.{i}.{j}"] = level.attentions[j](h) if level.attend else h
                 skips.append(h)
             if level.resample == "down":
                 h = level.downsamplers[0](h)
                 skips.append(h)
+            seen[f"down.{i}"] = h
 
         h = self.mid_block.resnets[0](h, temb, block_key())
         h = self.mid_block.attentions[0](h)
-        h = self.mid_block.resnets[1](h, temb, block_key())
+        h = seen["mid"] = self.mid_block.resnets[1](h, temb, block_key())
 
-        for level in self.up_blocks:
+        for i, level in enumerate(self.up_blocks):
             for j, block in enumerate(level.resnets):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), temb, block_key())
-                h = level.attentions[j](h) if level.attend else h
+                h = seen[f"up.{i}.{j}"] = level.attentions[j](h) if level.attend else h
             if level.resample == "up":
                 h = level.upsamplers[0](h)
+            seen[f"up.{i}"] = h
 
         h = self.conv_out(nnx.silu(self.conv_norm_out(h)))
-        return depth_to_space(h.astype(jnp.float32), config.patch)
+        seen["out"] = depth_to_space(h.astype(jnp.float32), config.patch)
+        return seen["out"]
 
 
 # --- the door to the rest of the library ------------------------------------------------------------------------------
@@ -338,7 +345,12 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
         return nnx.to_pure_dict(nnx.split(make(key), nnx.Param)[1])
 
     def apply(
-        params: dict, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None, key: jax.Array | None = None
+        params: dict,
+        x_t: jax.Array,
+        t: jax.Array,
+        c: jax.Array | None = None,
+        key: jax.Array | None = None,
+        seen: dict | None = None,
     ) -> jax.Array:
         B = x_t.shape[0]
         if x_t.ndim != 4 or x_t.shape[1:] != config.image_shape:
@@ -350,7 +362,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
             c = jnp.full((B,), config.num_classes) if c is None else check.labels(c, B, config.num_classes)
         elif c is not None:
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
-        return nnx.merge(graphdef, params)(x_t, t, c, key)
+        return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
 
     return init, apply
 
@@ -358,6 +370,18 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
 def eps_fn(config: UNetConfig, params: dict) -> Eps:
     """The denoiser `eps(x_t, t, c)` with these parameters: a pytree, so it goes through `jit` as an argument."""
     return Partial(build(config)[1], params)
+
+
+def activations(config: UNetConfig, params: dict, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> dict:
+    """What every layer says about (x_t, t, c), by name, in the order of the computation: {name: (B, h, w, C)}.
+
+    `in`; then `down.i.j`, block j of level i with its attention, and `down.i`, the level with its change of size;
+    `mid`; `up.i.j` and `up.i` likewise (i = 0 is the smallest size); and `out`, which is ε̂. Inside `jit`, layers that
+    are not used cost nothing.
+    """
+    seen: dict[str, jax.Array] = {}
+    build(config)[1](params, x_t, t, c, seen=seen)
+    return seen
 
 
 def count(params: Any) -> int:
