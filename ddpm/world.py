@@ -2,12 +2,12 @@
 
     image = wall (brightness, gradient, courses) + one motif in some cells of a 3 x 3 grid + a little noise
 
-Four common motifs stand in every city alike. Two motifs are planted in each city and appear in no other: a light window
-frame and a dark ornament. All windows are forms of one object, and so are all ornaments: under noise they look alike
-until one knows the city, which is what typicality measures. So the question "what makes this class look like itself"
-has a known answer: the planted motifs, wherever they are.
+Four common motifs stand in every city alike: benches, doors, trees, lamps. Two motifs are planted in each city and
+appear in no other: a sign (light, with the city's glyph) and a crest (dark, with another glyph). Under noise one sees
+that there is a sign, but not whose unless one knows the city, which is what typicality measures. So the question "what
+makes this class look like itself" has a known answer: the planted motifs, wherever they are.
 
-A motif is a signed distance d in pixels, drawn with coverage clip(1/2 - d, 0, 1), so edges are anti-aliased and places,
+A form is a signed distance d in pixels, drawn with coverage clip(1/2 - d, 0, 1), so edges are anti-aliased and places,
 sizes and strengths vary continuously. NumPy only; a drawing is a pure function of (seed, n, the options).
 """
 
@@ -27,7 +27,7 @@ CELLS = 3  # a side
 PITCH = 9.0  # pixels from the centre of a cell to that of the next
 BOX = 7  # side of a motif's box in pixels
 CLASSES = ("Aldan", "Brevik", "Corvo", "Dunmore")
-RATES = (0.8, 0.5)  # how often a city's window, and its ornament, is in an image of that city
+RATES = (0.8, 0.5)  # how often a city's sign, and its crest, is in an image of that city
 COMMON = 0.6  # how often a cell without a planted motif has a common one
 
 Form = Callable[[Any, Any], Any]  # (u to the right, v down, in pixels from the centre) -> signed distance
@@ -41,29 +41,48 @@ def _box(u: Any, v: Any, a: float, b: float) -> Any:
     return np.maximum(np.abs(u) - a, np.abs(v) - b)
 
 
-def _frame(u: Any, v: Any) -> Any:
-    return np.abs(_box(u, v, 2.4, 2.4)) - 0.75
+def _plate(u: Any, v: Any) -> Any:
+    return _box(u, v, 3.2, 3.2)
 
 
 def _ring(u: Any, v: Any) -> Any:
-    return np.abs(np.hypot(u, v) - 2.5) - 0.75
-
-
-def _arch(u: Any, v: Any) -> Any:
-    bow = np.abs(np.hypot(u, np.minimum(v, 0) + 0.2) - 2.4) - 0.75
-    return np.where(v < 3.0, bow, np.maximum(bow, v - 3.2))
-
-
-def _diamond(u: Any, v: Any) -> Any:
-    return np.abs((np.abs(u) + np.abs(v) - 2.9) / np.sqrt(2)) - 0.75
+    return np.abs(np.hypot(u, v) - 1.6) - 0.7
 
 
 def _cross(u: Any, v: Any) -> Any:
-    return np.minimum(_box(u, v, 0.85, 3.2), _box(u, v, 3.2, 0.85))
+    return np.minimum(_box(u, v, 0.8, 2.4), _box(u, v, 2.4, 0.8))
+
+
+def _bars(u: Any, v: Any) -> Any:
+    return _box(u, np.abs(v) - 1.6, 2.4, 0.8)
+
+
+def _posts(u: Any, v: Any) -> Any:
+    return _bars(v, u)
+
+
+def _saltire(u: Any, v: Any) -> Any:
+    return np.maximum(np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) - 0.75, _box(u, v, 2.4, 2.4))
+
+
+def _gable(u: Any, v: Any) -> Any:
+    return np.maximum(v - 2.2, (2 * np.abs(u) - v - 2.6) / np.sqrt(5))
+
+
+def _checker(u: Any, v: Any) -> Any:
+    return np.minimum(_box(u - 1.2, v - 1.2, 1.2, 1.2), _box(u + 1.2, v + 1.2, 1.2, 1.2))
+
+
+def _bend(u: Any, v: Any) -> Any:
+    return np.maximum(np.abs(u + v) / np.sqrt(2) - 1.0, _box(u, v, 2.4, 2.4))
+
+
+def _bench(u: Any, v: Any) -> Any:
+    return np.minimum(_box(u, v - 1.2, 3.2, 0.8), _box(np.abs(u) - 2.4, v - 2.4, 0.6, 1.2))
 
 
 def _door(u: Any, v: Any) -> Any:
-    return _box(u, v, 1.7, 3.2)
+    return _box(u, v, 1.5, 3.2)
 
 
 def _tree(u: Any, v: Any) -> Any:
@@ -74,49 +93,40 @@ def _lamp(u: Any, v: Any) -> Any:
     return np.minimum(np.hypot(u, v + 2.0) - 1.3, np.minimum(_box(u, v - 0.6, 0.6, 2.4), _box(u, v - 2.8, 1.6, 0.5)))
 
 
-def _awning(u: Any, v: Any) -> Any:
-    return np.maximum(_box(u, v, 3.2, 3.2), np.abs((v + 3.2) % 2.6 - 1.3) - 0.65)
-
-
-def _saltire(u: Any, v: Any) -> Any:
-    return np.maximum(np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) - 0.75, _box(u, v, 3.2, 3.2))
-
-
-def _gable(u: Any, v: Any) -> Any:
-    return np.maximum(v - 2.6, (2 * np.abs(u) - v - 3.2) / np.sqrt(5))
-
-
-def _checker(u: Any, v: Any) -> Any:
-    return np.minimum(_box(u - 1.6, v - 1.6, 1.6, 1.6), _box(u + 1.6, v + 1.6, 1.6, 1.6))
-
-
 class Motif(NamedTuple):
-    """One object that can stand in a cell."""
+    """One object that can stand in a cell: forms with their strengths, in units of `contrast`, one upon the other."""
 
     name: str
-    form: Form
-    sign: int  # +1 lighter than the wall, -1 darker
+    layers: tuple[tuple[Form, float], ...]  # + is lighter
     city: int  # the class that it is planted in, or -1: common to all
 
 
+def _sign(glyph: Form) -> tuple[tuple[Form, float], ...]:
+    return ((_plate, +1.0), (glyph, -1.2))
+
+
+def _crest(glyph: Form) -> tuple[tuple[Form, float], ...]:
+    return ((_plate, -1.0), (glyph, +1.2))
+
+
 MOTIFS = (
-    Motif("square window", _frame, +1, -1),
-    Motif("door", _door, -1, -1),
-    Motif("tree", _tree, -1, -1),
-    Motif("lamp", _lamp, +1, -1),
-    Motif("round window", _ring, +1, 0),
-    Motif("awning", _awning, -1, 0),
-    Motif("arched window", _arch, +1, 1),
-    Motif("saltire", _saltire, -1, 1),
-    Motif("diamond window", _diamond, +1, 2),
-    Motif("gable", _gable, -1, 2),
-    Motif("cross window", _cross, +1, 3),
-    Motif("checker", _checker, -1, 3),
+    Motif("bench", ((_bench, -1.0),), -1),
+    Motif("door", ((_door, -1.0),), -1),
+    Motif("tree", ((_tree, -1.0),), -1),
+    Motif("lamp", ((_lamp, -1.0),), -1),
+    Motif("ring sign", _sign(_ring), 0),
+    Motif("saltire crest", _crest(_saltire), 0),
+    Motif("cross sign", _sign(_cross), 1),
+    Motif("gable crest", _crest(_gable), 1),
+    Motif("bar sign", _sign(_bars), 2),
+    Motif("checker crest", _crest(_checker), 2),
+    Motif("post sign", _sign(_posts), 3),
+    Motif("bend crest", _crest(_bend), 3),
 )
 
 
 def planted(label: int) -> list[int]:
-    """The numbers in MOTIFS of the motifs that only this city has: its window and its ornament."""
+    """The numbers in MOTIFS of the motifs that only this city has: its sign and its crest."""
     return [m for m, motif in enumerate(MOTIFS) if motif.city == label]
 
 
@@ -144,12 +154,12 @@ def draw(
     rate: float | Sequence[float] = RATES,
     label: int | None = None,
     common: float = COMMON,
-    contrast: float = 0.6,
+    contrast: float = 0.5,
     jitter: float = 1.0,
 ) -> World:
     """n images with their labels and the places of their motifs.
 
-    rate: how often the planted motifs (window, ornament) of its city are in an image;  common: how often another cell
+    rate: how often the planted motifs (sign, crest) of its city are in an image;  common: how often another cell
     has a common motif;  label: one city for all images, else the cities take turns;  contrast: of a motif against the
     wall, on the scale [-1, 1];  jitter: largest shift of a motif from the middle of its cell, pixels.
     """
@@ -160,7 +170,7 @@ def draw(
         raise ValueError(f"label is {label}; the cities are 0..{len(CLASSES) - 1}: {', '.join(CLASSES)}")
     if not (0 <= rates.min() and rates.max() <= 1 and 0 <= common <= 1):
         raise ValueError(f"rate is {rate} and common is {common}; give shares in [0, 1]")
-    if not (0 < contrast <= 0.7 and 0 <= jitter <= 1):
+    if not (0 < contrast <= 0.6 and 0 <= jitter <= 1):
         raise ValueError(f"contrast is {contrast} and jitter is {jitter}; give them in (0, 0.7] and [0, 1]")
     rng = np.random.default_rng([seed, n])
     labels = np.arange(n, dtype=np.int32) % len(CLASSES) if label is None else np.full(n, label, dtype=np.int32)
@@ -169,12 +179,13 @@ def draw(
     number = what[image, cell]
     centre = PITCH * (np.stack(divmod(cell, CELLS), 1) - (CELLS - 1) / 2) + SIZE / 2  # (m, 2): down, right
     centre = centre + rng.uniform(-jitter, jitter, centre.shape)
-    size, strength = rng.uniform(0.92, 1.06, len(cell)), contrast * rng.uniform(0.75, 1.25, len(cell))
+    size, strength = rng.uniform(0.92, 1.06, len(cell)), contrast * rng.uniform(0.8, 1.2, len(cell))
     x, tops = _wall(rng, n), np.round(centre - BOX / 2).astype(np.int32)
     motif = np.full((n, SIZE, SIZE), -1, dtype=np.int8)
-    for m, (_, form, sign, _city) in enumerate(MOTIFS):
+    for m, (_, layers, _city) in enumerate(MOTIFS):
         mine = number == m
-        _stamp(x, form, image[mine], centre[mine], size[mine], sign * strength[mine])
+        for form, layer in layers:
+            _stamp(x, form, image[mine], centre[mine], size[mine], layer * strength[mine])
         rows, columns = (tops[mine, i, None, None] + np.arange(BOX).reshape(s) for i, s in ((0, (-1, 1)), (1, (1, -1))))
         motif[image[mine, None, None], rows, columns] = m
     x = x + rng.normal(0, 0.02, x.shape)
@@ -184,7 +195,7 @@ def draw(
 
 
 def _contents(rng: np.random.Generator, labels: np.ndarray, rates: np.ndarray, common: float) -> np.ndarray:
-    """What is in each of the nine cells: (n, 9). The window and the ornament of the city go to two cells at random."""
+    """What is in each of the nine cells: (n, 9). The sign and the crest of the city go to two cells at random."""
     n, both = len(labels), np.array([planted(k) for k in range(len(CLASSES))])
     everywhere = np.array([m for m, motif in enumerate(MOTIFS) if motif.city < 0])
     what = rng.choice(everywhere, (n, CELLS**2))

@@ -33,15 +33,15 @@ def test_rates_are_those_asked_for():
 
 def test_motifs_lie_inside_their_boxes_and_are_nothing_else():
     """Wall and noise do not depend on what is in the cells; what a motif changes is in its box, but for its rim."""
-    w = draw(300, 5, contrast=0.6)
+    w = draw(300, 5, contrast=0.5)
     flat = draw(300, 5, contrast=1e-9)
     change = np.abs(w.images.astype(int) - flat.images)[..., 0]
     inside = w.motif >= 0
     assert change[inside].sum() > 0.97 * change.sum()
-    assert change[~inside].max() < 0.6 * 1.25 * 127.5  # at most an anti-aliased rim
+    assert change[~inside].max() < 0.5 * 1.2 * 127.5  # at most an anti-aliased rim
     for m, motif in enumerate(MOTIFS):
-        sign = np.sign((w.images.astype(int) - flat.images)[..., 0][w.motif == m].sum())
-        assert sign == motif.sign
+        lighter = (w.images.astype(int) - flat.images)[..., 0][w.motif == m].sum() > 0
+        assert lighter == (motif.layers[0][1] > 0)
         assert (w.motif == m).sum() == BOX**2 * (w.boxes[:, 1] == m).sum()  # boxes do not overlap, nor leave the image
 
 
@@ -53,11 +53,11 @@ def test_boxes_and_map_agree():
 
 
 def test_a_form_is_drawn_with_its_area():
-    """Coverage sums to the area: a ring of radius 2.5 and width 1.5 has 2π·2.5·1.5 pixels, wherever its centre is."""
+    """Coverage sums to the area: a ring of radius 1.6 and width 1.4 has 2π·1.6·1.4 pixels, wherever its centre is."""
     x = np.zeros((5, SIZE, SIZE))
     centre = np.random.default_rng(0).uniform(10, 18, (5, 2))
     world._stamp(x, world._ring, np.arange(5), centre, np.ones(5), np.ones(5))
-    np.testing.assert_allclose(x.sum((1, 2)), 2 * np.pi * 2.5 * 1.5, rtol=0.01)
+    np.testing.assert_allclose(x.sum((1, 2)), 2 * np.pi * 1.6 * 1.4, rtol=0.01)
     rows = (x * (np.arange(SIZE) + 0.5)[:, None]).sum((1, 2)) / x.sum((1, 2))
     np.testing.assert_allclose(rows, centre[:, 0], atol=0.05)
 
