@@ -288,10 +288,17 @@ for s, t in ((0, 1), (299, 300), (500, 700)):
 # $x_s = \sqrt{\alpha}\,x_t + \sigma z$: the mean is shrunk by $\sqrt\alpha$, whatever $\sigma$ is. Start from
 # variance 1, follow it through all the steps, and remember that the last one, to $s = 0$, adds no noise. **Before
 # you run it:** the variance ought to be 1 at the end. With $T = 50$, what do you expect from $\sigma^2 = \beta$, and
-# from $\sigma^2 = \tilde\beta$?
+# from $\sigma^2 = \tilde\beta$? Write two numbers down; within 0.03 counts as right.
 
 
 # %%
+def guess():
+    """The two final variances, before any of it is run.   ->  (number for β, number for β̃)"""
+    ### BEGIN SOLUTION
+    return 0.998, 0.854
+    ### END SOLUTION
+
+
 def final_variance(alpha_bar, large):
     """Var(x_0) at the end of the walk, for data N(0, 1).   alpha_bar: (T+1,);  large: σ² = β, else β̃  ->  a number"""
     variance = 1.0

@@ -1,0 +1,157 @@
+"""Lessons as text: cells of the percent format, the exercises in them, and the learner's functions.
+
+Nothing here runs a lesson or imports NumPy, so that `ddpm course status` answers at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import ddpm
+
+FOLDER = Path(ddpm.__file__).parent.parent / "lessons"  # beside the package, in the repository and when installed
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+HEADING = re.compile(r"^# ### Exercise (\d+\.\d+) - (.+)$")
+DEF = re.compile(r"^(?:async )?def (\w+)\(")
+
+
+@dataclass
+class Cell:
+    """Lines without their `# %%`; `start` is the number of the first of them, from 1."""
+
+    markdown: bool
+    lines: list[str]
+    start: int
+
+
+@dataclass
+class Task:
+    """What a lesson asks: the functions with a solution mark below the heading, and how long the solutions are."""
+
+    number: str
+    title: str
+    functions: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # lines of each solution, as a hint
+
+    @property
+    def lesson(self) -> int:
+        return int(self.number.partition(".")[0])
+
+
+def cells(text: str) -> list[Cell]:
+    """The cells of a percent file; what stands before the first `# %%` is the notebook's header."""
+    out: list[Cell] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("# %%"):
+            out.append(Cell("[markdown]" in line, [], number + 1))
+        elif out:
+            out[-1].lines.append(line)
+    return out
+
+
+def tasks(text: str) -> list[Task]:
+    """The exercises of a lesson with its solutions, in their order."""
+    found: list[Task] = []
+    name, inside = "", False
+    for line in text.splitlines():
+        if heading := HEADING.match(line):
+            found.append(Task(*heading.groups()))
+        elif definition := DEF.match(line):
+            name = definition.group(1)
+        elif line.strip() == BEGIN and found:
+            inside = True
+            if name not in found[-1].functions:
+                found[-1].functions.append(name)
+                found[-1].sizes.append(0)
+        elif line.strip() == END:
+            inside = False
+        elif inside:
+            found[-1].sizes[-1] += 1
+    return found
+
+
+@cache
+def files() -> dict[int, Path]:
+    """{1: …/lessons/l01_forward.py, …}, as they ship, with solutions."""
+    return {int(f.name[1:3]): f for f in sorted(FOLDER.glob("l[0-9][0-9]_*.py"))}
+
+
+@cache
+def text_of(lesson: int) -> str:
+    """The text of a lesson as it ships, with solutions."""
+    if lesson not in files():
+        raise ValueError(f"there is no lesson {lesson}; there are {', '.join(map(str, files())) or 'none'}")
+    return files()[lesson].read_text(encoding="utf-8")
+
+
+@cache
+def all_tasks() -> dict[str, Task]:
+    """{'1.1': …}, over all lessons."""
+    return {task.number: task for lesson in files() for task in tasks(text_of(lesson))}
+
+
+def task(number: str) -> Task:
+    """The exercise '1.2', or a ValueError that says what there is."""
+    if number not in all_tasks():
+        lesson = number.partition(".")[0]
+        near = [n for n in all_tasks() if n.partition(".")[0] == lesson] or list(all_tasks())
+        raise ValueError(f"there is no exercise {number!r}; there are {', '.join(near)}")
+    return all_tasks()[number]
+
+
+def read(file: Path) -> str:
+    """A learner's file as percent text; of a notebook the code cells, without the lines that only Jupyter knows."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if file.suffix != ".ipynb":
+        return text
+    try:
+        notebook = json.loads(text)
+        sources = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"{file} is not a notebook that can be read ({e})") from None
+    return "\n\n".join("# %%\n" + re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M) for source in sources) + "\n"
+
+
+def source(text: str, name: str) -> str | None:
+    """The last top-level `def name(…)` of a text that need not be valid Python, or None."""
+    found, block = None, None
+    for line in text.splitlines():
+        definition = DEF.match(line)
+        if block is not None and line and not line[0].isspace() and line[0] != ")":
+            found, block = "\n".join(block).rstrip(), None
+        if definition and definition.group(1) == name:
+            block = []
+        if block is not None:
+            block.append(line)
+    return "\n".join(block).rstrip() if block is not None else found
+
+
+def without_words(code: str) -> str:
+    """Code without comments, docstrings and layout; as it is, if it is not valid Python."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return code
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def fingerprint(text: str, names: list[str]) -> str:
+    """A hash of the learner's functions: any change but one of words and layout withdraws the tick."""
+    parts = [without_words(source(text, name) or "") for name in names]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def solution(number: str) -> str:
+    """The functions of an exercise as they ship, without the marks."""
+    asked = task(number)
+    parts = [source(text_of(asked.lesson), name) or "" for name in asked.functions]
+    return "\n\n\n".join("\n".join(line for line in p.splitlines() if line.strip() not in (BEGIN, END)) for p in parts)

@@ -1,0 +1,93 @@
+"""Definitions without the lesson: imports, functions, classes and literals that an exercise uses, and nothing else.
+
+A lesson trains and draws when it runs; a check must not. So only those top-level statements are executed that the
+asked functions need, directly or through one another, and of assignments only literals such as `SIZES = (3, 5)`.
+Functions of *other* exercises are taken from the lesson as it ships: an earlier mistake spoils no later answer.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from ddpm.course import lesson as lessons
+
+Index = dict[str, ast.stmt]
+
+
+def index(tree: ast.Module) -> Index:
+    """{name: the last statement that defines it}"""
+    found: Index = {}
+    for node in tree.body:
+        for name in bound(node):
+            found[name] = node
+    return found
+
+
+def bound(node: ast.stmt) -> Iterator[str]:
+    """The names that an allowed top-level statement defines."""
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            yield from ((a.asname or a.name).split(".")[0] for a in node.names)
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.name
+        case ast.Assign() if is_literal(node.value):
+            for target in node.targets:
+                yield from (n.id for n in ast.walk(target) if isinstance(n, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None and is_literal(value):
+            yield name
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Numbers, strings, and containers of them."""
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def parse(text: str, name: str) -> ast.Module:
+    """The tree of a file; a SyntaxError becomes a ValueError with its line."""
+    try:
+        return ast.parse(text, name)
+    except (SyntaxError, ValueError, RecursionError) as e:
+        where = f", line {e.lineno}: `{(e.text or '').strip()}`" if isinstance(e, SyntaxError) else ""
+        raise ValueError(f"{name} is not valid Python{where} ({getattr(e, 'msg', e)})") from None
+
+
+def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
+    """(statement, file name) for all that exercise `number` needs, in an order in which they can be executed."""
+    asked = lessons.task(number)
+    own, shipped = index(parse(text, name)), index(ast.parse(lessons.text_of(asked.lesson)))
+    others = {f for t in lessons.all_tasks().values() if t.lesson == asked.lesson for f in t.functions}
+    others -= set(asked.functions)
+    wanted, seen, out = list(asked.functions), set(), []
+    while wanted:
+        used = wanted.pop()
+        node, file = (shipped.get(used), "the lesson") if used in others else (own.get(used), name)
+        if used in seen or node is None:
+            continue
+        seen.add(used)
+        out.append((node, file))
+        wanted += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
+    imports = (ast.Import, ast.ImportFrom)
+    unique = {id(node): (node, file) for node, file in out}.values()
+    return sorted(unique, key=lambda e: (0 if isinstance(e[0], imports) else 1, e[0].lineno))
+
+
+def functions(text: str, number: str, name: str = "your file") -> dict[str, Any]:
+    """The learner's functions of one exercise, ready to call.   text: percent Python  ->  {function: callable}"""
+    namespace: dict[str, Any] = {"__name__": "lesson"}
+    for node, file in closure(text, number, name):
+        exec(compile(ast.Module([node], []), file, "exec"), namespace)
+    missing = [f for f in lessons.task(number).functions if f not in namespace]
+    if missing:
+        raise ValueError(f"{name} has no function `{missing[0]}`; `ddpm course reset {number}` puts it back")
+    return {f: namespace[f] for f in lessons.task(number).functions}
+
+
+def reference(number: str) -> dict[str, Any]:
+    """The functions of one exercise as they ship."""
+    return functions(lessons.text_of(lessons.task(number).lesson), number, "the lesson")
