@@ -1,0 +1,228 @@
+"""A denoiser as a classifier: the class that helps most to denoise the image.
+
+    ĉ(x0) = argmin_c E_{t,ε} ‖ε - ε̂(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²         [Li et al. 2023, Diffusion Classifier, Eq. 5]
+
+All classes (and all images) share the pairs (t, ε): the differences between classes are small beside the noise that
+they have in common. Most classes are out of the question after a few draws, so a schedule of `stages` drops them:
+`((10, 4), (50, 2), (200, 1))` gives all classes 10 draws, the best 4 of each image 50, the best 2 of these 200.
+Nothing here knows what an image is of: any `eps`, any data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ddpm import check
+from ddpm.loss import per_image, squared_error
+from ddpm.oracle import Mixture
+from ddpm.pytree import Eps, partial_of
+from ddpm.schedule import Schedule
+from ddpm.typicality import time_window
+
+Stages = Sequence[tuple[int, int]]  # (draws of each class by the end of the stage, classes kept after it)
+
+
+class Classified(NamedTuple):
+    """What `classify` says of each image."""
+
+    label: np.ndarray  # (B,) int  the class with the least loss
+    loss: np.ndarray  # (B, K)  mean loss of each class over the draws that it had, ε-MSE
+    draws: np.ndarray  # (B, K) int  how many those were
+    margin: np.ndarray  # (B,)  loss of the second best minus that of the best, over the draws that both had
+    stderr: np.ndarray  # (B,)  standard error of the margin over the draws (NaN for a single draw)
+
+    @property
+    def calls(self) -> int:
+        """How often ε̂ was asked about one image."""
+        return int(self.draws.sum())
+
+
+def even_times(T: int, n: int, t_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """n integer times spread evenly over the range, so that every beginning of the list is spread evenly too: (n,)
+
+    The k-th is at the share 0.b₀b₁b₂… (binary) of the range, k = …b₂b₁b₀: van der Corput's sequence, shifted to the
+    middle of the n cells. With n = 1 it is the middle of the range.
+    """
+    first, end = time_window(T, t_range)
+    check.whole("n", n, 1)
+    bits = max(1, (n - 1).bit_length())
+    k, u = np.arange(n), np.zeros(n)
+    for b in range(bits):
+        u += (k >> b & 1) / 2 ** (b + 1)
+    rank = np.argsort(np.argsort(u, kind="stable"), kind="stable")  # the same order, on n equal cells
+    return (first + np.floor((rank + 0.5) / n * (end - first))).astype(np.int32)
+
+
+def draw_losses(
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    c: Any,
+    key: jax.Array,
+    times: Any,
+    *,
+    first: int = 0,
+    end: int | None = None,
+    batch: int = 256,
+    progress: bool = False,
+) -> np.ndarray:
+    """L[b, m, k] = ‖ε_k - ε̂(x_t, t_k, c[b, m])‖²/D for the draws first ≤ k < end, NaN for the others: (B, M, n).
+
+    x0: (B, ...) in [-1, 1];  c: (B, M) the labels asked about each image;  times: (n,) t of each draw. ε_k comes from
+    fold_in(key, k): the same for all images and labels. `batch` pairs of image and label at a time (the last
+    ones filled up), one program.
+    """
+    x0 = np.asarray(x0, dtype=np.float32)
+    if x0.ndim == 4:
+        check.images(x0)
+    c = np.asarray(c)
+    if c.ndim != 2 or len(c) != len(x0) or not np.issubdtype(c.dtype, np.integer):
+        raise ValueError(
+            f"c has shape {c.shape} and type {c.dtype}; give labels ({len(x0)}, M) for each image, integers"
+        )
+    times = np.asarray(check.times(times, jnp.asarray(times), schedule.T), dtype=np.int32)
+    n, end = len(times), len(times) if end is None else end
+    if not 0 <= first < end <= n:
+        raise ValueError(f"draws {first}..{end} are asked for; there are {n} times")
+    check.whole("batch", batch, 1)
+    image, label = np.repeat(np.arange(len(x0)), c.shape[1]), c.reshape(-1).astype(np.int32)
+    parts = []
+    with tqdm(total=len(label) * (end - first), desc="losses", unit="call", disable=not progress) as bar:
+        for i in range(0, len(label), batch):
+            ids = np.minimum(np.arange(i, i + batch), len(label) - 1)  # the last batch is filled up
+            part = _draw_losses(partial_of(eps), schedule, x0[image[ids]], label[ids], key, times, first, end)
+            parts.append(np.asarray(part)[:, : len(label) - i])
+            bar.update(parts[-1].shape[1] * (end - first))
+    return np.concatenate(parts, axis=1).T.reshape(*c.shape, n)
+
+
+@jax.jit
+def _draw_losses(
+    eps: Eps, schedule: Schedule, x0: jax.Array, c: jax.Array, key: jax.Array, times: jax.Array, first: Any, end: Any
+) -> jax.Array:
+    def draw(k: jax.Array, losses: jax.Array) -> jax.Array:  # losses: (n, B)
+        noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)
+        error = squared_error(eps, schedule, x0, times[k], jnp.broadcast_to(noise, x0.shape), c)
+        return losses.at[k].set(per_image(error))
+
+    return jax.lax.fori_loop(first, end, draw, jnp.full((len(times), len(x0)), jnp.nan, x0.dtype))
+
+
+def classify(
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    classes: int | Sequence[int],
+    key: jax.Array,
+    *,
+    stages: Stages = ((10, 4), (50, 2), (200, 1)),
+    t_range: tuple[float, float] = (0.0, 1.0),
+    times: Any = None,
+    weight: Any = None,
+    batch: int = 256,
+    progress: bool = False,
+) -> Classified:
+    """ĉ(x0), with successive elimination.   [Li et al. 2023, Alg. 2]
+
+    x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among;  times: (n,) t of each draw, n the draws of the
+    last stage; None: spread evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. All draws for all
+    classes: `stages=((n, 1),)`. `planned_calls` says beforehand what it costs.
+    """
+    x0 = np.asarray(x0, dtype=np.float32)
+    labels = np.arange(classes) if isinstance(classes, int | np.integer) else np.asarray(classes)
+    K, stages = len(labels), check_stages(stages, len(labels))
+    n = stages[-1][0]
+    times = even_times(schedule.T, n, t_range) if times is None else np.asarray(times)
+    if times.shape != (n,):
+        raise ValueError(f"times has shape {times.shape}; the last stage has {n} draws: give ({n},)")
+    weight = np.ones(schedule.T + 1) if weight is None else np.asarray(weight, dtype=np.float64)
+    if weight.shape != (schedule.T + 1,):
+        raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
+
+    B = len(x0)
+    batch = max(1, min(batch, B * K))
+    table = np.full((B, K, n), np.nan)
+    kept, done = np.broadcast_to(np.arange(K), (B, K)), 0
+    for draws, keep in stages:
+        asked = {"first": done, "end": draws, "batch": batch, "progress": progress}
+        new = draw_losses(eps, schedule, x0, labels[kept], key, times, **asked)  # type: ignore[arg-type]
+        rows = np.arange(B)[:, None]
+        table[rows, kept, done:draws] = weight[times[done:draws]] * new[..., done:draws]
+        order = np.argsort(table[rows, kept, :draws].mean(2), axis=1, kind="stable")
+        kept, done = np.take_along_axis(kept, order, 1)[:, :keep], draws
+    return _decide(table, kept[:, 0], labels)
+
+
+def _decide(table: np.ndarray, best: np.ndarray, labels: np.ndarray) -> Classified:
+    """From the losses (B, K, n), NaN where a class had no draw, and the winners (B,)."""
+    B, K, _ = table.shape
+    draws, loss = (~np.isnan(table)).sum(2), np.nanmean(table, axis=2)
+    rows = np.arange(B)
+    others = np.where(np.arange(K) == best[:, None], -1, draws)
+    last = others == others.max(1, keepdims=True)  # those that stayed longest beside the winner
+    second = np.where(last, loss, np.inf).argmin(1)
+    difference = table[rows, second] - table[rows, best]  # (B, n)
+    both = (~np.isnan(difference)).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        margin = np.nanmean(difference, axis=1)
+        var = np.nansum((difference - margin[:, None]) ** 2, axis=1) / (both - 1)
+    return Classified(labels[best], loss, draws, margin, np.sqrt(var / both))
+
+
+def check_stages(stages: Stages, K: int) -> list[tuple[int, int]]:
+    """The stages as a list, if the draws rise and the kept classes fall from fewer than K to one."""
+    stages = [(check.whole("draws", d, 1), check.whole("keep", k, 1)) for d, k in stages]
+    draws, keep = [d for d, _ in stages], [k for _, k in stages]
+    if K < 2:
+        raise ValueError(f"there are {K} classes to choose among; give at least 2")
+    rises = all(a < b for a, b in pairwise(draws))
+    falls = all(a > b for a, b in pairwise([K, *keep]))
+    if not stages or not rises or not falls or keep[-1] != 1:
+        raise ValueError(
+            f"stages is {stages}; give pairs (draws, keep) with rising draws and with kept classes that fall from "
+            f"below {K} to 1, such as ((10, {max(1, K // 2)}), (100, 1))"
+        )
+    return stages
+
+
+def planned_calls(images: int, K: int, stages: Stages) -> int:
+    """How often ε̂ will be asked about one image: images · Σ_stages (classes left) · (new draws)."""
+    total, left, done = 0, K, 0
+    for draws, keep in check_stages(stages, K):
+        total, left, done = total + left * (draws - done), keep, draws
+    return images * total
+
+
+# --- exact ------------------------------------------------------------------------------------------------------------
+
+
+def gaussian_losses(m: Mixture, schedule: Schedule, x0: Any, windows: Sequence[Any]) -> np.ndarray:
+    """mean_t E_ε ‖ε - ε*_c(x_t, t)‖²/D for one Gaussian a class, without sampling: (B, K, len(windows)) float64.
+
+    In the class's eigenbasis, with z = Uᵀ(x0 - μ) and v = ᾱλ + 1-ᾱ, it is mean_d[(ᾱλ/v)² + ᾱ(1-ᾱ) z²/v²]. Its argmin
+    is the diffusion classifier with the exact denoisers and infinitely many draws. For classes that share one isotropic
+    covariance it is that of ‖x0 - μ_c‖, nearest mean, whatever the times.   windows: lists of times, each averaged over
+    """
+    x = np.asarray(x0, dtype=np.float64).reshape(len(x0), -1)
+    label, mean, basis, var = (np.asarray(a, dtype=np.float64) for a in (m.label, m.mean, m.basis, m.var))
+    if len(np.unique(label)) != len(label):
+        raise ValueError("gaussian_losses wants one Gaussian for each class; a class of this mixture has several")
+    if x.shape[1] != mean.shape[1]:
+        raise ValueError(f"x0 has {x.shape[1]} numbers an image; the Gaussians have {mean.shape[1]}")
+    alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)
+    out = np.empty((len(x), len(label), len(windows)))
+    for k in range(len(label)):
+        z2 = ((x - mean[k]) @ basis[k]) ** 2  # (B, D)
+        for w, window in enumerate(windows):
+            a = alpha_bar[np.asarray(window)].reshape(-1, 1)  # (n, 1)
+            v = a * var[k] + 1 - a
+            constant, slope = ((a * var[k] / v) ** 2).mean(), (a * (1 - a) / v**2).mean(0)
+            out[:, k, w] = constant + z2 @ slope / x.shape[1]
+    return out
