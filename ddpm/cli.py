@@ -1,4 +1,4 @@
-"""The command `ddpm`: train, sample, typicality, evaluate, info, demo.
+"""The command `ddpm`: train, sample, typicality, evaluate, compare, import, export, info, demo.
 
 Each command is a frozen dataclass; tyro turns its fields and their comments into options and help. JAX is imported only
 when a command needs it, so that `ddpm --help` and `ddpm info` answer at once.
@@ -75,6 +75,44 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Is a training going well? Its loss beside a reference run's at the same step, in words and as a picture.
+
+    Example: ddpm compare runs/fashion_mnist-cpu
+    """
+
+    run: tyro.conf.Positional[Path]  # a folder runs/NAME, or a metrics.csv
+    reference: str = ""  # a reference by name (see `ddpm info`); the one of the same data and preset if empty
+    out: Path = Path("out/compare.png")  # the picture
+
+
+@dataclass(frozen=True)
+class Import:
+    """Take in the weights of a diffusers UNet2DModel, from a folder or from the Hugging Face hub.
+
+    Example: ddpm import google/ddpm-cifar10-32
+    """
+
+    source: tyro.conf.Positional[str]  # a folder with config.json and .safetensors, or owner/name on the hub
+    out: Path = Path("out")  # the folder that NAME.safetensors and its card NAME.json go to
+    name: str = ""  # NAME; the last part of the source if empty
+    schedule: str = ""  # where the source has no scheduler_config.json: linear_ho, linear or cosine
+    T: int = 1000  # its noise levels, in that case
+    null_label: str = ""  # "last": the last row of its class table means "no class"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as a folder that diffusers' UNet2DModel.from_pretrained and DDPMPipeline.from_pretrained read.
+
+    Example: ddpm export fashion_mnist --to out/for_diffusers
+    """
+
+    model: tyro.conf.Positional[str]  # shipped weights by name, a folder runs/NAME, or a path
+    to: Path  # a new folder
+
+
+@dataclass(frozen=True)
 class Info:
     """What is here: versions, shipped weights with their numbers, data sets found, presets, runs."""
 
@@ -94,6 +132,9 @@ COMMANDS = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )

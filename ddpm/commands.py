@@ -1,4 +1,4 @@
-"""What the commands `ddpm sample`, `typicality`, `evaluate` and `demo` do; `cli.py` holds their options."""
+"""What the commands `ddpm sample`, `typicality`, `evaluate`, `compare`, … do; `cli.py` holds their options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -135,9 +136,50 @@ def demo(command: cli.Demo) -> None:
     show(command.out, command.steps)
 
 
+def compare(command: cli.Compare) -> None:
+    """The loss of a run beside a reference."""
+    from ddpm.compare import show
+
+    show(command.run, command.reference, command.out)
+
+
+def import_(command: cli.Import) -> None:
+    """Weights of a diffusers folder, as a model of ours."""
+    from ddpm import interop
+
+    name = command.name or Path(command.source).resolve().name
+    target = command.out / name
+    if (command.out / f"{name}.json").exists():
+        raise ValueError(f"{target}.json is there already; give another --name or --out")
+    m = interop.load(command.source, command.schedule, command.T, command.null_label, name)
+    model.save(target, m, m.card)
+    print(f"{m.card['summary']}, {m.card['schedule']['name']} schedule, T = {m.schedule.T:,}")
+    label = "" if m.num_classes else " --label none"
+    print(f"{target}.safetensors and its card; ddpm sample --model {target}{label}")
+
+
+def export_(command: cli.Export) -> None:
+    """A model of ours, as a folder of diffusers."""
+    from ddpm import interop
+
+    m = model.load(command.model)
+    interop.save(command.to, m)
+    print(f"{command.to}: diffusers.UNet2DModel.from_pretrained({str(command.to)!r}); its times are ours minus one")
+    if m.unet.patch > 1:
+        print(
+            f"It sees {m.unet.patch}x{m.unet.patch} pixels as channels: give it torch's pixel_unshuffle(x, "
+            f"{m.unet.patch}), and pixel_shuffle(·, {m.unet.patch}) its answer"
+        )
+    if m.num_classes:
+        print(f"class_labels: 0..{m.num_classes - 1}, and {m.num_classes} for no class")
+
+
 RUN: dict[str, Callable[[Any], None]] = {
     "Sample": sample,
     "Typicality": measure_typicality,
     "Evaluate": evaluate,
+    "Compare": compare,
+    "Import": import_,
+    "Export": export_,
     "Demo": demo,
 }

@@ -18,7 +18,7 @@ import jax
 from ddpm import checkpoint, store, weights
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.network import eps_fn, param_shapes
-from ddpm.pytree import Eps
+from ddpm.pytree import Eps, Partial
 from ddpm.schedule import Schedule, make_schedule
 
 
@@ -35,8 +35,9 @@ class Model:
 
     @property
     def eps(self) -> Eps:
-        """ε̂(x_t, t, c)"""
-        return eps_fn(self.unet, self.params)
+        """ε̂(x_t, t, c), t = 1…T; weights that count their noise levels from 0 (imported ones) are asked for t-1."""
+        eps = eps_fn(self.unet, self.params)
+        return eps if self.card.get("first_time", 1) == 1 else Partial(_from_zero, eps)
 
     @property
     def num_classes(self) -> int:
@@ -47,6 +48,10 @@ class Model:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)"""
         return self.unet.image_shape
+
+
+def _from_zero(eps: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> jax.Array:
+    return eps(x_t, t - 1, c)
 
 
 def load(name: str | Path) -> Model:

@@ -1,0 +1,362 @@
+"""Weights in and out: diffusers' own folders give diffusers' own answers, and its loader reads ours."""
+
+import dataclasses
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ddpm import cli, interop, model, peer_config
+from ddpm.config import UNETS, UNetConfig
+from ddpm.network import count, param_shapes, time_embedding
+from ddpm.schedule import make_schedule
+from ddpm.store import flatten
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4, num_classes=3)
+
+
+def run(m, x, t, c=None):
+    return np.asarray(jax.jit(lambda e, *a: e(*a))(m.eps, jnp.asarray(x), jnp.asarray(t), c))
+
+
+def nhwc(a):
+    return np.asarray(a).transpose(0, 2, 3, 1)
+
+
+def random_model(unet, schedule="cosine", T=1000, seed=0, size=0.15):
+    """A model with weights that are nowhere zero; its norms scale by about one."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, a):
+        return np.float32((path[-1].key == "scale") + size * rng.normal(size=a.shape))
+
+    params = jax.tree_util.tree_map_with_path(draw, param_shapes(unet))
+    classes = tuple("abcdefghij"[: unet.num_classes])
+    card = {"schedule": {"name": schedule, "T": T}}
+    return model.Model("random", unet, params, make_schedule(schedule, T), classes, card)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of a golden folder, to be spoilt."""
+    shutil.copytree(GOLDEN / "unet2d_plain", tmp_path / "peer")
+    return tmp_path / "peer"
+
+
+def change(folder, **fields):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["unet2d_plain", "unet2d_classes"])
+def test_a_folder_of_the_peer_gives_the_peers_answer_without_the_peer(name):
+    io = np.load(GOLDEN / name / "io.npz")
+    m = interop.load(GOLDEN / name, null_label="last")
+    c = jnp.asarray(io["c"], jnp.int32) if m.num_classes else None
+    got = run(m, nhwc(io["x"]), io["t"] + 1, c)  # its noise levels 0…T-1 are our 1…T
+    assert np.abs(io["y"]).max() > 0.3
+    np.testing.assert_allclose(got, nhwc(io["y"]), atol=2e-5)
+    assert m.card["schedule"]["name"] == {"unet2d_plain": "linear_ho", "unet2d_classes": "cosine"}[name]
+    assert m.unet.learned_variance == m.unet.scale_shift == (name == "unet2d_classes")
+
+
+def test_the_large_network_has_the_released_names_and_shapes():
+    wanted = {k: tuple(v) for k, v in json.loads((GOLDEN / "ddpm_cifar10_32.json").read_text()).items()}
+    layout = interop.layouts(UNETS["cifar10"])
+    assert len(wanted) == 328 and count(param_shapes(UNETS["cifar10"])) == 35_746_307
+    assert dict(layout.values()) == wanted
+    assert len({theirs for theirs, _ in layout.values()}) == len(layout)
+
+
+def test_the_released_configuration_is_the_cifar10_preset():
+    """What config.json of google/ddpm-cifar10-32 says."""
+    config = {
+        "_class_name": "UNet2DModel",
+        "_diffusers_version": "0.1.1",
+        "act_fn": "silu",
+        "attention_head_dim": None,
+        "block_out_channels": [128, 256, 256, 256],
+        "center_input_sample": False,
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+        "downsample_padding": 0,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "in_channels": 3,
+        "layers_per_block": 2,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-06,
+        "norm_num_groups": 32,
+        "out_channels": 3,
+        "sample_size": 32,
+        "time_embedding_type": "positional",
+        "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    }
+    assert peer_config.to_unet(config) == UNETS["cifar10"]
+
+
+def test_old_attention_names_and_half_precision_load(folder):
+    m = interop.load(folder)
+    new = {v: k for k, v in interop.OLD_NAMES.items()}
+    tensors = load_file(folder / interop.WEIGHTS)
+    old = {}
+    for name, a in tensors.items():
+        for today, before in new.items():
+            name = name.replace(f".{today}.", f".{before}.")
+        old[name] = a.astype(np.float16)
+    assert old.keys() != tensors.keys()
+    save_file(old, folder / interop.WEIGHTS)
+    for a, b in zip(jax.tree.leaves(interop.load(folder).params), jax.tree.leaves(m.params), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_array_equal(a, b.astype(np.float16).astype(np.float32))
+
+
+def test_unet_and_scheduler_in_folders_of_their_own(tmp_path):
+    (tmp_path / "scheduler").mkdir()
+    shutil.copytree(GOLDEN / "unet2d_classes", tmp_path / "unet")
+    (tmp_path / "unet" / interop.SCHEDULER).rename(tmp_path / "scheduler" / interop.SCHEDULER)
+    m = interop.load(tmp_path, null_label="last")
+    assert m.card["schedule"] == {"name": "cosine", "T": 100} and m.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"freq_shift": 0}, "freq_shift is 0, only 1"),
+        ({"flip_sin_to_cos": True}, "flip_sin_to_cos"),
+        ({"attention_head_dim": 8}, "attention_head_dim is 8"),
+        ({"norm_eps": 1e-5}, "norm_eps is 1e-05"),
+        ({"downsample_padding": 1}, "downsample_padding"),
+        ({"act_fn": "gelu"}, "act_fn is 'gelu'"),
+        ({"block_out_channels": [6, 9]}, "block_out_channels"),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "up_block_types"),
+        ({"down_block_types": ["ResnetDownsampleBlock2D", "DownBlock2D"]}, "down_block_types"),
+        ({"num_class_embeds": 10}, "num_class_embeds is 10"),
+        ({"sample_size": None}, "sample_size"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "attn_norm_num_groups is None"),
+        ({"time_embedding_dim": 7}, "time_embedding_dim is 7"),
+        ({"out_channels": 5}, "out_channels is 5"),
+        ({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        ({"norm_num_groups": 4, "attn_norm_num_groups": 4}, "not divisible by groups"),
+    ],
+)
+def test_a_field_that_our_network_cannot_follow_is_named(folder, fields, words):
+    change(folder, **fields)
+    with pytest.raises(interop.Misfit) as e:
+        interop.load(folder)
+    assert words in str(e.value) and "config.json" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"beta_schedule": "scaled_linear"}, "scaled_linear"),
+        ({"prediction_type": "v_prediction"}, "v_prediction"),
+        ({"trained_betas": [0.1]}, "trained_betas"),
+        ({"beta_end": 0.012}, "beta_end"),
+    ],
+)
+def test_a_schedule_that_is_not_ours_is_named(folder, fields, words):
+    file = folder / interop.SCHEDULER
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    with pytest.raises(interop.Misfit, match=words):
+        interop.load(folder)
+
+
+def test_a_tensor_that_does_not_fit_is_named(folder):
+    file = folder / interop.WEIGHTS
+    whole = load_file(file)
+    save_file({k: a for k, a in whole.items() if k != "conv_in.bias"}, file)
+    with pytest.raises(interop.Misfit, match=r"conv_in\.bias is missing"):
+        interop.load(folder)
+    save_file(whole | {"extra.weight": np.zeros(3, np.float32)}, file)
+    with pytest.raises(interop.Misfit, match=r"extra\.weight does not belong"):
+        interop.load(folder)
+    save_file(whole | {"conv_in.bias": np.zeros(3, np.float32)}, file)
+    with pytest.raises(interop.Misfit, match=r"conv_in\.bias has shape \(3,\), this network wants \(6,\)"):
+        interop.load(folder)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(interop.Misfit, match="damaged or cut short"):
+        interop.load(folder)
+    file.rename(folder / "diffusion_pytorch_model.bin")
+    with pytest.raises(interop.Misfit, match=r"Pickled weights \(\.bin\) are not read.*save_pretrained"):
+        interop.load(folder)
+
+
+def test_a_folder_without_schedule_wants_one(folder):
+    (folder / interop.SCHEDULER).unlink()
+    with pytest.raises(interop.Misfit, match="--schedule linear_ho"):
+        interop.load(folder)
+    assert interop.load(folder, schedule="linear_ho", T=50).schedule.T == 50
+
+
+def test_the_hub_is_asked_for_owner_and_name_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = types.SimpleNamespace(snapshot_download=lambda repo, allow_patterns: GOLDEN / "unet2d_plain")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", asked)
+    assert interop.load("owner/tiny").name == "tiny"
+    with pytest.raises(interop.Misfit, match="neither a folder nor"):
+        interop.load("no such folder")
+
+    def offline(repo, allow_patterns):
+        raise OSError("no route to the host")
+
+    asked.snapshot_download = offline
+    with pytest.raises(interop.Misfit, match=r"could not be fetched.*no route to the host.*Without network"):
+        interop.load("owner/tiny")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(interop.Misfit, match=r"pip install 'ddpm\[hub\]'"):
+        interop.load("owner/tiny")
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def test_turned_time_is_the_next_time():
+    kernel = np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)
+    t = jnp.array([0, 1, 10, 100])
+    np.testing.assert_allclose(
+        time_embedding(t, 16) @ interop.turn_time(kernel), time_embedding(t + 1, 16) @ kernel, atol=2e-5
+    )
+
+
+VARIANTS = [
+    {},
+    {"num_classes": 0, "attention": (), "blocks": 2},
+    {"patch": 2, "image_size": 16, "image_channels": 3, "learned_variance": True},
+    {"scale_shift": True, "multipliers": (1, 1, 2), "attention": (8, 2)},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=["classes", "no classes", "patch", "film"])
+def test_export_then_import_is_the_same_denoiser(variant, tmp_path):
+    m = random_model(dataclasses.replace(TINY, **variant))
+    interop.save(tmp_path / "e", m)
+    back = interop.load(tmp_path / "e")
+    assert (back.unet, back.classes, back.card["schedule"]) == (m.unet, m.classes, m.card["schedule"])
+    x = np.random.default_rng(1).normal(size=(3, *m.image_shape)).astype(np.float32)
+    t = np.array([1, 500, 1000])
+    np.testing.assert_allclose(run(back, x, t), run(m, x, t), atol=1e-4)
+    interop.save(tmp_path / "again", back)  # counts from zero already: nothing is turned twice
+    one, two = (load_file(tmp_path / k / interop.WEIGHTS) for k in ("e", "again"))
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_an_export_does_not_write_over_anything(tmp_path):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "mine").write_text("")
+    with pytest.raises(interop.Misfit, match="not empty"):
+        interop.save(tmp_path / "e", random_model(TINY))
+    assert [p.name for p in (tmp_path / "e").iterdir()] == ["mine"]
+
+
+def test_what_the_peer_cannot_be_is_not_exported(tmp_path):
+    """Its time embedding is as wide as its first level."""
+    with pytest.raises(interop.Misfit, match=r"multipliers \(2, 4\)"):
+        interop.save(tmp_path / "e", random_model(dataclasses.replace(TINY, multipliers=(2, 4))))
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("name, T", [("linear", 200), ("linear_ho", 1000), ("cosine", 100)])
+def test_schedules_have_names_on_both_sides(name, T):
+    there = peer_config.from_schedule(name, T, make_schedule(name, T))
+    assert peer_config.to_schedule(there) == (name, T)
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["import", str(GOLDEN / "unet2d_plain")]) == 0
+    assert "ddpm sample --model out/unet2d_plain" in capsys.readouterr().out
+    io = np.load(GOLDEN / "unet2d_plain" / "io.npz")
+    m = model.load("out/unet2d_plain")
+    np.testing.assert_allclose(run(m, nhwc(io["x"]), io["t"] + 1), nhwc(io["y"]), atol=2e-5)
+    assert cli.main(["export", "out/unet2d_plain", "--to", "e"]) == 0
+    first, again = (load_file(f / interop.WEIGHTS) for f in (GOLDEN / "unet2d_plain", tmp_path / "e"))
+    assert first.keys() == again.keys() and all((first[k] == again[k]).all() for k in first)
+    assert cli.main(["import", str(GOLDEN / "unet2d_plain")]) == 2 and "is there already" in capsys.readouterr().err
+    assert cli.main(["import", "nothing-here"]) == 2 and "Traceback" not in capsys.readouterr().err
+
+
+# --- beside the peer itself -------------------------------------------------------------------------------------------
+
+CONFIGS = {
+    "16² colour, two levels of attention": UNetConfig(
+        16, 3, channels=16, multipliers=(1, 2, 2), attention=(16, 8), groups=8
+    ),
+    "28² grey, three blocks": UNetConfig(28, 1, channels=16, multipliers=(1, 2), blocks=3, attention=(14,), groups=4),
+    "8², four levels, no attention but the middle's": UNetConfig(
+        8, 2, channels=8, multipliers=(1, 1, 2, 4), blocks=1, attention=(), groups=8
+    ),
+    "classes, FiLM, learned variance": UNetConfig(
+        12,
+        1,
+        channels=16,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(6,),
+        groups=8,
+        num_classes=4,
+        scale_shift=True,
+        learned_variance=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("unet", CONFIGS.values(), ids=CONFIGS.keys())
+def test_the_peer_reads_our_folder_and_answers_the_same(unet, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
+    m = random_model(unet, size=0.1)
+    interop.save(tmp_path / "e", m)
+    peer = diffusers.UNet2DModel.from_pretrained(tmp_path / "e")
+    x = np.random.default_rng(1).normal(size=(3, *m.image_shape)).astype(np.float32)
+    t, c = np.array([1, 400, 1000]), np.array([0, unet.num_classes // 2, unet.num_classes], np.int32)
+    labels = torch.from_numpy(c) if unet.num_classes else None
+    with torch.no_grad():
+        want = nhwc(peer(torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t - 1), labels).sample.numpy())
+    got = run(m, x, t, jnp.asarray(c) if unet.num_classes else None)
+    assert np.abs(want).max() > 0.1
+    np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_the_peers_pipeline_runs_on_our_folder(tmp_path):
+    pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
+    m = random_model(dataclasses.replace(TINY, num_classes=0), schedule="linear", T=100, size=0.05)
+    interop.save(tmp_path / "e", m)
+    pipe = diffusers.DDPMPipeline.from_pretrained(tmp_path / "e")
+    np.testing.assert_allclose(pipe.scheduler.alphas_cumprod, m.schedule.alpha_bar[1:], rtol=1e-4)
+    pipe.set_progress_bar_config(disable=True)
+    assert np.isfinite(pipe(num_inference_steps=2, output_type="np").images).all()
+
+
+def test_pixels_of_the_export_are_those_of_pixel_unshuffle(tmp_path):
+    """A network on blocks of 2 x 2 pixels is one of four times the channels on torch's `pixel_unshuffle`."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
+    unet = dataclasses.replace(TINY, patch=2, image_size=16, image_channels=3, num_classes=0, learned_variance=True)
+    m = random_model(unet, size=0.1)
+    interop.save(tmp_path / "e", m)
+    peer = diffusers.UNet2DModel.from_pretrained(tmp_path / "e")
+    x = np.random.default_rng(1).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    with torch.no_grad():
+        blocks = torch.nn.functional.pixel_unshuffle(torch.from_numpy(x.transpose(0, 3, 1, 2)), 2)
+        want = nhwc(torch.nn.functional.pixel_shuffle(peer(blocks, torch.tensor([9, 499])).sample, 2).numpy())
+    np.testing.assert_allclose(run(m, x, np.array([10, 500])), want, atol=2e-5)
+
+
+def test_exported_names_are_flat(tmp_path):
+    m = random_model(TINY)
+    assert set(interop.to_tensors(m)) == {theirs for theirs, _ in interop.layouts(TINY).values()}
+    assert len(flatten(m.params)) == len(interop.to_tensors(m))
