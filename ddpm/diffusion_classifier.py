@@ -122,7 +122,7 @@ def classify(
     classes: int | Sequence[int],
     key: jax.Array,
     *,
-    stages: Stages = ((10, 4), (50, 2), (200, 1)),
+    stages: Stages | None = None,
     t_range: tuple[float, float] = (0.0, 1.0),
     times: Any = None,
     weight: Any = None,
@@ -131,13 +131,14 @@ def classify(
 ) -> Classified:
     """ĉ(x0), with successive elimination.   [Li et al. 2023, Alg. 2]
 
-    x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among;  times: (n,) t of each draw, n the draws of the
-    last stage; None: spread evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. All draws for all
-    classes: `stages=((n, 1),)`. `planned_calls` says beforehand what it costs.
+    x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among;  stages: `default_stages(K)` if None, and
+    ((n, 1),) for all n draws of all classes;  times: (n,) t of each draw, n the draws of the last stage; None: spread
+    evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. `planned_calls` says beforehand what it costs.
     """
     x0 = np.asarray(x0, dtype=np.float32)
     labels = np.arange(classes) if isinstance(classes, int | np.integer) else np.asarray(classes)
-    K, stages = len(labels), check_stages(stages, len(labels))
+    K = len(labels)
+    stages = check_stages(default_stages(K) if stages is None else stages, K)
     n = stages[-1][0]
     times = even_times(schedule.T, n, t_range) if times is None else np.asarray(times)
     if times.shape != (n,):
@@ -174,6 +175,11 @@ def _decide(table: np.ndarray, best: np.ndarray, labels: np.ndarray) -> Classifi
         margin = np.nanmean(difference, axis=1)
         var = np.nansum((difference - margin[:, None]) ** 2, axis=1) / (both - 1)
     return Classified(labels[best], loss, draws, margin, np.sqrt(var / both))
+
+
+def default_stages(K: int) -> list[tuple[int, int]]:
+    """10 draws of all classes, 50 of the best four, 200 of the best two; stages that would drop none are left out."""
+    return [(draws, keep) for draws, keep in ((10, 4), (50, 2), (200, 1)) if keep < K]
 
 
 def check_stages(stages: Stages, K: int) -> list[tuple[int, int]]:

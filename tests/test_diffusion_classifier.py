@@ -9,6 +9,7 @@ from ddpm import oracle
 from ddpm.diffusion_classifier import (
     check_stages,
     classify,
+    default_stages,
     draw_losses,
     even_times,
     gaussian_losses,
@@ -137,6 +138,11 @@ def test_even_times(n):
 def test_stages_that_cannot_be(stages):
     with pytest.raises(ValueError, match="rising draws"):
         check_stages(stages, 10)
+
+
+def test_default_stages():
+    assert check_stages(default_stages(10), 10) == [(10, 4), (50, 2), (200, 1)]
+    assert check_stages(default_stages(2), 2) == [(200, 1)]
 
 
 def test_doors():
