@@ -127,6 +127,11 @@ class Demo:
     steps: int = 1000  # of the training on digits
 
 
+@dataclass(frozen=True)
+class Course:
+    """Lessons with exercises that check themselves: `ddpm course --help`."""
+
+
 COMMANDS = (
     Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or go on with a run.")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
@@ -137,6 +142,7 @@ COMMANDS = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Course, tyro.conf.subcommand("course")]
 )
 
 
@@ -144,6 +150,11 @@ def main(args: list[str] | None = None) -> int:
     """Run one command; a ValueError becomes one line and exit status 2."""
     import ddpm
 
+    args = sys.argv[1:] if args is None else args
+    if args[:1] == ["course"]:
+        from ddpm.course import cli as course
+
+        return course.main(args[1:])
     command = tyro.cli(
         COMMANDS,
         prog="ddpm",

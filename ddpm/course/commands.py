@@ -1,0 +1,199 @@
+"""What a learner asks for: init, status, next, check, hint, solution, watch, reset.
+
+Only `check` and `watch` run anything of the learner's; only they import NumPy, and JAX if the exercise does.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ddpm.course import lesson as lessons
+from ddpm.course import line, state, student
+
+
+def init(folder: Path, notebooks: bool) -> None:
+    """Write the lessons, keep what is there, and say how to begin."""
+    written, kept = student.write(folder, notebooks)
+    if not (folder / state.NAME).exists():
+        state.save(folder, {})
+    print(f"{len(written)} lessons written to {folder}/" + (f", {len(kept)} left as they are" if kept else ""))
+    first = (written or kept)[0].name
+    print(f"Begin:  cd {folder}   open {first}   ddpm course next")
+
+
+def status(folder: Path) -> None:
+    """One line a lesson: title, bar, and a mark for each exercise."""
+    marks = state.marks(folder)
+    for lesson in lessons.files():
+        tasks = [t for t in lessons.all_tasks().values() if t.lesson == lesson and t.number in marks]
+        if not tasks:
+            continue
+        done = sum(marks[t.number] == "✓" for t in tasks)
+        bar = "█" * done + "░" * (len(tasks) - done)
+        row = "  ".join(f"{marks[t.number]}{t.number}" for t in tasks)
+        print(f"{title(lesson):42.42} {bar:10} {done}/{len(tasks)}   {row}")
+    print("✓ passed   ✗ tried   ~ changed since it passed   · not yet")
+
+
+def title(lesson: int) -> str:
+    """'L1. The forward process'"""
+    for cell in lessons.cells(lessons.text_of(lesson)):
+        for text in cell.lines:
+            if text.startswith("# # "):
+                return text[4:].strip()
+    return f"L{lesson}"
+
+
+def current(folder: Path) -> str | None:
+    """The first exercise that has not passed."""
+    return next((number for number, mark in state.marks(folder).items() if mark != "✓"), None)
+
+
+def show_next(folder: Path) -> None:
+    """Where to go on: the exercise, its place, and the stub."""
+    number = current(folder)
+    if number is None:
+        print("All exercises have passed.")
+        return
+    task = lessons.task(number)
+    file = state.file_of(folder, task.lesson)
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    place = next((i for i, text in enumerate(lines, 1) if f"def {task.functions[0]}(" in text), 1)
+    print(f"Exercise {number} - {task.title}\n{file.name}:{place}\n")
+    print("\n\n".join(student.stub(number).values()))
+    print(f"\nThen: ddpm course check {number}")
+
+
+def numbers_of(folder: Path, asked: tuple[str, ...]) -> list[str]:
+    """'1.2' is itself, '1' a whole lesson, nothing the next exercise."""
+    if not asked:
+        number = current(folder)
+        return [number] if number else []
+    out = []
+    for a in asked:
+        whole = [n for n in lessons.all_tasks() if n.partition(".")[0] == a]
+        out += whole or [lessons.task(a).number]
+    return out
+
+
+def check(folder: Path, asked: tuple[str, ...]) -> bool:
+    """Check exercises in turn; True if all passed."""
+    numbers = numbers_of(folder, asked)
+    if not numbers:
+        print("All exercises have passed.")
+    return all([check_one(folder, number) for number in numbers])
+
+
+def check_one(folder: Path, number: str) -> bool:
+    """One verdict: a tick and the reference, or what is wrong and where a hint is."""
+    from ddpm.course import checks, judge, load
+
+    task, exercise = lessons.task(number), checks.find(number)
+    file = state.file_of(folder, task.lesson)
+    text = lessons.read(file)
+    try:
+        result = judge.verdict(exercise, load.functions(text, number, file.name), folder=folder)
+    except ValueError as e:  # no such function, or not Python
+        result = judge.Verdict(number, False, "load", str(e))
+    except Exception as e:  # an import that fails
+        result = judge.Verdict(number, False, "load", f"{file.name} cannot be loaded: {type(e).__name__}: {e}")
+    print(line(result))
+    entry = state.load(folder).get(number, {})
+    if result.passed:
+        state.note(folder, number, passed=lessons.fingerprint(text, task.functions))
+        mine = "\n\n\n".join(lessons.source(text, name) or "" for name in task.functions)
+        show_reference(number, mine)
+    elif result.kind != "todo":
+        state.note(folder, number, tries=entry.get("tries", 0) + 1, passed=None)
+        print(f"  line: {place(file, text, task)}   hint: ddpm course hint {number}")
+    return result.passed
+
+
+def place(file: Path, text: str, task: lessons.Task) -> str:
+    """'l01_forward.py:54'"""
+    for i, row in enumerate(text.splitlines(), 1):
+        if row.startswith(f"def {task.functions[0]}("):
+            return f"{file.name}:{i}" if file.suffix == ".py" else file.name
+    return file.name
+
+
+def show_reference(number: str, mine: str) -> None:
+    """The reference, to compare, unless it is the same code."""
+    reference = lessons.solution(number)
+    if lessons.without_words(mine) == lessons.without_words(reference):
+        print("  It is the reference, word for word.")
+    else:
+        print("  The reference, to compare:\n")
+        print("\n".join("    " + row for row in lessons.without_words(reference).splitlines()) + "\n")
+
+
+def hint(folder: Path, number: str) -> None:
+    """The next hint, and how many are left."""
+    from ddpm.course import checks
+
+    hints = checks.find(lessons.task(number).number).hints
+    shown = state.load(folder).get(number, {}).get("hints", 0)
+    if not hints:
+        print(f"There is no hint for {number}; the text above the exercise is one.")
+        return
+    i = min(shown, len(hints) - 1)
+    print(f"Hint {i + 1} of {len(hints)}: {hints[i]}")
+    if shown >= len(hints):
+        print(f"That was the last one. `ddpm course solution {number} --give-up` shows the reference.")
+    else:
+        state.note(folder, number, hints=shown + 1)
+
+
+def solution(folder: Path, number: str, give_up: bool) -> None:
+    """The reference: after passing, or on request, which is remembered."""
+    number = lessons.task(number).number
+    entry = state.load(folder).get(number, {})
+    if not (entry.get("passed") or entry.get("gave_up") or give_up):
+        raise ValueError(f"{number} has not passed yet; `ddpm course hint {number}`, or add --give-up to see it anyway")
+    if not entry.get("passed"):
+        state.note(folder, number, gave_up=True)
+    print(lessons.solution(number))
+
+
+def reset(folder: Path, number: str) -> None:
+    """Put the stub back; what was there goes to the end of a file beside it."""
+    task = lessons.task(number)
+    old = student.reset(state.file_of(folder, task.lesson), number)
+    attic = folder / "old_answers.py"
+    with open(attic, "a", encoding="utf-8") as f:
+        f.write(f"# {number}, until {time.strftime('%Y-%m-%d %H:%M')}\n{old}\n\n\n")
+    state.note(folder, number, passed=None, tries=0)
+    print(f"{number} is as it was at the beginning; your code is at the end of {attic.name}.")
+
+
+def watch(folder: Path, every: float = 0.3, rounds: int | None = None) -> None:
+    """Check what changes, each time a file is saved, in this one warm process. Ctrl-C ends it."""
+    import numpy  # noqa: F401  (warm)
+    from jax import numpy as jnp
+
+    jnp.zeros(1).block_until_ready()
+    print("Watching; save a lesson to have its exercises checked. Ctrl-C ends.", flush=True)
+    before = prints(folder)
+    while rounds is None or rounds > 0:
+        time.sleep(every)
+        now = prints(folder)
+        for number in [n for n in now if now[n] != before.get(n)]:
+            start = time.perf_counter()
+            check_one(folder, number)
+            print(f"  ({time.perf_counter() - start:.1f} s)", flush=True)
+        before = now
+        rounds = rounds - 1 if rounds is not None else None
+
+
+def prints(folder: Path) -> dict[str, str]:
+    """{number: hash of its functions}; of a file that is just being written, nothing."""
+    out = {}
+    for lesson in lessons.files():
+        try:
+            text = lessons.read(state.file_of(folder, lesson))
+        except (ValueError, OSError):
+            continue
+        for task in lessons.tasks(lessons.text_of(lesson)):
+            out[task.number] = lessons.fingerprint(text, task.functions)
+    return out
