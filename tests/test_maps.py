@@ -1,0 +1,106 @@
+"""Chunked maps: the same as one measurement, and the same after a kill; damaged chunks are measured again."""
+
+import jax
+import numpy as np
+import pytest
+
+from ddpm import maps
+from ddpm.pytree import Partial
+from ddpm.schedule import linear
+from ddpm.typicality import typicality
+
+SCHEDULE = linear(50)
+
+
+def gain_eps(gain, x_t, t, c):
+    """Knows the noise a little, and better with the class in the left half of the image."""
+    known = gain * x_t
+    return known if c is None else known.at[:, :, :3].multiply(1.5)
+
+
+EPS = Partial(gain_eps, jax.numpy.float32(0.4))
+X = np.random.default_rng(0).uniform(-1, 1, (7, 6, 6, 1)).astype(np.float32)
+
+
+def measured(folder, **change):
+    options = {"draws": 12, "chunk": 3, "quiet": True, "say": lambda _: None} | change
+    return maps.measure(folder, options.pop("eps", EPS), SCHEDULE, options.pop("x0", X), 1, **options)
+
+
+def test_it_is_typicality_by_groups(tmp_path):
+    m = measured(tmp_path / "a")
+    assert m.groups.shape == (7, 6, 6, 6) and m.draws == 12
+    keys = [jax.random.fold_in(jax.random.key(0), g) for g in range(6)]
+    direct = [typicality(EPS, SCHEDULE, X, 1, key, draws=2) for key in keys]
+    np.testing.assert_allclose(m.groups, np.stack([T.map for T in direct], 1), atol=1e-6)
+    np.testing.assert_allclose(m.value, np.mean([T.value for T in direct], 0), atol=1e-6)
+    np.testing.assert_allclose(m.stderr, np.sqrt(sum(T.stderr**2 for T in direct)) / 6, rtol=1e-5)
+    np.testing.assert_allclose(m.map.mean((1, 2)), m.value, atol=1e-6)
+
+
+def test_a_stopped_measurement_goes_on(tmp_path, monkeypatch):
+    whole = measured(tmp_path / "whole")
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 9:  # in the middle of the second chunk
+            raise KeyboardInterrupt
+        return typicality(*args, **kwargs)
+
+    monkeypatch.setattr(maps, "typicality", counted)
+    with pytest.raises(KeyboardInterrupt):
+        measured(tmp_path / "b")
+    assert len(list((tmp_path / "b").glob("chunk_*.npz"))) == 1
+    says = []
+    again = measured(tmp_path / "b", say=says.append)
+    assert len(calls) == 9 + 2 * 6 and "3 of 7 images are measured already" in says[0]
+    np.testing.assert_array_equal(whole.groups, again.groups)
+    np.testing.assert_array_equal(whole.stderr, again.stderr)
+    measured(tmp_path / "b")
+    assert len(calls) == 21  # nothing is left to do
+
+
+def test_a_damaged_chunk_is_measured_again(tmp_path):
+    whole = measured(tmp_path)
+    file = tmp_path / "chunk_00001.npz"
+    file.write_bytes(file.read_bytes()[:200])
+    np.testing.assert_array_equal(measured(tmp_path).groups, whole.groups)
+    np.savez(tmp_path / "chunk_00000.npz", groups=np.zeros((1, 2)), stderr=np.zeros(1))
+    np.testing.assert_array_equal(measured(tmp_path).groups, whole.groups)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"draws": 24}, "draws was 12, now 24"),
+        ({"t_range": (0.2, 0.7)}, "t_range was"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"x0": X / 2}, "data_sha256"),
+        ({"eps": Partial(gain_eps, jax.numpy.float32(0.3))}, "eps_sha256"),
+        ({"null": 0}, "data_sha256"),
+    ],
+)
+def test_another_measurement_is_refused(tmp_path, change, words):
+    measured(tmp_path)
+    before = {f: f.read_bytes() for f in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=words):
+        measured(tmp_path, **change)
+    assert before == {f: f.read_bytes() for f in tmp_path.iterdir()}
+
+
+def test_the_cost_comes_before_the_work(tmp_path, capsys):
+    says = []
+    maps.measure(tmp_path, EPS, SCHEDULE, X, 1, draws=12, chunk=3, say=says.append)
+    assert "7 images x 12 draws x 2 conditions = 168 images forward" in says[0] and "min left" in says[1]
+    assert "42/42" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [({"draws": 1}, "draws"), ({"draws": 11}, "even"), ({"t_range": (0.3, 0.3)}, "t_range"), ({"chunk": 0}, "chunk")],
+)
+def test_doors(tmp_path, change, words):
+    with pytest.raises(ValueError, match=words):
+        measured(tmp_path / "new", **change)
+    assert not (tmp_path / "new").exists()
