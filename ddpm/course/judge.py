@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -272,11 +273,16 @@ def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:
         relative = f", relative error {abs(got - right) / abs(right):.2g}" if right and np.isfinite(right) else ""
         if part.kind == "moments":
             relative = f", allowed ± {np.ravel(band)[i]:.2g}"
-        which = f" [{k}]" if len(arrays) > 1 else ""
+        which = f", result {k + 1} of {len(arrays)}," if len(arrays) > 1 else ""
         if ratio.ravel()[i] > found[0]:
             found = (ratio.ravel()[i], f"{f}{which}{place_of(i, a.shape)} is {got:.6g}; expected {right:.6g}{relative}")
     route = " The two routes do not agree." if part.kind == "identity" else ""
     return f"{found[1]}. {bad} of {total} numbers are off.{route}"
+
+
+def too_long(name: str, s: float) -> str:
+    """The sentence for a loop."""
+    return f"`{name}` did not finish in {s:g} s. Is there a loop that never ends?"
 
 
 def artefact(part: Artefact, folder: Path) -> tuple[str, str]:
@@ -285,6 +291,9 @@ def artefact(part: Artefact, folder: Path) -> tuple[str, str]:
     if file is None:
         return "todo", f"{part.file} is not there yet; run the lesson to make it."
     try:
+        with zipfile.ZipFile(file) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > 2**30:
+                raise ValueError("it is larger than 1 GB")
         with np.load(file, allow_pickle=False) as arrays:
             value = float(part.measure(dict(arrays)))
     except Exception as e:
@@ -313,7 +322,7 @@ def verdict(
                 with limits.seconds(s):
                     answers = collect(part, [functions[n] for n in part.names], seeds, place)
             except limits.TooLong:
-                kind, sentence = "time", f"`{name}` did not finish in {s:g} s. Is there a loop that never ends?"
+                kind, sentence = "time", too_long(name, s)
             else:
                 kind, sentence = judge(part, answers, seeds, place)
         if kind != "passed":

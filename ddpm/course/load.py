@@ -79,8 +79,13 @@ def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
 
 def functions(text: str, number: str, name: str = "your file") -> dict[str, Any]:
     """The learner's functions of one exercise, ready to call.   text: percent Python  ->  {function: callable}"""
+    return define(closure(text, number, name), number, name)
+
+
+def define(nodes: list[tuple[ast.stmt, str]], number: str, name: str) -> dict[str, Any]:
+    """Execute the statements of a `closure`; the functions of the exercise, or a ValueError if one is missing."""
     namespace: dict[str, Any] = {"__name__": "lesson"}
-    for node, file in closure(text, number, name):
+    for node, file in nodes:
         exec(compile(ast.Module([node], []), file, "exec"), namespace)
     missing = [f for f in lessons.task(number).functions if f not in namespace]
     if missing:

@@ -1,0 +1,291 @@
+"""Grade a folder of submissions: each exercise of each lesson, in processes that cannot hurt each other.
+
+A worker (worker.py) runs the learner's functions on inputs by seed and sends the answers back; the verdict is made
+here. A worker that hangs, prints without end or dies costs its submission one exercise: the next worker goes on with
+the rest. Results: scores.csv, and for each submission a JSON file as Gradescope reads it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+import ddpm
+from ddpm.course import checks, judge, state, worker
+from ddpm.course import lesson as lessons
+from ddpm.course.exercise import Artefact, Part
+from ddpm.course.judge import Answer, Verdict
+
+if TYPE_CHECKING:
+    from ddpm.course.cli import Grade
+
+OUTPUT = 2**20  # bytes that a worker may print
+START = 60.0  # seconds for a worker to start: JAX is imported
+GRACE = 3.0  # seconds after the worker's own alarm
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one exercise of one submission may use."""
+
+    seconds: float = 20.0
+    memory: float = 4.0  # GB
+    output: int = OUTPUT
+
+
+class Worker:
+    """One process with its pipe of answers and its output, and how to end it with all that it has started."""
+
+    def __init__(self, file: Path, numbers: list[str], seeds: list[int], limits: Limits, cwd: str) -> None:
+        read, write = os.pipe()
+        job = {"file": str(file.resolve()), "name": file.name, "numbers": numbers, "seeds": seeds, "pipe": write}
+        job |= {"seconds": limits.seconds, "memory": limits.memory}
+        code = f"import sys; sys.path.insert(0, {str(Path(ddpm.__file__).parent.parent)!r})\n"
+        code += f"sys.path += {[p for p in sys.path if p]!r}\n"
+        code += "from ddpm.course.worker import main; main()"
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": cwd, "TMPDIR": cwd, "MPLCONFIGDIR": cwd, "LANG": "C.UTF-8"}
+        env |= {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "DDPM_OFFLINE": "1", "PYTHONHASHSEED": "0"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-X", "utf8", "-c", code, json.dumps(job)],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(write,),
+            start_new_session=True,
+        )
+        os.close(write)
+        assert self.process.stdout is not None
+        self.answers, self.output = read, self.process.stdout.fileno()
+
+    def kill(self) -> None:
+        """End the process and its whole session."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        os.close(self.answers)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def frames(buffer: bytearray) -> list[tuple[dict[str, Any], bytes]]:
+    """Take the complete frames off the front of the buffer."""
+    found = []
+    while len(buffer) >= 16:
+        head, body = struct.unpack("<QQ", buffer[:16])
+        if head > 2**24 or body > 2 * worker.LARGEST:
+            raise ValueError("a frame that is too large")
+        if len(buffer) < 16 + head + body:
+            break
+        found.append((json.loads(buffer[16 : 16 + head]), bytes(buffer[16 + head : 16 + head + body])))
+        del buffer[: 16 + head + body]
+    return found
+
+
+def run_worker(
+    file: Path, numbers: list[str], seeds: list[int], limits: Limits
+) -> tuple[dict[str, Any], str | None, str]:
+    """One worker as far as it gets.   ->  ({number: frame}, the exercise it died of or None, why)"""
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as cwd:
+        process = Worker(file, numbers, seeds, limits, cwd)
+        try:
+            current, why = follow(process, results, limits)
+        finally:
+            process.kill()
+    return results, current, why
+
+
+def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[str | None, str]:
+    """Read until the worker ends or breaks a limit; fills `results`."""
+    current, printed, buffer = None, b"", bytearray()
+    deadline, total = time.monotonic() + START, 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.answers, selectors.EVENT_READ)
+        selector.register(process.output, selectors.EVENT_READ)
+        while True:
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return current or "", f"did not finish in {limits.seconds:g} s"
+            for key, _ in ready:
+                data = os.read(key.fd, 2**16)
+                if key.fd == process.output:
+                    total, printed = total + len(data), (printed + data)[-2000:]
+                    if total > limits.output:
+                        return current or "", f"printed more than {limits.output / 2**20:g} MB"
+                    if not data:
+                        selector.unregister(process.output)
+                    continue
+                if not data:
+                    return current or "", died(process, printed)
+                buffer += data
+                for head, body in frames(buffer):
+                    if "end" in head:
+                        return None, ""
+                    if "begin" in head:
+                        current = head["begin"]
+                    else:
+                        results[head.get("answers") or head["failed"]] = (head, body)
+                    deadline = time.monotonic() + limits.seconds + GRACE
+
+
+def died(process: Worker, printed: bytes) -> str:
+    """How a process ended before its time."""
+    code = process.process.wait()
+    name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    last = printed.decode(errors="replace").strip().splitlines()[-1:]
+    return f"ended the process ({name})" + (f": {last[0][:200]}" if last else "")
+
+
+def unpack(head: dict[str, Any], body: bytes) -> list[list[Answer]]:
+    """The answers of a frame; arrays only, never pickles."""
+    stream = io.BytesIO(body)
+    parts = []
+    for part in head["parts"]:
+        answers = []
+        for plain in part:
+            arrays = tuple(np.load(stream, allow_pickle=False) for _ in range(int(plain["arrays"])))
+            answers.append(Answer(**{**plain, "arrays": arrays}))
+        parts.append(answers)
+    return parts
+
+
+def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], folder: Path, limits: Limits) -> Verdict:
+    """From one frame to one verdict."""
+    exercise = checks.find(number)
+    if "failed" in head:
+        names = lessons.task(number).functions
+        said = judge.too_long(names[-1], limits.seconds) if head["kind"] == "time" else str(head["sentence"])
+        return Verdict(number, False, str(head["kind"]), said)
+    answers = iter(unpack(head, body))
+    for place, part in enumerate(exercise.parts):
+        if isinstance(part, Part):
+            kind, sentence = judge.judge(part, next(answers), seeds, place)
+        elif isinstance(part, Artefact):
+            kind, sentence = judge.artefact(part, folder)
+        else:
+            continue
+        if kind != "passed":
+            return Verdict(number, False, kind, sentence)
+    return Verdict(number, True, "passed", "")
+
+
+def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
+    """All exercises of one lesson of one submission."""
+    numbers = [n for n in lessons.all_tasks() if lessons.task(n).lesson == lesson and n in checks.of_lesson(lesson)]
+    try:
+        file = state.file_of(folder, lesson)
+        if file.is_symlink() or file.stat().st_size > 2**24:
+            raise ValueError(f"{file.name} is a link or larger than 16 MB")
+        lessons.read(file)
+    except (ValueError, OSError) as e:
+        said = str(e) if "16 MB" in str(e) or "notebook" in str(e) else "Not handed in."
+        return [Verdict(n, False, "missing", said) for n in numbers]
+    verdicts: dict[str, Verdict] = {}
+    while left := [n for n in numbers if n not in verdicts]:
+        try:
+            results, guilty, why = run_worker(file, left, seeds, limits)
+        except ValueError as e:
+            results, guilty, why = {}, left[0], f"sent something that cannot be read ({e})"
+        for number in [n for n in left if n in results]:
+            try:
+                verdicts[number] = decide(number, *results[number], seeds, folder, limits)
+            except Exception as e:  # a frame that was tampered with
+                verdicts[number] = Verdict(number, False, "crash", f"The answer cannot be read ({type(e).__name__}).")
+        guilty = guilty if guilty in left and guilty not in verdicts else None
+        remaining = [n for n in left if n not in verdicts]
+        if remaining:
+            number = guilty or remaining[0]
+            verdicts[number] = Verdict(number, False, "crash", f"The code {why or 'sent no answer'}.")
+    return [verdicts[n] for n in numbers]
+
+
+def submissions(folder: Path) -> list[Path]:
+    """The folders in `folder` that are submissions, by name; `folder` itself if it holds lessons."""
+    if not folder.is_dir():
+        raise ValueError(f"submissions: {folder} is not a folder; give one that holds a folder for each student")
+    if any(folder.glob("l[0-9][0-9]_*.py")) or any(folder.glob("l[0-9][0-9]_*.ipynb")):
+        return [folder]
+    found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not found:
+        raise ValueError(
+            f"submissions: there are no folders in {folder}; give one that holds a folder for each student"
+        )
+    return found
+
+
+def gradescope(verdicts: list[Verdict], seconds: float) -> dict[str, Any]:
+    """One submission as Gradescope's results.json."""
+    tests = []
+    for v in verdicts:
+        name = f"{v.number} {lessons.task(v.number).title}"
+        status = "passed" if v.passed else "failed"
+        tests.append({"name": name, "number": v.number, "score": int(v.passed), "max_score": 1, "status": status})
+        tests[-1] |= {"output": v.sentence or "Right."}
+    score = sum(v.passed for v in verdicts)
+    return {"score": score, "execution_time": round(seconds, 1), "output_format": "text", "tests": tests}
+
+
+def table(rows: dict[str, list[Verdict]]) -> str:
+    """scores.csv: a row a submission, a column an exercise (1 or 0), and at the end what went wrong."""
+    numbers = [v.number for v in next(iter(rows.values()))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["student", "score", "of", *numbers, "remarks"])
+    for student, verdicts in rows.items():
+        remarks = " | ".join(f"{v.number}: {v.sentence}" for v in verdicts if not v.passed)
+        remarks = " ".join(remarks.split())
+        writer.writerow(
+            [student, sum(v.passed for v in verdicts), len(verdicts), *(int(v.passed) for v in verdicts), remarks]
+        )
+    return text.getvalue()
+
+
+def main(config: Grade) -> None:
+    """Grade, write, and print the table."""
+    from ddpm.store import write_atomic
+
+    if config.seconds <= 0 or config.memory <= 0 or config.jobs < 1 or config.seed < 0:
+        raise ValueError("seconds, memory and jobs have to be positive, and seed not negative")
+    folders = submissions(config.submissions)
+    chosen = [n for n in lessons.files() if checks.of_lesson(n) and (not config.lessons or n in config.lessons)]
+    if not chosen:
+        raise ValueError(f"lessons: none of {config.lessons} has checks; there are {checks.lessons_with_checks()}")
+    seeds = [config.seed, config.seed + 1, config.seed + 2]
+    limits = Limits(config.seconds, config.memory)
+
+    def one(folder: Path) -> tuple[list[Verdict], float]:
+        start = time.monotonic()
+        return [v for n in chosen for v in grade_lesson(folder, n, seeds, limits)], time.monotonic() - start
+
+    rows: dict[str, list[Verdict]] = {}
+    with ThreadPoolExecutor(config.jobs) as pool:
+        graded = tqdm(zip(folders, pool.map(one, folders), strict=True), total=len(folders), unit="submission")
+        for folder, (verdicts, seconds) in graded:
+            name = folder.resolve().name
+            rows[name] = verdicts
+            result = json.dumps(gradescope(verdicts, seconds), indent=1, ensure_ascii=False) + "\n"
+            write_atomic(config.out / f"{name}.json", result.encode())
+    write_atomic(config.out / "scores.csv", table(rows).encode())
+    for name, verdicts in rows.items():
+        print(f"{name:30.30} {sum(v.passed for v in verdicts)}/{len(verdicts)}")
+    print(f"{config.out / 'scores.csv'}, and a JSON file for each submission")
