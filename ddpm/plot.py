@@ -20,7 +20,10 @@ STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": cycler(color=["#1b4f72", "#c0392b", "#7f8c8d", "#d68910"], linestyle=["-", "--", ":", "-."]),
+    "axes.prop_cycle": cycler(
+        color=["#1b4f72", "#c0392b", "#7f8c8d", "#d68910", "#6c3483", "#1e8449"],
+        linestyle=["-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (3, 3))],
+    ),
     "legend.frameon": False,
 }
 
@@ -171,4 +174,35 @@ def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
         right.set_yticks(position, names, fontsize=8)
         right.invert_yaxis()
         right.set(xlabel="share assigned to the class asked for", xlim=(0, 1.02))
+        save_figure(path, figure)
+
+
+def save_scores(path: str | Path, groups: list[tuple[str, np.ndarray]], label: str) -> None:
+    """Histograms of several sets of scores over each other, each of area 1."""
+    low, high = np.quantile(np.concatenate([s for _, s in groups]), (0.002, 0.998))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(6.4, 2.8)
+        axes = figure.add_subplot()
+        for name, score in groups:
+            axes.hist(score, np.linspace(low, high, 61), density=True, histtype="step", label=f"{name} ({len(score)})")
+        axes.set(xlabel=label, ylabel="density")
+        axes.legend(fontsize=8)
+        save_figure(path, figure)
+
+
+def save_strips(path: str | Path, rows: list[tuple[str, np.ndarray]], title: str = "") -> None:
+    """Strips of pixels (H, W, 3) uint8 below each other, each with its name at the left."""
+    with matplotlib.rc_context(STYLE):
+        inches = [pixels.shape[0] / 150 for _, pixels in rows]
+        width = max(pixels.shape[1] for _, pixels in rows)
+        figure = new_figure(1.4 + width / 150, 0.3 + sum(inches) + 0.12 * len(rows))
+        axes = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": inches})[:, 0]
+        for ax, (name, pixels) in zip(axes, rows, strict=True):
+            white = np.full((pixels.shape[0], width - pixels.shape[1], 3), 255, np.uint8)
+            ax.imshow(np.concatenate([pixels, white], 1), interpolation="nearest")
+            ax.set_yticks([pixels.shape[0] / 2], [name], fontsize=8)
+            ax.set_xticks([])
+            ax.tick_params(length=0)
+            ax.spines[:].set_visible(False)
+        figure.suptitle(title, fontsize=9, x=0.02, ha="left")
         save_figure(path, figure)

@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="examples:  python -m experiments cfg_tilted     python -m experiments all --quick",
     )
     p.add_argument("name", nargs="?", help="an experiment, or `all`")
-    p.add_argument("changes", nargs="*", metavar="field=value", help="fields of its Config; results then go to out/experiments")
+    p.add_argument(
+        "changes", nargs="*", metavar="field=value", help="fields of its Config; results then go to out/experiments"
+    )
     p.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     p.add_argument("--force", action="store_true", help="make it again although it is up to date")
     return p
@@ -51,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     wanted, left_out, start = runner.names(), [], time.perf_counter()
     minutes = sum(runner.find(n).MINUTES for n in wanted)
-    print(f"{len(wanted)} experiments" + ("" if args.quick else f", about {minutes:.0f} min; those up to date are skipped"))
+    print(
+        f"{len(wanted)} experiments"
+        + ("" if args.quick else f", about {minutes:.0f} min; those up to date are skipped")
+    )
     for name in wanted:
         try:
             runner.make(name, (), args.quick, args.force)

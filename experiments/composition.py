@@ -1,16 +1,17 @@
 """Composable diffusion: the sum of denoisers is not the denoiser of the product.
 
 Liu et al. compose concepts by adding ε_∅ + Σ w_i (ε_i - ε_∅) and read the sum as the score of a product of densities.
-At t = 0 it is; at t > 0 the product of the noised densities is not the noised product, and a sampler follows it from T
-on. With Gaussians, N(1, .25) AND N(-.5, .25) over N(0, 1), both are known: the product is N(2/7, 1/7), and a thousand
-DDIM steps end at mean .344 and variance .062, less than half of what it should be. Langevin steps at each level
-(Du et al. 2023) repair most of it, with many more network calls: "+ Langevin" below is a Monte-Carlo figure of n
-samples, stopped at t = 5, since below that step sizes are too small to move anything.
+At t = 0 it is; at t > 0 the product of the noised densities is not the noised product, and a sampler follows it from
+T on. With Gaussians, N(1, .25) AND N(-.5, .25) over N(0, 1), both are known: the product is N(2/7, 1/7), and a
+thousand DDIM steps end at mean .344 and variance .062, less than half of what it should be. Langevin steps at each
+level (Du et al. 2023) repair most of it, with many more network calls: "+ Langevin" below is a Monte-Carlo figure of
+n samples, stopped at t = 5, since below that step sizes are too small to move anything.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +46,8 @@ def flow(steps: int) -> tuple[float, float]:
     """Mean and variance of DDIM on the summed denoisers, in NumPy: each step is affine."""
     a = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])
     mean, var = 0.0, 1.0
-    times = np.round(1000 - np.arange(steps) * 1000 / steps).astype(int).tolist() + [0]
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    times = [*np.round(1000 - np.arange(steps) * 1000 / steps).astype(int).tolist(), 0]
+    for t, s in pairwise(times):
         parts = []
         for (m, v), w in ((A, 1.0), (B, 1.0), (BASE, -1.0)):
             d = a[t] * v + 1 - a[t]
@@ -81,7 +82,13 @@ def run(config: Config) -> Result:
         Row("product law: variance", None, product[1], None),
         Row("sum of denoisers, DDIM 1,000: mean", None, mean, plain[0], within=1e-6),
         Row("sum of denoisers, DDIM 1,000: variance", None, var, plain[1], within=1e-6),
-        Row(f"+ {config.langevin} Langevin steps a level, {config.levels} levels: mean", None, product[0], float(x.mean()), x.std() / root),
+        Row(
+            f"+ {config.langevin} Langevin steps a level, {config.levels} levels: mean",
+            None,
+            product[0],
+            float(x.mean()),
+            x.std() / root,
+        ),
         Row("… its variance", None, product[1], float(x.var()), float(x.var()) * np.sqrt(2) / root),
     ]
     with plot.style():

@@ -75,7 +75,8 @@ def stepper(eta: Any) -> Callable[..., Any]:
 
 def run(config: Config) -> Result:
     """Every cell of the table, twice."""
-    rows, curves = [], {}
+    rows: list[Row] = []
+    curves: dict[tuple[str, str], list[float]] = {}
     with float64():
         schedule = linear()
         alpha_bar = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])
@@ -96,9 +97,15 @@ def run(config: Config) -> Result:
             for (of, what), y in curves.items():
                 if of == name:
                     ax.plot(STEPS, y, marker="o", markersize=3, label=what)
-            ax.set(title=f"Gaussian, {name}", xlabel="steps S", ylabel="Fréchet distance, pixels", xscale="log", yscale="log")
-        for eta, y in TABLE.items():
-            panels[0].plot(STEPS, y, marker="o", markersize=3, label="σ̂" if eta == "hat" else f"η = {eta:g}")
+            ax.set(
+                title=f"Gaussian, {name}",
+                xlabel="steps S",
+                ylabel="Fréchet distance, pixels",
+                xscale="log",
+                yscale="log",
+            )
+        for eta, fids in TABLE.items():
+            panels[0].plot(STEPS, fids, marker="o", markersize=3, label="σ̂" if eta == "hat" else f"η = {eta:g}")
         panels[0].set(title="paper: CIFAR-10", xlabel="steps S", ylabel="FID, Inception", xscale="log", yscale="log")
         panels[0].legend()
     return Result(rows, figure, {"unit": "exact Fréchet distance in pixels; the paper's column is Inception FID"})

@@ -57,7 +57,16 @@ def run(config: Config) -> Result:
             x0_hat = x0_from_eps(schedule, x_t, t, eps(x_t, jnp.full(config.n, t), None))
             losses.append(float(edm_weight(sigmas[t - 1]) * ((x0 - x0_hat) ** 2).mean()))
         worst = float(losses[int(np.argmax(np.abs(np.array(losses) - 1)))])
-        rows.append(Row("loss of a zero network, at the worst σ", None, 1.0, worst, np.sqrt(2 / config.n), 6 * np.sqrt(2 / config.n)))
+        rows.append(
+            Row(
+                "loss of a zero network, at the worst σ",
+                None,
+                1.0,
+                worst,
+                np.sqrt(2 / config.n),
+                6 * np.sqrt(2 / config.n),
+            )
+        )
     with plot.style():
         figure = plot.new_figure(7.2, 3.0)
         left, right = figure.subplots(1, 2)

@@ -45,7 +45,7 @@ def by_steps(make_step: Callable[..., Any], schedule: Schedule, lam: Any, times:
 def by_formula(alpha_bar: np.ndarray, lam: Any, times: Any, eta: float | str) -> np.ndarray:
     """The same in closed form, for DDIM's η, or for "hat": η = 1 with the larger noise σ̂² = 1 - ᾱ_t/ᾱ_s.
 
-    x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε* + noise,   σ² = η² (1-ᾱ_s)/(1-ᾱ_t) (1-ᾱ_t/ᾱ_s)            [Song et al. 2021, Eq. 12, 16]
+    x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε* + noise,   σ² = η² (1-ᾱ_s)/(1-ᾱ_t) (1-ᾱ_t/ᾱ_s)     [Song et al. 2021, Eqs. 12, 16]
     The last step adds no noise.
     """
     lam = np.asarray(lam, dtype=np.float64)

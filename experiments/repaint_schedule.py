@@ -43,10 +43,18 @@ def calls_by_arithmetic(n: int, jump: int, resample: int) -> tuple[int, int]:
 def run(config: Config) -> Result:
     """Count the steps of five published settings, and draw one."""
     rows = []
-    for n, j, r, paper in ((250, 10, 10, 2410.0), (250, 10, 5, None), (100, 10, 10, None), (50, 5, 5, None), (250, 1, 4, None)):
+    for n, j, r, paper in (
+        (250, 10, 10, 2410.0),
+        (250, 10, 5, None),
+        (100, 10, 10, None),
+        (50, 5, 5, None),
+        (250, 1, 4, None),
+    ):
         path = np.diff(repaint_times(np.arange(n, -1, -1), j, r))
         down, up = calls_by_arithmetic(n, j, r)
-        rows.append(Row(f"network calls, n = {n}, j = {j}, r = {r}", paper, float(down), float((path < 0).sum()), within=0))
+        rows.append(
+            Row(f"network calls, n = {n}, j = {j}, r = {r}", paper, float(down), float((path < 0).sum()), within=0)
+        )
         if (n, r) == (250, 10):
             rows.append(Row("transitions in all", 4570.0, float(down + up), float(len(path)), within=0))
     times = repaint_times(np.arange(config.n, -1, -1), config.jump, config.resample)

@@ -22,6 +22,7 @@ import importlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,9 @@ class Row:
         if self.within is None or self.exact is None or self.ours is None:
             return
         if not abs(self.ours - self.exact) <= self.within * max(abs(self.exact), self.near):
-            raise AssertionError(f"{self.what}: ours {self.ours:.8g}, exact {self.exact:.8g}, tolerance {self.within:g}")
+            raise AssertionError(
+                f"{self.what}: ours {self.ours:.8g}, exact {self.exact:.8g}, tolerance {self.within:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,12 @@ def configure(module: ModuleType, changes: Sequence[str], quick: bool) -> Any:
 
 
 def fingerprint(module: ModuleType, config: Any) -> str:
-    """Of the experiment's own text and its configuration: a result with another one is out of date."""
-    text = Path(str(module.__file__)).read_text() + repr(config)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Of the experiment's own code and its configuration: a result with another one is out of date.
+
+    Its words and its layout do not count.
+    """
+    text = Path(str(module.__file__)).read_text().replace(module.__doc__ or "", "", 1)
+    return hashlib.sha256((re.sub(r"[\s,()]+", "", text) + repr(config)).encode()).hexdigest()[:16]
 
 
 def is_done(folder: Path, mark: str) -> bool:
@@ -207,9 +213,14 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "config.json", _json(dataclasses.asdict(config)))
     plot.save_figure(folder / "figure.png", result.figure)
-    write_atomic(folder / "metrics.json", _json({"fingerprint": mark, **about, "rows": rows, "numbers": result.numbers}))
+    write_atomic(
+        folder / "metrics.json", _json({"fingerprint": mark, **about, "rows": rows, "numbers": result.numbers})
+    )
     print(table(clean(rows)))
-    print(f"{os.path.relpath(folder)}: metrics.json, figure.png · {about['seconds']:.0f} s on {about['device']}\n", flush=True)
+    print(
+        f"{os.path.relpath(folder)}: metrics.json, figure.png · {about['seconds']:.0f} s on {about['device']}\n",
+        flush=True,
+    )
     return folder
 
 

@@ -42,7 +42,8 @@ QUICK: dict = {}
 def vp_schedule(n: int) -> Schedule:
     """n+1 levels of the VP-SDE (β from .1 to 20), equally spaced in log SNR from t = 1 to t = 1e-3."""
     log_a = [-(0.1 * t + 9.95 * t**2) for t in (1e-3, 1.0)]
-    lam = np.linspace(*[a - np.log(-np.expm1(a)) for a in log_a], n + 1)
+    low, high = (a - np.log(-np.expm1(a)) for a in log_a)
+    lam = np.linspace(low, high, n + 1)
     return from_alpha_bar(1 / (1 + np.exp(-lam)))
 
 

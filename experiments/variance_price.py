@@ -82,7 +82,9 @@ def run(config: Config) -> Result:
                 ours = bound_by_quadrature(schedule, config.lam, name) - floor
                 pick = (lambda large, tilde: large) if name == "fixed_large" else (lambda large, tilde: tilde)
                 exact = price_by_formula(full[times[::-1]], config.lam, pick)
-                rows.append(Row(f"{name}, {steps} steps, bits/dim above the best", None, exact, ours, within=1e-6, near=1e-3))
+                rows.append(
+                    Row(f"{name}, {steps} steps, bits/dim above the best", None, exact, ours, within=1e-6, near=1e-3)
+                )
                 curves[name].append(ours)
     with plot.style():
         figure = plot.new_figure(4.8, 3.2)

@@ -1,0 +1,84 @@
+"""The gallery of figures and tables, written from the results that lie in the repository: no number is typed in.
+
+    python -m experiments.gallery          writes experiments/results/README.md
+
+A result whose experiment was changed since is named as out of date.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ddpm.store import write_atomic
+from experiments import runner
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """The metrics of every experiment that has a result."""
+    files = {name: runner.RESULTS / name / "metrics.json" for name in runner.names()}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+
+
+def is_current(name: str) -> bool:
+    """Whether the result was made by the experiment as it is now."""
+    module = runner.find(name)
+    return runner.is_done(runner.RESULTS / name, runner.fingerprint(module, module.Config()))
+
+
+def widest_gap(rows: list[dict[str, Any]]) -> float | None:
+    """The largest |ours - exact| in units of max(|exact|, near), over the rows that ask for agreement."""
+    gaps = [
+        abs(r["ours"] - r["exact"]) / (max(abs(r["exact"]), r["near"]) or 1.0)
+        for r in rows
+        if r["within"] is not None and r["exact"] is not None and r["ours"] is not None
+    ]
+    return max(gaps) if gaps else None
+
+
+def index() -> str:
+    """One line an experiment: title, paper, whether it is exact, device, seconds, date."""
+    lines = [
+        "| figure or table | paper | rows checked against the exact value | seconds | device | made |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, r in results().items():
+        checked = sum(row["within"] is not None for row in r["rows"])
+        lines.append(
+            f"| [{runner.title(runner.find(name))}](#{name}) | {r['paper']} | {checked or '–'} of {len(r['rows'])} | "
+            f"{r['seconds']:.0f} | {r['device']} | {r['date']}, {r['commit']} |"
+        )
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole gallery in Markdown."""
+    parts = [
+        "# Papers' figures and tables, made again",
+        "Three columns that are never mixed up: what the *paper* prints, what is *exact* (a closed form or a "
+        "quadrature in NumPy, no training), and what *our* code gives: the library on the same exact case, or the "
+        "shipped network on data. Where a row is checked, the command fails if `ours` is not `exact`. Made by `make "
+        "figures`; this page by `python -m experiments.gallery`.",
+        index(),
+    ]
+    for name, r in results().items():
+        module = runner.find(name)
+        note = "" if is_current(name) else "\n\n*The experiment was changed after this result was made.*"
+        parts += [
+            f'<a id="{name}"></a>\n\n## {runner.title(module)}',
+            f"*{r['paper']}* · `{r['command']}`{note}",
+            runner.words(module),
+            f"![{runner.title(module)}]({name}/figure.png)",
+            f"<details><summary>the table: {len(r['rows'])} rows</summary>\n\n{runner.table(r['rows'])}\n\n</details>",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Write it."""
+    write_atomic(runner.RESULTS / "README.md", page().encode())
+    print(f"experiments/results/README.md: {len(results())} results")
+
+
+if __name__ == "__main__":
+    main()
