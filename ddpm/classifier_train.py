@@ -16,7 +16,6 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 from ddpm import check, checkpoint, data, weights
 from ddpm.classifier import Classifier, accuracy, noisy_accuracy, save
+from ddpm.classifier_config import ClassifierTrainConfig
 from ddpm.convnet import BatchNorm, ClassifierConfig, build, fold, forward, whitening
 from ddpm.forward import q_sample
 from ddpm.loss import stratified_times
@@ -42,32 +42,6 @@ CONFIGS: dict[str, ClassifierConfig] = {
     "cifar10": ClassifierConfig(32, 3, patch=2, widths=(32, 96, 128)),
     "digits": ClassifierConfig(8, 1, widths=(32, 64)),
 }
-
-
-@dataclass(frozen=True)
-class ClassifierTrainConfig:
-    """Train a classifier of a data set; its weights and card go to the package's folder of weights.
-
-    Example: ddpm classifier --data fashion_mnist
-    """
-
-    data: str = "fashion_mnist"
-    epochs: int = 12
-    batch: int = 256  # images a step
-    lr: float = 0.3  # highest rate of the one-cycle schedule
-    momentum: float = 0.9  # Nesterov's
-    weight_decay: float = 5e-4  # of the kernels only, added to the gradient
-    smoothing: float = 0.1  # label smoothing
-    shift: int = 2  # each image is moved by up to this many pixels in both directions
-    flip: bool = True  # mirror half of the images, left and right
-    erase: int = 6  # side of the square that is set to 0 (mid grey) at a random place, pixels; 0: none
-    ema: float = 0.995  # the average of the parameters, which is what is kept
-    seed: int = 0  # of the parameters, the order of the data and its augmentation
-    schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
-    validate: int = 0  # leave out the last so many training images and measure on them; nothing is written
-    note: str = ""  # what else there is to say on the card
-    out: str = ""  # where the weights go; the package's own folder of weights if empty
-    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
 
 
 class State(NamedTuple):
@@ -151,7 +125,7 @@ def train(
     progress: bool = True,
     folder: Path | None = None,
 ) -> Classifier:
-    """The classifier of images x (N, H, W, C) uint8 and classes y (N,) int. With a noise schedule, t is uniform in 0..T.
+    """The classifier of images x (N, H, W, C) uint8 and classes y (N,) int; with a schedule, t is uniform in 0..T.
 
     folder: keep checkpoints there (every 200 steps, with `checkpoint`), and go on from the newest that fits.
     """

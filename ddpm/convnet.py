@@ -1,8 +1,8 @@
 """A small convolutional classifier whose batch norms are folded away before it ships.
 
-    h = gelu(W_0 * x)                              W_0: 3 × 3 patches in whitened coordinates, fixed, each with both signs
-    h = gelu(norm(pool(W * h)));  h = gelu(norm(W * h))      at each size; each size is half of the one before
-    f = W max_pixels h + b                         the features, d wide
+    h = gelu(W_0 * x)                         W_0: small patches in whitened coordinates, each with both signs; fixed
+    h = gelu(norm(pool(W * h)));  h = gelu(norm(W * h))    at each size; each size is half of the one before
+    f = W max_pixels h + b                    the features, d wide
     logits = (W silu(f) + b)/√d
 
 in the manner of the networks that are trained on CIFAR-10 in seconds (Page 2019; Jordan 2024). In training `norm` is
@@ -61,7 +61,7 @@ def max_pool(h: jax.Array) -> jax.Array:
 
     Written as a reshape: the gradient of XLA's own window maximum is slow on a CPU.
     """
-    B, H, W, C = h.shape
+    _, H, W, _ = h.shape
     h = jnp.pad(h, ((0, 0), (0, H % 2), (0, W % 2), (0, 0)), constant_values=-jnp.inf)
     h = jnp.maximum(h[:, 0::2], h[:, 1::2])
     return jnp.maximum(h[:, :, 0::2], h[:, :, 1::2])

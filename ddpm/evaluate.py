@@ -10,6 +10,7 @@ A distance is never read alone: beside it stands the same distance for test imag
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import jax
@@ -17,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import check
+from ddpm import cache as cache_
+from ddpm import bits, check, export, store
 from ddpm.classifier import Classifier
 from ddpm.data import Dataset, to_float, to_uint8
 from ddpm.generate import generate
 from ddpm.loss import per_image, squared_error
-from ddpm.measure import Measure, as_json, table
+from ddpm.measure import Measure, as_json, from_json, table
 from ddpm.metrics import stratified_subset
 from ddpm.oracle import fit, linear_loss
 from ddpm.pytree import Eps, partial_of
@@ -35,8 +37,10 @@ __all__ = [
     "as_json",
     "denoising",
     "draw",
+    "drawn",
     "eps_mse",
     "evaluate",
+    "from_json",
     "reference",
     "score_images",
     "stratified_subset",
@@ -191,6 +195,27 @@ def draw(
     return to_uint8(x), c
 
 
+def drawn(model: Any, n: int = 2000, *, cache: bool = True, **how: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """`draw`, kept in the cache folder under the hash of weights and settings, so that a second look is free."""
+    progress = how.pop("progress", True)
+    checksum = getattr(model, "card", {}).get("sha256", "")
+    settings = {"sampler": "ddim", "steps": 50, "guidance": 2.0, "seed": 0, "batch": 100} | how | {"n": n}
+    name = cache_.path("samples", checksum, settings)
+    path = name.with_name(name.name + ".npz") if cache and checksum else None
+    if path is not None and path.exists():
+        try:
+            return export.load_npz(path)
+        except store.Damaged:
+            pass  # drawn again
+    x, c = draw(model, n, progress=progress, **how)
+    if path is not None:
+        try:
+            export.save_npz(path, x, c)
+        except OSError as e:
+            print(f"could not keep the images for the next time: {e}", file=sys.stderr)
+    return x, c
+
+
 def evaluate(
     model: Any,
     data: Dataset,
@@ -203,13 +228,16 @@ def evaluate(
     seed: int = 0,
     samples: tuple[np.ndarray, np.ndarray | None] | None = None,
     test_images: int | None = None,
+    n_bound: int = 500,
+    n_flow: int = 100,
     cache: bool = True,
     progress: bool = True,
 ) -> dict[str, Measure]:
-    """All measures of a model: of n images that it draws (or of `samples`, drawn before), and of its denoising.
+    """All measures of a model: of n images that it draws (or of `samples`, drawn before), of its denoising, and bits.
 
     model: anything with .eps, .schedule, .num_classes (0: no labels) and .image_shape.
     test_images: on how many the denoising is measured; all of them if not given.
+    n_bound, n_flow: test images whose bits/dim are measured by the bound and by the flow; 0: none.
     """
     if tuple(model.image_shape) != data.image_shape or model.num_classes not in (0, data.num_classes):
         raise ValueError(
@@ -217,9 +245,20 @@ def evaluate(
             f"{data.name} has {data.image_shape} of {data.num_classes}"
         )
     if samples is None:
-        samples = draw(model, n, sampler=sampler, steps=steps, guidance=guidance, seed=seed, progress=progress)
+        how = {"sampler": sampler, "steps": steps, "guidance": guidance, "seed": seed}
+        samples = drawn(model, n, cache=cache, progress=progress, **how)
     of = f"images of {getattr(model, 'name', 'the model')} ({sampler} {steps}, guidance {guidance:g}, seed {seed})"
     return {
         **denoising(model.eps, model.schedule, data, model.num_classes, n=test_images, seed=seed, progress=progress),
+        **bits.measures(
+            model.eps,
+            model.schedule,
+            data,
+            model.num_classes,
+            n_bound=n_bound,
+            n_flow=n_flow,
+            seed=seed,
+            progress=progress,
+        ),
         **score_images(*samples, data, classifier, of=of, seed=seed, cache=cache, progress=progress),
     }

@@ -63,8 +63,8 @@ def _ode_log_prob(
         def f(x_bar: jax.Array) -> jax.Array:
             return eps(jnp.sqrt(schedule.alpha_bar[t]) * x_bar, jnp.broadcast_to(t, (B,)), c)
 
-        value, jvp = jax.linearize(f, x_bar)
-        along = jax.lax.map(lambda v: (v * jvp(v)).reshape(B, -1).sum(1), signs)  # (n, B)
+        value, vjp = jax.vjp(f, x_bar)  # vᵀJ, not Jv: the networks' convolutions define that one
+        along = jax.lax.map(lambda v: (v * vjp(v)[0]).reshape(B, -1).sum(1), signs)  # (n, B)
         return value, weight * along.sum(0)
 
     def body(carry: tuple[jax.Array, jax.Array], t_s: tuple[jax.Array, jax.Array]) -> Any:

@@ -44,6 +44,11 @@ class Measure:
         return {**dataclasses.asdict(self), "interval": list(self.low_high)}
 
 
+def from_json(measures: dict[str, dict]) -> dict[str, Measure]:
+    """The inverse of `as_json`."""
+    return {k: Measure(**{**m, "interval": tuple(m["interval"])}) for k, m in measures.items()}
+
+
 def table(measures: dict[str, Measure]) -> str:
     """One row a measure: value, 95 % interval, what it stands beside, n, and what it is."""
     rows = [("", "value", "95 % interval", "beside it", "n", "")]

@@ -9,7 +9,6 @@ The distances are in the features of a classifier that was trained on this data 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ddpm import cache as cache_
 from ddpm import metrics, store
 from ddpm.classifier import Classifier
-from ddpm.data import Dataset, cache_dir, to_float
+from ddpm.data import Dataset, to_float
 from ddpm.measure import Measure
 from ddpm.metrics import stratified_subset
 
@@ -39,8 +39,7 @@ def reference(data: Dataset, classifier: Classifier, cache: bool = True, progres
     """The features of all real images: computed once, then kept in the cache folder under the hash of both contents."""
     checksum = classifier.card.get("sha256", "")
     name = f"{classifier.name} ({classifier.config.features} wide, {checksum[:8] or 'unsaved'})"
-    key = hashlib.sha256((checksum + data.sha256).encode()).hexdigest()[:16]
-    path = cache_dir() / f"features-{key}" if cache and checksum else None
+    path = cache_.path("features", checksum, data.sha256) if cache and checksum else None
     if path is not None:
         try:
             arrays = store.load(path)[0]
@@ -260,9 +259,9 @@ def _memorised(
     }
     out = {}
     for space, (a, b, train) in spaces.items():
-        (near_a, who), (near_b, _) = metrics.nearest(a, train, 2), metrics.nearest(b, train, 2)
+        (near_a, who), (near_b, who_b) = metrics.nearest(a, train, 2), metrics.nearest(b, train, 2)
         value, error = metrics.closer(near_a[:, 0], near_b[:, 0])
-        best = np.argsort(near_a[:, 0])[:20]
+        best, best_b = np.argsort(near_a[:, 0])[:20], np.argsort(near_b[:, 0])[:20]
         copies = [float((d[:, 0] < d[:, 1] / 2).mean()) for d in (near_a, near_b)]
         out[f"nearest_{space}"] = Measure(
             f"closer than test, {space}",
@@ -284,6 +283,7 @@ def _memorised(
                 "share_twice_as_near_as_the_second": copies[0],
                 "share_twice_as_near_as_the_second_test": copies[1],
                 "closest": {"image": ids[best].tolist(), "training_image": who[best, 0].tolist()},
+                "closest_test": {"image": test[best_b].tolist(), "training_image": who_b[best_b, 0].tolist()},
             },
         )
     return out
