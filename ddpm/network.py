@@ -101,6 +101,28 @@ def depth_to_space(x: jax.Array, p: int) -> jax.Array:
     return x.reshape(B, H, W, p, p, C // p**2).transpose(0, 1, 3, 2, 4, 5).reshape(B, H * p, W * p, C // p**2)
 
 
+def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q kᵀ/√C) v: q (B, N, C), k and v (B, M, C) -> (B, N, C); the softmax in float32.
+
+    Keys and values may come from elsewhere (M ≠ N): this is the place for cross-attention. cuDNN's fused kernel, which
+    never writes the (N, M) table, where it applies.
+    """
+    if fused_attention(q.shape[-1], q.dtype):
+        heads = (a[:, :, None] for a in (q, k, v))  # one head: (B, N, 1, C)
+        return jax.nn.dot_product_attention(*heads, implementation="cudnn")[:, :, 0]
+    logits = jnp.einsum("bqc,bkc->bqk", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
+    return jnp.einsum("bqk,bkc->bqc", jax.nn.softmax(logits).astype(v.dtype), v)
+
+
+def fused_attention(channels: int, dtype: Any) -> bool:
+    """Whether cuDNN has attention for it: an NVIDIA GPU, bfloat16, C a multiple of 8 up to 128, from Hopper on 256."""
+    if dtype != jnp.bfloat16 or jax.default_backend() != "gpu" or channels % 8:
+        return False
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))  # "9.0"; on AMD something like "gfx90a"
+    major = int(capability.split(".")[0]) if capability.split(".")[0].isdigit() else 0
+    return major >= 8 and channels <= (256 if major >= 9 else 128)
+
+
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 # Ho et al. initialise every weight uniformly with variance 1/fan_avg, and the last layer of each block near zero.
@@ -183,9 +205,7 @@ class Attention(nnx.Module):
         B, H, W, C = x.shape
         h = self.group_norm(x).reshape(B, H * W, C)
         q, k, v = self.to_q(h), self.to_k(h), self.to_v(h)  # (B, HW, C)
-        logits = jnp.einsum("bqc,bkc->bqk", q, k).astype(jnp.float32) / math.sqrt(C)
-        h = jnp.einsum("bqk,bkc->bqc", jax.nn.softmax(logits).astype(v.dtype), v)
-        return x + self.to_out[0](h).reshape(B, H, W, C)
+        return x + self.to_out[0](attend(q, k, v)).reshape(B, H, W, C)
 
 
 class Resample(nnx.Module):
