@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo figures test lint format clean
 
 help:             ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,11 @@ install: .venv/installed  ## make .venv and install the package with its tests
 
 demo: .venv/installed     ## garments, samplers, typicality and a training, in out/demo
 	$(BIN)/ddpm demo
+
+figures: .venv/installed  ## the papers' figures, in experiments/results; says first how long it takes
+	$(BIN)/python -m experiments all
+	$(BIN)/python -m experiments.gallery
+	$(BIN)/python -m experiments.readme
 
 test: .venv/installed     ## every test, without network and without data
 	$(BIN)/python -m pytest -n 2 $(TESTS)

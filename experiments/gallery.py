@@ -36,8 +36,8 @@ def widest_gap(rows: list[dict[str, Any]]) -> float | None:
     return max(gaps) if gaps else None
 
 
-def index() -> str:
-    """One line an experiment: title, paper, whether it is exact, device, seconds, date."""
+def index(page: str = "") -> str:
+    """One line an experiment: title, paper, how many rows are checked, seconds, device, date; links into `page`."""
     lines = [
         "| figure or table | paper | rows checked against the exact value | seconds | device | made |",
         "|---|---|---|---|---|---|",
@@ -45,7 +45,7 @@ def index() -> str:
     for name, r in results().items():
         checked = sum(row["within"] is not None for row in r["rows"])
         lines.append(
-            f"| [{runner.title(runner.find(name))}](#{name}) | {r['paper']} | {checked or '–'} of {len(r['rows'])} | "
+            f"| [{runner.title(runner.find(name))}]({page}#{name}) | {r['paper']} | {checked or '–'} of {len(r['rows'])} | "
             f"{r['seconds']:.0f} | {r['device']} | {r['date']}, {r['commit']} |"
         )
     return "\n".join(lines)

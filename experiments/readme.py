@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ddpm import weights
 from ddpm.store import write_atomic
+from experiments import gallery
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,7 +75,12 @@ def speed_table() -> str:
     )
 
 
-PARTS = {"model": model_table, "speed": speed_table}
+def figure_table() -> str:
+    """The papers' figures that were made again."""
+    return gallery.index("experiments/results/README.md")
+
+
+PARTS = {"model": model_table, "speed": speed_table, "figures": figure_table}
 
 
 def rendered(text: str) -> str:

@@ -114,7 +114,7 @@ def run(config: Config) -> Result:
         for t_range in ((0.0, 1.0), (0.1, 0.7)):
             a = alpha_bar[slice(*time_window(1000, t_range))]
             left.plot(
-                x,
+                grid,
                 [np.subtract(*losses(a, u)).mean() for u in grid],
                 label=f"T, t in ({t_range[0]:g}T, {t_range[1]:g}T]",
             )
