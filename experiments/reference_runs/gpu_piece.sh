@@ -1,0 +1,24 @@
+# Sourced by the gpu_*.sh scripts: one piece of a training, and what it used.
+#
+#   piece NAME OPTIONS...     trains runs/NAME for at most nine minutes ($PIECE_SECONDS), or to its end; call it again to go on
+#
+# After the time it is interrupted as by Ctrl-C: `ddpm train` saves a checkpoint and the next piece is the same run, bit
+# for bit. The log runs/NAME/log.txt holds the cost that it printed, and memory.csv the memory that the driver saw.
+piece() {
+    local name="$1"; shift
+    local folder="runs/$name" seconds="${PIECE_SECONDS:-540}" watcher="" status=0
+    mkdir -p "$folder"
+    if command -v nvidia-smi >/dev/null; then
+        nvidia-smi --query-gpu=timestamp,name,memory.used,utilization.gpu,power.draw --format=csv -l 15 \
+            >> "$folder/memory.csv" & watcher=$!
+    fi
+    # A minute more for the checkpoint, then it is killed: the checkpoint before is whole whatever happens.
+    timeout -s INT -k 60 "$seconds" ddpm train --name "$name" "$@" 2>&1 | tee -a "$folder/log.txt" || status=$?
+    [ -n "$watcher" ] && kill "$watcher"
+    case $status in
+        0)           echo "$name: all its steps are done" ;;
+        124|130)     echo "$name: this piece is over; run the same command again to go on"; status=75 ;;
+        *)           echo "$name: ddpm train failed with status $status" >&2 ;;
+    esac
+    return $status
+}
