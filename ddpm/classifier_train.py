@@ -26,12 +26,14 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from ddpm import check, checkpoint, data, weights
+from ddpm import cache, check, checkpoint, data, oracle, weights
 from ddpm.classifier import Classifier, accuracy, noisy_accuracy, save
 from ddpm.classifier_config import ClassifierTrainConfig
 from ddpm.convnet import BatchNorm, ClassifierConfig, build, fold, forward, whitening
+from ddpm.finite import finite
 from ddpm.forward import q_sample
 from ddpm.loss import stratified_times
+from ddpm.metrics import stratified_subset
 from ddpm.network import count
 from ddpm.origin import commit
 from ddpm.schedule import Schedule, make_schedule
@@ -171,6 +173,32 @@ def _pooled(batches: list[dict]) -> dict:
     return out
 
 
+def exact_accuracy(images: data.Dataset, name: str, T: int, times: Any, n: int = 1000, seed: int = 0) -> dict:
+    """What p(c | x_t) can reach without a network, on n test images at each time, one noise each.
+
+    gaussian: the posterior of one Gaussian a class, fitted to the training images. ideal: that of the training images
+    themselves (`finite`), exact if they were all there is; on test images it is too sure where t is small.
+    """
+    schedule = make_schedule(name, T)
+    ids = stratified_subset(images.y_test, min(n, len(images.x_test)), seed)
+    x0, y = jnp.asarray(data.to_float(images.x_test[ids])), images.y_test[ids]
+    by_class = oracle.fit(data.to_float(images.x_train), images.y_train)
+    whole = finite(images.x_train, images.y_train)
+    out: dict[str, dict] = {"gaussian": {}, "ideal": {}}
+    for t in times:
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(seed), t), x0.shape)
+        x_t = q_sample(schedule, x0, jnp.int32(t), noise)
+        for who, posterior in (("gaussian", by_class.class_posterior), ("ideal", whole.class_posterior)):
+            guess = np.concatenate(
+                [
+                    np.asarray(posterior(schedule, x_t[i : i + 100], jnp.int32(t)).argmax(1))
+                    for i in range(0, len(y), 100)
+                ]
+            )
+            out[who][int(t)] = round(float((guess == y).mean()), 4)
+    return out | {"n": len(y)}
+
+
 def _about(how: ClassifierTrainConfig) -> dict[str, Any]:
     return {f.name: getattr(how, f.name) for f in dataclasses.fields(how) if f.name not in ("note", "out", "data_dir")}
 
@@ -201,7 +229,7 @@ def main(how: ClassifierTrainConfig) -> Classifier:
     print(f"{how.data}: a classifier of {params:,} parameters, {steps:,} steps of {how.batch} on {device_name()}")
     name = f"{how.data}{'_noisy' if how.schedule else ''}_classifier"
     path = Path(how.out) if how.out else weights.FOLDER / name
-    folder = None if how.validate else data.cache_dir() / f"training-{path.name}"
+    folder = None if how.validate else cache.folder() / f"training-{path.name}"
     start, at_commit = time.perf_counter(), commit()
     classifier = train(config, how, x, y, folder=folder)
     seconds = time.perf_counter() - start
@@ -217,6 +245,9 @@ def main(how: ClassifierTrainConfig) -> Classifier:
         "commit": at_commit,
         "command": _command(how),
     } | ({"note": how.note} if how.note else {})
+    if how.schedule:
+        times = [t for t in card["test"]["accuracy_by_t"] if t > 0]
+        card["exact_posteriors"] = exact_accuracy(images, how.schedule, config.T, times, seed=how.seed)
     classifier = dataclasses.replace(classifier, card=card, name=path.name)
     print(f"{'held-out training images' if how.validate else 'test'}: {card['test']}\n{seconds:.0f} s")
     if not how.validate:

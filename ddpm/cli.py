@@ -10,10 +10,11 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
+from ddpm.classifier_config import ClassifierTrainConfig
 from ddpm.config import TrainConfig
 
 
@@ -55,6 +56,31 @@ class Typicality:
 
 
 @dataclass(frozen=True)
+class Mine:
+    """Find what makes a class look like itself: its most typical patches, clustered, with p-values. Resumable.
+
+    Example: ddpm mine --data fashion_mnist --label "Ankle boot" --n 1000
+    """
+
+    label: str  # a class by name or number
+    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    data: str = "generated"  # fashion_mnist, cifar10, digits or cities; "generated": drawn by the model itself
+    split: Literal["test", "train"] = "test"  # of the data
+    n: int = 300  # images of the label
+    others: int = 100  # images of other labels, for the null; 0: none
+    draws: int = 100  # pairs (t, ε) for each image
+    t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
+    patch: int = 6  # side in pixels; 6 suits images of 28 pixels, 8 of 32
+    per_image: int = 5  # patches of an image, that do not touch
+    top: int = 1000  # patches that are clustered, the most typical of all
+    clusters: int = 16  # k of k-means
+    layer: str = "up.1"  # of the U-Net, whose features describe the patches
+    seed: int = 0  # of the draws (and of the generated images)
+    out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command goes on there
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure a model: ε-MSE, accuracy of conditional samples, Fréchet distance, each beside its baseline or floor.
 
@@ -70,7 +96,11 @@ class Evaluate:
     steps: int = 50  # network calls an image
     guidance: float = 2.0  # scale s
     seed: int = 0  # of the samples
-    out: Path = Path("out/evaluate.json")  # all numbers, with how they were made
+    n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none
+    n_flow: int = 100  # and by the probability-flow ODE
+    inception: bool = False  # also Inception FID and KID: wants torch-fidelity, and weights from the internet
+    cache: bool = True  # keep images and numbers under the hash of weights, data, settings and code
+    out: Path = Path("out/evaluate.json")  # all numbers, with how they were made; the pictures go beside it
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
 
 
@@ -136,7 +166,9 @@ COMMANDS = (
     Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or go on with a run.")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
+    | Annotated[Mine, tyro.conf.subcommand("mine")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[ClassifierTrainConfig, tyro.conf.subcommand("classifier")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -176,7 +208,7 @@ def main(args: list[str] | None = None) -> int:
 
 def entry() -> int:
     """The console command: `main` in a process whose memory comes in huge pages."""
-    if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "evaluate", "demo"):
+    if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "mine", "evaluate", "classifier", "demo"):
         ask_for_huge_pages()
     return main()
 
@@ -200,6 +232,9 @@ def run(command: object) -> None:
         return info.show(command.devices)
     use_compile_cache()
     if isinstance(command, TrainConfig):
+        from ddpm import distributed
+
+        distributed.start(command.devices)  # before anything else of JAX
         from ddpm import run as run_
 
         run_.train(command)

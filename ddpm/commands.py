@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,28 +104,17 @@ def measure_typicality(command: cli.Typicality) -> None:
 
 
 def evaluate(command: cli.Evaluate) -> None:
-    """Measure a model, or a set of images, and write the table, the numbers and the picture."""
-    from ddpm import classifier, run
-    from ddpm import evaluate as ev
+    """Measure a model, or a set of images."""
+    from ddpm import evaluate_run
 
-    dataset = data.load(command.data, command.data_dir)
-    judge = classifier.load(command.classifier or command.data)
-    about: dict[str, Any] = {"device": run.device_name(), "versions": run.versions(), "data_sha256": dataset.sha256}
-    if command.samples is not None:
-        x, c = export.load(command.samples, dataset.image_shape[-1])
-        of = f"images of {command.samples}"
-        measures = ev.score_images(x, c, dataset, judge, of=of, seed=command.seed)
-    else:
-        m = model.load(command.model)
-        how = {"n": command.n, "sampler": command.sampler, "steps": command.steps, "guidance": command.guidance}
-        measures = ev.evaluate(m, dataset, judge, seed=command.seed, **how)  # type: ignore[arg-type]
-        about |= {"model": m.name, "weights_sha256": m.card.get("sha256")}
-    print(ev.table(measures))
-    numbers = about | {"measures": ev.as_json(measures)}
-    write_atomic(command.out, (json.dumps(numbers, indent=1, ensure_ascii=False) + "\n").encode())
-    picture = command.out.with_suffix(".png")
-    plot.save_evaluation(picture, ev.as_json(measures))
-    print(f"\nnumbers: {command.out}\npicture: {picture}")
+    evaluate_run.main(command)
+
+
+def train_classifier(command: Any) -> None:
+    """A classifier, its weights and its card."""
+    from ddpm import classifier_train
+
+    classifier_train.main(command)
 
 
 def demo(command: cli.Demo) -> None:
@@ -174,10 +162,19 @@ def export_(command: cli.Export) -> None:
         print(f"class_labels: 0..{m.num_classes - 1}, and {m.num_classes} for no class")
 
 
+def mine(command: cli.Mine) -> None:
+    """Patches and clusters."""
+    from ddpm import mine_run
+
+    mine_run.main(command)
+
+
 RUN: dict[str, Callable[[Any], None]] = {
     "Sample": sample,
     "Typicality": measure_typicality,
+    "Mine": mine,
     "Evaluate": evaluate,
+    "ClassifierTrainConfig": train_classifier,
     "Compare": compare,
     "Import": import_,
     "Export": export_,

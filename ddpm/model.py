@@ -104,8 +104,8 @@ def _from_run(folder: Path) -> Model:
 
     about = json.loads((folder / "config.json").read_text())
     unet = _unet(about["unet"])
-    known: dict[str, Any] = {f.name: about["train"][f.name] for f in dataclasses.fields(TrainConfig)}
-    config = TrainConfig(**known)
+    config = TrainConfig.saved(about["train"])
+    about["train"] = dataclasses.asdict(config)
     found = checkpoint.restore(folder / "checkpoints", jax.eval_shape(lambda: init_state(config, unet)))
     if found is None:
         raise ValueError(f"{folder} has no whole checkpoint yet; let `ddpm train` reach its first --save-every")

@@ -1,25 +1,34 @@
-"""Training: Algorithm 1 with Adam, warm-up, clipping, an average of the parameters, and checkpoints.   [Ho et al. 2020]
+"""Training: Algorithm 1 with Adam, warm-up, clipping, averages of the parameters, and checkpoints.   [Ho et al. 2020]
 
     repeat:  x0 ~ data, t ~ U{1…T}, ε ~ N(0, I);  descend ∇_θ ‖ε - ε̂_θ(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²
 
 Step n is a pure function of (state, n): its key is fold_in(seed, n) and its images are those of (seed, n). So a run
-that was interrupted and resumed is the same run, bit for bit.
+that was interrupted and resumed is the same run, bit for bit. Cut into parts (`accumulate`), spread over devices or put
+many to a call (`steps_per_call`), it is the same step, but for rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from ddpm import ema as averages
+from ddpm import watch
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.data import to_float
-from ddpm.loss import drop_labels, simple_loss
+from ddpm.distributed import everywhere, rows
+from ddpm.ema import ema_decay
+from ddpm.loss import drop_labels, squared_error, stratified_times
 from ddpm.network import build, eps_fn
 from ddpm.schedule import Schedule
+
+__all__ = ["Metrics", "TrainState", "ema_decay", "init_state", "learning_rate", "make_step", "optimiser"]
 
 
 class TrainState(NamedTuple):
@@ -29,25 +38,41 @@ class TrainState(NamedTuple):
     params: dict  # θ
     ema: dict  # the moving average of θ, used for sampling
     opt: Any  # Adam's moments
+    emas: dict = {}  # further averages by name, of `ddpm.ema`  # noqa: RUF012
 
 
 class Metrics(NamedTuple):
-    """What one step reports."""
+    """What one step reports; with many steps to a call, each with an axis in front."""
 
     loss: jax.Array  # () L_simple on the batch
     grad_norm: jax.Array  # () before clipping
+    layers: jax.Array  # (L,) the norm of the gradient in each layer of `watch.layers`
+
+
+class Draws(NamedTuple):
+    """All that is random in the loss of one batch, but for the dropout."""
+
+    x0: jax.Array  # (B, H, W, C), some of them mirrored
+    t: jax.Array  # (B,) int
+    noise: jax.Array  # like x0
+    c: jax.Array | None  # (B,) some of them the null label
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:
-    """Rises from 0 in `warmup` steps, stays, and falls to 0 along a half cosine over the last `decay` share."""
+    """Rises from 0 in `warmup` steps; then stays, or falls to 0 at the last step as `lr_schedule` says.
+
+    late_cosine: along a half cosine over the last `decay` share; cosine, linear: at once.
+    """
+    rest = max(1, config.steps - config.warmup)
     fall = max(1, round(config.decay * config.steps))
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, config.lr, config.warmup),
-            optax.cosine_decay_schedule(config.lr, fall),
-        ],
-        [max(config.warmup, config.steps - fall)],
-    )
+    after: dict[str, tuple[int, optax.Schedule]] = {
+        "late_cosine": (max(config.warmup, config.steps - fall), optax.cosine_decay_schedule(config.lr, fall)),
+        "cosine": (config.warmup, optax.cosine_decay_schedule(config.lr, rest)),
+        "linear": (config.warmup, optax.linear_schedule(config.lr, 0.0, rest)),
+        "constant": (config.warmup, optax.constant_schedule(config.lr)),
+    }
+    start, schedule = after[config.lr_schedule]
+    return optax.join_schedules([optax.linear_schedule(0.0, config.lr, config.warmup), schedule], [start])
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
@@ -55,53 +80,132 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(learning_rate(config)))
 
 
-def ema_decay(n: jax.Array, most: float) -> jax.Array:
-    """min(d, (1+n)/(10+n)): early on the average forgets fast, else a short run samples from its initialisation."""
-    return jnp.minimum(most, (1 + n) / (10 + n))
-
-
 def init_state(config: TrainConfig, unet: UNetConfig) -> TrainState:
     """The state before the first step; a pure function of the seed."""
     params = build(unet)[0](jax.random.fold_in(jax.random.key(config.seed), 0))
-    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser(config).init(params))
+    emas = {name: jax.tree.map(jnp.copy, params) for name in averages.decays(config)}
+    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser(config).init(params), emas)
 
 
-def batch_loss(
-    unet: UNetConfig, config: TrainConfig, schedule: Schedule, params: dict, key: jax.Array, x0: jax.Array, c: jax.Array
-) -> jax.Array:
-    """L_simple of one batch, with flips, dropped labels and dropout drawn from `key`."""
+# --- the loss and its gradient ----------------------------------------------------------------------------------------
+
+
+def draw(
+    config: TrainConfig, unet: UNetConfig, schedule: Schedule, key: jax.Array, x0: jax.Array, c: jax.Array
+) -> tuple[Draws, jax.Array]:
+    """Flips, dropped labels, times and noises of the whole batch, and the key of the dropout."""
     key_flip, key_drop, key_loss, key_dropout = jax.random.split(key, 4)
     if config.flip:
         flip = jax.random.bernoulli(key_flip, 0.5, (x0.shape[0], 1, 1, 1))
         x0 = jnp.where(flip, x0[:, :, ::-1], x0)
     label = drop_labels(key_drop, c, unet.num_classes, config.p_uncond) if unet.num_classes else None
+    key_t, key_noise = jax.random.split(key_loss)  # as in loss.simple_loss
+    t = stratified_times(key_t, x0.shape[0], schedule.T)
+    return Draws(x0, t, jax.random.normal(key_noise, x0.shape, x0.dtype), label), key_dropout
+
+
+def draws_loss(unet: UNetConfig, schedule: Schedule, params: dict, draws: Draws, key: jax.Array) -> jax.Array:
+    """L_simple of these draws; `key` is the dropout's.   [Ho et al. 2020, Eq. 14]"""
     eps = eps_fn(unet, params)
     if unet.dropout:
-        eps = partial(eps, key=key_dropout)
-    return simple_loss(eps, schedule, key_loss, x0, label)
+        eps = partial(eps, key=key)
+    return squared_error(eps, schedule, *draws).mean()
 
 
-def make_step(config: TrainConfig, unet: UNetConfig) -> jax.stages.Wrapped:
-    """The compiled step: (state, schedule, images uint8 (N, H, W, C), labels (N,), ids (B,)) -> (state, metrics).
+def gradient(
+    config: TrainConfig, unet: UNetConfig, schedule: Schedule, params: dict, key: jax.Array, x0: jax.Array, c: jax.Array
+) -> tuple[jax.Array, dict]:
+    """(L_simple, ∇_θ L_simple) of one batch, drawn from `key`; with `accumulate`, the mean over parts of the batch.
 
-    The state is donated. A step whose loss or gradient is not finite changes nothing: the last good state stays.
+    The draws are those of the whole batch; only a dropout draws anew for each part. Part i takes the images i, i+A,
+    i+2A…: where a batch is spread over devices, so is every part of it.
     """
-    tx = optimiser(config)
+    draws, key_dropout = draw(config, unet, schedule, key, x0, c)
+    loss_and_grad = jax.value_and_grad(partial(draws_loss, unet, schedule))
+    A = config.accumulate
+    if A == 1:
+        return loss_and_grad(params, draws, key_dropout)
+
+    def add(total: Any, i_part: tuple[jax.Array, Draws]) -> tuple[Any, None]:
+        i, part = i_part
+        new = loss_and_grad(params, part, jax.random.fold_in(key_dropout, i))
+        return jax.tree.map(lambda a, b: a + b / A, total, new), None
+
+    parts = jax.tree.map(lambda a: a.reshape(a.shape[0] // A, A, *a.shape[1:]).swapaxes(0, 1), draws)
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(add, zero, (jnp.arange(A), parts))[0]
+
+
+# --- the step ---------------------------------------------------------------------------------------------------------
+
+
+def take_step(
+    config: TrainConfig,
+    unet: UNetConfig,
+    state: TrainState,
+    schedule: Schedule,
+    images: jax.Array,
+    c: jax.Array,
+    n: jax.Array | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One step on the batch `images` (B, H, W, C) uint8 with labels `c` (B,).
+
+    A step whose loss, gradient or new parameters are not finite changes nothing: the last good state stays. Then, where
+    the number `n` of the step is given, no later step changes it either: they report a loss that is no number.
+    """
+    now = state.step
+    key = jax.random.fold_in(jax.random.key(config.seed), now + 1)
+    loss, grad = gradient(config, unet, schedule, state.params, key, to_float(images), c)
+    norm = optax.global_norm(grad)
+    updates, opt = optimiser(config).update(grad, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    count = now.astype(jnp.float32)
+    ema = averages.update(state.ema, params, ema_decay(count, config.ema))
+    emas = {k: averages.update(state.emas[k], params, decay(count)) for k, decay in averages.decays(config).items()}
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & watch.all_finite(params)
+    if n is not None:
+        good &= n == now
+    new = jax.tree.map(lambda a, b: jnp.where(good, a, b), TrainState(now + 1, params, ema, opt, emas), state)
+    return new, Metrics(jnp.where(good, loss, jnp.nan), norm, watch.layer_norms(grad))
+
+
+def _many(step: Callable[..., tuple[TrainState, Metrics]], state: TrainState, per_step: Any) -> tuple[Any, Any]:
+    """`step(state, *parts)` for each part of `per_step`: one compiled loop."""
+    return jax.lax.scan(lambda s, parts: step(s, *parts), state, per_step)
+
+
+def make_step(config: TrainConfig, unet: UNetConfig, many: bool = False) -> jax.stages.Wrapped:
+    """The compiled step: (state, schedule, images uint8 (N, H, W, C), labels (N,), ids (B,), n ()) -> (state, metrics).
+
+    The whole set lies on the device. The state is donated. `n` may be left out; see `take_step`. `many`: ids (K, B) and
+    n (K,) make K steps in one `lax.scan`.
+    """
 
     def step(
-        state: TrainState, schedule: Schedule, images: jax.Array, labels: jax.Array, ids: jax.Array
+        state: TrainState, schedule: Schedule, images: jax.Array, labels: jax.Array, ids: jax.Array, n: Any = None
     ) -> tuple[TrainState, Metrics]:
-        n = state.step
-        key = jax.random.fold_in(jax.random.key(config.seed), n + 1)
-        x0 = to_float(images[ids])
-        loss, grad = jax.value_and_grad(partial(batch_loss, unet, config, schedule))(state.params, key, x0, labels[ids])
-        norm = optax.global_norm(grad)
-        updates, opt = tx.update(grad, state.opt, state.params)
-        params = optax.apply_updates(state.params, updates)
-        decay = ema_decay(n.astype(jnp.float32), config.ema)
-        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-        good = jnp.isfinite(loss) & jnp.isfinite(norm)
-        new = jax.tree.map(lambda a, b: jnp.where(good, a, b), TrainState(n + 1, params, ema, opt), state)
-        return new, Metrics(loss, norm)
+        def one(state: TrainState, ids: jax.Array, n: Any) -> tuple[TrainState, Metrics]:
+            return take_step(config, unet, state, schedule, images[ids], labels[ids], n)
+
+        return _many(one, state, (ids, n)) if many else one(state, ids, n)
 
     return jax.jit(step, donate_argnums=0)
+
+
+def make_sharded_step(config: TrainConfig, unet: UNetConfig, mesh: Mesh, many: bool = False) -> jax.stages.Wrapped:
+    """The same over a mesh: (state, schedule, batch uint8 (B, H, W, C), labels (B,), n) -> (state, metrics).
+
+    The rows of the batch are spread over the devices of all processes, the state is the same everywhere; XLA puts in
+    the sum over devices that the gradient needs. `many`: an axis of K steps in front of batch, labels and n.
+    """
+
+    def step(
+        state: TrainState, schedule: Schedule, images: jax.Array, c: jax.Array, n: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        def one(state: TrainState, images: jax.Array, c: jax.Array, n: jax.Array) -> tuple[TrainState, Metrics]:
+            return take_step(config, unet, state, schedule, images, c, n)
+
+        return _many(one, state, (images, c, n)) if many else one(state, images, c, n)
+
+    same, split = everywhere(mesh), rows(mesh, 1 if many else 0)
+    return jax.jit(step, donate_argnums=0, in_shardings=(same, same, split, split, same), out_shardings=same)

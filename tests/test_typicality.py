@@ -139,3 +139,34 @@ def test_doors(change, words):
     args = {"x0": np.zeros((2, 1), np.float32), "c": 0} | change
     with pytest.raises(ValueError, match=words):
         typicality(EPS, SCHEDULE, args.pop("x0"), args.pop("c"), jax.random.key(0), **args)
+
+
+@pytest.mark.parametrize("x0, log_ratio, discrete", [(0.5, 0.674997, 0.684064), (1.0, 0.692812, 0.697803)])
+def test_with_the_weights_of_the_bound_it_is_the_log_likelihood_ratio(x0, log_ratio, discrete):
+    """½ Σ_t (SNR_{t-1}/SNR_t - 1) (L_∅ - L_c) is log p(x|c) - log p(x), but for the steps' length; t = 1 apart."""
+    ab = np.asarray(SCHEDULE.alpha_bar, np.float64)
+    snr = ab[1:] / (1 - ab[1:])  # t = 1…T
+    weight = np.zeros(1001)
+    weight[2:] = 1000 * 0.5 * (snr[:-1] / snr[1:] - 1)  # times T: `typicality` takes the mean over t
+    p = np.exp(-2 * (x0 - np.array([1.0, -1.0])) ** 2)
+    assert np.log(p[0] / p.mean()) == pytest.approx(log_ratio, abs=1e-6)
+    x = np.full((1, 1), x0, np.float32)
+    T = typicality(EPS, SCHEDULE, x, 0, jax.random.key(5), draws=40_000, t_range=(0, 1), weight=weight)
+    assert abs(T.value[0] - discrete) < 4 * T.stderr[0] and T.stderr[0] < 0.04
+    assert discrete == pytest.approx(log_ratio, rel=0.02)
+
+
+def test_contrast_maps_are_differences_of_maps():
+    """T(x|a) - T(x|b) in each pixel: the ∅ terms of the two maps, of the same draws, cancel."""
+
+    def labelled(x_t, t, c):
+        gain = 0.1 if c is None else 0.2 + 0.1 * c.astype(jnp.float32)[:, None, None, None]
+        return gain * x_t
+
+    x0 = np.random.default_rng(0).uniform(-1, 1, (3, 4, 4, 2)).astype(np.float32)
+    a, b, contrast = (
+        typicality(Partial(labelled), SCHEDULE, x0, c, jax.random.key(0), draws=10, null=null).map
+        for c, null in ((2, None), (1, None), (2, 1))
+    )
+    np.testing.assert_allclose(contrast, a - b, atol=1e-6)
+    assert np.abs(contrast).max() > 1e-3

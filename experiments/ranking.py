@@ -1,0 +1,84 @@
+"""Ranking: does each number put a fixed list of sets into the order that is known beforehand?
+
+From best to worst: training images, test images, the shipped model with 1,000, 50 and 10 steps, a Gaussian fit of the
+pixels, noise. All sets are of one size, and the numbers of one classifier. A pair of neighbours in the list that a
+number orders the other way is an exception, if the difference is larger than two standard errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ddpm import data, metrics, model
+from ddpm import evaluate as ev
+from experiments.fooled import Pixels, gaussian, load, noise, scores, table_figure
+from experiments.runner import Result, Row
+
+PAPER = "this project"
+MINUTES = 25
+NEEDS = "the real Fashion-MNIST (DDPM_DATA_DIR)"
+HIGHER = ("precision", "recall", "density", "coverage", "accuracy")
+LOWER = ("frechet", "frechet_pixels", "kernel")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Images of each set, and the seed of the subsets."""
+
+    n: int = 520
+    seed: int = 0
+
+
+QUICK: dict = {"n": 100}
+
+
+def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """The list, best first."""
+    n, seed, shipped = config.n, config.seed, model.load("fashion_mnist")
+    train = metrics.stratified_subset(d.y_train, n, seed + 1)
+    test = metrics.stratified_subset(d.y_test, n, seed + 1)
+    out: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
+        "training images": (d.x_train[train], d.y_train[train]),
+        "test images": (d.x_test[test], d.y_test[test]),
+    }
+    for sampler, steps, most in (("ddpm", 1000, n), ("ddim", 50, max(n, 2000)), ("ddim", 10, max(n, 2000))):
+        x, c = ev.drawn(shipped, most, sampler=sampler, steps=steps, guidance=1.0)
+        assert c is not None
+        out[f"shipped model, {sampler} {steps}"] = (x[:n], c[:n])
+    out["Gaussian fit"] = (gaussian(d, n, seed), None)
+    out["noise"] = (noise(d, n, seed), None)
+    return out
+
+
+def order(found: dict[str, dict[str, dict]], number: str, higher: bool) -> dict[str, Any]:
+    """The sets by that number, best first; and the neighbours in the list that it orders the other way."""
+    with_it = [(k, row[number]) for k, row in found.items() if number in row]
+    sign = -1 if higher else 1
+    by_value = [k for k, _ in sorted(with_it, key=lambda p: sign * p[1]["value"])]
+    wrong, tied = [], []
+    for (a, m_a), (b, m_b) in pairwise(with_it):
+        error = np.hypot(*((m["interval"][1] - m["interval"][0]) / 3.92 for m in (m_a, m_b)))
+        gap = sign * (m_b["value"] - m_a["value"])  # positive where the list's order is kept
+        if abs(gap) <= 2 * error:
+            tied.append(f"{a} ~ {b}")
+        elif gap < 0:
+            wrong.append(f"{b} before {a}")
+    return {"order": by_value, "against_the_list": wrong, "within_two_standard_errors": tied}
+
+
+def run(config: Config) -> Result:
+    """Every number of every set, the order it gives, and its exceptions."""
+    d, judge = load()
+    pixels = Pixels(d.x_train)
+    found = {k: scores(*s, d, judge, pixels, config.seed) for k, s in sets(config, d).items()}
+    orders = {k: order(found, k, k in HIGHER) for k in (*LOWER, *HIGHER)}
+    rows = [
+        Row(f"{k}: neighbours in the list that it orders the other way", None, None, float(len(o["against_the_list"])))
+        for k, o in orders.items()
+    ]
+    numbers = {"n": config.n, "classifier_sha256": judge.card["sha256"], "orders": orders, "sets": found}
+    return Result(rows, table_figure(found, f"n = {config.n}, best first; green: as good as test images"), numbers)
