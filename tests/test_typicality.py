@@ -9,6 +9,7 @@ from ddpm.oracle import mixture
 from ddpm.pytree import Partial
 from ddpm.schedule import linear
 from ddpm.typicality import draws_for, time_window, typicality
+from ddpm.weighting import vlb
 
 SCHEDULE = linear(1000)
 TWO = mixture([[1.0], [-1.0]], 0.25)
@@ -146,8 +147,8 @@ def test_with_the_weights_of_the_bound_it_is_the_log_likelihood_ratio(x0, log_ra
     """½ Σ_t (SNR_{t-1}/SNR_t - 1) (L_∅ - L_c) is log p(x|c) - log p(x), but for the steps' length; t = 1 apart."""
     ab = np.asarray(SCHEDULE.alpha_bar, np.float64)
     snr = ab[1:] / (1 - ab[1:])  # t = 1…T
-    weight = np.zeros(1001)
-    weight[2:] = 1000 * 0.5 * (snr[:-1] / snr[1:] - 1)  # times T: `typicality` takes the mean over t
+    weight = 1000 * vlb(SCHEDULE)  # times T: `typicality` takes the mean over t
+    np.testing.assert_allclose(weight[2:], 500 * (snr[:-1] / snr[1:] - 1), rtol=2e-3)
     p = np.exp(-2 * (x0 - np.array([1.0, -1.0])) ** 2)
     assert np.log(p[0] / p.mean()) == pytest.approx(log_ratio, abs=1e-6)
     x = np.full((1, 1), x0, np.float32)
