@@ -133,15 +133,18 @@ def run(command: object) -> bool | None:
 
     match command:
         case Init(folder, notebooks):
-            return commands.init(folder, notebooks)
+            commands.init(folder, notebooks)
+            return None
         case Grade():
             from ddpm.course import grade
 
-            return grade.main(command)
+            grade.main(command)
+            return None
         case Export():
             from ddpm.course import export
 
-            return export.main(command)
+            export.main(command)
+            return None
     folder = state.find(Path())
     match command:
         case Status():

@@ -105,7 +105,7 @@ def run_worker(
     file: Path, numbers: list[str], seeds: list[int], limits: Limits
 ) -> tuple[dict[str, Any], str | None, str]:
     """One worker as far as it gets.   ->  ({number: frame}, the exercise it died of or None, why)"""
-    results: dict[str, Any] = {}
+    results: dict[str, tuple[dict[str, Any], bytes]] = {}
     with tempfile.TemporaryDirectory() as cwd:
         process = Worker(file, numbers, seeds, limits, cwd)
         try:
@@ -207,8 +207,9 @@ def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) ->
         except ValueError as e:
             results, guilty, why = {}, left[0], f"sent something that cannot be read ({e})"
         for number in [n for n in left if n in results]:
+            head, body = results[number]
             try:
-                verdicts[number] = decide(number, *results[number], seeds, folder, limits)
+                verdicts[number] = decide(number, head, body, seeds, folder, limits)
             except Exception as e:  # a frame that was tampered with
                 verdicts[number] = Verdict(number, False, "crash", f"The answer cannot be read ({type(e).__name__}).")
         guilty = guilty if guilty in left and guilty not in verdicts else None

@@ -1,0 +1,262 @@
+"""Grading: each submission gets its row, whatever it does, and none can hurt the others; exports run in the graders."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm.course import export, grade, judge, load, student, worker
+from ddpm.course import lesson as lessons
+from ddpm.course.cli import main
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are those of Unix")
+SEEDS = [7, 8, 9]
+QUICK = grade.Limits(seconds=2.0, memory=4.0)
+
+
+def submission(folder, text=None, **bodies):
+    """A lesson with its solutions, but for the bodies that are given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = lessons.text_of(1) if text is None else text
+    for name, body in bodies.items():
+        head = lessons.source(text, name).split("\n")[0]
+        text = text.replace(lessons.source(text, name), head + "\n    " + body.replace("\n", "\n    "))
+    (folder / "l01_forward.py").write_text(text)
+    return folder
+
+
+def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK):
+    """Those of some exercises that do without JAX."""
+    out, left = {}, list(numbers)
+    while left:
+        results, guilty, why = grade.run_worker(folder / "l01_forward.py", left, SEEDS, limits)
+        for n in results:
+            out[n] = grade.decide(n, *results[n], SEEDS, folder, limits)
+        if guilty is not None:
+            guilty = guilty if guilty in left and guilty not in out else next(n for n in left if n not in out)
+            out[guilty] = judge.Verdict(guilty, False, "crash", why)
+        left = [n for n in left if n not in out]
+    return out
+
+
+@pytest.mark.parametrize(
+    "body, kind, words",
+    [
+        ("return np.sqrt(alpha_bar_t / alpha_bar_s) * (1 - alpha_bar_s)", "passed", ""),
+        ("return 1 - alpha_bar_s", "mistake", "variance at time s alone"),
+        ("while True: pass", "time", "never ends"),
+        ("return sum(range(10**12))", "crash", "did not finish"),  # in C, where the alarm is not heard
+        ("while True: print('x' * 10_000)", "crash", "printed more than 1 MB"),
+        ("import os\nwhile True: os.fork()", "forbidden", "imports os"),
+        ("from ddpm.course.checks import c01\nreturn c01.covariance(1, 1)", "forbidden", "ddpm.course"),
+        ("import ddpm.course.checks.c01 as c\nreturn c.covariance(1, 1)", "forbidden", "ddpm.course"),
+        ("return __import__('os').getpid()", "forbidden", "__import__"),
+        ("return (1).__class__", "forbidden", "__class__"),
+        ("return open('x', 'w')", "forbidden", "open"),
+        ("np.save('x.npy', np.ones(3))", "forbidden", "open"),
+        ("np.ones(10**12)\nreturn 1", "exception", "rror"),
+        ("raise SystemExit(0)", "exception", "SystemExit"),
+        ("return np.zeros(10**7)", "forbidden", "32 MB"),
+    ],
+)
+def test_whatever_one_exercise_does_the_others_are_graded(tmp_path, body, kind, words):
+    got = verdicts(submission(tmp_path / "ada", covariance=body))
+    assert got["1.1"].passed and got["1.4"].passed
+    assert got["1.6"].kind == kind and words in got["1.6"].sentence, got["1.6"]
+
+
+def test_a_process_that_dies_costs_one_exercise(tmp_path):
+    crash = "pointer = np.ctypeslib.ctypes.POINTER(np.ctypeslib.ctypes.c_double)\n"
+    crash += "return np.ctypeslib.as_array(np.ctypeslib.ctypes.cast(8, pointer), (5,)).sum()"
+    got = verdicts(submission(tmp_path / "ada", alpha_bar=crash))
+    assert not got["1.1"].passed and got["1.4"].passed and got["1.6"].passed
+    assert "SIGSEGV" in got["1.1"].sentence or got["1.1"].kind == "forbidden"
+
+
+def test_nothing_is_left_running(tmp_path):
+    """A worker is ended with its session, also one that ignores the alarm."""
+    folder = submission(tmp_path / "ada", alpha_bar="return sum(range(10**12))")
+    process = grade.Worker(folder / "l01_forward.py", ["1.1"], SEEDS, QUICK, str(tmp_path))
+    time.sleep(1.0)
+    process.kill()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.process.pid, signal.SIG_DFL)
+
+
+def test_answers_cross_the_pipe_as_they_are_and_pickles_do_not():
+    answers = [
+        judge.Answer((np.arange(3.0), np.float32(2) * np.ones((1, 2))), "tuple"),
+        judge.Answer(error="E", line=3),
+    ]
+    head, arrays = worker.frame("1.1", [answers])
+
+    class Pipe(bytearray):
+        def write(self, data):
+            self.extend(data)
+
+        def flush(self):
+            pass
+
+    pipe = Pipe()
+    worker.send(pipe, head, arrays)
+    ((back, body),) = grade.frames(pipe)
+    (got,) = grade.unpack(back, body)
+    assert got[1] == answers[1] and got[0].several == "tuple"
+    assert all(
+        np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(got[0].arrays, answers[0].arrays, strict=True)
+    )
+    with pytest.raises(ValueError):
+        worker.send(pipe, {}, [np.array([object()])])
+
+
+def test_the_audit_hook_refuses_what_the_text_hides(tmp_path):
+    """In a process of its own: a hook stays for ever."""
+    code = (
+        "from ddpm.course.worker import Guard, Forbidden\n"
+        "import os, sys\n"
+        "guard, caught = Guard(), 0\n"
+        "tries = [lambda: os.fork(), lambda: os.system('true'), lambda: open('x', 'w'), lambda: os.remove('x')]\n"
+        "tries += [lambda: __import__('socket').socket().connect(('127.0.0.1', 9)), lambda: os.kill(0, 0)]\n"
+        "import socket\n"
+        "for f in tries:\n"
+        "    try:\n"
+        "        with guard.on(): f()\n"
+        "    except Forbidden: caught += 1\n"
+        "open(os.devnull, 'w').close()\n"
+        "print(caught, len(tries), sys.path[0] is not None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split()[:2] == ["6", "6"], done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
+    subs = tmp_path / "subs"
+    submission(subs / "ada")
+    submission(subs / "bob", student.text(1))
+    submission(subs / "eve", "this is (not Python\n" + lessons.text_of(1))
+    submission(subs / "joe", q_step="return x_prev * np.sqrt(1 - beta_t) + beta_t * eps")
+    (subs / "zoe").mkdir()
+    out = tmp_path / "scores"
+    assert main(["grade", str(subs), "--seed", "7", "--out", str(out), "--lessons", "1", "--seconds", "20"]) == 0
+    rows = {row["student"]: row for row in csv.DictReader((out / "scores.csv").open())}
+    assert {name: row["score"] for name, row in rows.items()} == {
+        "ada": "6",
+        "bob": "0",
+        "eve": "0",
+        "joe": "5",
+        "zoe": "0",
+    }
+    assert all(row["of"] == "6" for row in rows.values()) and rows["joe"]["1.2"] == "0"
+    assert "The image has its root, the noise has not" in rows["joe"]["remarks"]
+    assert "not valid Python, line 1" in rows["eve"]["remarks"] and "Not handed in" in rows["zoe"]["remarks"]
+    result = json.loads((out / "joe.json").read_text())
+    assert result["score"] == 5 and len(result["tests"]) == 6
+    assert sum(t["max_score"] for t in result["tests"]) == 6 and result["tests"][1]["status"] == "failed"
+
+
+def test_a_memorised_answer_fails_with_the_graders_seed():
+    """Whoever returns what the learner's seed wants is right there, and wrong with the teacher's."""
+    from ddpm.course import checks
+
+    part = checks.find("1.1").parts[0]
+    known = {
+        len(case[0]): answer
+        for case, answer in zip(judge.cases_of(part, 0, 0), judge.wanted(part, (0,), 0), strict=True)
+    }
+
+    def memorised(beta):
+        return known[len(beta)][0][0]
+
+    assert judge.judge(part, judge.collect(part, [memorised], (0,), 0), (0,), 0)[0] == "passed"
+    assert judge.judge(part, judge.collect(part, [memorised], (7,), 0), (7,), 0)[0] == "value"
+
+
+# ------------------------------------------------------------------------------------------- nbgrader and otter
+
+
+@pytest.mark.parametrize("to", ["nbgrader", "otter"])
+@pytest.mark.parametrize("lesson", sorted(lessons.files()))
+def test_exported_notebooks_are_valid_and_hold_every_exercise(lesson, to):
+    nbformat = pytest.importorskip("nbformat")
+    book = nbformat.reads(export.notebook(lesson, to, 7), as_version=4)
+    sources = [c.source for c in book.cells]
+    for task in lessons.tasks(lessons.text_of(lesson)):
+        names = ", ".join(task.functions)
+        assert sources.count(f'require("{task.number}", {names}, seed=7)') == 1
+    if to == "nbgrader":
+        ids = [c.metadata.nbgrader.grade_id for c in book.cells if "nbgrader" in c.metadata]
+        assert len(ids) == len(set(ids)) and not any("." in i for i in ids)
+        assert sum(c.metadata.nbgrader.get("points", 0) for c in book.cells if "nbgrader" in c.metadata) == len(
+            lessons.tasks(lessons.text_of(lesson))
+        )
+    else:
+        raw = [c.source.split("\n")[0] for c in book.cells if c.cell_type == "raw"]
+        assert (
+            raw.count("# BEGIN QUESTION") == raw.count("# END QUESTION") == len(lessons.tasks(lessons.text_of(lesson)))
+        )
+
+
+def graders_python(module):
+    """The interpreter that has the grader: DDPM_GRADERS_PYTHON, or this one."""
+    python = os.environ.get("DDPM_GRADERS_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", f"import {module}, jax, ddpm"], capture_output=True).returncode:
+        pytest.skip(f"{module} is not installed (pip install 'ddpm[graders]', or set DDPM_GRADERS_PYTHON)")
+    return python
+
+
+def in_graders(python, *args, cwd):
+    root = str(Path(lessons.FOLDER).parent)
+    env = os.environ | {
+        "DDPM_BUDGET": "smoke",
+        "PYTHONPATH": root,
+        "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run([python, "-m", *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_nbgrader_gives_the_solution_all_points_and_the_stub_none(tmp_path):
+    python = graders_python("nbgrader")
+    in_graders(python, "ddpm.cli", "course", "export", "--to", "nbgrader", "--out", ".", "--lessons", "1", cwd=tmp_path)
+    in_graders(python, "nbgrader", "generate_assignment", "l01_forward", cwd=tmp_path)
+    name = "l01_forward/l01_forward.ipynb"
+    assert "BEGIN SOLUTION" not in (tmp_path / "release" / name).read_text()
+    for student_, origin in (("ada", "source"), ("bob", "release")):
+        target = tmp_path / "submitted" / student_ / name
+        target.parent.mkdir(parents=True)
+        target.write_text((tmp_path / origin / name).read_text())
+    in_graders(python, "nbgrader", "autograde", "l01_forward", cwd=tmp_path)
+    in_graders(python, "nbgrader", "export", cwd=tmp_path)
+    rows = {row["student_id"]: row for row in csv.DictReader((tmp_path / "grades.csv").open())}
+    assert (float(rows["ada"]["score"]), float(rows["bob"]["score"])) == (6, 0)
+    assert float(rows["ada"]["max_score"]) == 6
+
+
+@pytest.mark.slow
+def test_otter_gives_the_solution_all_points_and_the_stub_none(tmp_path):
+    python = graders_python("otter")
+    in_graders(python, "ddpm.cli", "course", "export", "--to", "otter", "--out", ".", "--lessons", "1", cwd=tmp_path)
+    folder = tmp_path / "l01_forward"
+    in_graders(python, "otter", "assign", "l01_forward.ipynb", "dist", "--no-run-tests", cwd=folder)
+    archive = str(next((folder / "dist" / "autograder").glob("*.zip")))
+    for who, points in (("autograder", 6), ("student", 0)):
+        (folder / f"of_{who}").mkdir()
+        notebook = f"dist/{who}/l01_forward.ipynb"
+        assert who == "autograder" or "BEGIN SOLUTION" not in (folder / notebook).read_text()
+        in_graders(python, "otter", "run", "-a", archive, notebook, "-o", f"of_{who}", cwd=folder)
+        tests = json.loads((folder / f"of_{who}" / "results.json").read_text())["tests"]
+        assert sum(t.get("score", 0) for t in tests) == points
+
+
+def test_the_reference_is_loaded_afresh_each_time():
+    """So that a function that a learner has changed in place is not the next one's reference."""
+    assert load.reference("1.1")["alpha_bar"] is not load.reference("1.1")["alpha_bar"]
