@@ -27,8 +27,8 @@ def checked(number: str, *functions: Callable) -> Any:
 
     functions: in the lesson's order  ->  the one function, or a tuple of them
     """
-    from ddpm.course import load, state
     from ddpm.course import lesson as lessons
+    from ddpm.course import load, state
 
     functions = tuple(map(learners, functions))
     result = verdict(number, functions)

@@ -61,7 +61,7 @@ def tasks(text: str) -> list[Task]:
     name, inside = "", False
     for line in text.splitlines():
         if heading := HEADING.match(line):
-            found.append(Task(*heading.groups()))
+            found.append(Task(heading.group(1), heading.group(2)))
         elif definition := DEF.match(line):
             name = definition.group(1)
         elif line.strip() == BEGIN and found:
@@ -120,7 +120,8 @@ def read(file: Path) -> str:
 
 def source(text: str, name: str) -> str | None:
     """The last top-level `def name(…)` of a text that need not be valid Python, or None."""
-    found, block = None, None
+    found: str | None = None
+    block: list[str] | None = None
     for line in text.splitlines():
         definition = DEF.match(line)
         if block is not None and line and not line[0].isspace() and line[0] != ")":
