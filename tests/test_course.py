@@ -371,6 +371,16 @@ def test_without_a_course_there_is_a_remedy(tmp_path, monkeypatch, capsys):
     assert status == 2 and "damaged" in out
 
 
+def test_without_a_command_one_is_told_where_one_is(course, capsys, tmp_path, monkeypatch):
+    capsys.readouterr()
+    assert "·1.1" in said(capsys)[1]
+    assert main(["init"]) == 0 and not (course / "course").exists()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([])
+    assert "ddpm course init DIR" in " ".join(capsys.readouterr().out.split())
+
+
 def test_watch_checks_what_is_saved(course, capsys, monkeypatch):
     file, rounds = course / "l01_forward.py", iter(range(9))
 

@@ -14,12 +14,14 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from ddpm.course import state
+
 
 @dataclass(frozen=True)
 class Init:
     """Write the lessons, with holes where the exercises are. Files that are there stay as they are."""
 
-    folder: Positional[Path] = Path("course")  # where to
+    folder: Positional[Path | None] = None  # where to: DIR, else the course that you are in, else ./course
     notebooks: bool = False  # .ipynb instead of .py (needs the extra `course`)
 
 
@@ -109,6 +111,8 @@ COMMANDS = (
 
 def main(args: list[str]) -> int:
     """Run one command of the course; exit status 1 if a check failed, 2 for one line of error."""
+    if not args:  # where you are, or what there is
+        args = ["status" if state.here() else "--help"]
     command = tyro.cli(
         COMMANDS,
         prog="ddpm course",
@@ -129,11 +133,11 @@ def main(args: list[str]) -> int:
 
 def run(command: object) -> bool | None:
     """Carry out one parsed command."""
-    from ddpm.course import commands, state
+    from ddpm.course import commands
 
     match command:
         case Init(folder, notebooks):
-            commands.init(folder, notebooks)
+            commands.init(folder or state.here() or Path("course"), notebooks)
             return None
         case Grade():
             from ddpm.course import grade

@@ -19,7 +19,10 @@ def init(folder: Path, notebooks: bool) -> None:
         state.save(folder, {})
     print(f"{len(written)} lessons written to {folder}/" + (f", {len(kept)} left as they are" if kept else ""))
     first = (written or kept)[0].name
-    print(f"Begin:  cd {folder}   open {first}   ddpm course next")
+    if folder.resolve() != Path().resolve():
+        print(f"  cd {folder}")
+    print("  ddpm course next      # the first exercise, and where it is")
+    print(f"  ddpm course watch     # while you edit {first}: checks what you save")
 
 
 def status(folder: Path) -> None:

@@ -25,6 +25,14 @@ def find(start: Path) -> Path:
     raise ValueError("there is no course here; `ddpm course init DIR` makes one, then work in DIR")
 
 
+def here() -> Path | None:
+    """The course's folder in which we stand, if it is one."""
+    try:
+        return find(Path())
+    except ValueError:
+        return None
+
+
 def load(folder: Path) -> State:
     """The state; a damaged file is an error that says so, for it holds what cannot be made again."""
     try:
