@@ -90,6 +90,7 @@ def divides(x):
         (lambda x: "two", "exception", "str"),
         (lambda x: undefined, "exception", "the imports and functions"),  # noqa: F821
         (lambda x: (2 * x).ravel()[:1], "shape", "(3, 2)"),
+        (lambda x: (2 * x)[None], "shape", "(1, 3, 2)"),
         (lambda x: (2 * x, 2 * x), "shape", "tuple of 2"),
         (lambda x: 2 * x * np.where(x == x.max(), np.nan, 1), "nan", "NaN"),
         (lambda x: 2 * x + (x == x.max()), "value", "1 of 6"),
