@@ -14,12 +14,15 @@ The map, in the order in which data flow and in which to read; beside it what st
     variance    fixed, learned and optimal σ²
     solvers     Heun, DPM-Solver++(2M)                                     edm: Karras et al.'s times and weights
     encode      DDIM inversion, slerp                                      likelihood: log p by the ODE
+    translate   an image of one class redrawn as another
     langevin    annealed, and as a corrector                               teleport: the first steps in closed form
     guide       eps -> eps: classifier-free and other guidance, clipping   compose: AND, NOT, two scales
     adaptive    guidance that stops when it no longer matters
     inpaint     masks, x0-replacement, RePaint, SDEdit
-    classifier  labels and features of images
-    typicality  T(x|c): what makes an image look like its class, and where
+    classifier  labels and features of images                              saliency: where its answer would change
+    diffusion_classifier   the class with which an image is denoised best
+    features    what the layers say (DIFT), correspondence                 probe: linear probes by layer and t
+    typicality  T(x|c): what makes an image look like its class, and where  doersch: the baseline without a network
     evaluate    ε-MSE, accuracy, Fréchet distance, each with its floor     scoring, metrics, measure; export: to files
     plot        pictures
     model       a trained denoiser by name                                 weights: those that ship
