@@ -195,7 +195,7 @@ def save_strips(path: str | Path, rows: list[tuple[str, np.ndarray]], title: str
     with matplotlib.rc_context(STYLE):
         inches = [pixels.shape[0] / 150 for _, pixels in rows]
         width = max(pixels.shape[1] for _, pixels in rows)
-        figure = new_figure(1.4 + width / 150, 0.3 + sum(inches) + 0.12 * len(rows))
+        figure = new_figure(1.9 + width / 150, 0.3 + sum(inches) + 0.12 * len(rows))
         axes = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": inches})[:, 0]
         for ax, (name, pixels) in zip(axes, rows, strict=True):
             white = np.full((pixels.shape[0], width - pixels.shape[1], 3), 255, np.uint8)
@@ -204,5 +204,6 @@ def save_strips(path: str | Path, rows: list[tuple[str, np.ndarray]], title: str
             ax.set_xticks([])
             ax.tick_params(length=0)
             ax.spines[:].set_visible(False)
-        figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+        if title:
+            figure.suptitle(title, fontsize=9, x=0.02, ha="left")
         save_figure(path, figure)
