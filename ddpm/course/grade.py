@@ -265,6 +265,8 @@ def main(config: Grade) -> None:
     """Grade, write, and print the table."""
     from ddpm.store import write_atomic
 
+    if os.name != "posix":
+        raise ValueError("grade needs the process limits of Linux or macOS; use it there, or in a container")
     if config.seconds <= 0 or config.memory <= 0 or config.jobs < 1 or config.seed < 0:
         raise ValueError("seconds, memory and jobs have to be positive, and seed not negative")
     folders = submissions(config.submissions)
