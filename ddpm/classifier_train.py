@@ -68,7 +68,8 @@ def augment(key: jax.Array, x: jax.Array, shift: int, flip: bool, erase: int = 0
     x = jnp.where(mirror, x[:, :, ::-1], x)
     if not erase:
         return x
-    at = jax.random.randint(key_erase, (B, 2), -(erase // 2), jnp.array([H, W]) - erase // 2)
+    most = jnp.broadcast_to(jnp.array([[H, W]]) - erase // 2, (B, 2))
+    at = jax.random.randint(key_erase, (B, 2), jnp.full((B, 2), -(erase // 2)), most)
     row, column = (jnp.arange(n)[None] - at[:, i : i + 1] for i, n in enumerate((H, W)))  # (B, H), (B, W)
     hole = ((row >= 0) & (row < erase))[:, :, None] & ((column >= 0) & (column < erase))[:, None, :]
     return jnp.where(hole[..., None], 0.0, x)

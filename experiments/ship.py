@@ -1,6 +1,7 @@
 """Turn a training run into weights that ship: the averaged parameters and a card with every number and its command.
 
     python -m experiments.ship --run runs/fashion_mnist --name fashion_mnist
+    python -m experiments.ship --name fashion_mnist          measures shipped weights again and renews their card
 
 The card says how the model was trained, on what, for how long, and what `ddpm evaluate` measures of it: test ε-MSE
 beside the best linear-Gaussian denoiser, accuracy of conditional samples, Fréchet distance beside its floor.
@@ -20,14 +21,15 @@ from ddpm import classifier, data, model, plot, run, weights
 from ddpm import evaluate as ev
 from ddpm.cli import use_compile_cache
 from ddpm.network import count
+from ddpm.origin import commit
 
 
 @dataclass(frozen=True)
 class Config:
     """What to ship, and how it is measured."""
 
-    run: Path  # the training run's folder
     name: str  # the weights' name: ddpm/weights/NAME.safetensors
+    run: Path | None = None  # the training run's folder; without it the shipped weights of that name are measured again
     n: int = 2000  # images drawn for the distances
     steps: int = 50  # DDIM steps
     guidance: float = 2.0  # scale
@@ -45,28 +47,79 @@ def short(measure: ev.Measure) -> dict[str, Any]:
     return json.loads(json.dumps(kept | detail), parse_float=lambda s: float(f"{float(s):.5g}"))
 
 
-def main(config: Config) -> None:
-    """Measure the run, write the weights, the card and the picture of the evaluation."""
-    use_compile_cache()
-    m = model.load(config.run)
-    about, metrics = m.card, run.read_metrics(config.run)
+def measured(config: Config, m: model.Model, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, ev.Measure]]:
+    """What the card says of the measuring, and all of its numbers."""
     dataset = data.load(about["train"]["data"])
+    if f"{dataset.name}_classifier" not in weights.cards("classifier"):
+        return denoised(config, m, about, dataset)
     how = {"n": config.n, "steps": config.steps, "guidance": config.guidance, "seed": config.seed}
-    measures = ev.evaluate(m, dataset, classifier.load(dataset.name), **how)  # type: ignore[arg-type]
+    judge = classifier.load(dataset.name)
+    measures = ev.evaluate(m, dataset, judge, **how)  # type: ignore[arg-type]
     print(ev.table(measures))
     mse, accuracy, frechet = (measures[k] for k in ("eps_mse", "accuracy", "frechet"))
     ratio = mse.value / mse.beside  # type: ignore[operator]
-    options = " ".join(
-        f"--{f.name.replace('_', '-')} {about['train'][f.name]}"
-        for f in dataclasses.fields(model.TrainConfig)
-        if about["train"][f.name] != f.default and f.name not in ("name", "data_dir", "sample_every", "save_every")
-    )
-    card = {
+    return {
         "summary": (
             f"{about['train']['schedule']} schedule, {count(m.params):,} parameters: test ε-MSE {mse.value:.4f}, "
             f"{ratio:.3f} of the best linear-Gaussian denoiser; class accuracy {accuracy.value:.3f}; "
             f"Fréchet distance {frechet.value:.2f} (test images {frechet.beside:.2f})"
         ),
+        "eps_mse_over_linear_gaussian": round(ratio, 4),
+        "measures": {k: short(v) for k, v in measures.items()},
+        "measured_on": run.device_name(),
+        "measured_at": commit(),
+        "classifier_sha256": judge.card["sha256"],
+    }, measures
+
+
+def denoised(
+    config: Config, m: model.Model, about: dict[str, Any], dataset: data.Dataset
+) -> tuple[dict[str, Any], dict[str, ev.Measure]]:
+    """The same for a data set that has no classifier to judge samples: its denoising alone."""
+    measures = ev.denoising(m.eps, m.schedule, dataset, m.num_classes, seed=config.seed)
+    print(ev.table(measures))
+    mse, null = measures["eps_mse"], measures["eps_mse_null"]
+    ratio = mse.value / mse.beside  # type: ignore[operator]
+    return {
+        "summary": (
+            f"{about['train']['schedule']} schedule, {count(m.params):,} parameters: test ε-MSE {mse.value:.4f} "
+            f"(no class given {null.value:.4f}), {ratio:.3f} of the best linear-Gaussian denoiser"
+        ),
+        "eps_mse_over_linear_gaussian": round(ratio, 4),
+        "measures": {k: short(v) for k, v in measures.items()},
+        "measured_on": run.device_name(),
+        "measured_at": commit(),
+    }, measures
+
+
+def main(config: Config) -> None:
+    """Measure the run, write the weights, the card and the picture of the evaluation."""
+    use_compile_cache()
+    if config.run is None:
+        m = model.load(config.name)
+        card, measures = measured(config, m, m.card)
+        card = {k: v for k, v in {**m.card, **card}.items() if k != "sha256"}
+        picture = Path("out") / f"{config.name}_evaluation.png"
+    else:
+        m = model.load(config.run)
+        card, measures = card_of_run(config, config.run, m)
+        picture = config.run / "evaluation.png"
+    model.save(config.out / config.name, m, card)
+    plot.save_evaluation(picture, ev.as_json(measures))
+    print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
+
+
+def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str, Any], dict[str, ev.Measure]]:
+    """The whole card: how it was trained, and what was measured."""
+    about, metrics = m.card, run.read_metrics(folder)
+    found, measures = measured(config, m, about)
+    options = " ".join(
+        f"--{f.name.replace('_', '-')} {about['train'][f.name]}"
+        for f in dataclasses.fields(model.TrainConfig)
+        if about["train"][f.name] != f.default and f.name not in ("name", "data_dir", "sample_every", "save_every")
+    )
+    data_name = about["train"]["data"]
+    return {
         "parameters": count(m.params),
         "train": about["train"],
         "data": about["data"],
@@ -74,23 +127,17 @@ def main(config: Config) -> None:
         "training_seconds": float(metrics["seconds"][-1]),
         "training_device": about["device"],
         "versions": about["versions"],
-        "commit": classifier.commit(),
+        "commit": commit(),
         "note": config.note,
-        "eps_mse_over_linear_gaussian": round(ratio, 4),
-        "measures": {k: short(v) for k, v in measures.items()},
-        "measured_on": run.device_name(),
+        **found,
         "commands": {
             "train": f"ddpm train {options}".strip(),
             "measure": (
-                f"ddpm evaluate --model {config.name} --data {dataset.name} --n {config.n} --steps {config.steps} "
+                f"ddpm evaluate --model {config.name} --data {data_name} --n {config.n} --steps {config.steps} "
                 f"--guidance {config.guidance:g} --seed {config.seed}"
             ),
         },
-    }
-    model.save(config.out / config.name, m, card)
-    picture = config.run / "evaluation.png"
-    plot.save_evaluation(picture, ev.as_json(measures))
-    print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
+    }, measures
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ddpm import classifier as cl
+from ddpm import classifier_train as ct
 from ddpm import data, metrics, oracle
 from ddpm import evaluate as ev
 from ddpm.pytree import Partial
@@ -38,9 +39,9 @@ def digits():
 
 @pytest.fixture(scope="module")
 def digits_classifier(digits):
-    config = cl.ClassifierConfig(8, 1, patch=1, widths=(8, 16), blocks=(1, 1), features=16)
-    how = cl.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=1e-2, shift=1, flip=False, ema=0.9)
-    c = cl.train(config, how, digits.x_train, digits.y_train, progress=False)
+    config = cl.ClassifierConfig(8, 1, widths=(8, 16), features=16, mirror=False)
+    how = ct.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=0.1, shift=1, flip=False, erase=0, ema=0.9)
+    c = ct.train(config, how, digits.x_train, digits.y_train, progress=False)
     return dataclasses.replace(c, card={"test": cl.accuracy(c, digits.x_test, digits.y_test)})
 
 
@@ -182,7 +183,7 @@ def test_a_subset_has_of_each_class_its_share():
 
 
 def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classifier, tmp_path, monkeypatch):
-    monkeypatch.setenv("DDPM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     saved = dataclasses.replace(digits_classifier, card={"sha256": "ab" * 32}, name="mine")
     first = ev.reference(digits, saved, progress=False)
     assert first.name == "mine (16 wide, abababab)" and len(list(tmp_path.glob("features-*"))) == 2
@@ -190,7 +191,7 @@ def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classif
     monkeypatch.setattr(cl.Classifier, "__call__", lambda *a: pytest.fail("computed again"))
     np.testing.assert_array_equal(ev.reference(digits, saved, progress=False).train, first.train)
     monkeypatch.undo()
-    monkeypatch.setenv("DDPM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     file = next(tmp_path.glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-4] + b"oops")
     np.testing.assert_array_equal(ev.reference(digits, saved, progress=False).train, first.train)
