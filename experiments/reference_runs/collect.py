@@ -112,7 +112,7 @@ def draw(run: Path, m: model.Model, folder: Path) -> None:
 
 def train_config(about: dict[str, Any]) -> model.TrainConfig:
     """The run's configuration; fields that this version does not know are left out."""
-    known: dict[str, Any] = {f.name for f in dataclasses.fields(model.TrainConfig)}
+    known = {f.name for f in dataclasses.fields(model.TrainConfig)}
     return model.TrainConfig(**{k: v for k, v in about["train"].items() if k in known})
 
 
