@@ -143,19 +143,21 @@ floor, linear
 fresh = jax.random.split(jax.random.key(1), 200)
 
 
+@jax.jit
 def spread(one_time):
     """The standard deviation of the perfect denoiser's loss over batches of 64."""
 
     def loss(key):
         kx, kt, ke = jax.random.split(key, 3)
-        times = jnp.broadcast_to(jax.random.randint(kt, (1,) if one_time else (64,), 1, T + 1), (64,))
+        t = jax.random.randint(kt, (64,), 1, T + 1)
         x = clouds.sample(kx, 64)[0]
-        return batch_loss(clouds.eps(short), short.alpha_bar, x, times, jax.random.normal(ke, x.shape))
+        t = jnp.where(one_time, t[0], t)
+        return batch_loss(clouds.eps(short), short.alpha_bar, x, t, jax.random.normal(ke, x.shape))
 
-    return float(jax.jit(jax.vmap(loss))(fresh).std())
+    return jax.vmap(loss)(fresh).std()
 
 
-one, each = spread(True), spread(False)
+one, each = float(spread(True)), float(spread(False))
 assert one > 3 * each
 one, each
 
@@ -540,14 +542,8 @@ def draw_progress(axes):
 
 
 # %%
-def picture():
-    """The figure of this lesson."""
-    figure = plt.figure(figsize=(12, 10.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2.15])
-    draw_clouds(*top.subplots(1, 3, width_ratios=[1, 1, 1.5]))
-    left, right = bottom.subfigures(1, 2, width_ratios=[1, 1.12])
-    draw_progress(left.subplots(8, 7))
-    axis = right.subplots()
+def draw_classes(axis):
+    """All that was drawn, a row for each class."""
     columns = B // 10
     by_class = np.asarray(drawn).reshape(columns, 10, 28, 28, 1).transpose(1, 0, 2, 3, 4).reshape(B, 28, 28, 1)
     axis.imshow(plot.grid(by_class, columns)[..., 0], cmap="gray", aspect="equal")
@@ -556,9 +552,20 @@ def picture():
     axis.title.set_fontsize(10)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
+
+
+def picture():
+    """The figure of this lesson."""
+    figure = plt.figure(figsize=(12, 10.5), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2.15])
+    draw_clouds(*top.subplots(1, 3, width_ratios=[1, 1, 1.5]))
+    left, right = bottom.subfigures(1, 2, width_ratios=[1, 1.12])
+    draw_progress(left.subplots(8, 7))
+    draw_classes(right.subplots())
     return figure
 
 
+# %%
 if __name__ == "__main__":
     out = Path("out")
     out.mkdir(exist_ok=True)

@@ -95,5 +95,6 @@ def test_exercises_stand_alone(file):
                 used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
                 local = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
                 local |= {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
+                local |= {n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef)}
                 assert used <= known | local, f"{node.name} uses {used - known - local} of the lesson"
             known.add(node.name)
