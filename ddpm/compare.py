@@ -7,7 +7,7 @@ each step);  s: what seeds differ by beyond that;  S: the number of reference ru
 neighbouring rows, s between the seeds; with one seed, s is that of a reference which has several, and the file says so.
 The band is ±2σ: about one window in twenty of a run just like the reference lies outside it.
 
-References are JSON files in ddpm/reference, made by `python -m experiments.reference_runs.collect`. No JAX here.
+References are JSON files in ddpm/reference, made by `python -m experiments.reference_runs.collect`.
 """
 
 from __future__ import annotations

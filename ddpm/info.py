@@ -40,6 +40,10 @@ def show(devices: bool = False) -> None:
         patch = f", {u.patch}x{u.patch} pixels a position" if u.patch > 1 else ""
         print(f"  {name:28s} {shape} images, {u.channels} channels x {u.multipliers}{patch}")
 
+    print("\nreference runs (ddpm compare runs/NAME)")
+    for file in sorted((Path(__file__).parent / "reference").glob("*.json")):
+        print(f"  {file.stem:28s} {json.loads(file.read_text())['summary']}")
+
     print("\nruns (ddpm sample --model runs/NAME)")
     found = sorted(Path("runs").glob("*/config.json"))
     for file in found:
