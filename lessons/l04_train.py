@@ -407,7 +407,7 @@ for p in (1, 2, 3):
 
 # %% [markdown]
 # The trained network ships with the package: a million parameters, 14,500 steps of Algorithm 1 on Fashion-MNIST, an
-# hour and a half on one core. (`ddpm train --steps 3000` trains one of your own in about a quarter of an hour; the
+# hour and a half on one core. (`ddpm train --steps 3000` trains one of your own in about twenty minutes; the
 # pictures below are then a little less sharp.) It knows ten classes of garments: the label enters beside the time, as
 # one more vector. Lesson 9 is about what that is good for.
 
