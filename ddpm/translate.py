@@ -41,7 +41,7 @@ class Translation(NamedTuple):
 
 def _mse(a: Any, b: Any) -> np.ndarray:
     a, b = np.asarray(a), np.asarray(b)
-    check.same_shape("the result", a, "x0", b)  # type: ignore[arg-type]
+    check.same_shape("the result", a, "x0", b)
     return ((a - b) ** 2).reshape(len(a), -1).mean(1)
 
 
