@@ -39,6 +39,7 @@ def lesson_page(number: int) -> str:
     cells = []
     task = ""
     for part in lessons.cells(lessons.text_of(number)):
+        part.lines = [line for line in part.lines if not line.startswith("# ruff:")]
         body = "\n".join(part.lines).strip("\n")
         for heading in filter(None, map(lessons.HEADING.match, part.lines)):
             task = heading.group(1)
@@ -96,14 +97,25 @@ def gallery_page(source: Path) -> str:
     return "\n\n".join(out) + "\n"
 
 
-def index_page(chosen: list[int], modules: list[str], rosetta: bool) -> str:
+def index_page(chosen: list[int], rosetta: bool) -> str:
     """The front page, with the tables of contents."""
     chapters = "\n".join(f"lessons/{lessons.files()[number].stem}" for number in chosen)
-    library = "\n".join(f"library/{name}" for name in modules)
     more = "gallery/index\n" + ("rosetta" if rosetta else "")
     words = (HERE / "index.md").read_text(encoding="utf-8")
     toc = "\n\n```{{toctree}}\n:caption: {}\n:maxdepth: 1\n\n{}\n```"
-    return words + toc.format("Lessons", chapters) + toc.format("Results", more) + toc.format("Library", library) + "\n"
+    return (
+        words
+        + toc.format("Lessons", chapters)
+        + toc.format("Results", more)
+        + toc.format("Library", "library/index")
+        + "\n"
+    )
+
+
+def library_page(modules: list[str]) -> str:
+    """The map of the library, and a page for each module."""
+    words = ast.get_docstring(ast.parse((ROOT / "ddpm" / "__init__.py").read_text(encoding="utf-8"))) or ""
+    return f"# The library\n\n{literal(words)}\n\n```{{toctree}}\n:maxdepth: 1\n\n" + "\n".join(modules) + "\n```\n"
 
 
 def make_sources(source: Path, chosen: list[int]) -> None:
@@ -111,7 +123,8 @@ def make_sources(source: Path, chosen: list[int]) -> None:
     shutil.rmtree(source, ignore_errors=True)
     for folder in ("lessons", "library", "gallery"):
         (source / folder).mkdir(parents=True)
-    shutil.copy(HERE / "conf.py", source)
+    for name in ("conf.py", "sidebyside.py"):
+        shutil.copy(HERE / name, source)
     shutil.copytree(HERE / "static", source / "static")
     for number in chosen:
         page = source / "lessons" / f"{lessons.files()[number].stem}.ipynb"
@@ -119,11 +132,12 @@ def make_sources(source: Path, chosen: list[int]) -> None:
     modules = [f.stem for f in sorted((ROOT / "ddpm").glob("*.py")) if f.stem != "__init__"]
     for name in modules:
         (source / "library" / f"{name}.md").write_text(module_page(ROOT / "ddpm" / f"{name}.py"), encoding="utf-8")
+    (source / "library" / "index.md").write_text(library_page(modules), encoding="utf-8")
     (source / "gallery" / "index.md").write_text(gallery_page(source), encoding="utf-8")
     rosetta = ROOT / "experiments" / "results" / "rosetta" / "rosetta.md"
     if rosetta.is_file():
         shutil.copy(rosetta, source / "rosetta.md")
-    (source / "index.md").write_text(index_page(chosen, modules, rosetta.is_file()), encoding="utf-8")
+    (source / "index.md").write_text(index_page(chosen, rosetta.is_file()), encoding="utf-8")
 
 
 def library_hash() -> str:

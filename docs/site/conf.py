@@ -1,14 +1,18 @@
 """Sphinx's settings. `build.py` copies this file beside the pages that it makes, and calls Sphinx there."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.pop("MPLBACKEND", None)  # the kernel would inherit it, and no figure would be shown
 os.environ.setdefault("DDPM_BUDGET", "short")
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 project = "ddpm"
 author = "The ddpm authors"
 copyright = "the ddpm authors, MIT license"
-extensions = ["myst_nb", "sphinxcontrib.katex"]
+extensions = ["myst_nb", "sphinxcontrib.katex", "sidebyside"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 
