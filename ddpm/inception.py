@@ -59,7 +59,7 @@ def measures(x: np.ndarray, data: Dataset, *, of: str = "images", n_train: int =
         out[key] = Measure(
             name,
             float(found["samples"][value]),
-            float(found["samples"][error]) / 10 if error else float("nan"),  # the mean of 100 subsets
+            float(found["samples"][error]) / 10 if error else 0.0,  # the mean of 100 subsets
             len(x),
             f"{of}, 8 bit",
             f"against {len(train):,} training images; biased upwards in n"

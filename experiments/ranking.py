@@ -30,10 +30,11 @@ class Config:
     """Images of each set, and the seed of the subsets."""
 
     n: int = 520
+    steps: tuple[int, ...] = (1000, 50, 10)  # of the shipped model: 1,000 ancestral, fewer by DDIM
     seed: int = 0
 
 
-QUICK: dict = {"n": 100}
+QUICK: dict = {"n": 100, "steps": (50, 10)}
 
 
 def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -45,7 +46,8 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
         "training images": (d.x_train[train], d.y_train[train]),
         "test images": (d.x_test[test], d.y_test[test]),
     }
-    for sampler, steps, most in (("ddpm", 1000, n), ("ddim", 50, max(n, 2000)), ("ddim", 10, max(n, 2000))):
+    for steps in config.steps:
+        sampler, most = ("ddpm", n) if steps == 1000 else ("ddim", max(n, 2000))
         x, c = ev.drawn(shipped, most, sampler=sampler, steps=steps, guidance=1.0)
         assert c is not None
         out[f"shipped model, {sampler} {steps}"] = (x[:n], c[:n])

@@ -320,3 +320,18 @@ def test_fashion_mnist_frechet_on_whitened_pixels(fashion, pixels):
     assert distance(np.zeros((10, 64))) == pytest.approx(64.0, abs=0.01)  # the mean image
     class_means = np.stack([train[fashion.y_train == k].mean(0) for k in range(10)])
     assert distance(np.repeat(class_means, 1000, axis=0)) == pytest.approx(55.9, rel=0.01)
+    noise = rng.normal(size=(10_000, 784)).astype(np.float32)
+    assert distance((noise - mean) @ (U[:, :64] / np.sqrt(lam[:64]))) == pytest.approx(109.9, rel=0.02)
+
+
+def test_fashion_mnist_classes_and_their_speciation(fashion, pixels):
+    """39.7 % of the variance lies between classes; ᾱ_t Λ = 1-ᾱ_t at t = 658 for the pixels, 627 for the class means."""
+    x = data.to_float(fashion.x_train).reshape(60_000, -1)
+    means = np.stack([x[fashion.y_train == k].mean(0, dtype=np.float64) for k in range(10)])
+    between = np.cov(means.T, bias=True)
+    lam = np.linalg.eigvalsh(between)[-1]
+    assert np.trace(between) / pixels[1].sum() == pytest.approx(0.397, abs=1e-3)
+    assert lam == pytest.approx(52.87, abs=0.01)
+    alpha_bar = np.asarray(linear(1000).alpha_bar, np.float64)
+    for value, t in ((pixels[1][0], 658), (lam, 627)):
+        assert np.abs(np.argmin(np.abs(alpha_bar * value - (1 - alpha_bar))) - t) <= 1

@@ -1,0 +1,111 @@
+"""`ddpm evaluate`: one table, one JSON, one picture; results that are kept; Inception through a library."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ddpm import cache, cli, data, evaluate_run, export, inception, scoring
+from ddpm import classifier as cl
+from ddpm import classifier_train as ct
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture
+def judged(digits, tmp_path, monkeypatch):
+    """An `ddpm evaluate --samples` of 100 test digits, with a classifier of its own."""
+    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path / "cache"))
+    config = cl.ClassifierConfig(8, 1, widths=(8,), features=8, mirror=False)
+    how = ct.ClassifierTrainConfig(data="digits", epochs=2, batch=64, lr=0.1, shift=0, flip=False, erase=0)
+    cl.save(tmp_path / "judge", ct.train(config, how, digits.x_train, digits.y_train, progress=False))
+    export.save_npz(tmp_path / "x.npz", digits.x_test[:100], digits.y_test[:100].astype(int))
+    return cli.Evaluate(
+        samples=tmp_path / "x.npz", data="digits", classifier=str(tmp_path / "judge"), out=tmp_path / "out" / "e.json"
+    )
+
+
+def test_samples_are_scored_once(judged, capsys, monkeypatch):
+    evaluate_run.main(judged)
+    first = capsys.readouterr().out
+    folder = judged.out.parent
+    assert {p.name for p in folder.iterdir()} == {"e.json", "e.png", "e_neighbours.png"}
+    numbers = json.loads(judged.out.read_text())
+    assert numbers["measures"]["frechet"]["n"] == 100 and len(numbers["samples_sha256"]) == 64
+    monkeypatch.setattr(scoring, "_frechet", lambda *a: pytest.fail("measured again"))
+    evaluate_run.main(judged)
+    second = capsys.readouterr().out
+    assert "known:" in second and first.splitlines()[0] in second
+    again = json.loads(judged.out.read_text())
+    assert again["measures"] == numbers["measures"]
+
+
+def test_other_images_or_seeds_or_no_cache_are_measured(judged, digits, monkeypatch):
+    evaluate_run.main(judged)
+    export.save_npz(judged.samples, digits.x_test[100:200], digits.y_test[100:200].astype(int))
+    monkeypatch.setattr(scoring, "_frechet", lambda *a: (_ for _ in ()).throw(InterruptedError("measured")))
+    for changed in (judged, dataclasses.replace(judged, seed=1), dataclasses.replace(judged, cache=False)):
+        with pytest.raises(InterruptedError, match="measured"):
+            evaluate_run.main(changed)
+
+
+def test_a_damaged_result_is_measured_again(judged, tmp_path):
+    evaluate_run.main(judged)
+    (kept,) = (tmp_path / "cache").glob("evaluation-*.json")
+    whole = kept.read_text()
+    kept.write_text(whole[:100])
+    evaluate_run.main(judged)
+    assert json.loads(kept.read_text()) == json.loads(whole)
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_keys_depend_on_every_part_and_not_on_the_order_of_dicts():
+    assert cache.key("a", {"x": 1, "y": 2}) == cache.key("a", {"y": 2, "x": 1})
+    keys = {cache.key("a", 1), cache.key("a", 2), cache.key("b", 1), cache.key("a1"), cache.key("a", "1"), cache.key()}
+    assert len(keys) == 6
+    assert cache.code(cache) != cache.code(cache, export) and cache.code(cache) == cache.code(cache)
+
+
+# --- Inception --------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_library_it_says_what_is_missing(digits, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(RuntimeError, match=r"pip install torch-fidelity.*downloads"):
+        inception.measures(digits.x_test, digits)
+
+
+def test_the_library_gets_folders_of_colour_images(digits, monkeypatch):
+    seen = []
+
+    def calculate_metrics(**how):
+        x, n = export.load_png(how["input1"]), len(list(Path(how["input2"]).iterdir()))
+        seen.append((how["input1"].split("/")[-1], x.shape, n))
+        assert np.all(x[..., 0] == x[..., 2]) or x.shape[-1] == 1
+        return {
+            "frechet_inception_distance": 10.0 * len(seen),
+            "kernel_inception_distance_mean": 0.5,
+            "kernel_inception_distance_std": 0.1,
+        }
+
+    monkeypatch.setitem(sys.modules, "torch_fidelity", SimpleNamespace(calculate_metrics=calculate_metrics))
+    m = inception.measures(digits.x_train[:50], digits, of="mine", n_train=200)
+    assert seen == [("samples", (50, 8, 8, 3), 200), ("test", (50, 8, 8, 3), 200)]
+    assert m["inception_fid"].value == 10.0 and m["inception_fid"].beside == 20.0
+    assert m["inception_kid"].standard_error == pytest.approx(0.01)
+
+    def offline(**how):
+        raise OSError("no route to host")
+
+    monkeypatch.setitem(sys.modules, "torch_fidelity", SimpleNamespace(calculate_metrics=offline))
+    with pytest.raises(RuntimeError, match="no route to host"):
+        inception.measures(digits.x_train[:50], digits, n_train=200)
