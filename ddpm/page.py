@@ -15,7 +15,7 @@ from ddpm.mine import Mined
 from ddpm.plot import overlay
 from ddpm.store import write_atomic
 
-FRAME = np.array([230, 60, 30], dtype=np.uint8)
+FRAME = np.array([255, 200, 0], dtype=np.uint8)
 
 
 def rgb(images: Any) -> np.ndarray:
