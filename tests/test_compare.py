@@ -73,6 +73,8 @@ def test_verdicts():
     r = reference(range(6))
     good = compare.compare(*run(50), config_of(r), r)
     assert "as it should be" in compare.verdict(good, r) and good.differences == ()
+    seeds = S**2 * (1 + 1 / 6)  # windows average the noise away, but not what seeds differ by
+    np.testing.assert_allclose(r.sigma(5) ** 2 - seeds, (r.sigma() ** 2 - seeds) / 5)
     bad = compare.compare(*run(50, factor=1.1), config_of(r), r)
     assert "above the band" in compare.verdict(bad, r) and "it learns, but worse" in compare.verdict(bad, r)
     assert bad.recent[0] == pytest.approx(np.log(1.1), abs=0.03)
