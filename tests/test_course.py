@@ -137,6 +137,18 @@ def test_numpy_inside_jit_is_named():
     assert kind == "exception" and "jnp" in sentence
 
 
+def test_where_the_lesson_traces_the_arrays_are_jaxs():
+    def look_up(a, t):
+        return jax.vmap(lambda i: a[i])(t)  # which a NumPy array refuses
+
+    def cases(rng):
+        return [(rng.normal(size=9), rng.integers(0, 9, 4))]
+
+    part = exercise.formula("f", lambda a, t: a[t], cases, {"Backwards.": lambda a, t: a[-t]}, traceable=True)
+    assert ask(part, look_up)[0] == "passed"
+    assert ask(part, lambda a, t: look_up(a, -t)) == ("mistake", "Backwards.")
+
+
 def test_a_loop_without_end_is_stopped():
     def loops(x):
         while True:

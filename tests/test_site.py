@@ -124,9 +124,16 @@ def test_links_lead_somewhere(site):
 
 WRAP = """<body style="margin:0"><iframe src="{page}" width="{width}" height="2000" style="border:0"></iframe><script>
 addEventListener("load", () => {{
-  const d = document.querySelector("iframe").contentDocument.documentElement;
-  document.body.setAttribute("data-over", d.scrollWidth - {width});
-  document.body.setAttribute("data-height", d.scrollHeight);
+  const page = document.querySelector("iframe").contentDocument;
+  const held = e => {{  // it scrolls, or is cut, inside an element of the page
+    for (let p = e; p && p.tagName !== "ARTICLE"; p = p.parentElement)
+      if (page.defaultView.getComputedStyle(p).overflowX !== "visible") return true;
+    return false;
+  }};
+  let over = page.documentElement.scrollWidth - {width};
+  for (const e of page.querySelectorAll("article, article *"))
+    if (!held(e)) over = Math.max(over, Math.round(e.getBoundingClientRect().right) - {width});
+  document.body.setAttribute("data-over", over);
 }});</script></body>"""
 
 

@@ -38,7 +38,8 @@ What the tests ask of every module here (tests/test_course_checks.py finds them 
 - Inputs: random by the given rng only; several shapes, odd ones among them; keep away from where float32 loses digits
   (ᾱ within .05 … .95) unless that is the point, or say rtol/atol. A case that must be refused: let the truth raise
   ValueError there, and the learner's function has to raise it too.
-- A function that the lesson calls inside `jit`, `scan` or `vmap` is marked `traceable=True` in its part.
+- A function that the lesson calls inside `jit`, `scan` or `vmap` is marked `traceable=True` in its part;
+  it gets JAX's arrays then, and is called once more inside `jit`.
 
 Several functions in one exercise: one part each, asked in order; the first that fails is reported. Other kinds:
 
