@@ -306,7 +306,8 @@ def test_a_learners_way(course, capsys):
     file = course / "l01_forward.py"
     capsys.readouterr()
     status, out = said(capsys, "next")
-    assert "Exercise 1.1" in out and "TODO 1.1: one line" in out and "l01_forward.py:" in out
+    first = next(iter(lessons.all_tasks().values()))
+    assert f"Exercise {first.number} - {first.title}" in out and f"TODO {first.number}: " in out and ".py:" in out
     assert said(capsys, "check", "1.1") == (1, "· 1.1  `alpha_bar` is not written yet.\n")
 
     write(file, **SOLVED)
@@ -386,7 +387,7 @@ def test_without_a_course_there_is_a_remedy(tmp_path, monkeypatch, capsys):
 
 def test_without_a_command_one_is_told_where_one_is(course, capsys, tmp_path, monkeypatch):
     capsys.readouterr()
-    assert "·1.1" in said(capsys)[1]
+    assert "·1.1  ·1.2" in said(capsys)[1]
     assert main(["init"]) == 0 and not (course / "course").exists()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
