@@ -16,6 +16,8 @@ def test_ratios_are_taken_inside_each_round():
     ours, theirs = [1.0, 1.0, 3.0, 3.0], [0.5, 0.5, 1.5, 1.5]
     result = parts.beside({"ddpm": ours, "diffusers": theirs, "other": ours})
     assert result["ratio"] == 0.5 and result["ratio_diffusers_quartiles"] == [0.5, 0.5]
+    low, high = parts.beside({"ddpm": [1.0, 3.0]})["ddpm_quartiles"]
+    assert 1 <= low <= high <= 3  # two rounds have no quartiles beyond themselves
     assert result["ratio_other"] == 1.0 and result["ddpm_seconds"] == 2.0
 
 

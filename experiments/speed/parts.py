@@ -46,12 +46,12 @@ def beside(times: dict[str, list[float]], ours: str = "ddpm") -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for name, t in times.items():
-        low, middle, high = statistics.quantiles(t, n=4) if len(t) > 1 else t * 3
+        low, middle, high = statistics.quantiles(t, n=4, method="inclusive") if len(t) > 1 else t * 3
         result[f"{name}_seconds"] = round(middle, 4)
         result[f"{name}_quartiles"] = [round(low, 4), round(high, 4)]
     for name in times.keys() - {ours}:
         ratios = [b / a for a, b in zip(times[ours], times[name], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
         result["ratio" if name == "diffusers" else f"ratio_{name}"] = round(middle, 3)
         result[f"ratio_{name}_quartiles"] = [round(low, 3), round(high, 3)]
     return result

@@ -124,7 +124,7 @@ def ddim(model: Any, unet: UNetConfig, batch: int, times: Any, alpha_bar: Any) -
     import torch
 
     where = device()
-    a = torch.from_numpy(np.asarray(alpha_bar, np.float32)).to(where)
+    a = torch.tensor(np.asarray(alpha_bar, np.float32), device=where)
     x_T = torch.randn(batch, unet.image_channels, unet.image_size, unet.image_size, device=where)
 
     def walk() -> None:
