@@ -11,9 +11,10 @@ training images. Patches of ours, saliency and chance are the five best of each 
 of all; clusters are k-means, of DIFT features for ours and of HOG for the others; Doersch's clusters are his detectors.
 
 What comes out: the first 50 patches of ours and of gradient x input are nearly all planted, Doersch's are 7 in 10. An
-image holds 1.3 planted motifs, so of 100 patches a city at most about 80 can be right. Single pixels of a typicality map
-are noisy (40 draws), averages are not; but here the plain classifier, which is trained on exactly the question that is
-asked, localises better than typicality does. In this world a city is told by two small glyphs and nothing else.
+image holds 1.3 planted motifs, so of 100 patches a city at most about 80 can be right. Single pixels of a map of
+typicality are noisy (40 draws), averages are not; but here the plain classifier, which is trained on exactly the
+question that is asked, localises better than typicality does. In this world a city is told by two small glyphs and by
+nothing else.
 """
 
 from __future__ import annotations
@@ -148,11 +149,12 @@ def run(config: Config) -> Result:
             per_city[name].append(judged(own, c, p, cluster, config))
 
     accuracy = classifier.accuracy(net_c, w.images, w.labels)
-    rows, numbers = [], {}
+    rows: list[Row] = []
+    numbers: dict[str, Any] = {}
     for name, cities in per_city.items():
         auc = {pool: localisation.motif_auc(found[name], w.mask, pool) for pool in (1, 3, 7)}
         ks = set.intersection(*(set(city["precision"]) for city in cities))
-        summary = {
+        summary: dict[str, Any] = {
             "auc": auc,
             "precision": {n: float(np.mean([city["precision"][n] for city in cities])) for n in sorted(ks)},
             "purity": float(np.mean([city["purity"] for city in cities])),
