@@ -242,7 +242,7 @@ EXERCISES = (
             10.0,
             1.5,
             {
-                "That would be second order. DDIM follows the tangent, as Euler's method: the error goes as 1/N.": 100.0,
+                "That would be second order. DDIM is Euler's method: the error goes as 1/N.": 100.0,
                 "Ten times the steps do help: the error of one step goes with the square of its length.": 1.0,
                 "√10 is how chance averages out; there is no chance in this walk.": 10**0.5,
             },
