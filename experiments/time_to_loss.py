@@ -69,7 +69,7 @@ def ours(setup: TrainConfig, unet: UNetConfig, d: data.Dataset, schedule: Schedu
     state = init_state(setup, unet)
 
     def ids(n: int) -> jax.Array:
-        return data.batch_ids(setup.seed, n, len(images), setup.batch)
+        return jnp.asarray(data.batch_ids(setup.seed, n, len(images), setup.batch))
 
     start = time.perf_counter()
     step = make_step(setup, unet).lower(state, schedule, images, labels, ids(0)).compile()
