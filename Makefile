@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo figures test lint format clean
+.PHONY: help install demo figures site test lint format clean
 
 help:             ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,10 @@ figures: .venv/installed  ## the papers' figures, in experiments/results; says f
 	$(BIN)/python -m experiments.gallery
 	$(BIN)/python -m experiments.readme
 
+site: .venv/installed     ## the course as a site, in site/html (needs node; installs the extra `course`)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,course]'
+	$(BIN)/python docs/site/build.py
+
 test: .venv/installed     ## every test, without network and without data
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
@@ -36,4 +40,4 @@ format: .venv/installed   ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean:                    ## remove what make and the commands wrote (not runs/)
-	rm -rf .venv out dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv out dist build site .pytest_cache .mypy_cache .ruff_cache
