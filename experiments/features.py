@@ -190,7 +190,8 @@ def picture(
     """Accuracy by layer and t; PCK by t; pairs with the point asked, found and true."""
     with plot.style():
         figure = plot.new_figure(10.0, 4.6)
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1.7, 1))
+        halves: Any = figure.subfigures(2, 1, height_ratios=(1.7, 1))
+        top, bottom = halves
         left, right = top.subplots(1, 2)
         table = np.array([[grid[n, t].accuracy for t in config.times] for n in names])
         image = left.imshow(table, aspect="auto", cmap="viridis", vmin=table.min(), vmax=table.max())

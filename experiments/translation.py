@@ -59,8 +59,8 @@ def run(config: Config) -> Result:
     """Numbers on real images, pictures of drawn ones."""
     try:
         d = data.load(config.data)
-    except (ValueError, FileNotFoundError, OSError) as error:
-        raise Unavailable(str(error)) from None
+    except (ValueError, FileNotFoundError, OSError) as missing:
+        raise Unavailable(str(missing)) from None
     if config.model:
         net = model.load(config.model)
         judge: Any = classifier.load(config.data)
@@ -72,7 +72,8 @@ def run(config: Config) -> Result:
     x = np.concatenate([data.to_float(d.x_test[d.y_test == a][: config.n]) for a, _ in config.pairs])
     a, b = (np.repeat([p[i] for p in config.pairs], config.n)[: len(x)] for i in (0, 1))
 
-    rows, numbers = [], {}
+    rows: list[Row] = []
+    numbers: dict[str, Any] = {}
     paper = {20: 0.0065, 50: 0.0023, 100: 0.0009}
     trips = {}
     for steps in config.round_trips:
