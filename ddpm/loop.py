@@ -99,6 +99,7 @@ class Training:
         self.feed = Feed(config.seed, config.batch, dataset.x_train, dataset.y_train, mesh)
         self.k = steps_per_call(config, jax.devices()[0].platform)
         self.programs: dict[int, Any] = {}
+        self.placed = distributed.replicate(mesh, schedule)
 
     def say(self, *words: Any) -> None:
         """Print, in one process."""
@@ -142,7 +143,7 @@ class Training:
     def program(self, k: int) -> Any:
         """k steps, compiled."""
         if k not in self.programs:
-            args = (self.state, self.schedule, *self.feed(self.step, k))
+            args = (self.state, self.placed, *self.feed(self.step, k))
             if self.mesh is None:
                 make = make_step(self.config, self.unet, many=k > 1)
             else:
@@ -162,7 +163,7 @@ class Training:
             return
         self.open_tables()
         config, k = self.config, self.next_k()
-        seconds = cost.time_step(self.program(k), self.state, self.schedule, *self.feed(self.step, k)) / k
+        seconds = cost.time_step(self.program(k), self.state, self.placed, *self.feed(self.step, k)) / k
         left = config.steps - self.step
         self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
         self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional) if self.writes else math.nan
@@ -192,7 +193,7 @@ class Training:
     def advance(self) -> None:
         """One call of the compiled step, and what comes after it."""
         config, k = self.config, self.next_k()
-        self.state, metrics = self.program(k)(self.state, self.schedule, *self.feed(self.step, k))
+        self.state, metrics = self.program(k)(self.state, self.placed, *self.feed(self.step, k))
         self.step, self.last_k = self.step + k, k
         jax.block_until_ready(self.losses[-1:])  # one call ahead of the device, not fifty: the bar tells the truth
         self.losses.append(metrics.loss)

@@ -2,8 +2,8 @@
 
     python -m experiments.scale [--preset cifar10] [--images 102400000]
 
-FLOPs of a step, the bytes of its gradient and of a checkpoint are those of the compiled program and of its state. What a
-chip does is an assumption, printed beside its source. Nothing here was run on such chips.
+FLOPs of a step, the bytes of its gradient and of a checkpoint are those of the program and of its state. What a chip
+does is an assumption, printed beside its source. Nothing here was run on such chips.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from ddpm.schedule import linear
 from ddpm.store import write_atomic
 from ddpm.train import init_state, make_step
 
-# Dense bf16 peak in FLOP/s, and the slowest link of the all-reduce in bytes/s, each way: data sheets, not measured here.
+# Dense bf16 peak in FLOP/s, and the slowest link of the all-reduce in bytes/s, each way: data sheets, not measured.
 CHIPS: dict[str, tuple[float, float, str]] = {
     "NVIDIA H100 SXM": (989e12, 50e9, "NVIDIA H100 data sheet: 989 TFLOP/s; 400 Gbit/s network for each chip"),
     "TPU v5e": (
         197e12,
         50e9,
-        "Google Cloud TPU v5e page: 197 TFLOP/s; 4 links of 400 Gbit/s for each chip, one counted",
+        "Google Cloud TPU v5e page: 197 TFLOP/s; 1,600 Gbit/s a chip, a quarter counted",
     ),
 }
+CHIPS_OF = (1, 8, 64, 4096)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Config:
     batch: int = 8  # images of the step whose FLOPs are counted
     images: int = 800_000 * 128  # images of the whole training: 800,000 steps of 128 in Ho et al. 2020, App. B
     share: float = 0.3  # of the peak that a chip is assumed to reach
-    per_chip: int = 128  # images of a step on one chip
+    per_chip: int = 128  # images of a step on one chip, where the batch grows with the chips
+    total: int = 4096  # images of a step on all chips, where it does not
     out: Path = Path("experiments/results/scale/metrics.json")  # where the numbers go
 
 
@@ -70,10 +72,11 @@ def flops_per_image(config: Config) -> dict[str, float]:
     }
 
 
-def row(measured: dict[str, float], config: Config, chips: int, peak: float, link: float) -> dict[str, float]:
-    """One line: `chips` chips, each with `per_chip` images a step, a ring all-reduce that overlaps nothing."""
-    batch = chips * config.per_chip
-    compute = config.per_chip * measured["flops_per_image"] / (config.share * peak)
+def row(
+    measured: dict[str, float], config: Config, chips: int, batch: int, peak: float, link: float
+) -> dict[str, float]:
+    """One line: `batch` images a step on `chips` chips, then a ring all-reduce that overlaps nothing."""
+    compute = batch / chips * measured["flops_per_image"] / (config.share * peak)
     reduce = 2 * (chips - 1) / chips * measured["gradient_bytes"] / link
     steps = math.ceil(config.images / batch)
     return {
@@ -95,12 +98,13 @@ def main(config: Config) -> dict[str, Any]:
     print(f"  training step   {measured['flops_per_image'] / 1e9:.2f} GFLOP an image")
     print(f"  gradient        {measured['gradient_bytes'] / 1e6:.0f} MB a step and chip")
     print(f"  checkpoint      {measured['checkpoint_bytes'] / 1e6:.0f} MB (parameters, average, Adam's two moments)")
-    print(f"\ncalculated, not run: {config.images:,} images, {config.per_chip} a chip, {config.share:.0%} of the peak")
+    print(f"\ncalculated, not run: {config.images:,} images, {config.share:.0%} of the peak")
     table: dict[str, list[dict[str, float]]] = {}
     for chip, (peak, link, source) in CHIPS.items():
         print(f"\n{chip}: {peak / 1e12:.0f} TFLOP/s bf16, {link / 1e9:.0f} GB/s   [{source}]")
         print("  chips    batch     steps   compute ms   all-reduce ms   hours   chip-hours   images/s")
-        table[chip] = [row(measured, config, n, peak, link) for n in (1, 8, 64, 4096)]
+        pairs = [(n, n * config.per_chip) for n in CHIPS_OF] + [(n, config.total) for n in CHIPS_OF]
+        table[chip] = [row(measured, config, n, batch, peak, link) for n, batch in pairs]
         for r in table[chip]:
             print(
                 f"  {r['chips']:5.0f}  {r['batch']:7,.0f}  {r['steps']:8,.0f}   {r['compute_ms']:10.1f}   "

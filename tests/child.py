@@ -1,0 +1,49 @@
+"""`ddpm train` on a network that compiles in seconds, to be killed by tests: python -m child SPOIL ARGS…
+
+The pictures are left out. SPOIL is what goes wrong: `step:N` kills the process (kill -9) when it reads the images of
+step N, `file:NAME` before it writes that file, `none` lets it be.
+"""
+
+import os
+import signal
+import sys
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import numpy as np
+
+from ddpm import config, data, store
+
+TINY = config.UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
+config.UNETS["tiny"] = TINY
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def spoil(what):
+    """Put the accident in its place."""
+    kind, _, of = what.partition(":")
+    ids, write = data.batch_ids, store.write_atomic
+    if kind == "step":
+        data.batch_ids = lambda seed, step, n, batch: kill() if step == int(of) else ids(seed, step, n, batch)
+    if kind == "file":
+        store.write_atomic = lambda path, content: kill() if path.name == of else write(path, content)
+
+
+def no_pictures():
+    """Sampling would take longer to compile than the rest."""
+    from ddpm import loop
+
+    loop.sample_grid = lambda *args: np.zeros((8, 8, 8, 1))
+
+
+if __name__ == "__main__":
+    spoil(sys.argv[1])
+    from ddpm import cli, distributed
+
+    distributed.start()
+    no_pictures()
+    sys.exit(cli.main(sys.argv[2:]))
