@@ -8,21 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import checkpoint, config, data, model, run, train
+from ddpm import checkpoint, config, data, ema, log, loop, model, run, train
 from ddpm.config import TrainConfig, UNetConfig
+from ddpm.evaluate import eps_mse
 from ddpm.generate import generate
 from ddpm.loss import simple_loss
 from ddpm.oracle import mixture
 from ddpm.schedule import linear
 from ddpm.store import flatten
 
-TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(), groups=4)
+TINY = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
 BASE = TrainConfig(data="digits", preset="tiny", name="r", steps=6, batch=16, warmup=2, save_every=3, log_every=1)
+DRAW = loop.sample_grid
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
+    """A folder, a network that compiles in seconds, and no pictures: the sampler would take longer to compile."""
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
+    monkeypatch.setattr(loop, "sample_grid", lambda *args: np.zeros((8, 8, 8, 1)))
     return tmp_path
 
 
@@ -96,7 +100,8 @@ def test_a_run_whose_last_checkpoint_is_gone_goes_on_from_the_one_before(runs):
     np.testing.assert_array_equal(again["loss"], rows["loss"])
 
 
-def test_the_folder_of_a_run_and_the_model_it_gives(runs):
+def test_the_folder_of_a_run_and_the_model_it_gives(runs, monkeypatch):
+    monkeypatch.setattr(loop, "sample_grid", DRAW)
     folder = run.train(BASE, runs, quiet=True)
     names = {p.name for p in folder.iterdir()}
     assert {"config.json", "metrics.csv", "loss.png", "samples_00000006.png", "checkpoints"} <= names
@@ -127,7 +132,7 @@ def test_a_config_that_does_not_fit_is_refused_by_field(runs):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(runs):
     bad = dataclasses.replace(BASE, lr=1e38, warmup=2, decay=0.0, save_every=6, log_every=6)
-    with pytest.raises(run.Diverged, match=r"not finite after step \d+"):
+    with pytest.raises(run.Diverged, match=r"not finite after step \d+: .*\w+\.\w+.* is saved"):
         run.train(bad, runs, quiet=True)
     state = newest(runs / "r")
     assert 0 < int(state.step) < 6
@@ -160,3 +165,143 @@ def test_bad_numbers(change):
 def test_a_missing_model_says_what_there_is():
     with pytest.raises(ValueError, match="no model 'fashion_mnst'"):
         model.load("fashion_mnst")
+
+
+# --- the same step in other ways --------------------------------------------------------------------------------------
+
+SMALL = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4, num_classes=3)
+RNG = np.random.default_rng(0)
+IMAGES, LABELS = RNG.integers(0, 256, (32, 8, 8, 1)).astype(np.uint8), (np.arange(32) % 3).astype(np.int32)
+
+
+def grad_of(setup, unet=SMALL):
+    """(loss, gradient) of one batch."""
+    params = train.init_state(setup, unet).params
+    x0, key = jnp.asarray(data.to_float(IMAGES)), jax.random.key(7)
+    return jax.jit(lambda p: train.gradient(setup, unet, linear(1000), p, key, x0, jnp.asarray(LABELS)))(params)
+
+
+def test_accumulated_parts_make_the_gradient_of_the_whole_batch():
+    """To rounding, by layer; the flips, dropped labels, times and noises are those of the whole batch."""
+    whole, parts = (grad_of(TrainConfig(batch=32, accumulate=A, flip=True)) for A in (1, 4))
+    assert float(whole[0]) == pytest.approx(float(parts[0]), rel=1e-6)
+    for a, b in zip(*map(jax.tree.leaves, (whole[1], parts[1])), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_many_steps_in_a_call_are_the_same_steps():
+    """A loop in Python and one compiled loop: equal losses, equal parameters, to rounding."""
+    setup = TrainConfig(batch=8, steps=4, warmup=0, decay=0.0, power_ema=(0.1,))
+    ids = np.stack([data.batch_ids(0, n, 32, 8) for n in range(4)])
+    rest = (linear(1000), jnp.asarray(IMAGES), jnp.asarray(LABELS))
+    one, many = train.make_step(setup, SMALL), train.make_step(setup, SMALL, many=True)
+    state, losses = train.init_state(setup, SMALL), []
+    for n in range(4):
+        state, metrics = one(state, *rest, ids[n], np.int32(n))
+        losses.append(float(metrics.loss))
+    at_once, metrics = many(train.init_state(setup, SMALL), *rest, ids, np.arange(4, dtype=np.int32))
+    np.testing.assert_allclose(metrics.loss, losses, rtol=1e-5)
+    assert metrics.layers.shape[0] == 4 and int(at_once.step) == 4
+    for a, b in zip(*map(jax.tree.leaves, (state.emas, at_once.emas)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_after_a_bad_step_no_later_one_counts():
+    """Step 2 is spoiled (its number does not fit): the state stays that of step 1, and the losses are no numbers."""
+    setup = TrainConfig(batch=8, steps=4, warmup=0, decay=0.0, power_ema=(0.1,))
+    ids = np.stack([data.batch_ids(0, n, 32, 8) for n in range(4)])
+    many = train.make_step(setup, SMALL, many=True)
+    rest = (linear(1000), jnp.asarray(IMAGES), jnp.asarray(LABELS), ids)
+    state, metrics = many(train.init_state(setup, SMALL), *rest, np.array([0, 9, 2, 3], np.int32))
+    assert int(state.step) == 1
+    np.testing.assert_array_equal(np.isfinite(metrics.loss), [True, False, False, False])
+
+
+@pytest.mark.parametrize("name, middle", [("constant", 2e-3), ("linear", 1e-3), ("cosine", 1e-3)])
+def test_learning_rates_by_name(name, middle):
+    """All rise in the warm-up; half-way through the rest a fall to 0 is at a half, along a line and a cosine alike."""
+    lr = train.learning_rate(TrainConfig(steps=1100, warmup=100, lr=2e-3, lr_schedule=name))
+    end = 2e-3 if name == "constant" else 0.0
+    np.testing.assert_allclose([float(lr(n)) for n in (0, 50, 100, 600, 1100)], [0, 1e-3, 2e-3, middle, end], atol=1e-9)
+    quarter = {"constant": 2e-3, "linear": 1.5e-3, "cosine": 1e-3 * (1 + np.cos(np.pi / 4))}
+    assert float(lr(350)) == pytest.approx(quarter[name])
+
+
+def test_bfloat16_computes_only():
+    """Parameters, gradients, averages and moments stay float32; the loss and the gradient stay close."""
+    setup, half = TrainConfig(batch=32), dataclasses.replace(SMALL, dtype="bfloat16")
+    state = train.init_state(setup, half)
+    assert {a.dtype.name for a in jax.tree.leaves(state)} == {"float32", "int32"}
+    (loss, grad), (loss16, grad16) = grad_of(setup), grad_of(setup, half)
+    assert {a.dtype.name for a in jax.tree.leaves(grad16)} == {"float32"}
+    assert float(loss16) == pytest.approx(float(loss), rel=0.02) and float(loss16) != float(loss)
+    a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)]) for g in (grad, grad16))
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
+
+
+# --- what a run writes besides ----------------------------------------------------------------------------------------
+
+
+def test_tables_snapshots_and_averages_of_a_run(runs):
+    """With everything on; and a run from before these options goes on with their defaults."""
+    more = {"accumulate": 2, "eval_every": 3, "watch": True, "more_ema": (0.9,), "power_ema": (0.1,)}
+    setup = dataclasses.replace(BASE, snapshot_every=2, steps_per_call=1, **more)
+    folder = run.train(setup, runs, quiet=True)
+    tests = log.read_table(folder / "eval.csv")
+    assert list(tests) == ["step", "images", "params", "ema", "decay_0.9", "power_0.1"]
+    assert list(tests["step"]) == [3, 6] and list(tests["images"]) == [297, 297]
+    m = model.load(folder)
+    x, c = data.load("digits").x_test, data.load("digits").y_test
+    mse = eps_mse(m.eps, m.schedule, data.to_float(x), c, jax.random.key(0)).value
+    assert tests["ema"][-1] == pytest.approx(mse, rel=1e-5)
+    norms = log.read_table(folder / "layers.csv")
+    total = np.sqrt(sum(norms[name] ** 2 for name in norms if name != "step"))
+    np.testing.assert_allclose(total, run.read_metrics(folder)["grad_norm"], rtol=2e-3)
+    assert checkpoint.steps(folder / "ema") == [2, 4, 6]
+    kept = ema.combine(folder, 0.1)
+    assert flatten(kept).keys() == flatten(m.params).keys()
+
+    about = json.loads((folder / "config.json").read_text())
+    for name in ("accumulate", "lr_schedule", "dtype", "more_ema", "devices"):
+        del about["train"][name]
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"accumulate was 1, now 2; more_ema was \[\], now \[0.9\]\. Use"):
+        run.train(setup, runs, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"batch": 10, "accumulate": 4}, "batch 10 is not divisible by accumulate 4"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"lr_schedule": "cosin"}, "Known: late_cosine"),
+        ({"dtype": "float16"}, "Known: float32, bfloat16"),
+        ({"more_ema": (1.5,)}, "decays in"),
+        ({"power_ema": (0.3,)}, "relative widths"),
+        ({"snapshot_every": 5}, "power_ema"),
+        ({"steps_per_call": 7}, "not divisible by steps_per_call 7"),
+        ({"devices": -1}, "devices is -1"),
+    ],
+)
+def test_options_that_cannot_work(change, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**change)
+
+
+def test_steps_per_call_fit_every_event():
+    base = TrainConfig(steps=3000, log_every=50, save_every=500, sample_every=0)
+    assert loop.steps_per_call(base, "cpu") == 1 and loop.steps_per_call(base, "gpu") == 10
+    assert loop.steps_per_call(dataclasses.replace(base, log_every=14), "gpu") == 2
+    assert loop.steps_per_call(dataclasses.replace(base, steps_per_call=25), "cpu") == 25
+
+
+def test_tensorboard_writes_or_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(log, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'ddpm\[tensorboard\]'"):
+        run.train(dataclasses.replace(BASE, tensorboard=True), tmp_path / "x", quiet=True)
+    assert not (tmp_path / "x").exists()
+    pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
+    board = log.Board(tmp_path, 0)
+    board.add(1, {"loss": 0.5})
+    board.writer.close()
+    assert next((tmp_path / "tensorboard").iterdir()).stat().st_size > 50
