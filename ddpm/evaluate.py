@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import cache as cache_
 from ddpm import bits, check, export, store
+from ddpm import cache as cache_
 from ddpm.classifier import Classifier
 from ddpm.data import Dataset, to_float, to_uint8
 from ddpm.generate import generate

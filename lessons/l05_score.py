@@ -270,7 +270,7 @@ def shadow_score(x, mu, cov, sigma):
 # %% [markdown]
 # How much of the true score is left unexplained, $\mathbb E\|s-s_\text{Gauss}\|^2 / \mathbb E\|s\|^2$? For our lumps it
 # falls from almost half to less than a millionth. (Almost half, since *across* the line through the two lumps the data
-# are Gaussian: one of the two directions is always explained.) **The Gaussian is all that can be seen through the noise.**
+# are Gaussian: one of the two directions is always explained.) **The Gaussian is all that can be seen through noise.**
 
 # %%
 mu = np.asarray(weight @ mean)

@@ -98,7 +98,7 @@ def test_two_processes_are_one(tmp_path, tiny):
     for folder in folders:
         folder.mkdir()
     both = [test_resume.start(folders[i], "none", "--steps", "25", env=env(**slurm(i))) for i in (0, 1)]
-    said = [p.communicate(timeout=300)[0] for p in both]
+    said = [p.communicate(timeout=600)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0], said
     assert not list(folders[1].iterdir()) and "GFLOP" in said[0] and "GFLOP" not in said[1]
     whole = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 25}), tmp_path / "one", quiet=True)
@@ -117,10 +117,10 @@ def test_one_process_is_killed_and_the_run_goes_on_alone(tmp_path, tiny):
     where = by_hand(free_port())
     spoil = ["none", "step:40"]
     both = [test_resume.start(tmp_path, spoil[i], env=env(**where(i))) for i in (0, 1)]
-    both[1].communicate(timeout=300)
+    both[1].communicate(timeout=600)
     assert both[1].returncode == -signal.SIGKILL
     since = time.monotonic()
-    said = both[0].communicate(timeout=300)[0]
+    said = both[0].communicate(timeout=600)[0]
     assert both[0].returncode not in (0, None) and time.monotonic() - since < WITHIN, said
     folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 30}), tmp_path / "runs", quiet=True)
     np.testing.assert_array_equal(run.read_metrics(folder)["step"], [5, 10, 15, 20, 25, 30])

@@ -71,9 +71,7 @@ def test_dift_finds_a_known_shift():
     rows, columns = np.mgrid[8:18, 8:18].reshape(2, -1)
     points = np.stack([rows, columns], 1)[None]
     found, cosine = correspondence(f[:1], f[1:], points)
-    assert (
-        pck(found, points + np.array([6, 4]), 32, alpha=0.01) == 1.0 and cosine.mean() > 0.99
-    )
+    assert pck(found, points + np.array([6, 4]), 32, alpha=0.01) == 1.0 and cosine.mean() > 0.99
     assert pck(found, points, 32, alpha=0.01) == 0.0
 
 
