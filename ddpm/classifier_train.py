@@ -247,7 +247,8 @@ def main(how: ClassifierTrainConfig) -> Classifier:
         "command": _command(how),
     } | ({"note": how.note} if how.note else {})
     if how.schedule:
-        times = [t for t in card["test"]["accuracy_by_t"] if t > 0]
+        measured: Any = card["test"]
+        times = [t for t in measured["accuracy_by_t"] if t > 0]
         card["exact_posteriors"] = exact_accuracy(images, how.schedule, config.T, times, seed=how.seed)
     classifier = dataclasses.replace(classifier, card=card, name=path.name)
     print(f"{'held-out training images' if how.validate else 'test'}: {card['test']}\n{seconds:.0f} s")

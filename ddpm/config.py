@@ -141,7 +141,8 @@ class TrainConfig:
     def saved(cls, fields: dict[str, Any]) -> TrainConfig:
         """The configuration of a run, read back from its config.json; a field it does not have was not chosen yet."""
         names = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k in names})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k in names}
+        return cls(**known)
 
 
 def unet_config(preset: str, **changes: object) -> UNetConfig:

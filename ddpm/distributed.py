@@ -30,14 +30,14 @@ def start(devices: int = 0, silence: int = SILENCE) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    limits = {"heartbeat_timeout_seconds": silence, "shutdown_timeout_seconds": silence}
+    limits: dict[str, Any] = {"heartbeat_timeout_seconds": silence, "shutdown_timeout_seconds": silence}
     if "JAX_PROCESS_ID" in os.environ:
         try:
-            who = [int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
+            count, mine = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
             address = os.environ["JAX_COORDINATOR_ADDRESS"]
         except KeyError as e:
             raise ValueError(f"JAX_PROCESS_ID is set, but {e.args[0]} is not; set both, or neither") from None
-        jax.distributed.initialize(address, *who, **limits)
+        jax.distributed.initialize(address, count, mine, **limits)
     elif not any(os.environ.get(name) == "1" for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")):
         try:
             jax.distributed.initialize(**limits)

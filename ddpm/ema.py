@@ -49,9 +49,13 @@ def gamma_of(sigma: float) -> float:
 
 def decays(config: TrainConfig) -> dict[str, Callable[[jax.Array], jax.Array]]:
     """The further averages of a run, by name: n -> β_n."""
-    by_decay = {f"decay_{d:g}": partial(ema_decay, most=d) for d in config.more_ema}
-    by_width = {f"power_{s:g}": partial(power_decay, gamma=gamma_of(s)) for s in config.power_ema}
-    return by_decay | by_width  # type: ignore[operator]
+    by_decay: dict[str, Callable[[jax.Array], jax.Array]] = {
+        f"decay_{d:g}": partial(ema_decay, most=d) for d in config.more_ema
+    }
+    by_width: dict[str, Callable[[jax.Array], jax.Array]] = {
+        f"power_{s:g}": partial(power_decay, gamma=gamma_of(s)) for s in config.power_ema
+    }
+    return by_decay | by_width
 
 
 def update(average: Any, params: Any, decay: jax.Array) -> Any:

@@ -50,7 +50,12 @@ def main(command: cli.Evaluate) -> None:
         of = f"images of {command.samples}"
     else:
         m = model.load(command.model)
-        how = {"sampler": command.sampler, "steps": command.steps, "guidance": command.guidance, "seed": command.seed}
+        how: dict[str, Any] = {
+            "sampler": command.sampler,
+            "steps": command.steps,
+            "guidance": command.guidance,
+            "seed": command.seed,
+        }
         x, c = ev.drawn(m, command.n, cache=command.cache, **how)
         about |= {"model": m.name, "weights_sha256": m.card.get("sha256")}
         settings |= {"n": command.n, "n_bound": command.n_bound, "n_flow": command.n_flow, **how}
@@ -62,7 +67,7 @@ def main(command: cli.Evaluate) -> None:
         if m is None:
             measures = ev.score_images(x, c, dataset, judge, of=of, seed=command.seed, cache=command.cache)
         else:
-            bits_of = {"n_bound": command.n_bound, "n_flow": command.n_flow}
+            bits_of: dict[str, Any] = {"n_bound": command.n_bound, "n_flow": command.n_flow}
             measures = ev.evaluate(m, dataset, judge, samples=(x, c), cache=command.cache, **bits_of, **how)
         if command.inception:
             measures |= inception.measures(x, dataset, of=of, seed=command.seed)

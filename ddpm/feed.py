@@ -34,5 +34,5 @@ class Feed:
         if self.mesh is None:
             return self.images, self.labels, ids, n
         mine, axis = ids[..., my_rows(self.batch)], ids.ndim - 1
-        images, labels = (place_rows(self.mesh, a[mine], axis) for a in (self.images, self.labels))
+        images, labels = (place_rows(self.mesh, np.asarray(a[mine]), axis) for a in (self.images, self.labels))
         return images, labels, place_same(self.mesh, n)

@@ -114,11 +114,12 @@ def measure(
     with tqdm(total=n * G, initial=(n - left) * G, unit="image·group", disable=quiet, file=sys.stderr) as bar:
         for i in todo:
             ids = np.minimum(np.arange(i * chunk, (i + 1) * chunk), n - 1)  # filled up: nothing compiles again
-            args = (x0[ids], c[ids]), {"null": None if other is None else other[ids], "t_range": t_range}
+            null = None if other is None else other[ids]
             found = []
             for g, key in enumerate(keys):
                 start = time.perf_counter()
-                T = typicality(eps, schedule, *args[0], key, draws=draws // G, batch=chunk, **args[1])
+                how: dict[str, Any] = {"draws": draws // G, "batch": chunk, "t_range": t_range, "null": null}
+                T = typicality(eps, schedule, x0[ids], c[ids], key, **how)
                 found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))
                 if i == todo[0] and g == 1 and not quiet:  # the first group compiled; this one is warm
                     seconds = time.perf_counter() - start
@@ -127,7 +128,7 @@ def measure(
                 bar.update(sizes[i])
             parts[i] = (np.stack([m for m, _ in found], 1), np.sqrt(sum(s**2 for _, s in found)) / G)
             _write(files[i], parts[i])  # type: ignore[arg-type]
-    groups, stderr = zip(*parts, strict=True)  # type: ignore[arg-type]
+    groups, stderr = zip(*parts, strict=True)
     return Maps(np.concatenate(groups), np.concatenate(stderr), draws)
 
 

@@ -45,7 +45,7 @@ def images_of(command: cli.Mine, m: model.Model, label: int) -> tuple[np.ndarray
         raise ValueError(
             f"{command.data} has no {command.split} image of {m.classes[label]!r}; take another split or label"
         )
-    other_ids = np.concatenate([np.flatnonzero(y == k)[:share] for k in rest])[: command.others] if rest else []
+    other_ids: Any = np.concatenate([np.flatnonzero(y == k)[:share] for k in rest])[: command.others] if rest else []
     ids = np.asarray(other_ids, dtype=int)
     return data.to_float(x[mine_ids]), mine_ids, data.to_float(x[ids]), f"{command.data} {command.split} images"
 

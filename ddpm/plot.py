@@ -180,11 +180,12 @@ def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
 def save_scores(path: str | Path, groups: list[tuple[str, np.ndarray]], label: str) -> None:
     """Histograms of several sets of scores over each other, each of area 1."""
     low, high = np.quantile(np.concatenate([s for _, s in groups]), (0.002, 0.998))
+    bins: Any = np.linspace(low, high, 61)
     with matplotlib.rc_context(STYLE):
         figure = new_figure(6.4, 2.8)
         axes = figure.add_subplot()
         for name, score in groups:
-            axes.hist(score, np.linspace(low, high, 61), density=True, histtype="step", label=f"{name} ({len(score)})")
+            axes.hist(score, bins, density=True, histtype="step", label=f"{name} ({len(score)})")
         axes.set(xlabel=label, ylabel="density")
         axes.legend(fontsize=8)
         save_figure(path, figure)

@@ -71,12 +71,13 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
 
     if bad := not_finite(state.params):
         return f"of the parameters, {bad[0]} is the first layer that is not finite"
-    key, x0, c = jax.random.fold_in(jax.random.key(config.seed), state.step + 1), to_float(images), jnp.asarray(c)
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step + 1)
+    x0, labels = jnp.asarray(to_float(images)), jnp.asarray(c)
     names: list[str] = []
 
     @jax.jit
     def forward(params: Any) -> list[jax.Array]:
-        draws, _ = train.draw(config, unet, schedule, key, jnp.asarray(x0), c)
+        draws, _ = train.draw(config, unet, schedule, key, x0, labels)
         x_t = q_sample(schedule, draws.x0, draws.t, draws.noise)
         seen = activations(unet, params, x_t, draws.t, draws.c)
         names[:] = list(seen)  # a dict that leaves `jit` is sorted
@@ -85,8 +86,8 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
     finite = forward(state.params)
     for name, good in zip(names, finite, strict=True):
         if not good:
-            return f"on the way forward, the output of {name} is the first that is not finite"
-    loss, grad = jax.jit(lambda p: train.gradient(config, unet, schedule, p, key, jnp.asarray(x0), c))(state.params)
+            return f"on the way forward, the output of layer {name!r} is the first that is not finite"
+    loss, grad = jax.jit(lambda p: train.gradient(config, unet, schedule, p, key, x0, labels))(state.params)
     if bad := not_finite(grad):
         return f"on the way back, the gradient of {bad[-1]} is the first that is not finite (the loss is {loss:.4g})"
     worst = layers(grad)[int(np.argmax(layer_norms(grad)))]

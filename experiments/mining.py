@@ -223,7 +223,8 @@ def picture(w: world.World, T: np.ndarray, cities: list, by_draws: dict, by_wind
     most = float(np.quantile(np.abs(T), 0.995)) / 1.5
     with plot.style():
         figure = plot.new_figure(9.6, 5.4)
-        above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+        above, below = parts
         tops = above.subplots(1, 4)
         for c, ax in enumerate(tops):
             ids = np.flatnonzero(w.labels == c)[:4]
