@@ -2,11 +2,13 @@
 
 import doctest
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 from ddpm import cli
+from ddpm.course import cli as course
 from experiments import readme
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +32,9 @@ def test_links_lead_somewhere():
 
 
 def test_every_command_that_is_named_exists():
-    named = set(
-        re.findall(r"\bddpm (train|sample|typicality|evaluate|info|demo|[a-z]+) --", (ROOT / "README.md").read_text())
-    )
-    known = {name.lower() for name in ("Train", "Sample", "Typicality", "Evaluate", "Info", "Demo")}
-    assert named and named <= known and cli.COMMANDS
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?:bin/|`)ddpm ([a-z]+)", text))
+    known = {a.__metadata__[0].name for a in typing.get_args(cli.COMMANDS)}
+    assert {"train", "mine", "course"} <= named <= known
+    for command in re.findall(r"ddpm course ([a-z]+)", text):
+        assert f"{command}" in Path(course.__file__).read_text(), command
