@@ -92,6 +92,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(loop, "sample_grid", lambda *args: np.zeros((8, 8, 8, 1)))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path, tiny):
     """The same command under SLURM, over gloo; each in a folder of its own: only number 0 writes."""
     folders = [tmp_path / "0", tmp_path / "1"]
@@ -112,6 +113,7 @@ def test_two_processes_are_one(tmp_path, tiny):
         np.testing.assert_allclose(p[name], q[name], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_one_process_is_killed_and_the_run_goes_on_alone(tmp_path, tiny):
     """The other one stops with an error, in time; its checkpoint at step 25 goes on in a single process."""
     where = by_hand(free_port())
