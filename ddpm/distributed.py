@@ -23,6 +23,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 SILENCE = 60  # seconds without a sign of life after which a process counts as gone, and the others stop
 
 
+# Any of these in the environment says that this process is one of several.
+CLUSTER = {
+    "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_SIZE",
+    "TPU_WORKER_HOSTNAMES",
+    "MEGASCALE_COORDINATOR_ADDRESS",
+    "JOB_COMPLETION_INDEX",
+}
+
+
 def start(devices: int = 0, silence: int = SILENCE) -> None:
     """Join the other processes of the job, if there are any. Before anything else of JAX; a second call does nothing.
 
@@ -43,6 +53,11 @@ def start(devices: int = 0, silence: int = SILENCE) -> None:
             jax.distributed.initialize(**limits)
         except ValueError as e:
             if "coordinator_address should be defined" not in str(e):  # else: JAX sees no cluster here
+                raise
+        except (
+            RuntimeError
+        ) as e:  # JAX has computed already: too late to join a cluster, and no matter where there is none
+            if "must be called before" not in str(e) or CLUSTER & os.environ.keys():
                 raise
     if devices > 1 and not jax.distributed.is_initialized():
         jax.config.update("jax_num_cpu_devices", devices)

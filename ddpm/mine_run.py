@@ -43,7 +43,7 @@ def images_of(command: cli.Mine, m: model.Model, label: int) -> tuple[np.ndarray
     mine_ids = np.flatnonzero(y == label)[: command.n]
     if not len(mine_ids):
         raise ValueError(
-            f"{command.data} has no {command.split} image of {m.classes[label]!r}; take another split or label"
+            f"{command.data} has no {command.split} image of {m.classes[label]!r}; take another --split or --label"
         )
     other_ids: Any = np.concatenate([np.flatnonzero(y == k)[:share] for k in rest])[: command.others] if rest else []
     ids = np.asarray(other_ids, dtype=int)

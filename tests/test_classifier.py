@@ -24,7 +24,7 @@ def digits():
 @pytest.fixture(scope="module")
 def trained(digits):
     config = cl.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
-    how = dataclasses.replace(HOW, epochs=8, ema=0.9)
+    how = dataclasses.replace(HOW, epochs=12, ema=0.9)
     return ct.train(config, how, digits.x_train, digits.y_train, progress=False)
 
 
@@ -197,7 +197,7 @@ def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_
 
 def test_noisy_classifier_knows_the_time_and_has_a_gradient(digits):
     config = dataclasses.replace(TINY, schedule="cosine", T=100)
-    noisy = ct.train(config, dataclasses.replace(HOW, epochs=10), digits.x_train, digits.y_train, progress=False)
+    noisy = ct.train(config, dataclasses.replace(HOW, epochs=20, ema=0.9), digits.x_train, digits.y_train, progress=False)
     a = cl.noisy_accuracy(noisy, digits.x_test, digits.y_test)
     by_t = a["accuracy_by_t"]
     assert len(by_t) == 11 and by_t[0] > 0.5 and by_t[100] < 0.25  # at T nothing is left to see
