@@ -1,0 +1,102 @@
+"""Images of a shipped model, drawn once by any step, and judged in the shipped classifier's features.
+
+What is drawn is kept in the cache folder under the hash of weights and settings, so an interrupted experiment goes on
+where it stopped, and two experiments that need the same images draw them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ddpm import cache, classifier, data, export, metrics, model, scoring, store
+from ddpm.sample import walk
+from ddpm.schedule import make_times
+from experiments.runner import Unavailable
+
+
+class Judge:
+    """The real images and their features; distances and accuracies of other images beside them."""
+
+    def __init__(self, name: str):
+        try:
+            self.data = data.load(name)
+        except (FileNotFoundError, ConnectionError) as error:
+            raise Unavailable(f"it compares with the real {name}, which is not here: {error}") from error
+        self.classifier = classifier.load(name)
+        self.real = scoring.reference(self.data, self.classifier)
+        self.train = metrics.moments(self.real.train)
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """(n, H, W, C) uint8 -> (n, d)"""
+        return self.classifier.features(x)
+
+    def frechet(self, f: np.ndarray, c: np.ndarray | None = None) -> tuple[float, float]:
+        """Fréchet distance of features (n, d) to the training images', and its bootstrap standard error."""
+
+        def distance(g: np.ndarray) -> float:
+            return metrics.frechet_moments(metrics.moments(g), self.train)
+
+        return distance(f), metrics.bootstrap(f, distance, draws=40, strata=c)
+
+    def floor(self, n: int, seed: int = 0) -> float:
+        """The same of n real test images, as many of each class."""
+        ids = metrics.stratified_subset(self.data.y_test, n, seed)
+        return metrics.frechet_moments(metrics.moments(self.real.test[ids]), self.train)
+
+    def accuracy(self, x: np.ndarray, c: np.ndarray) -> tuple[float, float]:
+        """Share of images that the classifier assigns to the class asked for, and its standard error."""
+        p = float((self.classifier.predict(x) == c).mean())
+        return p, float(np.sqrt(max(p * (1 - p), 1 / len(x)) / len(x)))
+
+
+def labels(m: model.Model, n: int) -> np.ndarray:
+    """The classes in turn."""
+    return np.arange(n, dtype=np.int32) % m.num_classes
+
+
+def draw(
+    m: model.Model,
+    name: str,
+    make_step: Callable[[jax.Array], Any],
+    n: int,
+    steps: int,
+    seed: int = 0,
+    *,
+    begin: Callable[[jax.Array], Any] = lambda x: x,
+    end: Callable[[Any], Any] = lambda x: x,
+    rule: str = "trailing",
+    batch: int = 100,
+) -> tuple[np.ndarray, np.ndarray]:
+    """n images of the walk of make_step(c), uint8, and whatever else `end` gives; kept under `name` and the settings.
+
+    make_step: labels (batch,) -> step;  begin: x_T -> what is walked;  end: the walked -> (x_0, one number an image).
+    """
+    settings = {"name": name, "n": n, "steps": steps, "seed": seed, "rule": rule, "batch": batch}
+    path = cache.path("drawn", m.card.get("sha256", m.name), settings)
+    path = Path(f"{path}.npz")
+    if path.exists():
+        try:
+            x, extra = export.load_npz(path)
+            return x, np.zeros(n) if extra is None else extra
+        except store.Damaged:
+            pass
+    times, done, extras = make_times(m.schedule.T, steps, rule), [], []
+    key_x, key = jax.random.split(jax.random.key(seed))
+    for i in tqdm(range(0, n, batch), desc=name, unit="batch"):
+        c = jnp.asarray(labels(m, n)[np.minimum(np.arange(i, i + batch), n - 1)])
+        x_T = jax.random.normal(jax.random.fold_in(key_x, i), (batch, *m.image_shape))
+        out = end(walk(make_step(c), jax.random.fold_in(key, i), begin(x_T), times))
+        drawn, number = out if isinstance(out, tuple) else (out, jnp.zeros(batch))
+        done.append(data.to_uint8(np.asarray(drawn))[: n - i])
+        extras.append(np.broadcast_to(np.asarray(number), (batch,))[: n - i])
+    images, extra = np.concatenate(done), np.concatenate(extras)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export.save_npz(path, images, np.round(extra).astype(np.int64))
+    return images, extra
