@@ -197,7 +197,8 @@ def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_
 
 def test_noisy_classifier_knows_the_time_and_has_a_gradient(digits):
     config = dataclasses.replace(TINY, schedule="cosine", T=100)
-    noisy = ct.train(config, dataclasses.replace(HOW, epochs=20, ema=0.9), digits.x_train, digits.y_train, progress=False)
+    how = dataclasses.replace(HOW, epochs=20, ema=0.9)
+    noisy = ct.train(config, how, digits.x_train, digits.y_train, progress=False)
     a = cl.noisy_accuracy(noisy, digits.x_test, digits.y_test)
     by_t = a["accuracy_by_t"]
     assert len(by_t) == 11 and by_t[0] > 0.5 and by_t[100] < 0.25  # at T nothing is left to see

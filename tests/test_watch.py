@@ -56,7 +56,10 @@ def set_to(layer, value):
     "change, words",
     [
         (lambda p: set_to(p["mid_block"]["resnets"][0]["conv1"], np.nan), "parameters, mid_block.resnets.0.conv1"),
-        (lambda p: set_to(p["down_blocks"][1]["resnets"][0]["conv_shortcut"], 3e38), "output of layer 'down.1.0' is the first"),
+        (
+            lambda p: set_to(p["down_blocks"][1]["resnets"][0]["conv_shortcut"], 3e38),
+            "output of layer 'down.1.0' is the first",
+        ),
         (lambda p: set_to(p["conv_out"], 1e25), "the gradient of conv_norm_out is the first"),
         (lambda p: set_to(p["conv_out"], 1.0), "every gradient is finite"),
     ],
