@@ -148,6 +148,9 @@ class Training:
                 make = make_step(self.config, self.unet, many=k > 1)
             else:
                 make = make_sharded_step(self.config, self.unet, self.mesh, many=k > 1)
+            self.say(
+                f"compiling {k} training step{'' if k == 1 else 's'} (up to a minute; once for each version, then kept)"
+            )
             self.programs[k] = make.lower(*args).compile()
         return self.programs[k]
 

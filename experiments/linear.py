@@ -16,7 +16,7 @@ import numpy as np
 from ddpm.schedule import Schedule
 
 
-def affine(step: Callable[..., Any], t: Any, s: Any, D: int) -> tuple[jax.Array, jax.Array]:
+def affine(step: Callable[..., Any], t: Any, s: Any, D: int = 1) -> tuple[jax.Array, jax.Array]:
     """Gain a and noise σ of a step whose denoiser is linear and diagonal, for each direction: (D,) each."""
     key = jax.random.key(0)
     at0, at1 = (step(key, jnp.full((1, D), x), t, s)[0] for x in (0.0, 1.0))
