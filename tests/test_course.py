@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm.course import checked, checks, commands, exercise, judge, learners, load, require, state, student
+from ddpm.course import answers, checked, checks, commands, exercise, judge, learners, load, require, state, student
 from ddpm.course import lesson as lessons
 from ddpm.course.cli import main
 
@@ -56,7 +56,7 @@ def simple(truth=lambda x: 2 * x, mistakes=None, **options):
 
 
 def ask(part, *functions):
-    return judge.judge(part, judge.collect(part, functions, (0, 1), 0), (0, 1), 0)
+    return judge.judge(part, answers.collect(part, functions, (0, 1), 0), (0, 1), 0)
 
 
 def test_a_right_answer_passes_in_either_precision():

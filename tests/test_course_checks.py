@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm.course import checks, judge, load, student
+from ddpm.course import answers, checks, judge, load, student
 from ddpm.course import lesson as lessons
-from ddpm.course.exercise import Part
+from ddpm.course.part import Part
 
 LESSONS = checks.lessons_with_checks()
 EXERCISES = [e for lesson in LESSONS for e in checks.of_lesson(lesson).values()]
@@ -38,7 +38,7 @@ def name_of(case):
 
 
 def verdict_of(part, functions, seeds, place):
-    return judge.judge(part, judge.collect(part, functions, seeds, place), seeds, place)
+    return judge.judge(part, answers.collect(part, functions, seeds, place), seeds, place)
 
 
 def test_every_exercise_has_a_check_and_every_check_an_exercise():
@@ -154,7 +154,7 @@ def test_the_truth_never_calls_the_learner(case):
         return None
 
     before = judge.wanted(part, (3,), place)
-    judge.collect(part, [spoil] * len(part.names), (3,), place)
+    answers.collect(part, [spoil] * len(part.names), (3,), place)
     after = judge.wanted(part, (3,), place)
     assert len(before) == len(after)
     for one, two in zip(before, after, strict=True):
@@ -170,7 +170,7 @@ def test_inputs_are_by_seed_several_and_plain(case):
     part = exercise.parts[place]
     if part.kind == "prediction":
         return
-    one, again, other = (judge.cases_of(part, s, place) for s in (3, 3, 4))
+    one, again, other = (answers.cases_of(part, s, place) for s in (3, 3, 4))
     assert len(one) >= 1 and repr(one) == repr(again)
     assert repr(one) != repr(other) or part.kind in ("count", "bitwise"), "the inputs do not depend on the seed"
     for argument in (a for inputs in one for a in inputs):

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm.course import export, grade, judge, load, student, worker
+from ddpm.course import answers, export, grade, judge, load, process, student, worker
 from ddpm.course import lesson as lessons
 from ddpm.course.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are those of Unix")
 SEEDS = [7, 8, 9]
-QUICK = grade.Limits(seconds=2.0, memory=4.0)
+QUICK = process.Limits(seconds=2.0, memory=4.0)
 
 
 def submission(folder, text=None, **bodies):
@@ -36,7 +36,7 @@ def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK):
     """Those of some exercises that do without JAX."""
     out, left = {}, list(numbers)
     while left:
-        results, guilty, why = grade.run_worker(folder / "l01_forward.py", left, SEEDS, limits)
+        results, guilty, why = process.run_worker(folder / "l01_forward.py", left, SEEDS, limits)
         for n in results:
             out[n] = grade.decide(n, *results[n], SEEDS, folder, limits)
         if guilty is not None:
@@ -83,19 +83,19 @@ def test_a_process_that_dies_costs_one_exercise(tmp_path):
 def test_nothing_is_left_running(tmp_path):
     """A worker is ended with its session, also one that ignores the alarm."""
     folder = submission(tmp_path / "ada", alpha_bar="return sum(range(10**12))")
-    process = grade.Worker(folder / "l01_forward.py", ["1.1"], SEEDS, QUICK, str(tmp_path))
+    running = process.Worker(folder / "l01_forward.py", ["1.1"], SEEDS, QUICK, str(tmp_path))
     time.sleep(1.0)
-    process.kill()
+    running.kill()
     with pytest.raises(ProcessLookupError):
-        os.killpg(process.process.pid, signal.SIG_DFL)
+        os.killpg(running.process.pid, signal.SIG_DFL)
 
 
 def test_answers_cross_the_pipe_as_they_are_and_pickles_do_not():
-    answers = [
-        judge.Answer((np.arange(3.0), np.float32(2) * np.ones((1, 2))), "tuple"),
-        judge.Answer(error="E", line=3),
+    sent = [
+        answers.Answer((np.arange(3.0), np.float32(2) * np.ones((1, 2))), "tuple"),
+        answers.Answer(error="E", line=3),
     ]
-    head, arrays = worker.frame("1.1", [answers])
+    head, arrays = worker.frame("1.1", [sent])
 
     class Pipe(bytearray):
         def write(self, data):
@@ -106,12 +106,10 @@ def test_answers_cross_the_pipe_as_they_are_and_pickles_do_not():
 
     pipe = Pipe()
     worker.send(pipe, head, arrays)
-    ((back, body),) = grade.frames(pipe)
-    (got,) = grade.unpack(back, body)
-    assert got[1] == answers[1] and got[0].several == "tuple"
-    assert all(
-        np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(got[0].arrays, answers[0].arrays, strict=True)
-    )
+    ((back, body),) = process.frames(pipe)
+    (got,) = process.unpack(back, body)
+    assert got[1] == sent[1] and got[0].several == "tuple"
+    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(got[0].arrays, sent[0].arrays, strict=True))
     with pytest.raises(ValueError):
         worker.send(pipe, {}, [np.array([object()])])
 
@@ -169,14 +167,14 @@ def test_a_memorised_answer_fails_with_the_graders_seed():
     part = checks.find("1.1").parts[0]
     known = {
         len(case[0]): answer
-        for case, answer in zip(judge.cases_of(part, 0, 0), judge.wanted(part, (0,), 0), strict=True)
+        for case, answer in zip(answers.cases_of(part, 0, 0), judge.wanted(part, (0,), 0), strict=True)
     }
 
     def memorised(beta):
         return known[len(beta)][0][0]
 
-    assert judge.judge(part, judge.collect(part, [memorised], (0,), 0), (0,), 0)[0] == "passed"
-    assert judge.judge(part, judge.collect(part, [memorised], (7,), 0), (7,), 0)[0] == "value"
+    assert judge.judge(part, answers.collect(part, [memorised], (0,), 0), (0,), 0)[0] == "passed"
+    assert judge.judge(part, answers.collect(part, [memorised], (7,), 0), (7,), 0)[0] == "value"
 
 
 # ------------------------------------------------------------------------------------------- nbgrader and otter

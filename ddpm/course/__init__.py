@@ -4,9 +4,10 @@ In a lesson of yours (`ddpm course init DIR` writes them):
 
     q_sample = checked("1.3", q_sample)    # says what is wrong, and goes on with the reference version if something is
 
-The map: lesson (the text), load (definitions only), exercise (kinds of questions), checks (the questions of each
-lesson), judge (from answers to one sentence), student (files for learners), state, commands, cli (`ddpm course`);
-for instructors grade and worker (one process for each submission), limits, export (nbgrader, otter).
+The map: lesson (the text), load (definitions only), part and exercise (what is asked, and the kinds of it), checks (the
+questions of each lesson), answers (run the functions), compare, judge, explain (from answers to one sentence), student
+(files for learners), state, commands, cli (`ddpm course`); for instructors grade, process and worker (one process for
+each submission), limits, export (nbgrader, otter).
 Importing this package imports neither NumPy nor JAX.
 """
 

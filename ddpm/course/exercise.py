@@ -1,7 +1,4 @@
-"""What an exercise is: functions to write, the truth in NumPy float64 beside them, and the mistakes that have a name.
-
-A `Part` asks one question of the learner's functions: it runs them on random inputs and says what should come out,
-as arrays with a band around each entry. The constructors below make the kinds that lessons use:
+"""The kinds of questions that lessons ask: the truth in NumPy float64, and the mistakes that have a name.
 
     formula      arrays in, arrays out                 identity    two routes agree
     moments      draws, within six standard errors     bitwise     the same bits
@@ -9,73 +6,18 @@ as arrays with a band around each entry. The constructors below make the kinds t
     spot_the_bug a failing function to repair          prediction  a number written before running
     artefact     a trained thing, measured again       figure      a picture; shown, not graded
 
-This module needs NumPy only; JAX is imported where a part runs it.
+This module needs NumPy only; JAX is imported where a part runs it. How to write the questions of a lesson:
+`ddpm/course/checks/__init__.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Rng = np.random.Generator
-Cases = Callable[[Rng], Sequence[tuple]]
-Leaves = list[tuple[np.ndarray, np.ndarray]]  # what should come out, and how far it may be off: (value, band) each
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong formula, and the sentence for whoever wrote it."""
-
-    sentence: str
-    wrong: Callable
-
-
-@dataclass(frozen=True)
-class Part:
-    """One question. `run(*functions, *case)` is the answer; `expect(*case)` is what it should be."""
-
-    kind: str
-    names: tuple[str, ...]  # of the learner's functions
-    run: Callable[..., Any]
-    expect: Callable[..., Leaves]
-    cases: Cases  # random inputs: argument tuples, several and of odd shapes
-    mistakes: tuple[Mistake, ...] = ()
-    band: Callable[[np.ndarray], np.ndarray] = np.zeros_like  # how far two wrong answers may be apart to be the same
-    traceable: bool = False  # the lesson calls it inside `jit`, so that NumPy's functions will not do
-    secret: bool = False  # do not print the expected value
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A file that a training leaves behind (.npz), whose measure is computed again by whoever grades."""
-
-    file: str  # relative to the course's folder
-    measure: Callable[[dict[str, np.ndarray]], float]
-    low: float  # passes if low <= measure <= high
-    high: float
-    says: str  # what the measure is, with its unit
-    kind: str = "artefact"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture for the gallery: shown if it is there, never graded."""
-
-    file: str
-    kind: str = "figure"
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """A number, the questions, and the hints in order: each says a little more, none gives the line."""
-
-    number: str
-    parts: tuple[Part | Artefact | Figure, ...]
-    hints: tuple[str, ...] = field(default=())
+from ddpm.course.part import Artefact, Cases, Exercise, Figure, Leaves, Mistake, Part
 
 
 def exercise(number: str, *parts: Part | Artefact | Figure, hints: Sequence[str] = ()) -> Exercise:
@@ -269,9 +211,3 @@ def artefact(
 def figure(file: str) -> Figure:
     """A picture for the gallery; never graded."""
     return Figure(file)
-
-
-def exists(folder: Path, part: Artefact | Figure) -> Path | None:
-    """The part's file inside `folder`, or None; a name that leads out of it is None as well."""
-    file = (folder / part.file).resolve()
-    return file if file.is_file() and file.is_relative_to(folder.resolve()) else None

@@ -20,9 +20,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ddpm.course import checks, judge, limits, load
+from ddpm.course import checks, limits, load
 from ddpm.course import lesson as lessons
-from ddpm.course.exercise import Part
+from ddpm.course.answers import Answer, collect
+from ddpm.course.part import Part
 
 ALLOWED = {
     *("numpy", "jax", "math", "cmath", "itertools", "functools", "collections", "dataclasses", "typing", "operator"),
@@ -116,7 +117,7 @@ def set_limits(memory: float) -> None:
         resource.setrlimit(which, (value, value))
 
 
-def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -> list[list[judge.Answer]]:
+def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -> list[list[Answer]]:
     """The answers of each part that calls functions. Raises ValueError if the text cannot be loaded."""
     nodes = load.closure(text, number, name)
     shipped = load.closure(lessons.text_of(lessons.task(number).lesson), number, "the lesson")
@@ -131,7 +132,7 @@ def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -
         functions = load.define(nodes, number, name)
         for place, part in enumerate(checks.find(number).parts):
             if isinstance(part, Part):
-                out.append(judge.collect(part, [functions[f] for f in part.names], seeds, place))
+                out.append(collect(part, [functions[f] for f in part.names], seeds, place))
     if guard.caught:
         raise Forbidden(guard.caught)
     return out
@@ -147,7 +148,7 @@ def send(pipe: BinaryIO, head: dict[str, Any], arrays: list[np.ndarray] = []) ->
     pipe.flush()
 
 
-def frame(number: str, parts: list[list[judge.Answer]]) -> tuple[dict[str, Any], list[np.ndarray]]:
+def frame(number: str, parts: list[list[Answer]]) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The answers as a head and a list of arrays."""
     arrays = [a for part in parts for answer in part for a in answer.arrays]
     if sum(a.nbytes for a in arrays) > LARGEST:

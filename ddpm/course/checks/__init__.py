@@ -66,7 +66,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddpm.course.exercise import Exercise
+    from ddpm.course.part import Exercise
 
 
 def lessons_with_checks() -> list[int]:

@@ -1,0 +1,132 @@
+"""What the learner's functions answer: run them on a part's inputs, whatever happens. No truth is known here.
+
+The grader calls `collect` in a process of its own, and `judge` in another.
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ddpm.course import limits
+from ddpm.course.part import Part
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out of one call: arrays, or an exception."""
+
+    arrays: tuple[np.ndarray, ...] = ()
+    several: str = ""  # "tuple" or "list", if it was one
+    none: bool = False  # it, or a part of it, is None
+    error: str = ""  # the exception's type
+    message: str = ""
+    line: int = 0  # of the learner's file
+
+
+def answer_of(value: Any) -> Answer:
+    """Any returned value as arrays."""
+    if value is None:
+        return Answer(none=True)
+    if isinstance(value, (tuple, list)):
+        if any(v is None for v in value):
+            return Answer(none=True)
+        try:
+            arrays = tuple(plain(v) for v in value)
+        except TypeError:
+            arrays = (plain(value),)
+        return Answer(arrays, "list" if isinstance(value, list) else "tuple")
+    return Answer((plain(value),))
+
+
+def plain(value: Any) -> np.ndarray:
+    """A number or array as a NumPy array; TypeError for anything else."""
+    a = np.asarray(value)
+    if a.dtype.kind not in "biufc":
+        if a.dtype.name == "bfloat16":
+            return a.astype(np.float32)
+        raise TypeError(f"it returned a {type(value).__name__}; wanted are numbers or arrays of numbers")
+    return a
+
+
+def ask(run: Callable[..., Any], functions: Sequence[Callable], case: tuple) -> Answer:
+    """One call, whatever happens in it."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return answer_of(run(*functions, *locked(case)))
+    except (limits.TooLong, KeyboardInterrupt):
+        raise
+    except BaseException as e:
+        return Answer(error=type(e).__name__, message=str(e), line=line_of(e, functions))
+
+
+def locked(case: tuple) -> tuple:
+    """Copies of the arrays that cannot be written to, so that no call spoils the next."""
+    out = []
+    for a in case:
+        if isinstance(a, np.ndarray):
+            a = a.copy()
+            a.flags.writeable = False
+        out.append(a)
+    return tuple(out)
+
+
+def line_of(e: BaseException, functions: Sequence[Callable]) -> int:
+    """The deepest line of the traceback that is in the file of the learner's functions; 0 if none is."""
+    names = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")}
+    lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename in names]
+    return lines[-1] or 0 if lines else 0
+
+
+def cases_of(part: Part, seed: int, place: int) -> list[tuple]:
+    """The inputs of a part; the seed and the part's place in the exercise decide them."""
+    return list(part.cases(np.random.default_rng([seed, place])))
+
+
+def collect(part: Part, functions: Sequence[Callable], seeds: Sequence[int], place: int) -> list[Answer]:
+    """All cases of all seeds in turn; at the end, where the lesson will trace the function, one call inside `jit`."""
+    answers, run = [], on_device(part.run) if part.traceable else part.run
+    for seed in seeds:
+        for case in cases_of(part, seed, place):
+            answers.append(ask(run, functions, case))
+            if answers[-1].error == "NotImplementedError":
+                return answers
+    if part.traceable and not any(a.error for a in answers):
+        answers.append(ask(traced(part.run), functions, cases_of(part, seeds[0], place)[0]))
+    return answers
+
+
+def on_device(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call with JAX's arrays, as in the lesson: a NumPy array cannot be indexed inside `vmap`."""
+
+    def moved(*args: Any) -> Any:
+        import jax.numpy as jnp
+
+        return run(*(jnp.asarray(a) if isinstance(a, np.ndarray) else a for a in args))
+
+    return moved
+
+
+def traced(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call inside `jit`: arrays and floats are tracers, whole numbers stay what they are."""
+
+    def jitted(*args: Any) -> Any:
+        import jax
+
+        moving = [i for i, a in enumerate(args) if isinstance(a, (np.ndarray, float))]
+
+        def inside(*values: Any) -> Any:
+            full = list(args)
+            for i, value in zip(moving, values, strict=True):
+                full[i] = value
+            return run(*full)
+
+        return jax.jit(inside)(*(args[i] for i in moving))
+
+    return jitted

@@ -1,0 +1,44 @@
+"""Are these arrays those? Within a band around each entry; shapes, infinities and exceptions count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ddpm.course.answers import Answer
+
+Band = Callable[[np.ndarray], np.ndarray]
+
+
+def fits(answer: Answer, want: Any) -> bool:
+    """Is the answer what was wanted, within the bands?"""
+    if isinstance(want, str) or answer.error or answer.none:
+        return bool(answer.error) and answer.error == want
+    arrays = arranged(answer, len(want))
+    return len(arrays) == len(want) and all(
+        a.shape == value.shape and not np.any(off(a, value, band))
+        for a, (value, band) in zip(arrays, want, strict=True)
+    )
+
+
+def arranged(answer: Answer, n: int) -> tuple[np.ndarray, ...]:
+    """The arrays as `n` things: a list is one array where one is wanted."""
+    if n == 1 and answer.several == "list" and len({a.shape for a in answer.arrays}) == 1:
+        return (np.stack(answer.arrays),)
+    return answer.arrays
+
+
+def off(a: np.ndarray, value: np.ndarray, band: np.ndarray) -> np.ndarray:
+    """Entries that are outside the band; NaN is, unless NaN was wanted; the same infinity is not."""
+    with np.errstate(all="ignore"):
+        near = np.abs(a - value) <= band
+    return ~(near | (a == value) | (np.isnan(a) & np.isnan(value)))
+
+
+def alike(a: Answer, b: Answer, band: Band) -> bool:
+    """Two answers are one and the same, an exception of the same type included."""
+    if b.error or b.none:
+        return (a.error, a.none) == (b.error, b.none)
+    return fits(a, [(v, band(v)) for v in arranged(b, 1 if b.several == "list" else len(b.arrays))])
