@@ -36,7 +36,7 @@ def listing() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run what was asked for; 1 if something failed, 2 for a bad command."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     use_compile_cache()
     if args.name is None:
         print(listing())

@@ -69,16 +69,20 @@ def draw(
     steps: int,
     seed: int = 0,
     *,
-    begin: Callable[[jax.Array], Any] = lambda x: x,
+    begin: Callable[[jax.Array, jax.Array], Any] = lambda x, c: x,
     end: Callable[[Any], Any] = lambda x: x,
     rule: str = "trailing",
+    times: np.ndarray | None = None,
     batch: int = 100,
 ) -> tuple[np.ndarray, np.ndarray]:
     """n images of the walk of make_step(c), uint8, and whatever else `end` gives; kept under `name` and the settings.
 
-    make_step: labels (batch,) -> step;  begin: x_T -> what is walked;  end: the walked -> (x_0, one number an image).
+    make_step: labels (batch,) -> step;  begin: (x_T, labels) -> what is walked;  end: the walked -> (x_0, one number
+    an image);  times: walked instead of the rule's list of `steps`.
     """
-    settings = {"name": name, "n": n, "steps": steps, "seed": seed, "rule": rule, "batch": batch}
+    settings: dict[str, Any] = {"name": name, "n": n, "steps": steps, "seed": seed, "rule": rule, "batch": batch}
+    if times is not None:
+        settings["times"] = [int(t) for t in times]
     path = cache.path("drawn", m.card.get("sha256", m.name), settings)
     path = Path(f"{path}.npz")
     if path.exists():
@@ -87,12 +91,13 @@ def draw(
             return x, np.zeros(n) if extra is None else extra
         except store.Damaged:
             pass
-    times, done, extras = make_times(m.schedule.T, steps, rule), [], []
+    times = make_times(m.schedule.T, steps, rule) if times is None else times
+    done, extras = [], []
     key_x, key = jax.random.split(jax.random.key(seed))
     for i in tqdm(range(0, n, batch), desc=name, unit="batch"):
         c = jnp.asarray(labels(m, n)[np.minimum(np.arange(i, i + batch), n - 1)])
         x_T = jax.random.normal(jax.random.fold_in(key_x, i), (batch, *m.image_shape))
-        out = end(walk(make_step(c), jax.random.fold_in(key, i), begin(x_T), times))
+        out = end(walk(make_step(c), jax.random.fold_in(key, i), begin(x_T, c), times))
         drawn, number = out if isinstance(out, tuple) else (out, jnp.zeros(batch))
         done.append(data.to_uint8(np.asarray(drawn))[: n - i])
         extras.append(np.broadcast_to(np.asarray(number), (batch,))[: n - i])

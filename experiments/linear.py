@@ -42,14 +42,14 @@ def by_steps(make_step: Callable[..., Any], schedule: Schedule, lam: Any, times:
     return var
 
 
-def by_formula(alpha_bar: np.ndarray, lam: Any, times: Any, eta: float | str) -> np.ndarray:
+def by_formula(alpha_bar: np.ndarray, lam: Any, times: Any, eta: float | str, start: Any = 1.0) -> np.ndarray:
     """The same in closed form, for DDIM's η, or for "hat": η = 1 with the larger noise σ̂² = 1 - ᾱ_t/ᾱ_s.
 
     x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε* + noise,   σ² = η² (1-ᾱ_s)/(1-ᾱ_t) (1-ᾱ_t/ᾱ_s)     [Song et al. 2021, Eqs. 12, 16]
-    The last step adds no noise.
+    The last step adds no noise. start: the variance of x at times[0], direction by direction or for all.
     """
     lam = np.asarray(lam, dtype=np.float64)
-    var = np.ones_like(lam)
+    var = np.broadcast_to(np.asarray(start, dtype=np.float64), lam.shape)
     for t, s in pairwise(times):
         a, b = alpha_bar[t], alpha_bar[s]
         c = np.sqrt(1 - a) / (a * lam + 1 - a)  # ε* = c x_t
@@ -58,6 +58,12 @@ def by_formula(alpha_bar: np.ndarray, lam: Any, times: Any, eta: float | str) ->
         noise2 = (1 - a / b if s > 0 else 0.0) if eta == "hat" else sigma2
         var = (np.sqrt(b) * x0 + np.sqrt(1 - b - sigma2) * c) ** 2 * var + noise2
     return var
+
+
+def variances(x: np.ndarray) -> np.ndarray:
+    """Eigenvalues of the covariance of images (n, H, W, C) in [-1, 1], rising: (D,)"""
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    return np.maximum(np.linalg.eigvalsh(np.cov(flat, rowvar=False)), 0)
 
 
 def frechet(lam: Any, var: Any, times_seen: Any = 1) -> float:

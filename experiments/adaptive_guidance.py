@@ -1,0 +1,183 @@
+"""Adaptive Guidance: network calls against quality, and what the cosine of ε̂_c and ε̂_∅ does in pixels.
+
+Castillo et al. watch the cosine of the conditional and the unconditional prediction rise towards 1 along the walk,
+stop guiding once it passes a threshold, and save a quarter of the calls at equal quality: guided for a share f of the
+steps, a walk costs (1+f)/2 of full guidance. Here: the shipped model of Fashion-MNIST, DDIM, guidance s = 2 (their w
+is 1), the same x_T everywhere, distance and accuracy by the shipped classifier. The exact columns are the price of f,
+and, where data are the two Gaussians of `cfg_tilted`, how much of full guidance's effect on the mean is left when it
+stops. Two parts. The rule: with ε̂ in pixels the cosine begins near 1, since both predictions are x_T itself, so a
+threshold stops at the first step whatever it is; "exact" is the cosine of a mixture of Gaussians of the classes, which
+does the same. The price: guidance stopped after a share f of the steps, or begun late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm import adaptive, data, model, oracle, plot
+from ddpm.guide import cfg, clip_x0, interval
+from ddpm.pytree import Partial
+from ddpm.sample import ddim_step, walk
+from ddpm.schedule import linear, make_times
+from experiments.judged import Judge, draw, labels
+from experiments.runner import Result, Row, float64
+
+PAPER = "Castillo et al. 2023 (about 25 % of the calls saved at equal quality)"
+MINUTES = 4
+
+
+@dataclass(frozen=True)
+class Config:
+    """The model, images in each row, steps, guidance, the shares of guided steps, the threshold, and the seed."""
+
+    model: str = "fashion_mnist"
+    n: int = 300
+    steps: int = 20
+    guidance: float = 2.0
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    threshold: float = 0.99
+    watched: int = 50
+    seed: int = 0
+
+
+QUICK = {"n": 50, "steps": 4, "shares": (0.0, 0.5, 1.0), "watched": 10}
+
+
+def cosines(eps: Any, m: model.Model, config: Config) -> np.ndarray:
+    """cos(ε̂_c, ε̂_∅) along fully guided walks: (steps, images)"""
+    c = jnp.asarray(labels(m, config.watched))
+    x_T = jax.random.normal(jax.random.key(config.seed), (config.watched, *m.image_shape))
+    times = make_times(m.schedule.T, config.steps)
+    step = ddim_step(clip_x0(cfg(eps, config.guidance), m.schedule), m.schedule, c)
+    _, path = walk(step, jax.random.key(0), x_T, times, path=True)
+    at = jnp.concatenate([x_T[None], path[:-1]])
+    return np.asarray(_cosines(Partial(eps.func, *eps.args, **eps.keywords), at, jnp.asarray(times[:-1]), c))
+
+
+@jax.jit
+def _cosines(eps: Any, path: jax.Array, times: jax.Array, c: jax.Array) -> jax.Array:
+    def one(x_t: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x, t = x_t[0], jnp.broadcast_to(x_t[1], c.shape)
+        return adaptive.cosine(eps(x, t, c), eps(x, t, None))
+
+    return jax.lax.map(one, (path, times))
+
+
+def effect_left(config: Config) -> dict[float, float]:
+    """For the mixture of N(±1, .25): the shift of the class's mean by guidance for a share of the steps, of the whole.
+
+    Quadrature over x_T; 1,000 DDIM steps with the exact denoiser.
+    """
+    with float64():
+        schedule, eps = linear(), oracle.mixture([[1.0], [-1.0]], 0.25).eps(linear())
+        z, weight = np.polynomial.hermite_e.hermegauss(60)
+        mean = {}
+        for f in config.shares:
+            low = round((1 - f) * schedule.T)
+            guided = eps if f == 0 else interval(cfg(eps, config.guidance), eps, low, schedule.T)
+            step = ddim_step(guided, schedule, jnp.zeros(60, int))
+            x = np.asarray(walk(step, jax.random.key(0), jnp.asarray(z)[:, None], make_times(1000, 1000))).ravel()
+            mean[f] = float(weight @ x / weight.sum())
+    return {f: (mean[f] - mean[0.0]) / (mean[1.0] - mean[0.0]) for f in config.shares}
+
+
+def image_and_calls(g: adaptive.Guided) -> tuple[jax.Array, jax.Array]:
+    """What is kept of a walk of adaptive guidance."""
+    return g.x, g.calls
+
+
+def start(x_T: jax.Array, c: jax.Array) -> adaptive.Guided:
+    """Its state."""
+    return adaptive.begin(x_T)
+
+
+def by_rule(m: model.Model, config: Config, c: jax.Array) -> Any:
+    """The step of Castillo et al."""
+    clip = Partial(clip_x0, schedule=m.schedule)
+    return adaptive.adaptive_step(m.eps, m.schedule, c, scale=config.guidance, threshold=config.threshold, after=clip)
+
+
+def run(config: Config) -> Result:
+    """The cosine by t; calls against quality."""
+    m = model.load(config.model)
+    judge = Judge(m.card["train"]["data"])
+    c, times = labels(m, config.n), make_times(m.schedule.T, config.steps)
+    g = oracle.fit(data.to_float(judge.data.x_train), judge.data.y_train)
+    seen, of_gauss = cosines(m.eps, m, config), cosines(g.eps(m.schedule), m, config)
+    low, high = np.median(seen[0]), np.median(seen[-1])
+    rows = [
+        Row("median cosine at the first step", None, np.median(of_gauss[0]), low),
+        Row("median cosine at the last step", None, np.median(of_gauss[-1]), high),
+        Row("rises from first to last step", 1.0, float(np.median(of_gauss[-1]) > np.median(of_gauss[0])),
+            float(high > low)),
+        Row(f"floor: {config.n} test images", None, None, judge.floor(config.n)),
+    ]  # fmt: skip
+    left = effect_left(config)
+    points: dict[str, list[tuple[float, float, float, float, float]]] = {}
+    S = config.steps
+
+    def add(kind: str, what: str, images: np.ndarray, calls: float, price: float | None, effect: float | None) -> None:
+        f = judge.features(images)
+        (value, error), (right, right_error) = judge.frechet(f, c), judge.accuracy(images, c)
+        rows.extend(
+            [
+                Row(f"{what}: calls an image", None, price, calls),
+                Row(f"{what}: Fréchet distance", None, None, value, error),
+                Row(f"{what}: class accuracy", None, None, right, right_error),
+            ]
+        )
+        if effect is not None:
+            rows.append(Row(f"{what}: of guidance's effect on the mixture's mean", None, effect, None))
+        points.setdefault(kind, []).append((calls, value, 1.96 * error, right, 1.96 * right_error))
+
+    full = cfg(m.eps, config.guidance)
+    for f in config.shares:
+        # guided at the steps that leave times above `bound`
+        bound = int(times[round(f * S)]) if f < 1 else 0
+        guided = m.eps if f == 0 else full if f == 1 else interval(full, m.eps, bound, m.schedule.T)
+        make = partial(ddim_step, clip_x0(guided, m.schedule), m.schedule)
+        images, _ = draw(m, f"ddim guided {config.guidance:g} in ({bound}, T]", make, config.n, S, config.seed)
+        add("guided first", f"guided for the first {f:.0%}", images, S * (1 + f), S * (1 + f), left[f])
+    middle = int(times[round(0.5 * S)])
+    make = partial(ddim_step, clip_x0(interval(full, m.eps, 0, middle), m.schedule), m.schedule)
+    images, _ = draw(m, f"ddim guided {config.guidance:g} in (0, {middle}]", make, config.n, S, config.seed)
+    add("guided last", "guided for the last 50%", images, 1.5 * S, 1.5 * S, None)
+    images, calls = draw(
+        m, f"adaptive {config.guidance:g} {config.threshold:g}", partial(by_rule, m, config), config.n, S, config.seed,
+        begin=start, end=image_and_calls,
+    )  # fmt: skip
+    add("the rule", f"stopped at cosine ≥ {config.threshold:g}", images, float(calls.mean()), None, None)
+    half, whole = (next(r for r in rows if r.what == f"guided for the first {f}%: Fréchet distance") for f in (50, 100))
+    more, error = (half.ours or 0) - (whole.ours or 0), float(np.hypot(half.spread or 0, whole.spread or 0))
+    rows.append(Row("distance, first 50% less full guidance (a quarter saved)", 0.0, None, more, error))
+    about = {"n": config.n, "seed": config.seed, "features": judge.real.name, "cosine": seen, "cosine_exact": of_gauss}
+    about["times"] = times[:-1]
+    return Result(rows, picture(times[:-1], seen, of_gauss, points, rows[3].ours or 0.0), about)
+
+
+def picture(times: Any, seen: np.ndarray, of_gauss: np.ndarray, points: dict[str, Any], floor: float) -> Any:
+    """The cosine along the walk; distance and accuracy against calls."""
+    with plot.style():
+        figure = plot.new_figure(10.4, 3.2)
+        left, middle, right = figure.subplots(1, 3)
+        for who, a in (("network", seen), ("Gaussians, exact", of_gauss)):
+            line = left.plot(times, 1 - np.median(a, 1), label=f"{who}: median")[0]
+            left.fill_between(times, 1 - a.max(1), 1 - a.min(1), color=line.get_color(), alpha=0.15, linewidth=0)
+        left.set(xlabel="t", ylabel="1 - cos(ε̂_c, ε̂_∅)", yscale="log", title="band: least to most", xlim=(1000, 0))
+        left.legend(fontsize=7)
+        for kind, mark in (("guided first", "o"), ("guided last", "s"), ("the rule", "^")):
+            calls, value, error, accuracy, accuracy_error = np.array(points[kind]).T
+            middle.errorbar(calls, value, error, marker=mark, markersize=5, label=kind)
+            right.errorbar(calls, accuracy, accuracy_error, marker=mark, markersize=5, label=kind)
+        middle.axhline(floor, color="#95a5a6", linestyle="-", linewidth=0.8)
+        middle.annotate("test images", (calls[0], floor), (0, 3), textcoords="offset points", fontsize=7)
+        middle.set(xlabel="network calls an image", ylabel="Fréchet distance, features", ylim=(0, None))
+        right.set(xlabel="network calls an image", ylabel="class accuracy")
+        middle.legend(fontsize=7)
+    return figure

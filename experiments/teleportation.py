@@ -1,0 +1,136 @@
+"""Gaussian teleportation, and the beginning of the chain left out: how many network calls are spent on a Gaussian.
+
+Wang and Vastola jump over the first 15 to 30 % of the sampling steps by the closed form of the flow of a Gaussian, and
+lose nothing. Nichol and Dhariwal leave the first steps out altogether, begin with N(0, I) at a later time, and find
+that a linear schedule hardly minds up to 20 %. Which share is Gaussian belongs to the schedule: the cosine schedule of
+the shipped model has few steps at high noise. So the list here has the noise levels of 20 even steps of the linear
+schedule, asked of the network at its own times. Three ways to save the same number of calls: jump (by the Gaussian of
+the class asked for), leave out, or take fewer and larger steps from T. DDIM, guidance 1, x̂0 clipped, the same x_T;
+Fréchet distance in the shipped classifier's features. The exact column is the same for data that are Gaussian, class by
+class, with the perfect denoiser, in pixels: there jumping is always right, and better than walking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm import data, model, oracle, plot
+from ddpm.guide import clip_x0
+from ddpm.sample import ddim_step
+from ddpm.schedule import linear, make_times
+from ddpm.teleport import teleport
+from experiments.denoisers_by_t import own_time
+from experiments.judged import Judge, draw, labels
+from experiments.linear import by_formula, frechet
+from experiments.runner import Result, Row
+
+PAPER = "Wang and Vastola 2024 (15 to 30 % of the steps); Nichol and Dhariwal 2021, Fig. 4 (curves, no table)"
+MINUTES = 4
+WAYS = ("jumped", "left out", "fewer steps")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The model, images in each row, steps of the whole walk, how many of them are saved, and the seed."""
+
+    model: str = "fashion_mnist"
+    n: int = 300
+    steps: int = 20
+    saved: tuple[int, ...] = (2, 4, 6, 10)
+    seed: int = 0
+
+
+QUICK = {"n": 50, "steps": 5, "saved": (1, 2)}
+
+
+def even_in_linear(m: model.Model, steps: int) -> np.ndarray:
+    """The network's times at the noise levels of `steps` even steps of the linear schedule; begins at T, ends at 0."""
+    a = np.asarray(linear().alpha_bar, np.float64)
+    times = [own_time(m, float(a[t])) for t in make_times(1000, steps)[1:-1]]
+    return np.array([m.schedule.T, *times, 0], np.int32)
+
+
+def exact(alpha_bar: np.ndarray, lam: np.ndarray, times: np.ndarray, jump_from: int | None) -> float:
+    """Mean over the classes of the Fréchet distance of N(0, λ) walked along the times, to itself.
+
+    jump_from: the time from which the flow was followed exactly to times[0]; None: N(0, I) at times[0].
+    """
+    start: Any = 1.0
+    if jump_from is not None:
+        a, b = alpha_bar[times[0]], alpha_bar[jump_from]
+        start = (a * lam + 1 - a) / (b * lam + 1 - b)
+    return frechet(lam, by_formula(alpha_bar, lam, times, 0.0, start)) / len(lam)
+
+
+def jump(g: oracle.Mixture, m: model.Model, t: int, x_T: jax.Array, c: jax.Array) -> jax.Array:
+    """x_t of the flow of the class's Gaussian."""
+    return teleport(g, m.schedule, x_T, t, c=c)
+
+
+def run(config: Config) -> Result:
+    """Each way to save calls, by how many."""
+    m = model.load(config.model)
+    judge = Judge(m.card["train"]["data"])
+    g = oracle.fit(data.to_float(judge.data.x_train), judge.data.y_train)
+    lam, alpha_bar = np.asarray(g.var, np.float64), np.asarray(m.schedule.alpha_bar, np.float64)
+    make = partial(ddim_step, clip_x0(m.eps, m.schedule), m.schedule)
+    c, whole = labels(m, config.n), even_in_linear(m, config.steps)
+    rows = [Row(f"floor: {config.n} test images", None, None, judge.floor(config.n))]
+
+    def measure(way: str, k: int) -> Row:
+        times = even_in_linear(m, config.steps - k) if way == "fewer steps" else whole[k:]
+        how: dict[str, Any] = {"times": times}
+        if way == "jumped":
+            how["begin"] = partial(jump, g, m, int(times[0]))
+        name = "ddim jumped by the class's Gaussian" if way == "jumped" else "ddim η = 0 clipped"
+        images, _ = draw(m, name, make, config.n, len(times) - 1, config.seed, **how)
+        value, error = judge.frechet(judge.features(images), c)
+        of = exact(alpha_bar, lam, times, m.schedule.T if way == "jumped" else None)
+        share = f"{k} of {config.steps} steps {way}" if way != "fewer steps" else f"{config.steps - k} steps"
+        return Row(f"{share}, {len(times) - 1} calls", None, of, value, error)
+
+    full = measure("fewer steps", 0)
+    found = {way: {k: measure(way, k) for k in config.saved} for way in WAYS}
+    rows.append(full)
+    for way in WAYS:
+        rows += found[way].values()
+    for k in config.saved:
+        row = found["jumped"][k]
+        more, error = (row.ours or 0) - (full.ours or 0), float(np.hypot(row.spread or 0, full.spread or 0))
+        claimed = 0.0 if 0.15 <= k / config.steps <= 0.30 else None
+        rows.append(Row(f"worse by jumping over {k / config.steps:.0%}", claimed, None, more, error))
+    about = {
+        "n": config.n,
+        "seed": config.seed,
+        "features": judge.real.name,
+        "times": whole,
+        "share_of_own_time": {str(k): 1 - whole[k] / m.schedule.T for k in config.saved},
+    }
+    return Result(rows, picture(config, full, found, rows[0].ours or 0.0), about)
+
+
+def picture(config: Config, full: Row, found: dict[str, dict[int, Row]], floor: float) -> Any:
+    """Distance by calls, exact and ours."""
+    with plot.style():
+        figure = plot.new_figure(7.6, 3.2)
+        for i, axes in enumerate(figure.subplots(1, 2)):
+            for way, mark in zip(WAYS, "os^", strict=True):
+                cells = [full, *found[way].values()]
+                calls = [config.steps, *(config.steps - k for k in found[way])]
+                y = [r.ours if i else r.exact for r in cells]
+                errors = [1.96 * (r.spread or 0) for r in cells] if i else None
+                axes.errorbar(calls, y, errors, marker=mark, markersize=4, label=way)
+            axes.set(xlabel="network calls an image", yscale="log", title="ours: garments" if i else "exact: Gaussians")
+            axes.set_ylabel("Fréchet distance, features" if i else "Fréchet distance, pixels")
+            if i:
+                axes.axhline(floor, color="#95a5a6", linestyle="-", linewidth=0.8)
+                axes.annotate("test images", (config.steps, floor), (0, 3), textcoords="offset points", fontsize=7,
+                              ha="right")  # fmt: skip
+            else:
+                axes.legend(fontsize=8)
+    return figure
