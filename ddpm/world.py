@@ -1,133 +1,148 @@
-"""`cities`: street fronts drawn by the project, with motifs planted in one class only, at known places and rates.
+"""`cities`: house fronts drawn by the project, with motifs planted in one class only, and a law that is known exactly.
 
-    image = wall (brightness, gradient, courses) + one motif in some cells of a 3 x 3 grid + a little noise
+    image = 4 x 4 cells of 7 x 7 pixels: a row of roofs, two floors, the street; in one of three lights
 
-Four common motifs stand in every city alike: benches, doors, trees, lamps. Two motifs are planted in each city and
-appear in no other: a sign (light, with the city's glyph) and a crest (dark, with another glyph). Under noise one sees
-that there is a sign, but not whose unless one knows the city, which is what typicality measures. So the question "what
-makes this class look like itself" has a known answer: the planted motifs, wherever they are.
+Given the city and the light, each cell takes one tile on its own: plain wall, or an object that all cities share, or,
+on the floors, one of two ornaments that only this city has. All cities have as many ornaments; all that tells them
+apart is which ones. So "what makes this class look like itself" has a known answer, the planted motifs wherever they
+are. And as this is a law of `ddpm.cells`, the best denoiser with and without the class is known too: `law`.
 
-A form is a signed distance d in pixels, drawn with coverage clip(1/2 - d, 0, 1), so edges are anti-aliased and places,
-sizes and strengths vary continuously. NumPy only; a drawing is a pure function of (seed, n, the options).
+Tiles are written as letters. An object stands at one of four places in its cell (on the street: of two). NumPy only; a
+drawing is a pure function of (seed, n, the options).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ddpm import data, formats
 
-SIZE = 28  # pixels
-CELLS = 3  # a side
-PITCH = 9.0  # pixels from the centre of a cell to that of the next
-BOX = 7  # side of a motif's box in pixels
+if TYPE_CHECKING:
+    from ddpm.cells import Cells
+
+CELL, CELLS = 7, 4  # pixels a side of a cell; cells a side of the image
+SIZE = CELL * CELLS  # pixels a side of the image
+BOX = 6  # pixels a side of a motif
 CLASSES = ("Aldan", "Brevik", "Corvo", "Dunmore")
-RATES = (0.8, 0.5)  # how often a city's sign, and its crest, is in an image of that city
-COMMON = 0.6  # how often a cell without a planted motif has a common one
-
-Form = Callable[[Any, Any], Any]  # (u to the right, v down, in pixels from the centre) -> signed distance
-
-
-# --- forms: distance to the edge, negative inside ---------------------------------------------------------------------
-
-
-def _box(u: Any, v: Any, a: float, b: float) -> Any:
-    """A rectangle of half sides a, b (the distance is exact along the sides, and short at the corners)."""
-    return np.maximum(np.abs(u) - a, np.abs(v) - b)
-
-
-def _plate(u: Any, v: Any) -> Any:
-    return _box(u, v, 3.2, 3.2)
-
-
-def _ring(u: Any, v: Any) -> Any:
-    return np.abs(np.hypot(u, v) - 1.6) - 0.7
-
-
-def _cross(u: Any, v: Any) -> Any:
-    return np.minimum(_box(u, v, 0.8, 2.4), _box(u, v, 2.4, 0.8))
-
-
-def _bars(u: Any, v: Any) -> Any:
-    return _box(u, np.abs(v) - 1.6, 2.4, 0.8)
-
-
-def _posts(u: Any, v: Any) -> Any:
-    return _bars(v, u)
-
-
-def _saltire(u: Any, v: Any) -> Any:
-    return np.maximum(np.minimum(np.abs(u - v), np.abs(u + v)) / np.sqrt(2) - 0.75, _box(u, v, 2.4, 2.4))
-
-
-def _gable(u: Any, v: Any) -> Any:
-    return np.maximum(v - 2.2, (2 * np.abs(u) - v - 2.6) / np.sqrt(5))
-
-
-def _checker(u: Any, v: Any) -> Any:
-    return np.minimum(_box(u - 1.2, v - 1.2, 1.2, 1.2), _box(u + 1.2, v + 1.2, 1.2, 1.2))
-
-
-def _bend(u: Any, v: Any) -> Any:
-    return np.maximum(np.abs(u + v) / np.sqrt(2) - 1.0, _box(u, v, 2.4, 2.4))
-
-
-def _bench(u: Any, v: Any) -> Any:
-    return np.minimum(_box(u, v - 1.2, 3.2, 0.8), _box(np.abs(u) - 2.4, v - 2.4, 0.6, 1.2))
-
-
-def _door(u: Any, v: Any) -> Any:
-    return _box(u, v, 1.5, 3.2)
-
-
-def _tree(u: Any, v: Any) -> Any:
-    return np.minimum(np.hypot(u, v + 0.9) - 2.2, _box(u, v - 2.0, 0.6, 1.3))
-
-
-def _lamp(u: Any, v: Any) -> Any:
-    return np.minimum(np.hypot(u, v + 2.0) - 1.3, np.minimum(_box(u, v - 0.6, 0.6, 2.4), _box(u, v - 2.8, 1.6, 0.5)))
+RATES = (0.07, 0.06)  # the chance that a cell of the floors has the city's first, and its second ornament
+COMMON = 0.4  # the chance that a cell without an ornament has a common object
+LIGHTS = ((0.9, 0.3), (0.4, 0.0), (-0.85, -0.3))  # noon, evening, night: the grey of the sky and of the wall
+GREY = {"#": -0.45, "-": -0.22, ".": 0.0, "+": 0.22, "o": 0.45}  # of each letter, against the wall; a blank is the sky
 
 
 class Motif(NamedTuple):
-    """One object that can stand in a cell: forms with their strengths, in units of `contrast`, one upon the other."""
+    """One object that can stand in a cell."""
 
     name: str
-    layers: tuple[tuple[Form, float], ...]  # + is lighter
-    city: int  # the class that it is planted in, or -1: common to all
-
-
-def _sign(glyph: Form) -> tuple[tuple[Form, float], ...]:
-    return ((_plate, +1.0), (glyph, -1.2))
-
-
-def _crest(glyph: Form) -> tuple[tuple[Form, float], ...]:
-    return ((_plate, -1.0), (glyph, +1.2))
+    row: str  # floor or street
+    art: str  # 6 x 6 letters
+    city: int = -1  # the class that it is planted in, or -1: common to all
 
 
 MOTIFS = (
-    Motif("bench", ((_bench, -1.0),), -1),
-    Motif("door", ((_door, -1.0),), -1),
-    Motif("tree", ((_tree, -1.0),), -1),
-    Motif("lamp", ((_lamp, -1.0),), -1),
-    Motif("ring sign", _sign(_ring), 0),
-    Motif("saltire crest", _crest(_saltire), 0),
-    Motif("cross sign", _sign(_cross), 1),
-    Motif("gable crest", _crest(_gable), 1),
-    Motif("bar sign", _sign(_bars), 2),
-    Motif("checker crest", _crest(_checker), 2),
-    Motif("post sign", _sign(_posts), 3),
-    Motif("bend crest", _crest(_bend), 3),
+    Motif("window", "floor", "++++++/+##+#+/+##+#+/++++++/+##+#+/+##+#+"),
+    Motif("shutters", "floor", "o#--#o/o#--#o/o#--#o/o#--#o/o#--#o/++++++"),
+    Motif("niche", "floor", "..##../.####./.####./.####./.####./++++++"),
+    Motif("rose", "floor", ".+oo+./+o##o+/o#oo#o/o#oo#o/+o##o+/.+oo+."),
+    Motif("door", "street", ".++++./.+##+./.+##+./.+#o+./.+##+./.+##+."),
+    Motif("shop", "street", "o#o#o#/o#o#o#/+####+/+####+/+####+/++++++"),
+    Motif("tree", "street", ".----./-####-/-####-/.-##-./..##../..##.."),
+    Motif("lamp", "street", "..oo../.oooo./..oo../..##../..##../.####."),
+    Motif("ring", "floor", "oooooo/o####o/o#oo#o/o#oo#o/o####o/oooooo", 0),
+    Motif("saltire", "floor", "#oooo#/o#oo#o/oo##oo/oo##oo/o#oo#o/#oooo#", 0),
+    Motif("cross", "floor", "oo##oo/oo##oo/######/######/oo##oo/oo##oo", 1),
+    Motif("arrow", "floor", "oo##oo/o####o/######/oooooo/######/oooooo", 1),
+    Motif("bars", "floor", "######/oooooo/oooooo/######/######/oooooo", 2),
+    Motif("checks", "floor", "##oo##/##oo##/oo##oo/oo##oo/##oo##/##oo##", 2),
+    Motif("posts", "floor", "#oo##o/#oo##o/#oo##o/#oo##o/#oo##o/#oo##o", 3),
+    Motif("bend", "floor", "##oo##/#oo##o/oo##oo/o##oo#/##oo##/#oo##o", 3),
 )
+ROOFS = (  # 7 x 7 letters
+    "       /       /       /       /ooooooo/-------/.......",
+    "       /  ##   /  ##   /  ##   /ooooooo/-------/.......",
+    "       /   #   /  ###  / ##### /#######/-------/.......",
+    "       /  ooo  / oo#oo / o###o /ooooooo/-------/.......",
+    "       /       / # # # / # # # /#######/-------/.......",
+)
+WALLS = (  # of the floors: plain, and with a few bricks
+    "......./......./......./......./......./......./.......",
+    "......./.++..../......./......./....++./......./.......",
+)
+STREET = "......./......./......./......./......./......./-------"  # plain, above the pavement
 
 
 def planted(label: int) -> list[int]:
-    """The numbers in MOTIFS of the motifs that only this city has: its sign and its crest."""
+    """The numbers in MOTIFS of the two motifs that only this city has."""
     return [m for m, motif in enumerate(MOTIFS) if motif.city == label]
+
+
+# --- the law: tiles and their chances ---------------------------------------------------------------------------------
+
+
+class Tiles(NamedTuple):
+    """All that a cell can look like."""
+
+    pixels: np.ndarray  # (S, V, 7, 7) uint8: tile v in light s
+    motif: np.ndarray  # (V,) its number in MOTIFS, or -1
+    corner: np.ndarray  # (V, 2) top and left of the motif's box in the cell
+    row: np.ndarray  # (V,) 0 for roofs, 1 for floors, 2 for the street
+
+
+@lru_cache(maxsize=1)
+def tiles() -> Tiles:
+    """Backgrounds, and each motif at each of its places on a plain one."""
+    arts = [(art, -1, (0, 0), 0) for art in ROOFS] + [(art, -1, (0, 0), 1) for art in WALLS]
+    arts += [(STREET, -1, (0, 0), 2)]
+    for m, motif in enumerate(MOTIFS):
+        for top, left in itertools.product((0, 1), repeat=2):
+            if motif.row == "floor" or top == 0:
+                ground = [list(line) for line in (WALLS[0] if motif.row == "floor" else STREET).split("/")]
+                for i, line in enumerate(motif.art.split("/")):
+                    ground[top + i][left : left + BOX] = line
+                arts.append(("/".join(map("".join, ground)), m, (top, left), 1 if motif.row == "floor" else 2))
+    art, kind, corner, row = zip(*arts, strict=True)
+    return Tiles(np.stack([_paint(art, *light) for light in LIGHTS]), *(np.array(a) for a in (kind, corner, row)))
+
+
+def _paint(arts: Sequence[str], sky: float, wall: float) -> np.ndarray:
+    """Letters to (V, 7, 7) uint8."""
+    grey = {" ": sky} | {letter: wall + value for letter, value in GREY.items()}
+    x = np.array([[[grey[letter] for letter in line] for line in art.split("/")] for art in arts])
+    return np.round((x + 1) * 127.5).astype(np.uint8)
+
+
+def chances(rate: float | Sequence[float] = RATES) -> np.ndarray:
+    """p(v | j, c), the chance of each tile in each cell of a city: (K, 16, V).
+
+    rate: of the city's first and of its second ornament in a cell of the floors, each in a quarter at each place.
+    """
+    rates = np.broadcast_to(np.asarray(rate, dtype=np.float64), (2,))
+    if not (rates.min() >= 0 and rates.sum() <= 1):
+        raise ValueError(f"rate is {rate}; give the chances of two ornaments in a cell, >= 0 and in all <= 1")
+    v, p = tiles(), np.zeros((len(CLASSES), 3, len(tiles().motif)))
+    for row in range(3):
+        backdrop = (v.row == row) & (v.motif < 0)
+        common = np.array([m for m in np.unique(v.motif[v.row == row]) if m >= 0 and MOTIFS[m].city < 0], dtype=int)
+        rest = 1 - rates.sum() if row == 1 else 1.0
+        p[:, row, backdrop] = rest * (1 - COMMON * bool(len(common))) / backdrop.sum()
+        for m in common:
+            p[:, row, v.motif == m] = rest * COMMON / len(common) / (v.motif == m).sum()
+    for c in range(len(CLASSES)):
+        for m, share in zip(planted(c), rates, strict=True):
+            p[c, 1, v.motif == m] = share / 4
+    return np.repeat(p[:, [0, 1, 1, 2]], CELLS, axis=1)  # rows of the image: roofs, floor, floor, street
+
+
+def law(rate: float | Sequence[float] = RATES) -> Cells:
+    """The exact law of `draw`: its `eps(schedule)` is the best denoiser that there can be, with and without a class."""
+    from ddpm.cells import cells
+
+    return cells(data.to_float(tiles().pixels[..., None]), chances(rate))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -138,8 +153,8 @@ class World(NamedTuple):
 
     images: np.ndarray  # (n, 28, 28, 1) uint8
     labels: np.ndarray  # (n,) int32
-    motif: np.ndarray  # (n, 28, 28) int8: the number in MOTIFS of the motif whose 7 x 7 box covers the pixel, or -1
-    boxes: np.ndarray  # (m, 4) int32: image, motif, top, left of each motif's 7 x 7 box
+    motif: np.ndarray  # (n, 28, 28) int8: the number in MOTIFS of the motif whose 6 x 6 box covers the pixel, or -1
+    boxes: np.ndarray  # (m, 4) int32: image, motif, top, left of each motif's 6 x 6 box
 
     @property
     def mask(self) -> np.ndarray:
@@ -147,87 +162,34 @@ class World(NamedTuple):
         return np.array([*(m.city >= 0 for m in MOTIFS), False])[self.motif]  # motif -1 is the last entry
 
 
-def draw(
-    n: int,
-    seed: int = 0,
-    *,
-    rate: float | Sequence[float] = RATES,
-    label: int | None = None,
-    common: float = COMMON,
-    contrast: float = 0.5,
-    jitter: float = 1.0,
-) -> World:
-    """n images with their labels and the places of their motifs.
+def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label: int | None = None) -> World:
+    """n images with their labels and the places of their motifs, x0 ~ law(rate).
 
-    rate: how often the planted motifs (sign, crest) of its city are in an image;  common: how often another cell
-    has a common motif;  label: one city for all images, else the cities take turns;  contrast: of a motif against the
-    wall, on the scale [-1, 1];  jitter: largest shift of a motif from the middle of its cell, pixels.
+    rate: as in `chances`;  label: one city for all images, else the cities take turns.
     """
-    rates = np.broadcast_to(np.asarray(rate, dtype=np.float64), (2,))
     if n < 1 or seed < 0:
         raise ValueError(f"n is {n} and seed is {seed}; give n >= 1 and seed >= 0")
     if label is not None and not 0 <= label < len(CLASSES):
         raise ValueError(f"label is {label}; the cities are 0..{len(CLASSES) - 1}: {', '.join(CLASSES)}")
-    if not (0 <= rates.min() and rates.max() <= 1 and 0 <= common <= 1):
-        raise ValueError(f"rate is {rate} and common is {common}; give shares in [0, 1]")
-    if not (0 < contrast <= 0.6 and 0 <= jitter <= 1):
-        raise ValueError(f"contrast is {contrast} and jitter is {jitter}; give them in (0, 0.7] and [0, 1]")
+    v, up_to = tiles(), chances(rate).cumsum(-1)  # (K, 16, V)
     rng = np.random.default_rng([seed, n])
     labels = np.arange(n, dtype=np.int32) % len(CLASSES) if label is None else np.full(n, label, dtype=np.int32)
-    what = _contents(rng, labels, rates, common)  # (n, 9) numbers in MOTIFS or -1
-    image, cell = np.nonzero(what >= 0)
-    number = what[image, cell]
-    centre = PITCH * (np.stack(divmod(cell, CELLS), 1) - (CELLS - 1) / 2) + SIZE / 2  # (m, 2): down, right
-    centre = centre + rng.uniform(-jitter, jitter, centre.shape)
-    size, strength = rng.uniform(0.92, 1.06, len(cell)), contrast * rng.uniform(0.8, 1.2, len(cell))
-    x, tops = _wall(rng, n), np.round(centre - BOX / 2).astype(np.int32)
+    light = rng.integers(0, len(LIGHTS), n)
+    u = rng.random((n, CELLS**2)) * up_to[..., -1].min()  # 1, but for rounding
+    tile = np.array([(u[i, :, None] >= up_to[c]).sum(-1) for i, c in enumerate(labels)])  # (n, 16)
+    images = _assemble(v.pixels[light[:, None], tile])[..., None]
+    image, cell = np.nonzero(v.motif[tile] >= 0)
+    number = v.motif[tile[image, cell]]
+    corner = CELL * np.stack(np.divmod(cell, CELLS), 1) + v.corner[tile[image, cell]]
     motif = np.full((n, SIZE, SIZE), -1, dtype=np.int8)
-    for m, (_, layers, _city) in enumerate(MOTIFS):
-        mine = number == m
-        for form, layer in layers:
-            _stamp(x, form, image[mine], centre[mine], size[mine], layer * strength[mine])
-        rows, columns = (tops[mine, i, None, None] + np.arange(BOX).reshape(s) for i, s in ((0, (-1, 1)), (1, (1, -1))))
-        motif[image[mine, None, None], rows, columns] = m
-    x = x + rng.normal(0, 0.02, x.shape)
-    images = np.clip(np.round((x + 1) * 127.5), 0, 255).astype(np.uint8)[..., None]
-    boxes = np.column_stack([image, number, tops]).astype(np.int32)
-    return World(images, labels, motif, boxes)
+    for i, m, (top, left) in zip(image, number, corner, strict=True):
+        motif[i, top : top + BOX, left : left + BOX] = m
+    return World(images, labels, motif, np.column_stack([image, number, corner]).astype(np.int32))
 
 
-def _contents(rng: np.random.Generator, labels: np.ndarray, rates: np.ndarray, common: float) -> np.ndarray:
-    """What is in each of the nine cells: (n, 9). The sign and the crest of the city go to two cells at random."""
-    n, both = len(labels), np.array([planted(k) for k in range(len(CLASSES))])
-    everywhere = np.array([m for m, motif in enumerate(MOTIFS) if motif.city < 0])
-    what = rng.choice(everywhere, (n, CELLS**2))
-    what[rng.random(what.shape) >= common] = -1
-    cells = np.argsort(rng.random(what.shape), axis=1)[:, :2]  # two different cells
-    there = rng.random((n, 2)) < rates
-    for j in range(2):
-        i = np.flatnonzero(there[:, j])
-        what[i, cells[i, j]] = both[labels[i], j]
-    return what
-
-
-def _wall(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n, 28, 28) floats: a wall of random brightness and gradient with faint courses of random height and phase."""
-    y, x = np.mgrid[:SIZE, :SIZE] / (SIZE - 1) - 0.5
-    bright, down, right = (rng.uniform(-a, a, (n, 1, 1)) for a in (0.15, 0.15, 0.1))
-    period, phase = rng.uniform(3.5, 5.5, (n, 1, 1)), rng.uniform(0, 1, (n, 1, 1))
-    courses = 0.04 * np.cos(2 * np.pi * (SIZE * y / period + phase))
-    return bright + down * y + right * x + courses
-
-
-def _stamp(
-    x: np.ndarray, form: Form, image: np.ndarray, centre: np.ndarray, size: np.ndarray, strength: np.ndarray
-) -> None:
-    """Add strength · coverage of a form around each centre, in the 11 x 11 pixels there; in place."""
-    corner = np.floor(centre).astype(int) - 5
-    for i, j in itertools.product(range(11), range(11)):
-        rows, columns = corner[:, 0] + i, corner[:, 1] + j
-        inside = (rows >= 0) & (rows < SIZE) & (columns >= 0) & (columns < SIZE)
-        d = form((columns + 0.5 - centre[:, 1]) / size, (rows + 0.5 - centre[:, 0]) / size) * size
-        add = strength * np.clip(0.5 - d, 0, 1)
-        x[image[inside], rows[inside], columns[inside]] += add[inside]
+def _assemble(cells: np.ndarray) -> np.ndarray:
+    """(n, 16, 7, 7) -> (n, 28, 28)"""
+    return cells.reshape(-1, CELLS, CELLS, CELL, CELL).transpose(0, 1, 3, 2, 4).reshape(-1, SIZE, SIZE)
 
 
 @lru_cache(maxsize=1)
