@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "ddpm"
 author = "The ddpm authors"
 copyright = "the ddpm authors, MIT license"
-extensions = ["myst_nb", "sphinxcontrib.katex", "sidebyside"]
+extensions = ["myst_nb", "sphinx_design", "sphinxcontrib.katex", "sidebyside"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 
@@ -36,4 +36,6 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"sidebar_hide_name": False, "top_of_page_buttons": []}
-suppress_warnings = ["mystnb.unknown_mime_type"]
+pygments_style = "github-light-high-contrast"
+pygments_dark_style = "github-dark-high-contrast"
+suppress_warnings = ["mystnb.unknown_mime_type", "design.card_legacy"]

@@ -1,7 +1,8 @@
-"""On wide screens, prose on the left and the code that follows it on the right; below 1500 pixels one column.
+"""Boxes for the style sheet: an exercise from its text to its solution, and prose with the code that follows it.
 
-A page of the lessons is a sequence of text and cells. Each run of text is put in one box with the cells after it; what
-the boxes look like is the style sheet's affair.
+A page of a lesson is a sequence of text and cells. Each run of text is put in one box with the cells after it: on wide
+screens the style sheet sets them side by side, below 1500 pixels one under the other. On a page of the library the
+words are a docstring, and the code its function. Of each pair of figures (figures.py), one is for light pages.
 """
 
 from __future__ import annotations
@@ -11,11 +12,24 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 
+def is_cell(node: nodes.Node) -> bool:
+    """A cell that is run."""
+    return isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"
+
+
+def is_output(node: nodes.Node) -> bool:
+    """What a cell has shown."""
+    return isinstance(node, nodes.container) and node.get("nb_element") == "cell_code_output"
+
+
 def is_code(node: nodes.Node) -> bool:
-    """A cell that is run, or the stub of an exercise."""
-    return isinstance(node, nodes.literal_block) or (
-        isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"
-    )
+    """A cell, or the stub of an exercise."""
+    return isinstance(node, nodes.literal_block) or is_cell(node)
+
+
+def is_picture(node: nodes.Node) -> bool:
+    """A cell that has drawn something: too wide for a column."""
+    return is_cell(node) and any(node.findall(nodes.image))
 
 
 class SideBySide(SphinxTransform):
@@ -24,36 +38,50 @@ class SideBySide(SphinxTransform):
     default_priority = 820
 
     def apply(self, **_: object) -> None:
-        if not self.env.docname.startswith("lessons/"):
+        for output in filter(is_output, self.document.findall(nodes.container)):
+            for i, image in enumerate(output.findall(nodes.image)):
+                image["classes"].append(("only-light", "only-dark")[i % 2])
+        if not self.env.docname.startswith(("lessons/", "library/")):
             return
         for section in list(self.document.findall(nodes.section)):
-            self.pair(section)
-
-    def pair(self, section: nodes.section) -> None:
-        """The children of one section: titles and inner sections stay, the rest is paired."""
-        children, prose, code = list(section.children), nodes.container(), nodes.container()
-        section.children = []
-
-        def flush() -> None:
-            nonlocal prose, code
-            if prose.children and code.children:
-                prose["classes"], code["classes"] = ["prose"], ["code"]
-                section.append(nodes.container("", prose, code, classes=["pair"]))
+            solutions = [i for i, n in enumerate(section.children) if is_cell(n) and "tag_hide-input" in n["classes"]]
+            if solutions and section.children[0].astext().startswith("Exercise"):
+                end = solutions[-1] + 1
+                box = nodes.container("", *paired(section.children[1:end]), classes=["exercise"])
+                section.children = [section.children[0], box, *paired(section.children[end:])]
             else:
-                section.extend(prose.children + code.children)
-            prose, code = nodes.container(), nodes.container()
+                section.children = paired(section.children)
+            for child in section.children:
+                child.parent = section
 
-        for child in children:
-            if isinstance(child, (nodes.title, nodes.section)):
+
+def paired(children: list[nodes.Node]) -> list[nodes.Node]:
+    """Titles, inner sections and pictures stay; each run of text and the code after it become one box."""
+    out: list[nodes.Node] = []
+    prose: list[nodes.Node] = []
+    code: list[nodes.Node] = []
+
+    def flush() -> None:
+        if prose and code:
+            sides = [nodes.container("", *prose, classes=["prose"]), nodes.container("", *code, classes=["code"])]
+            out.append(nodes.container("", *sides, classes=["pair"]))
+        else:
+            out.extend(prose + code)
+        prose.clear()
+        code.clear()
+
+    for child in children:
+        if isinstance(child, (nodes.title, nodes.section)) or is_picture(child):
+            flush()
+            out.append(child)
+        elif is_code(child):
+            code.append(child)
+        else:
+            if code:
                 flush()
-                section.append(child)
-            elif is_code(child):
-                code.append(child)
-            else:
-                if code.children:
-                    flush()
-                prose.append(child)
-        flush()
+            prose.append(child)
+    flush()
+    return out
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,0 +1,224 @@
+"""The texts of the site's pages, made from the lessons, the modules and the results: no second text to keep."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import re
+from html import escape
+from pathlib import Path
+
+import figures
+from PIL import Image
+
+from ddpm.course import lesson as lessons
+from ddpm.course import student
+from experiments import gallery, runner
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+FIRST = "import figures\n\nfigures.show_for_light_and_dark()"  # a hidden cell at the top of each lesson
+
+
+# ---------------------------------------------------------------------------------------------- lessons
+
+
+def cell(kind: str, source: str, **metadata: object) -> dict:
+    """A cell of a notebook."""
+    out = {"cell_type": kind, "metadata": metadata, "source": source.strip("\n")}
+    return out | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+
+
+def lesson_page(number: int) -> str:
+    """A lesson as a notebook: of an exercise the stub is shown, and the solution is run and folded."""
+    cells = []
+    task = ""
+    for part in lessons.cells(lessons.text_of(number)):
+        part.lines = [line for line in part.lines if not line.startswith("# ruff:")]
+        body = "\n".join(part.lines).strip("\n")
+        for heading in filter(None, map(lessons.HEADING.match, part.lines)):
+            task = heading.group(1)
+        if part.markdown:
+            cells.append(cell("markdown", "\n".join(line.removeprefix("#").removeprefix(" ") for line in part.lines)))
+        elif lessons.BEGIN in body:
+            stub = "\n".join(student.stubbed(part.lines, task)).strip("\n")
+            cells.append(cell("markdown", f"```python\n{stub}\n```"))
+            solved = "\n".join(line for line in part.lines if line.strip() not in (lessons.BEGIN, lessons.END))
+            cells.append(cell("code", solved, tags=["hide-input"]))
+        elif re.fullmatch(r"(\s*#.*\n?)*", body):
+            continue
+        else:
+            cells.append(cell("code", body))
+    cells.insert(1, cell("code", FIRST, tags=["remove-cell"]))
+    for i, c in enumerate(cells):
+        c["id"] = f"l{number:02d}-{i:03d}"
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+
+
+def header(number: int) -> dict[str, str]:
+    """The title of a lesson, and the rows of its first table: you learn, time, difficulty, …"""
+    first = lessons.cells(lessons.text_of(number))[0]
+    text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in first.lines)
+    title = re.search(r"^# (.+)$", text, re.M)
+    return {"title": title.group(1) if title else "", **dict(re.findall(r"^\| ([a-z ]+) \| (.+) \|$", text, re.M))}
+
+
+def lesson_card(number: int) -> str:
+    """A lesson on the start page."""
+    about = header(number)
+    small = f"{about.get('time', '')} · {about.get('difficulty', '')}"
+    return (
+        f"```{{grid-item-card}} {about['title']}\n:link: lessons/{lessons.files()[number].stem}\n:link-type: doc\n\n"
+        f"{about.get('you learn', '')}\n+++\n{small}\n```"
+    )
+
+
+def hero(picture: Path, source: Path) -> None:
+    """The picture of the start page: five kinds of the garments that the shipped model has drawn."""
+    with Image.open(picture) as opened:
+        image = opened.convert("RGB")
+    for name, paper in {"garments": (255, 255, 255), "garments-dark": tuple(figures.PAPER)}.items():
+        figures.strip(image, (0, 3, 5, 8, 9), paper).save(source / f"{name}.png")
+
+
+def index_page(chosen: list[int]) -> str:
+    """The start page, with the tables of contents."""
+    words = (HERE / "index.md").read_text(encoding="utf-8")
+    exercises = sum(t.lesson in chosen for t in lessons.all_tasks().values())
+    for name, value in {
+        "FIRST": lessons.files()[chosen[0]].stem,
+        "N_LESSONS": str(len(chosen)),
+        "N_EXERCISES": str(exercises),
+        "N_FIGURES": str(len(gallery.results())),
+        "LESSON_CARDS": "\n".join(map(lesson_card, chosen)),
+    }.items():
+        words = words.replace(f"{{{{{name}}}}}", value)
+    chapters = "\n".join(f"lessons/{lessons.files()[number].stem}" for number in chosen)
+    toc = "\n\n```{{toctree}}\n:caption: {}\n:hidden:\n:maxdepth: 1\n\n{}\n```"
+    parts = {"Learn": chapters, "Read": "library/index\nrosetta", "Reproduce": "gallery/index"}
+    return words + "".join(toc.format(caption, entries) for caption, entries in parts.items()) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------- the library
+
+
+def docstring_html(words: str) -> str:
+    """A docstring as paragraphs; a line that ends early ends there, and indented blocks keep their columns."""
+    out = []
+    for block in re.split(r"\n\s*\n", words.strip("\n")):
+        if all(line.startswith("    ") for line in block.splitlines()):
+            out.append(f"<pre>{escape(block, quote=False)}</pre>")
+            continue
+        text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(block, quote=False))
+        lines = block.splitlines()
+        ends = [len(a) + 1 + len(b.split()[0]) <= 114 for a, b in itertools.pairwise(lines)]
+        shown = [a + ("<br>" if end else "") for a, end in zip(text.splitlines(), [*ends, False], strict=True)]
+        out.append(f"<p>{re.sub(' {3,}', ' &emsp;', chr(10).join(shown))}</p>")
+    return '<div class="docstring">\n' + "\n".join(out) + "\n</div>"
+
+
+def without_docstring(text: str, node: ast.FunctionDef | ast.ClassDef) -> str:
+    """The source of a definition, its docstring taken out."""
+    lines = text.splitlines()
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    kept = list(range(first, (node.end_lineno or first) + 1))
+    if ast.get_docstring(node) is not None:
+        words = node.body[0]
+        gone = range(words.lineno, (words.end_lineno or words.lineno) + 1)
+        kept = [i for i in kept if i not in gone] if len(node.body) > 1 else kept
+    return "\n".join(lines[i - 1] for i in kept)
+
+
+def module_page(file: Path) -> str:
+    """A module: its docstring; then each public function or class, its docstring beside its code, helpers with it."""
+    text = file.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    out = [f"# ddpm.{file.stem}", docstring_html(ast.get_docstring(tree) or "")]
+    first = True
+    for node in tree.body:
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        if first or not node.name.startswith("_"):
+            out.append(f"## {node.name}".replace("_", "\\_"))
+            first = False
+        if words := ast.get_docstring(node):
+            out.append(docstring_html(words))
+        out.append(f"```python\n{without_docstring(text, node)}\n```")
+    return "\n\n".join(out) + "\n"
+
+
+def map_of_the_library() -> tuple[str, list[str]]:
+    """The map, with a link at each module's name, and the modules in its order."""
+    words = ast.get_docstring(ast.parse((ROOT / "ddpm" / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {f.stem for f in (ROOT / "ddpm").glob("*.py")} - {"__init__"}
+    order: list[str] = []
+
+    def link(match: re.Match) -> str:
+        if (name := match.group()) not in modules:
+            return name
+        order.append(name)
+        return f'<a href="{name}.html">{name}</a>'
+
+    shown = re.sub(r"(?<=  |; |, )[a-z_0-9]+(?=[:;,]|  |\n|</pre>)", link, docstring_html(words))
+    return shown, list(dict.fromkeys(order)) + sorted(modules - set(order))
+
+
+def library_page() -> str:
+    """The map, and the list of pages."""
+    words, modules = map_of_the_library()
+    return f"# The library\n\n{words}\n\n```{{toctree}}\n:hidden:\n:maxdepth: 1\n\n" + "\n".join(modules) + "\n```\n"
+
+
+# ---------------------------------------------------------------------------------------------- the results
+
+
+def two_pictures(picture: Path, folder: Path, name: str, graph: bool) -> None:
+    """A picture for light pages and one for dark ones: a graph is turned dark, a photograph stays as it is."""
+    with Image.open(picture) as opened:
+        image = opened.convert("RGB")
+    image.save(folder / f"{name}.png")
+    figures.dark(image, [] if graph else [(0, 0, *image.size)]).save(folder / f"{name}-dark.png")
+
+
+def small(pictures: list[Path], folder: Path) -> None:
+    """Thumbnails of the same names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        with Image.open(picture) as image:
+            image.resize((480, round(480 * image.height / image.width))).save(folder / picture.name, optimize=True)
+
+
+def gallery_page(source: Path) -> str:
+    """Each result with its picture, what it shows, and its table folded."""
+    parts, cards = [], []
+    for name, result in gallery.results().items():
+        picture, module = runner.RESULTS / name / "figure.png", runner.find(name)
+        if not picture.is_file():
+            continue
+        code = Path(module.__file__ or "").read_text(encoding="utf-8")
+        two_pictures(picture, source / "gallery", name, graph=not re.search(r"imshow|grid\(", code))
+        title = runner.title(module)
+        target = name.replace("_", "-")
+        image = '<img class="only-{}" src="../_static/gallery/{}.png" alt="" loading="lazy">'
+        both = image.format("light", name) + image.format("dark", f"{name}-dark")
+        cards.append(f'<a class="thumb" href="#{target}">{both}<span>{title}</span></a>')
+        width = f":width: {Image.open(picture).width * 5 // 8}px"
+        table = runner.table(result["rows"])
+        parts += [
+            f"({target})=\n## {title}",
+            f"*{result['paper']}* · `{result['command']}`",
+            runner.words(module),
+            f"```{{image}} {name}.png\n:alt: {title}\n{width}\n:class: only-light\n```",
+            f"```{{image}} {name}-dark.png\n:alt: {title}\n{width}\n:class: only-dark\n```",
+            f"````{{dropdown}} the table: {len(result['rows'])} rows\n\n{table}\n````",
+        ]
+    small(sorted((source / "gallery").glob("*.png")), source / "static" / "gallery")
+    words = (
+        "Papers' figures and tables, made again. Three columns that are never mixed up: what the *paper* prints, what "
+        "is *exact* (a closed form or a quadrature in NumPy, no training), and what *our* code gives: the library on "
+        "the same exact case, or the shipped network on data. The command under a title makes it again."
+    )
+    grid = '<div class="thumbs">\n' + "\n".join(cards) + "\n</div>"
+    return "\n\n".join(["# Gallery", words, grid, *parts]) + "\n"
