@@ -16,23 +16,18 @@ const ratio = (a, b) => {  // WCAG 2.2, contrast ratio
   return (x + .05) / (y + .05);
 };
 
-function background(view, element) {  // what lies behind, from the page's paper upwards
-  const layers = [];
-  for (let e = element; e; e = e.parentElement) {
-    const c = parse(view.getComputedStyle(e).backgroundColor);
-    if (c[3] > 0) layers.push(c);
-    if (c[3] === 1) break;
-  }
-  return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
-}
-
-function opacity(view, element) {
-  let o = 1;
-  for (let e = element; e; e = e.parentElement) o *= Number(view.getComputedStyle(e).opacity);
-  return o;
-}
+const once = f => {  // remember the answer for each element
+  const known = new Map();
+  const g = e => (e ? known.get(e) ?? (known.set(e, f(e, g)), known.get(e)) : null);
+  return g;
+};
 
 function pale(view, page) {  // text that is hard to read
+  const back = once((e, above) => {  // what lies behind, from the page's paper upwards
+    const c = parse(view.getComputedStyle(e).backgroundColor);
+    return c[3] === 1 ? c.slice(0, 3) : over(c, above(e.parentElement) || [255, 255, 255]);
+  });
+  const opacity = once((e, above) => Number(view.getComputedStyle(e).opacity) * (above(e.parentElement) ?? 1));
   const found = new Map(), walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT);
   let words = 0;
   while (walker.nextNode()) {
@@ -41,21 +36,18 @@ function pale(view, page) {  // text that is hard to read
     const style = view.getComputedStyle(e), box = e.getBoundingClientRect();
     if (style.visibility !== "visible" || box.width < 2 || box.height < 2 || e.closest(".katex-mathml, svg")) continue;
     words += 1;
-    const back = background(view, e), ink = parse(style.color);
-    ink[3] *= opacity(view, e);
-    const r = ratio(over(ink, back), back);
-    const key = `${e.tagName}.${e.className} ${style.color} on ${back.map(Math.round)}`;
+    const paper = back(e), ink = parse(style.color);
+    ink[3] *= opacity(e);
+    const r = ratio(over(ink, paper), paper);
+    const key = `${e.tagName}.${e.className} ${style.color} on ${paper.map(Math.round)}`;
     if (r < CONTRAST) found.set(key, `${r.toFixed(2)} ${key}: ${text.slice(0, 30)}`);
   }
   return [words, [...found.values()]];
 }
 
 function wide(view, page) {  // how far the page, or something that does not scroll inside itself, sticks out
-  const held = e => {
-    for (let p = e; p && p.tagName !== "ARTICLE"; p = p.parentElement)
-      if (view.getComputedStyle(p).overflowX !== "visible") return true;
-    return false;
-  };
+  const held = once((e, above) => e.tagName !== "ARTICLE" &&
+    (view.getComputedStyle(e).overflowX !== "visible" || above(e.parentElement) === true));
   let out = page.documentElement.scrollWidth - WIDTH;
   for (const e of page.querySelectorAll("article, article *"))
     if (!held(e)) out = Math.max(out, Math.round(e.getBoundingClientRect().right) - WIDTH);
@@ -74,13 +66,14 @@ addEventListener("load", async () => {
     const sheet = page.createElement("style");
     sheet.textContent = "*, *::before, *::after { animation: none !important; transition: none !important; }";
     page.head.append(sheet);
+    const sticks = wide(view, page);
     for (const theme of ["light", "dark"]) {
       page.body.dataset.theme = theme;
       const [words, hard] = pale(view, page);
       const shown = [...page.querySelectorAll("article img")].filter(i => i.getBoundingClientRect().width > 1);
       const broken = shown.filter(i => i.loading !== "lazy" && !i.naturalWidth).map(i => i.getAttribute("src"));
       const paper = view.getComputedStyle(page.body).backgroundColor;
-      results.push({ url, theme, words, hard, wide: wide(view, page), pictures: shown.length, broken, paper });
+      results.push({ url, theme, words, hard, wide: sticks, pictures: shown.length, broken, paper });
     }
   }
   document.body.setAttribute("data-found", encodeURIComponent(JSON.stringify(results)));

@@ -42,6 +42,9 @@ def site(tmp_path_factory):
     return out / "html"
 
 
+LIBRARY = ("index", "schedule", "guide", "oracle", "typicality")  # of the library's pages, those seen at both widths
+
+
 class Page(HTMLParser):
     """Images, links, assets, ids and the words of a page."""
 
@@ -152,13 +155,14 @@ def test_links_lead_somewhere(site):
 
 @pytest.fixture(scope="session")
 def seen(site, tmp_path_factory):
-    """What a browser finds on every page: {(page, width, theme): words, pale text, width, pictures}."""
+    """What a browser finds: {(page, width, theme): words, pale text, width, pictures}."""
     if not BROWSER:
         pytest.skip("no Chromium here")
     folder, out = tmp_path_factory.mktemp("browser"), {}
     script = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
-    urls = [file.as_uri() for file in pages(site)]
     for width in (390, 1400):
+        every = [f for f in pages(site) if f.parent.name != "library" or width == 390 or f.stem in LIBRARY]
+        urls = [file.as_uri() for file in every]
         told = script.replace("/*pages*/[]", json.dumps(urls)).replace("/*width*/390", str(width))
         (folder / "audit.html").write_text(f"<iframe height=2000></iframe><script>{told}</script>", encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
@@ -169,7 +173,7 @@ def seen(site, tmp_path_factory):
         assert found, done.stderr[-1000:]
         for r in json.loads(unquote(found.group(1))):
             out[Path(unquote(urlparse(r["url"]).path)).relative_to(site).as_posix(), width, r["theme"]] = r
-    assert len(out) == 4 * len(urls)
+        assert sum(key[1] == width for key in out) == 2 * len(urls)
     return out
 
 
@@ -181,7 +185,7 @@ def test_text_can_be_read_in_light_and_in_dark(seen):
     """Contrast of every text against what lies behind it: 4.5 or more (WCAG 2.2, AA)."""
     pale = {line: key for key, r in seen.items() for line in r["hard"]}
     assert pale == {}
-    assert all(r["words"] > 20 for r in seen.values())
+    assert all(r["words"] > 10 for r in seen.values())
 
 
 def test_dark_is_dark_and_pictures_are_shown_once(seen):
