@@ -164,7 +164,7 @@ UNETS: dict[str, UNetConfig] = {
     "cpu": UNetConfig(28, 1, patch=2, channels=32, multipliers=(1, 2), attention=(7,), groups=8),
     # A third of its work, for the drawn cities. Time and class scale and shift: a class switches features on and off.
     "cities": UNetConfig(
-        28, 1, patch=2, channels=24, multipliers=(1, 2), blocks=1, attention=(7,), groups=8, scale_shift=True
+        28, 1, patch=2, channels=24, multipliers=(1, 2), blocks=1, attention=(), groups=8, scale_shift=True
     ),
     # scikit-learn's 8x8 digits, in a minute.
     "digits": UNetConfig(8, 1, channels=24, multipliers=(1, 2), blocks=1, attention=(4,), groups=8),
