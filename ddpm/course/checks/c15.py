@@ -1,0 +1,605 @@
+"""Lesson 15, typicality and mining: the truth of its ten exercises, and the mistakes that have a name."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ddpm.course.exercise import count, exercise, formula, identity, prediction, spot_the_bug
+
+# ------------------------------------------------------------------------------------------- inputs, by seed
+
+
+def some_eps(x_t, t, c):
+    """A denoiser that depends on the image, the time and the class."""
+    t = np.asarray(t)[:, None]
+    return 0.4 * x_t + 0.01 * t if c is None else 0.6 * x_t + 0.01 * t - 0.1 * c
+
+
+def measurements(rng):
+    """(ε̂, ᾱ, x, c, times, noise)"""
+    out = []
+    for K, D in ((5, 7), (3, 4), (11, 2)):
+        alpha_bar = np.concatenate([[1.0], np.cumprod(rng.uniform(0.85, 0.97, 15))])
+        times = rng.integers(1, 16, K)
+        out.append((some_eps, alpha_bar, rng.normal(size=D), int(rng.integers(1, 5)), times, rng.normal(size=(K, D))))
+    return out
+
+
+def curves(rng):
+    """(ᾱ falling, L_∅, L_c)"""
+    return [(levels(rng, N), rng.uniform(0, 3, N), rng.uniform(0, 2, N)) for N in (7, 30, 12)]
+
+
+def levels(rng, N):
+    """Falling, unevenly, within .05 … .95"""
+    return np.sort(rng.uniform(0.05, 0.95, N))[::-1].copy()
+
+
+def tables(rng):
+    """(ᾱ falling, losses of each class, priors)"""
+    out = []
+    for C, N in ((3, 9), (2, 5), (5, 14)):
+        prior = rng.uniform(0.2, 1, C)
+        out.append((levels(rng, N), rng.uniform(0, 1.5, (C, N)), prior / prior.sum()))
+    return out
+
+
+def maps(rng):
+    """(map, k)"""
+    return [(rng.normal(size=(7, 9)), 3), (rng.normal(size=(5, 4)), 4), (rng.normal(size=(11, 6)), 2)]
+
+
+def places(rng):
+    """(scores, k, how many), with room; smooth, so that the best places lie side by side"""
+    sizes = (((19, 23), 3, 4), ((9, 31), 4, 3), ((24, 15), 2, 5))
+    return [(patch_scores(rng.normal(size=(h + 3, w + 3)), 4), k, n) for (h, w), k, n in sizes]
+
+
+def clouds(rng):
+    """(points, centres), one of which is too far to get any"""
+    out = []
+    for n, d, K in ((13, 2, 3), (20, 5, 4), (7, 3, 2)):
+        centre = rng.normal(size=(K, d))
+        centre[-1] += 50.0
+        out.append((rng.normal(size=(n, d)) * rng.uniform(0.5, 2, d), centre))
+    return out
+
+
+def labelled(rng):
+    """(clusters, kinds with -1)"""
+    out = []
+    for n, K, M in ((23, 3, 4), (40, 5, 3)):
+        cluster = np.sort(rng.integers(0, K, n))
+        kind = np.where(rng.random(n) < 0.25, -1, (cluster + (rng.random(n) < 0.35)) % M)
+        cluster[-3:], kind[-3:] = K, -1  # a cluster of nothing
+        out.append((cluster, kind))
+    return out
+
+
+def pairs_of_features(rng):
+    """(f_a, f_b, points): different sizes, features of different lengths"""
+    out = []
+    for h, w, H, W, C in ((5, 7, 6, 4, 3), (4, 3, 3, 8, 5)):
+        f_a, f_b = rng.normal(size=(h, w, C)) + 0.5, (rng.normal(size=(H, W, C)) + 0.5) * rng.uniform(0.2, 5, (H, W, 1))
+        out.append((f_a, f_b, np.stack([rng.integers(0, h, 9), rng.integers(0, w, 9)], 1)))
+    return out
+
+
+def patches(rng):
+    """(cell, bins): rough, one of them flat"""
+    return [
+        (rng.normal(size=(5, 8)), 9),
+        (rng.normal(size=(7, 4)), 6),
+        (rng.normal(size=(6, 6)), 8),
+        (np.ones((4, 5)), 9),
+    ]
+
+
+def searches(rng):
+    """(seeds, features of all patches of each image, positive, m)"""
+    out = []
+    for S, n, P, d, m in ((4, 13, 6, 5, 5), (7, 20, 9, 3, 7)):
+        f = rng.normal(size=(n, P, d))
+        f /= np.linalg.norm(f, axis=-1, keepdims=True)
+        seeds = rng.normal(size=(S, d))
+        positive = rng.permutation(np.arange(n) < n // 3)
+        out.append((seeds / np.linalg.norm(seeds, axis=-1, keepdims=True), f, positive, m))
+    return out
+
+
+def heaps(rng):
+    """Clusters that lean to one side"""
+    return [(rng.exponential(size=(n, d)) ** 1.5,) for n, d in ((9, 3), (14, 2), (6, 5))]
+
+
+# ------------------------------------------------------------------------------------------- truths
+
+
+def typicality(eps, alpha_bar, x, c, times, noise, part=None, spread=None, root=math.sqrt, mean=np.mean, clean=False):
+    """Draw by draw."""
+    without, told = [], []
+    for t, e in zip(times, noise, strict=True):
+        x_t = root(alpha_bar[t]) * x + root(1 - alpha_bar[t]) * e
+        seen = (x if clean else x_t)[None]
+        for losses, label in ((without, None), (told, c)):
+            guess = eps(seen, np.array([t]), label)[0]
+            losses.append(mean((e - guess if part is None else part(x, e, x_t, guess)) ** 2))
+    d = np.array(without) - np.array(told)
+    if spread is not None:
+        return d.mean(), spread(np.array(without), np.array(told))
+    return sum(d) / len(d), math.sqrt(sum((d - d.mean()) ** 2) / (len(d) - 1) / len(d))
+
+
+def information(alpha_bar, without, told, log_snr=None, factor=0.5, sign=1):
+    """Interval by interval, from the noisy end up."""
+    lam = np.log(alpha_bar) - np.log1p(-alpha_bar) if log_snr is None else log_snr(alpha_bar)
+    d, total = without - told, 0.0
+    for i in range(len(lam) - 1):
+        total += (lam[i] - lam[i + 1]) * (d[i] + d[i + 1]) / 2
+    return sign * factor * total
+
+
+def posterior(alpha_bar, loss, prior, factor=0.5, log_prior=np.log):
+    """p(c|x) ∝ p(c) exp(-½ ∫ L_c dλ)"""
+    bound = np.array([information(alpha_bar, row, 0 * row, factor=factor) for row in loss])
+    joint = log_prior(prior) - bound
+    joint = joint - joint.max()
+    return np.exp(joint) / np.exp(joint).sum()
+
+
+def patch_scores(m, k):
+    """Brute force."""
+    H, W = m.shape
+    return np.array([[m[i : i + k, j : j + k].sum() / k**2 for j in range(W - k + 1)] for i in range(H - k + 1)])
+
+
+def pick(scores, k, count, touch=lambda dy, dx, k: dy <= k and dx <= k):
+    """Down the sorted list of all places."""
+    w = scores.shape[1]
+    found: list[tuple[int, int]] = []
+    for flat in np.argsort(-scores.ravel(), kind="stable"):
+        y, x = divmod(int(flat), w)
+        if len(found) < count and not any(touch(abs(y - a), abs(x - b), k) for a, b in found):
+            found.append((y, x))
+    return np.array(found)
+
+
+def one_sided(scores, k, count):
+    """Crossing out from the place itself to k below and to the right"""
+    left, found = np.array(scores, np.float64), []
+    for _ in range(count):
+        y, x = np.unravel_index(left.argmax(), left.shape)
+        found.append((y, x))
+        left[y : y + k + 1, x : x + k + 1] = -np.inf
+    return np.array(found)
+
+
+def lloyd(f, centre, distance=lambda p, q: np.sum((p - q) ** 2), together=lambda g: np.sum(g, 0) / len(g), empty=None):
+    """Point by point."""
+    nearest = np.array([min(range(len(centre)), key=lambda j: distance(p, centre[j])) for p in f])
+    new = []
+    for j in range(len(centre)):
+        group = f[nearest == j]
+        new.append(together(group) if len(group) else centre[j] if empty is None else np.full(f.shape[1], empty))
+    return np.array(new)
+
+
+def purity(cluster, kind, counts_nothing=False):
+    """Cluster by cluster, by sorting into a table."""
+    right = 0
+    for j in set(cluster.tolist()):
+        table: dict[int, int] = {}
+        for m in kind[cluster == j].tolist():
+            if m >= 0 or counts_nothing:
+                table[m] = table.get(m, 0) + 1
+        right += max(table.values(), default=0)
+    return right / len(kind)
+
+
+def mean_purity(cluster, kind):
+    """Each cluster as one"""
+    return np.mean([purity(cluster[cluster == j], kind[cluster == j]) for j in np.unique(cluster)])
+
+
+def without_nothing(cluster, kind):
+    """Divided by the points with a kind"""
+    return purity(cluster, kind) * len(kind) / (kind >= 0).sum()
+
+
+def match(f_a, f_b, points, likeness=None):
+    """Place by place."""
+    likeness = likeness or (lambda p, q: p @ q / math.sqrt((p @ p) * (q @ q)))
+    H, W, _ = f_b.shape
+    return np.array(
+        [
+            max(((y, x) for y in range(H) for x in range(W)), key=lambda z: likeness(f_a[i, j], f_b[z]))
+            for i, j in points
+        ]
+    )
+
+
+def orientations(cell, bins, period=math.pi, weight=None, length=None, turn=math.atan2):
+    """Pixel by pixel: differences across two pixels inside, across one at the border."""
+    h, w = cell.shape
+    histogram = np.zeros(bins)
+    for i in range(h):
+        for j in range(w):
+            a, b = max(i - 1, 0), min(i + 1, h - 1)
+            left, right = max(j - 1, 0), min(j + 1, w - 1)
+            dy = (cell[b, j] - cell[a, j]) / (b - a)
+            dx = (cell[i, right] - cell[i, left]) / (right - left)
+            size = math.hypot(dy, dx)
+            place = int(turn(dy, dx) % period * bins / period) % bins
+            histogram[place] += size if weight is None else weight(size)
+    total = math.sqrt((histogram**2).sum()) if length is None else length(histogram)
+    return histogram / (total or 1.0)
+
+
+def neighbours_share(seeds, f, positive, m, best=lambda row: row.max(), order=lambda score: np.argsort(-score)):
+    """Seed by seed, image by image."""
+    out = []
+    for s in seeds:
+        score = np.array([best(image @ s) for image in f])
+        out.append(positive[order(score)[:m]].mean())
+    return np.array(out)
+
+
+def all_patches(seeds, f, positive, m):
+    """The m nearest patches, whatever image they are from"""
+    who = np.repeat(positive, f.shape[1])
+    return np.array([who[np.argsort(-(f.reshape(-1, f.shape[-1]) @ s))[:m]].mean() for s in seeds])
+
+
+def order_by(f, exemplar):
+    """Sorted by the distance from f[exemplar]"""
+    return np.array(sorted(range(len(f)), key=lambda i: np.sum((f[i] - f[exemplar]) ** 2)))
+
+
+def from_mean(f):
+    """The distance of each from the mean"""
+    return np.sqrt(((f - np.mean(f, 0)) ** 2).sum(1))
+
+
+EXERCISES = (
+    exercise(
+        "15.1",
+        formula(
+            "typicality_of",
+            typicality,
+            measurements,
+            {
+                "The sign is wrong: T is the loss without the class minus that with it; typical is positive.": (
+                    lambda *a: (-typicality(*a)[0], typicality(*a)[1])
+                ),
+                "The squares were added up over the pixels; L is their mean.": (lambda *a: typicality(*a, mean=np.sum)),
+                "This is the spread of one draw; the mean of K draws is √K times better known.": lambda *a: typicality(
+                    *a, spread=lambda u, c: (u - c).std(ddof=1)
+                ),
+                "The losses were taken as independent; they share their noise. Take the spread of the differences.": (
+                    lambda *a: typicality(*a, spread=lambda u, c: np.sqrt((u.var(ddof=1) + c.var(ddof=1)) / len(u)))
+                ),
+                "The spread was divided by K; with the mean from the same draws it is K-1 (ddof=1).": (
+                    lambda *a: typicality(*a, spread=lambda u, c: (u - c).std() / np.sqrt(len(u)))
+                ),
+                "The roots are missing in x_t: ᾱ is a power.": lambda *a: typicality(*a, root=lambda v: v),
+                "The denoiser was shown the clean image; it has to be x_t.": lambda *a: typicality(*a, clean=True),
+                "The guess of the noise was compared with the image; L compares it with the noise.": lambda *a: (
+                    typicality(*a, part=lambda x, e, x_t, g: x - g)
+                ),
+            },
+        ),
+        prediction(
+            "variance_rises_by",
+            25.7,
+            10.0,
+            {
+                "A factor of 2 would be right if the two losses did not share their luck. They do: bet higher.": 2.0,
+                "Not the number of pixels: the noise along the difference of the means does not cancel.": 784.0,
+            },
+        ),
+        hints=(
+            "One x_t for each draw, shown to the denoiser twice.",
+            "times is a list of K numbers: ᾱ at all of them at once is an index; give it an axis for the pixels.",
+            "First the K differences; then mean, and spread over √K. For the bet: the two losses hardly differ.",
+        ),
+    ),
+    exercise(
+        "15.2",
+        formula(
+            "information",
+            information,
+            curves,
+            {
+                "The factor ½ is missing.": lambda *a: information(*a, factor=1.0),
+                "The sign is wrong: ᾱ falls along the list, and so does λ, so that every dλ is negative.": lambda *a: (
+                    information(*a, sign=-1)
+                ),
+                "This integrates over ᾱ; the integral is over λ.": lambda *a: information(*a, log_snr=lambda v: v),
+                "λ is log ᾱ - log(1-ᾱ); the second part, the noise, is missing.": lambda *a: information(
+                    *a, log_snr=np.log
+                ),
+                "λ is the logarithm of a ratio of powers; of amplitudes it is half of that.": lambda *a: information(
+                    *a, log_snr=lambda v: 0.5 * np.log(v / (1 - v))
+                ),
+                "Logarithm to base 10: the result would not be in nats.": lambda *a: information(
+                    *a, log_snr=lambda v: np.log10(v / (1 - v))
+                ),
+                "This is a mean over the list, without dλ: the levels are not evenly spaced.": lambda a, u, c: (
+                    0.5 * (u - c).mean()
+                ),
+            },
+        ),
+        hints=(
+            "λ first, from ᾱ; np.trapezoid takes the values and then the places.",
+            "Which sign do the steps of λ have, if ᾱ falls?",
+        ),
+    ),
+    exercise(
+        "15.3",
+        formula(
+            "class_posterior",
+            posterior,
+            tables,
+            {
+                "The sign is wrong: this prefers the class with the larger loss.": lambda a, L, p: posterior(a, -L, p),
+                "The factor ½ before the integral is missing.": lambda a, L, p: posterior(a, L, p, factor=1.0),
+                "The priors are missing: Bayes' rule multiplies by p(c).": lambda a, L, p: posterior(
+                    a, L, np.ones_like(p)
+                ),
+                "The prior was added without its logarithm.": lambda a, L, p: posterior(a, L, p, log_prior=lambda p: p),
+                "This names the best class only; asked are the probabilities of all.": lambda a, L, p: np.eye(len(p))[
+                    posterior(a, L, p).argmax()
+                ],
+                "The losses were averaged over the list, without dλ.": lambda a, L, p: (lambda q: q / q.sum())(
+                    p * np.exp(-0.5 * L.mean(1))
+                ),
+            },
+        ),
+        hints=(
+            "For each class log p(c) - ½ ∫ L_c dλ, up to what is the same for all.",
+            "λ falls along the list: the trapezoid rule has a minus of its own. axis=1 takes all classes at once.",
+            "Then exponentials, divided by their sum.",
+        ),
+    ),
+    exercise(
+        "15.4",
+        formula(
+            "patch_scores",
+            patch_scores,
+            maps,
+            {
+                "This is the sum over the square; divide by the number of its pixels.": lambda m, k: (
+                    patch_scores(m, k) * k**2
+                ),
+                "Divided by k, not by k²: a square has k² pixels.": lambda m, k: patch_scores(m, k) * k,
+                "The last row and column of places are missing: there are H-k+1 of them.": lambda m, k: patch_scores(
+                    m, k
+                )[:-1, :-1],
+                "Without a row and column of zeros before it, the integral image loses the first row and column.": (
+                    lambda m, k: patch_scores(m, k)[1:, 1:]
+                ),
+                "One corner is missing: what was taken away twice has to be given back.": lambda m, k: (
+                    patch_scores(m, k)
+                    - np.pad(np.cumsum(np.cumsum(m, 0), 1), ((1, 0), (1, 0)))[
+                        : m.shape[0] - k + 1, : m.shape[1] - k + 1
+                    ]
+                    / k**2
+                ),
+                "The squares stand beside each other; wanted is one for each pixel where it can begin.": lambda m, k: (
+                    patch_scores(m, k)[::k, ::k]
+                ),
+            },
+        ),
+        hints=(
+            "np.cumsum along one axis, then along the other, behind a row and a column of zeros.",
+            "integral[k:, k:] holds all lower right corners at once; integral[:-k, :-k] all upper left ones.",
+            "Lower right, minus the two others, plus upper left; over k².",
+        ),
+    ),
+    exercise(
+        "15.5",
+        count(
+            "pick",
+            pick,
+            places,
+            {
+                "The best places overlap: cross out all that touch what you have taken.": lambda s, k, n: pick(
+                    s, k, n, lambda dy, dx, k: dy == 0 and dx == 0
+                ),
+                "Patches that share a side or a corner touch too: the distance has to be more than k.": (
+                    lambda s, k, n: pick(s, k, n, lambda dy, dx, k: dy < k and dx < k)
+                ),
+                "Whole rows and columns were crossed out: patches touch only if both distances are small.": (
+                    lambda s, k, n: pick(s, k, n, lambda dy, dx, k: dy <= k or dx <= k)
+                ),
+                "Only places below and to the right were crossed out; the others overlap as well.": lambda s, k, n: (
+                    one_sided(s, k, n)
+                ),
+                "These are the worst places; the best have the highest score.": lambda s, k, n: pick(-s, k, n),
+                "Row and column are swapped.": lambda s, k, n: pick(s, k, n)[:, ::-1],
+                "The order is that of the image; wanted is the best first.": lambda s, k, n: np.array(
+                    sorted(map(tuple, pick(s, k, n)))
+                ),
+            },
+        ),
+        hints=(
+            "np.unravel_index(a.argmax(), a.shape) is the place of the largest entry.",
+            "Write -inf into a copy of the scores wherever nothing may be taken any more.",
+            "From k above to k below, both included; a slice must not begin below zero.",
+        ),
+    ),
+    exercise(
+        "15.6",
+        formula(
+            "lloyd",
+            lloyd,
+            clouds,
+            {
+                "The new centre is the sum of its points; take their mean.": lambda f, c: lloyd(
+                    f, c, together=lambda g: g.sum(0)
+                ),
+                "Nearest by inner product: that prefers long centres. Take the distance.": lambda f, c: lloyd(
+                    f, c, distance=lambda p, q: -(p @ q)
+                ),
+                "Each point went to the farthest centre.": lambda f, c: lloyd(
+                    f, c, distance=lambda p, q: -np.sum((p - q) ** 2)
+                ),
+                "A centre without points became NaN, the mean of nothing; it stays where it is.": lambda f, c: lloyd(
+                    f, c, empty=np.nan
+                ),
+                "A centre without points moved to zero; it stays where it is.": lambda f, c: lloyd(f, c, empty=0.0),
+                "The median of the points was taken; k-means takes the mean.": lambda f, c: lloyd(
+                    f, c, together=lambda g: np.median(g, 0)
+                ),
+            },
+        ),
+        formula(
+            "purity",
+            purity,
+            labelled,
+            {
+                "A heap of patches with nothing under them counts as pure; kind -1 is never right.": lambda c, m: (
+                    purity(c, m, counts_nothing=True)
+                ),
+                "The clusters' purities were averaged; then small clusters count as much as large ones.": mean_purity,
+                "Clusters and kinds are swapped: count the most frequent kind in each cluster.": lambda c, m: purity(
+                    m, c
+                ),
+                "Numbers of clusters were compared with numbers of kinds; which is called 0 is chance.": (
+                    lambda c, m: np.mean(c == m)
+                ),
+                "Divided by the points that have a kind; those without are misses, and count below.": without_nothing,
+            },
+        ),
+        hints=(
+            "All distances at once: give f and centre an axis each, square, sum over d; argmin over the centres.",
+            "(nearest == j) chooses the points of centre j. What if there are none?",
+            "np.bincount counts whole numbers from 0 on; leave out the -1 before, but not below the fraction bar.",
+        ),
+    ),
+    exercise(
+        "15.7",
+        count(
+            "match",
+            match,
+            pairs_of_features,
+            {
+                "Inner products without lengths: loud places win. Divide by the lengths.": lambda a, b, p: match(
+                    a, b, p, lambda u, v: u @ v
+                ),
+                "This is the least distance; features of different length are compared by their angle.": (
+                    lambda a, b, p: match(a, b, p, lambda u, v: -np.sum((u - v) ** 2))
+                ),
+                "This is the least similar place.": lambda a, b, p: match(
+                    a, b, p, lambda u, v: -(u @ v) / np.sqrt((u @ u) * (v @ v))
+                ),
+                "Row and column of the answer are swapped.": lambda a, b, p: match(a, b, p)[:, ::-1],
+                "The number of the place was split by the wrong width: that of image b counts.": lambda a, b, p: (
+                    np.stack(np.divmod(match(a, b, p) @ np.array([b.shape[1], 1]), a.shape[1]), 1)
+                ),
+                "The length was taken over the places; each feature has one of its own, along the last axis.": (
+                    lambda a, b, p: match(
+                        a / np.linalg.norm(a, axis=(0, 1)), b / np.linalg.norm(b, axis=(0, 1)), p, lambda u, v: u @ v
+                    )
+                ),
+            },
+        ),
+        hints=(
+            "np.linalg.norm(f, axis=-1, keepdims=True) is the length of each feature.",
+            "Flatten the places of b; one matrix product gives all cosines, argmax the best place of each point.",
+            "np.divmod turns the number of a place into row and column.",
+        ),
+    ),
+    exercise(
+        "15.8",
+        formula(
+            "orientations",
+            orientations,
+            patches,
+            {
+                "Angles over the whole circle: a line and its negative would fall into different bins.": lambda c, b: (
+                    orientations(c, b, period=2 * math.pi)
+                ),
+                "Each pixel counts the same; it counts as much as its gradient is long.": lambda c, b: orientations(
+                    c, b, weight=lambda size: float(size > 0)
+                ),
+                "Not divided by its length: more contrast would be another feature.": lambda c, b: orientations(
+                    c, b, length=lambda h: 1.0
+                ),
+                "Divided by the sum; the length is the root of the sum of squares.": lambda c, b: orientations(
+                    c, b, length=np.sum
+                ),
+                "Down and right are swapped: np.gradient gives the slope down first.": lambda c, b: orientations(
+                    c, b, turn=lambda dy, dx: math.atan2(dx, dy)
+                ),
+                "The gradient's length was squared.": lambda c, b: orientations(c, b, weight=lambda size: size**2),
+            },
+            rtol=1e-3,
+        ),
+        identity(
+            "orientations",
+            lambda f, c, b: np.asarray(f(3 * c + 0.5, b)) - np.asarray(f(c, b)),  # contrast does not matter
+            lambda c, b: np.zeros(b),
+            patches,
+        ),
+        hints=(
+            "np.arctan2(down, right), then modulo π.",
+            "np.bincount has weights= and minlength=.",
+            "A flat cell has length 0: divide by something that is never 0.",
+        ),
+    ),
+    exercise(
+        "15.9",
+        formula(
+            "neighbours_share",
+            neighbours_share,
+            searches,
+            {
+                "All patches compete, so one image gives several neighbours. Take the best patch of each.": all_patches,
+                "The mean over the patches of an image; the best of them counts.": lambda *a: neighbours_share(
+                    *a, best=lambda row: row.mean()
+                ),
+                "These are the least similar images.": lambda *a: neighbours_share(*a, order=np.argsort),
+                "Divided by the number of positive images; asked is the share among the m.": lambda s, f, p, m: (
+                    neighbours_share(s, f, p, m) * m / p.sum()
+                ),
+                "This is how many are positive; divide by m.": lambda s, f, p, m: neighbours_share(s, f, p, m) * m,
+                "Positive against negative; the share is of all m.": lambda s, f, p, m: (
+                    neighbours_share(s, f, p, m) / (1 - neighbours_share(s, f, p, m))
+                ),
+                "The first neighbour was left out; none of the images is the seed's own here.": lambda *a: (
+                    neighbours_share(*a, order=lambda score: np.argsort(-score)[1:])
+                ),
+            },
+        ),
+        hints=(
+            "One matrix product: seeds with all patches of all images. Then give it back its axes.",
+            "The maximum over the patches leaves one number for each seed and image.",
+            "np.argsort sorts upwards. positive[...] of an array of places is an array of answers.",
+        ),
+    ),
+    exercise(
+        "15.10",
+        spot_the_bug(
+            "repaired_order",
+            lambda f: order_by(f, from_mean(f).argmin()),
+            heaps,
+            lambda f: order_by(f, from_mean(f).argmax()),
+            "The exemplar is the member farthest from the mean, so each cluster begins with its oddest patch.",
+            {
+                "This sorts by the distance from the mean; the others go by the exemplar, a member.": lambda f: (
+                    np.argsort(from_mean(f))
+                ),
+                "The order is upside down: the exemplar comes first.": lambda f: order_by(f, from_mean(f).argmin())[
+                    ::-1
+                ],
+            },
+        ),
+        hints=(
+            "Which member is the face of a cluster? Which one does the program take?",
+            "One word of the code is its opposite.",
+        ),
+    ),
+)
