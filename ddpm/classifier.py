@@ -4,10 +4,11 @@
 
 There is no Inception network here: what takes its place is trained on the data set itself, on one CPU core
 (`ddpm.classifier_train`; the network is in `ddpm.convnet`), and ships with its card. With a `schedule` it is
-p(c | x_t, t), the classifier of Dhariwal and Nichol (2021, Sec. 4). The features are d = 64 wide because the Fréchet
-distance of n images is too large by about (d + d(d+1)/4)/n in whitened features (`ddpm.metrics.frechet_floor`): wide
-features need many images before they say anything. They are the mean of those of the image and of its mirror image, so
-a distance in them does not see whether a shoe points left or right.
+p(c | x_t, t) (`ddpm.timenet`), the classifier of Dhariwal and Nichol (2021, Sec. 4).
+
+The features are d = 64 wide because the Fréchet distance of n images is too large by about (d + d(d+1)/4)/n in whitened
+features (`ddpm.metrics.frechet_floor`): wide features need many images before they say anything. They are the mean of
+those of the image and of its mirror image, so a distance in them does not see whether a shoe points left or right.
 """
 
 from __future__ import annotations
@@ -25,20 +26,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from ddpm import check, data, store, weights
-from ddpm.convnet import ClassifierConfig, build
-from ddpm.forward import q_sample
-from ddpm.schedule import make_schedule
+from ddpm import check, convnet, data, store, timenet, weights
+from ddpm.convnet import ClassifierConfig
+from ddpm.timenet import TimeNetConfig
+
+Config = ClassifierConfig | TimeNetConfig
+
+
+def build(config: Config) -> tuple[Callable[..., dict], Callable[..., tuple[jax.Array, jax.Array]]]:
+    """`init(key) -> params` and `apply(params, x, t=None) -> (logits, features)` of either network."""
+    return timenet.build(config) if isinstance(config, TimeNetConfig) else convnet.build(config)
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply(config: ClassifierConfig, params: dict, x: jax.Array, t: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def _apply(config: Config, params: dict, x: jax.Array, t: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     x = data.to_float(x) if x.dtype == jnp.uint8 else x
     return build(config)[1](params, x, t)
 
 
 @lru_cache(maxsize=32)
-def _log_prob(config: ClassifierConfig) -> Callable[..., jax.Array]:
+def _log_prob(config: Config) -> Callable[..., jax.Array]:
     def log_prob(params: dict, x_t: jax.Array, t: Any, c: jax.Array) -> jax.Array:
         logits = build(config)[1](params, x_t, t)[0]
         return jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(c)[:, None], 1)[:, 0]
@@ -50,7 +57,7 @@ def _log_prob(config: ClassifierConfig) -> Callable[..., jax.Array]:
 class Classifier:
     """A trained classifier: its config, its parameters, and the card that says how good it is."""
 
-    config: ClassifierConfig
+    config: Config
     params: dict
     card: dict
     name: str = "unnamed"
@@ -98,8 +105,10 @@ class Classifier:
 
 
 def load(name: str = "fashion_mnist") -> Classifier:
-    """The classifier that ships for that data set (or under that full name), or one at a path without its suffix."""
+    """The classifier that ships for that data set (or under that name), a run's folder, or a path without suffix."""
     path = Path(name)
+    if (path / "classifier.json").exists():
+        path = path / "classifier"
     if not path.with_name(path.name + ".json").exists():
         shipped = weights.cards("classifier")
         full = name if name in shipped else f"{name}_classifier"
@@ -108,8 +117,8 @@ def load(name: str = "fashion_mnist") -> Classifier:
         path = weights.FOLDER / full
     params, card = store.load(path)
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()}
-    config = ClassifierConfig(**fields)
-    return Classifier(config, jax.tree.map(jnp.asarray, params), card, path.name)
+    kind = TimeNetConfig if fields.get("schedule") else ClassifierConfig
+    return Classifier(kind(**fields), jax.tree.map(jnp.asarray, params), card, path.name)
 
 
 def save(path: str | Path, classifier: Classifier) -> None:
@@ -124,14 +133,3 @@ def accuracy(classifier: Classifier, x: Any, y: Any, t: Any = None) -> dict:
     p, n = float(right.mean()), len(right)
     per_class = [round(float(right[y == k].mean()), 4) for k in range(classifier.config.num_classes)]
     return {"accuracy": p, "standard_error": math.sqrt(p * (1 - p) / n), "n": n, "per_class": per_class}
-
-
-def noisy_accuracy(classifier: Classifier, x: Any, y: Any, seed: int = 0) -> dict:
-    """The accuracy of p(c | x_t, t) at ten times from 0 to T, one noise for each image."""
-    schedule = make_schedule(classifier.config.schedule, classifier.config.T)
-    x0, by_t = data.to_float(np.asarray(x)), {}
-    for t in np.linspace(0, schedule.T, 11).astype(int):
-        noise = jax.random.normal(jax.random.fold_in(jax.random.key(seed), t), x0.shape)
-        x_t = np.asarray(q_sample(schedule, jnp.asarray(x0), jnp.int32(t), noise))
-        by_t[int(t)] = round(accuracy(classifier, x_t, y, t)["accuracy"], 4)
-    return {"accuracy_by_t": by_t, "n": len(x0), "schedule": classifier.config.schedule}

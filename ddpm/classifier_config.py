@@ -1,31 +1,92 @@
-"""How a classifier is trained: the options of `ddpm classifier`. Reading them does not import JAX."""
+"""How a classifier is trained: recipes, and the options of `ddpm classifier`. Reading them does not import JAX."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class ClassifierTrainConfig:
-    """Train a classifier of a data set; its weights and card go to the package's folder of weights.
-
-    Example: ddpm classifier --data fashion_mnist
-    """
+    """A recipe: all that the parameters depend on, but for the images. The defaults are Fashion-MNIST's."""
 
     data: str = "fashion_mnist"
     epochs: int = 12
     batch: int = 256  # images a step
     lr: float = 0.3  # highest rate of the one-cycle schedule
-    momentum: float = 0.9  # Nesterov's
-    weight_decay: float = 5e-4  # of the kernels only, added to the gradient
+    momentum: float = 0.9  # Nesterov's; Adam's β1
+    weight_decay: float = 5e-4  # of the kernels only: added to SGD's gradient, or Adam's decoupled
     smoothing: float = 0.1  # label smoothing
     shift: int = 2  # each image is moved by up to this many pixels in both directions
     flip: bool = True  # mirror half of the images, left and right
     erase: int = 6  # side of the square that is set to 0 (mid grey) at a random place, pixels; 0: none
     ema: float = 0.995  # the average of the parameters, which is what is kept
     seed: int = 0  # of the parameters, the order of the data and its augmentation
+    schedule: str = ""  # p(c | x_t, t) on this noise schedule, by Adam; empty: clean images, by SGD
+
+
+RECIPES = {
+    "fashion_mnist": ClassifierTrainConfig(),
+    "cifar10": ClassifierTrainConfig("cifar10", epochs=7, smoothing=0.2, erase=0),
+    "digits": ClassifierTrainConfig("digits", epochs=20, batch=64, lr=0.1, shift=1, flip=False, erase=0),
+}
+
+# Noise is augmentation enough, and p(c | x_t) is asked of the images as they are; nor are probabilities smoothed.
+NOISY = {"epochs": 6, "batch": 128, "lr": 2e-3, "weight_decay": 0.02, "smoothing": 0.0, "ema": 0.999}
+NOISY |= {"shift": 0, "flip": False, "erase": 0}
+
+
+@dataclass(frozen=True)
+class ClassifierCommand:
+    """Train a classifier of a data set. What is not given is the recipe's of that data set. Goes on if stopped.
+
+    Example: ddpm classifier --data fashion_mnist --schedule cosine
+    """
+
+    data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
     schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
+    epochs: int | None = None
+    batch: int | None = None  # images a step
+    lr: float | None = None  # highest rate of the one-cycle schedule
+    momentum: float | None = None  # Nesterov's; Adam's β1 for noisy images
+    weight_decay: float | None = None  # of the kernels only
+    smoothing: float | None = None  # label smoothing
+    shift: int | None = None  # each image is moved by up to this many pixels in both directions
+    flip: bool | None = None  # mirror half of the images, left and right
+    erase: int | None = None  # side of the square that is set to mid grey at a random place, pixels; 0: none
+    ema: float | None = None  # the average of the parameters, which is what is kept
+    seed: int = 0  # of the parameters, the order of the data and its augmentation
     validate: int = 0  # leave out the last so many training images and measure on them; nothing is written
     note: str = ""  # what else there is to say on the card
-    out: str = ""  # where the weights go; the package's own folder of weights if empty
+    out: Path | None = None  # the folder of the run; runs/DATA_classifier or runs/DATA_noisy_classifier if not given
+    ship: bool = False  # also put weights and card into the package's own folder of weights
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+    @property
+    def name(self) -> str:
+        """Under which it ships."""
+        return f"{self.data}{'_noisy' if self.schedule else ''}_classifier"
+
+
+def default_recipe(data: str, schedule: str = "") -> ClassifierTrainConfig:
+    """The recipe of a data set, for clean images or for noisy ones."""
+    recipe = dataclasses.replace(RECIPES[data], schedule=schedule)
+    return dataclasses.replace(recipe, **NOISY) if schedule else recipe  # type: ignore[arg-type]
+
+
+def recipe_of(command: ClassifierCommand) -> ClassifierTrainConfig:
+    """The recipe with what the command changes of it."""
+    fields = {f.name for f in dataclasses.fields(ClassifierTrainConfig)}
+    given = {k: v for k, v in vars(command).items() if k in fields and v is not None}
+    return dataclasses.replace(default_recipe(command.data, command.schedule), **given)
+
+
+def command_line(how: ClassifierTrainConfig) -> str:
+    """The command that trains with this recipe: what differs from the default is named."""
+    default, options = default_recipe(how.data, how.schedule), [f"--data {how.data}"]
+    for f in dataclasses.fields(how):
+        value = getattr(how, f.name)
+        if value != getattr(default, f.name) or (f.name == "schedule" and value):
+            options.append(f"--{f.name.replace('_', '-')} {value}")
+    return " ".join(["ddpm classifier", *options])

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ddpm.classifier_config import ClassifierTrainConfig
+from ddpm.classifier_config import ClassifierCommand
 from ddpm.config import TrainConfig
 
 
@@ -168,7 +168,7 @@ COMMANDS = (
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
     | Annotated[Mine, tyro.conf.subcommand("mine")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[ClassifierTrainConfig, tyro.conf.subcommand("classifier")]
+    | Annotated[ClassifierCommand, tyro.conf.subcommand("classifier")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -112,9 +112,9 @@ def evaluate(command: cli.Evaluate) -> None:
 
 def train_classifier(command: Any) -> None:
     """A classifier, its weights and its card."""
-    from ddpm import classifier_train
+    from ddpm import classifier_run
 
-    classifier_train.main(command)
+    classifier_run.main(command)
 
 
 def demo(command: cli.Demo) -> None:
@@ -174,7 +174,7 @@ RUN: dict[str, Callable[[Any], None]] = {
     "Typicality": measure_typicality,
     "Mine": mine,
     "Evaluate": evaluate,
-    "ClassifierTrainConfig": train_classifier,
+    "ClassifierCommand": train_classifier,
     "Compare": compare,
     "Import": import_,
     "Export": export_,

@@ -23,15 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import check
-from ddpm.network import conv, time_embedding
+from ddpm.network import conv
 
 EPSILON = 1e-5  # of the batch norms
-K_TIME = 64  # width of the time's embedding
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """A network of a few sizes, and the noise it expects."""
+    """A network of a few sizes, for clean images."""
 
     image_size: int = 28  # height and width of the image, pixels
     image_channels: int = 1  # 1 grey, 3 colour
@@ -40,8 +39,6 @@ class ClassifierConfig:
     widths: tuple[int, ...] = (32, 64, 128)  # channels at each size; each size is half of the one before, rounded up
     features: int = 64  # width of the penultimate layer
     mirror: bool = True  # in use, the features are the mean of those of the image and of its mirror image
-    schedule: str = ""  # the noise schedule of p(c | x_t, t); empty: clean images, no time
-    T: int = 1000  # noise levels, where there is a schedule
 
     def __post_init__(self) -> None:
         check.whole("image_size", self.image_size, 4)
@@ -49,6 +46,11 @@ class ClassifierConfig:
         check.whole("patch", self.patch, 1, 3)
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"widths is {self.widths}; give the channels of at least one size")
+
+    @property
+    def schedule(self) -> str:
+        """None: these are classifiers of clean images (those of noisy ones: `timenet`)."""
+        return ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -102,25 +104,21 @@ class BatchNorm:
         return (centred * jax.lax.rsqrt(var + EPSILON) + bias.reshape(1, -1)).reshape(h.shape)
 
 
-def forward(
-    config: ClassifierConfig, params: dict, x: jax.Array, t: jax.Array | None, norm: Norm = _folded
-) -> tuple[jax.Array, jax.Array]:
+def forward(config: ClassifierConfig, params: dict, x: jax.Array, norm: Norm = _folded) -> tuple[jax.Array, jax.Array]:
     """(logits (B, K), features (B, d)) of x (B, H, W, C), as in the equations at the head of this file."""
-    features = _features(config, params, x, t, norm)
+    features = _features(config, params, x, norm)
     if config.mirror and norm is _folded:
-        features = 0.5 * (features + _features(config, params, x[:, :, ::-1], t, norm))
+        features = 0.5 * (features + _features(config, params, x[:, :, ::-1], norm))
     head = params["head"]
     logits = (jax.nn.silu(features) @ head["kernel"] + head["bias"].reshape(1, -1)) / config.features**0.5
     return logits, features
 
 
-def _features(config: ClassifierConfig, params: dict, x: jax.Array, t: jax.Array | None, norm: Norm) -> jax.Array:
+def _features(config: ClassifierConfig, params: dict, x: jax.Array, norm: Norm) -> jax.Array:
     h = jax.nn.gelu(conv(x, jax.lax.stop_gradient(params["whitening"])))
     for i in range(len(config.widths)):
         p = params["stages"][i]
         h = max_pool(conv(h, p["first"]))
-        if t is not None:
-            h = h + (time_embedding(t, K_TIME) @ p["time"])[:, None, None, :]
         h = jax.nn.gelu(norm(f"{i}/first", h, p["first_bias"]))
         h = jax.nn.gelu(norm(f"{i}/second", conv(h, p["second"]), p["second_bias"]))
     return h.max((1, 2)) @ params["feature"]["kernel"] + params["feature"]["bias"].reshape(1, -1)
@@ -136,8 +134,6 @@ def fold(config: ClassifierConfig, params: dict, statistics: dict[str, tuple[Any
             inverse = 1 / jnp.sqrt(var + EPSILON)
             p[which] = p[which] * inverse.reshape(1, 1, 1, -1)
             p[f"{which}_bias"] = p[f"{which}_bias"] - mean * inverse
-            if which == "first" and "time" in p:
-                p["time"] = p["time"] * inverse.reshape(1, -1)
         stages[i] = p
     return {**params, "stages": stages}
 
@@ -150,8 +146,7 @@ def _normal(key: jax.Array, shape: tuple[int, ...], gain: float = 2.0) -> jax.Ar
 def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., tuple[jax.Array, jax.Array]]]:
     """Two pure functions: `init(key) -> params` and `apply(params, x, t=None) -> (logits (B, K), features (B, d))`.
 
-    x: (B, H, W, C) in [-1, 1], or x_t with t: (B,) int where the config has a schedule. `init` leaves the first kernel
-    at unit patches; training puts that of `whitening` there.
+    x: (B, H, W, C) in [-1, 1]. `init` leaves the first kernel at unit patches; training puts that of `whitening` there.
     """
     C, K, d, p = config.image_channels, config.num_classes, config.features, config.patch
 
@@ -168,9 +163,7 @@ def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., 
                 "second": _normal(next(keys), (3, 3, w, w)),
                 "second_bias": jnp.zeros(w),
             }
-            k_time, width = next(keys), w
-            if config.schedule:
-                stages[i]["time"] = _normal(k_time, (K_TIME, w), 1.0)
+            _, width = next(keys), w  # one key is left out: the same seed, the same parameters as ever
         return {
             "whitening": jnp.concatenate([unit, -unit], axis=3),
             "stages": stages,
@@ -182,13 +175,8 @@ def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., 
         if x.ndim != 4 or x.shape[1:] != config.image_shape:
             want = ", ".join(map(str, config.image_shape))
             raise ValueError(f"x has shape {x.shape}; this classifier wants (B, {want})")
-        if (t is None) == bool(config.schedule):
-            raise ValueError(
-                f"this classifier is p(c | x_t, t) on the {config.schedule} schedule; give it t"
-                if config.schedule
-                else "t was given to a classifier of clean images; leave it None"
-            )
-        t = None if t is None else jnp.broadcast_to(check.times(t, x, config.T, low=0), x.shape[:1])
-        return forward(config, params, x, t)
+        if t is not None:
+            raise ValueError("t was given to a classifier of clean images; leave it None")
+        return forward(config, params, x)
 
     return init, apply

@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from ddpm import classifier as cl
+from ddpm import classifier_config as cc
+from ddpm import classifier_run as cr
 from ddpm import classifier_train as ct
 from ddpm import data, store, weights
+from ddpm.augment import augment
+from ddpm.schedule import make_schedule
+from ddpm.timenet import TimeNetConfig
 
 TINY = cl.ClassifierConfig(8, 1, widths=(8, 16), features=12)
-HOW = ct.ClassifierTrainConfig(data="digits", epochs=1, batch=64, lr=0.1, shift=1, flip=False, erase=0)
+HOW = dataclasses.replace(cc.default_recipe("digits"), epochs=1)
+COMMAND = cc.ClassifierCommand("digits", epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="clean images"):
         c(images(2), t=3)
     with pytest.raises(ValueError, match=r"Known: .*digits.*Did you mean 'digits'"):
-        ct.main(dataclasses.replace(HOW, data="digit"))
+        cr.main(dataclasses.replace(COMMAND, data="digit"))
 
 
 # --- augmentation and training ----------------------------------------------------------------------------------------
@@ -105,17 +111,17 @@ def test_bad_input_is_refused():
 
 def test_augment_moves_and_mirrors_and_nothing_else():
     x, key = jnp.asarray(images(200)[:1]).repeat(200, 0).astype(jnp.float32), jax.random.key(0)
-    np.testing.assert_array_equal(ct.augment(key, x, 0, False), x)
+    np.testing.assert_array_equal(augment(key, x, 0, False), x)
     padded = np.pad(np.asarray(x[0]), ((1, 1), (1, 1), (0, 0)), mode="edge")
     moved = {padded[i : i + 8, j : j + 8].tobytes() for i in range(3) for j in range(3)}
-    assert {np.asarray(a).tobytes() for a in ct.augment(key, x, 1, False)} == moved  # all nine, and only those
+    assert {np.asarray(a).tobytes() for a in augment(key, x, 1, False)} == moved  # all nine, and only those
     mirrored = {padded[i : i + 8, j : j + 8][:, ::-1].tobytes() for i in range(3) for j in range(3)}
-    assert {np.asarray(a).tobytes() for a in ct.augment(key, x, 1, True)} == moved | mirrored
+    assert {np.asarray(a).tobytes() for a in augment(key, x, 1, True)} == moved | mirrored
 
 
 def test_augment_erases_a_square():
     x = jnp.ones((500, 8, 8, 1))
-    gone = np.asarray(ct.augment(jax.random.key(0), x, 0, False, 3))[..., 0] == 0
+    gone = np.asarray(augment(jax.random.key(0), x, 0, False, 3))[..., 0] == 0
     rows, columns = gone.any(2).sum(1), gone.any(1).sum(1)
     assert rows.max() == columns.max() == 3 and np.all(gone.sum((1, 2)) == rows * columns)  # a square, cut at the edge
     assert np.all(gone.mean(0) > 0)  # anywhere
@@ -143,25 +149,45 @@ def test_training_that_diverges_is_an_error(digits):
         ct.train(TINY, dataclasses.replace(HOW, lr=1e30), digits.x_train[:256], digits.y_train[:256], progress=False)
 
 
-def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys):
-    how = dataclasses.replace(HOW, out=str(tmp_path / "d"))
-    made = ct.main(how)
+def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
+    command = dataclasses.replace(COMMAND, lr=0.05, erase=2, flip=True, out=tmp_path / "d")
+    made = cr.main(command)
+    assert str(tmp_path / "d" / "classifier") in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]  # nothing is shipped that was not asked to be
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["classifier.json", "classifier.safetensors"]
     loaded = cl.load(str(tmp_path / "d"))
     x = images(9)
     np.testing.assert_array_equal(made.logits(x), loaded.logits(x))
     card = loaded.card
     assert card["kind"] == "classifier" and loaded.config == made.config
     assert card["data"] == {"name": "digits", "sha256": data.load("digits").sha256, "train_images": 1500}
-    assert card["command"] == (
-        "ddpm classifier --data digits --epochs 1 --batch 64 --lr 0.1 --shift 1 --no-flip --erase 0"
-    )
+    assert card["command"] == "ddpm classifier --data digits --epochs 1 --lr 0.05 --flip True --erase 2"
     for field in ("test", "seconds", "device", "versions", "commit", "train", "parameters"):
         assert field in card
-    assert str(tmp_path / "d") in capsys.readouterr().out
-    file = tmp_path / "d.safetensors"
+    file = tmp_path / "d" / "classifier.safetensors"
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
     with pytest.raises(store.Damaged, match="checksum"):
         cl.load(str(tmp_path / "d"))
+
+
+def test_it_ships_where_it_is_asked_to(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
+    cr.main(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
+    said = capsys.readouterr().out
+    assert said.index("package/digits_classifier.safetensors") < said.index("test: ")  # before the work begins
+    assert cl.load("digits").card == cl.load(str(tmp_path / "d")).card
+
+
+@pytest.mark.parametrize("schedule", ["", "cosine"])
+def test_the_command_line_is_the_recipe(schedule):
+    """What is said on a card, parsed again, is the recipe that was used."""
+    import tyro
+
+    how = dataclasses.replace(cc.default_recipe("digits", schedule), lr=0.01, shift=2, flip=True, seed=3)
+    words = cc.command_line(how).removeprefix("ddpm classifier ").split()
+    assert cc.recipe_of(tyro.cli(cc.ClassifierCommand, args=words)) == how
+    assert cc.recipe_of(cc.ClassifierCommand("digits", schedule)) == cc.default_recipe("digits", schedule)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
@@ -187,7 +213,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monk
 
 
 def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_path):
-    made = ct.main(dataclasses.replace(HOW, validate=300, out=str(tmp_path / "v")))
+    made = cr.main(dataclasses.replace(COMMAND, validate=300, out=tmp_path / "v"))
     assert made.card["data"]["train_images"] == 1200 and made.card["test"]["n"] == 300
     assert "held-out training images" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
@@ -195,23 +221,40 @@ def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_
 # --- p(c | x_t, t) ----------------------------------------------------------------------------------------------------
 
 
-def test_noisy_classifier_knows_the_time_and_has_a_gradient(digits):
-    config = dataclasses.replace(TINY, schedule="cosine", T=100)
-    how = dataclasses.replace(HOW, epochs=20, ema=0.9)
-    noisy = ct.train(config, how, digits.x_train, digits.y_train, progress=False)
-    a = cl.noisy_accuracy(noisy, digits.x_test, digits.y_test)
-    by_t = a["accuracy_by_t"]
-    assert len(by_t) == 11 and by_t[0] > 0.5 and by_t[100] < 0.25  # at T nothing is left to see
-    x = data.to_float(digits.x_test[:4])
+@pytest.fixture(scope="module")
+def noisy(digits):
+    config = TimeNetConfig(8, 1, widths=(16, 32), schedule="cosine", T=100)
+    how = dataclasses.replace(cc.default_recipe("digits", "cosine"), epochs=60, batch=64, ema=0.99)
+    return ct.train(config, how, digits.x_train, digits.y_train, progress=False)
+
+
+def test_noisy_classifier_knows_the_time(noisy, digits):
+    schedule, x, y = make_schedule("cosine", 100), digits.x_test, digits.y_test
+    found = cr.by_time(lambda x_t, t: jax.nn.log_softmax(noisy.logits(x_t, t)), schedule, x, y, [0, 50, 100])
+    right = found["accuracy"]
+    assert right[0] > 0.85 and right[0] >= right[50] > right[100] and right[100] < 0.25  # at T nothing is left to see
     noise = np.random.default_rng(0).normal(size=(200, 8, 8, 1)).astype(np.float32)
-    p = jax.nn.softmax(noisy.logits(noise, 100))
-    assert float(p.max(1).mean()) < 0.4  # and it knows that it sees nothing
-    assert not np.allclose(noisy.logits(x, 1), noisy.logits(x, 90), atol=1e-3)
+    assert float(jax.nn.softmax(noisy.logits(noise, 100)).max(1).mean()) < 0.4  # and it knows that it sees nothing
+    assert found["cross_entropy"][100] == pytest.approx(np.log(10), abs=0.15)
     with pytest.raises(ValueError, match="give it t"):
-        noisy.logits(x)
-    apply = cl.build(config)[1]
-    grad = jax.grad(lambda x: jax.nn.log_softmax(apply(noisy.params, x, 5)[0])[:, 3].sum())(jnp.asarray(x))
-    assert grad.shape == x.shape and float(abs(grad).max()) > 0 and bool(jnp.isfinite(grad).all())
+        noisy.logits(noise)
+    with pytest.raises(ValueError, match="the network for 'cosine'"):
+        ct.train(noisy.config, HOW, digits.x_train, digits.y_train)
+
+
+def test_noisy_accuracy_of_exact_posteriors(digits):
+    """The posterior that was put in comes out: chance for a uniform one, log 10 nats; 1 and 0 for one that knows."""
+    x, y = digits.x_test[:200], digits.y_test[:200]
+    schedule, times = make_schedule("cosine", 100), [1, 100]
+    uniform = cr.by_time(lambda x_t, t: jnp.full((len(x_t), 10), -np.log(10)), schedule, x, y, times)
+    assert uniform["cross_entropy"][1] == pytest.approx(np.log(10), abs=1e-4)
+    assert uniform["accuracy"][1] == pytest.approx((y == 0).mean())  # the first of equals
+    from ddpm.finite import finite
+
+    known = finite(x, y)
+    sure = cr.by_time(lambda x_t, t: jnp.log(known.class_posterior(schedule, x_t, jnp.int32(t))), schedule, x, y, times)
+    assert sure["accuracy"][1] == 1 and sure["cross_entropy"][1] < 1e-3  # the images themselves, next to no noise
+    assert sure["accuracy"][100] < 0.3
 
 
 # --- what ships -------------------------------------------------------------------------------------------------------
@@ -227,7 +270,7 @@ def test_shipped_classifier_loads_and_states_what_it_is():
     assert c.card["command"].startswith("ddpm classifier --data fashion_mnist")
     logits, f = c(images(3, (28, 28, 1)))
     assert logits.shape == (3, 10) and f.shape == (3, 64) and np.all(np.isfinite(logits))
-    assert cl.load("fashion_mnist_classifier").card == c.card
+    assert cl.load("fashion_mnist_classifier").card == c.card and not c.config.schedule
     with pytest.raises(ValueError, match="Did you mean 'fashion_mnist'"):
         cl.load("fashionmnist")
 

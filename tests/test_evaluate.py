@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ddpm import classifier as cl
+from ddpm import classifier_config as cc
 from ddpm import classifier_train as ct
 from ddpm import data, metrics, oracle
 from ddpm import evaluate as ev
@@ -40,7 +41,7 @@ def digits():
 @pytest.fixture(scope="module")
 def digits_classifier(digits):
     config = cl.ClassifierConfig(8, 1, widths=(8, 16), features=16, mirror=False)
-    how = ct.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=0.1, shift=1, flip=False, erase=0, ema=0.9)
+    how = cc.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=0.1, shift=1, flip=False, erase=0, ema=0.9)
     c = ct.train(config, how, digits.x_train, digits.y_train, progress=False)
     return dataclasses.replace(c, card={"test": cl.accuracy(c, digits.x_test, digits.y_test)})
 

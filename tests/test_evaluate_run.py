@@ -11,6 +11,7 @@ import pytest
 
 from ddpm import cache, cli, data, evaluate_run, export, inception, scoring
 from ddpm import classifier as cl
+from ddpm import classifier_config as cc
 from ddpm import classifier_train as ct
 
 
@@ -24,7 +25,7 @@ def judged(digits, tmp_path, monkeypatch):
     """An `ddpm evaluate --samples` of 100 test digits, with a classifier of its own."""
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path / "cache"))
     config = cl.ClassifierConfig(8, 1, widths=(8,), features=8, mirror=False)
-    how = ct.ClassifierTrainConfig(data="digits", epochs=2, batch=64, lr=0.1, shift=0, flip=False, erase=0)
+    how = cc.ClassifierTrainConfig(data="digits", epochs=2, batch=64, lr=0.1, shift=0, flip=False, erase=0)
     cl.save(tmp_path / "judge", ct.train(config, how, digits.x_train, digits.y_train, progress=False))
     export.save_npz(tmp_path / "x.npz", digits.x_test[:100], digits.y_test[:100].astype(int))
     return cli.Evaluate(
