@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     p.add_argument("--force", action="store_true", help="make it again although it is up to date")
+    p.add_argument("--redraw", action="store_true", help="only its picture, from the numbers in metrics.json")
     return p
 
 
@@ -34,6 +35,14 @@ def listing() -> str:
     return "\n".join([*lines, f"in all about {sum(m.MINUTES for m in modules.values()):.0f} min on 2 CPU cores"])
 
 
+def forecast(wanted: list[str], force: bool) -> str:
+    """What is to be done, and how long it will take."""
+    left = [n for n in wanted if force or not runner.is_current(n)]
+    minutes = sum(runner.find(n).MINUTES for n in left)
+    names = f": {', '.join(left)}" if left else ""
+    return f"{len(left)} of {len(wanted)} experiments to be made, about {minutes:.0f} min on 2 CPU cores{names}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run what was asked for; 1 if something failed, 2 for a bad command."""
     args = parser().parse_intermixed_args(argv)
@@ -43,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.name != "all":
         try:
-            runner.make(args.name, args.changes, args.quick, args.force)
+            runner.make(args.name, args.changes, args.quick, args.force, redraw=args.redraw)
         except (ValueError, runner.Unavailable) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -52,11 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         print("error: field=value belongs to one experiment; name it instead of `all`", file=sys.stderr)
         return 2
     wanted, left_out, start = runner.names(), [], time.perf_counter()
-    minutes = sum(runner.find(n).MINUTES for n in wanted)
-    print(
-        f"{len(wanted)} experiments"
-        + ("" if args.quick else f", about {minutes:.0f} min; those up to date are skipped")
-    )
+    if not args.quick:
+        print(forecast(wanted, args.force), flush=True)
     for name in wanted:
         try:
             runner.make(name, (), args.quick, args.force)

@@ -74,12 +74,12 @@ def run(config: Config) -> Result:
             for w in shown
         }
     with plot.style():
-        figure = plot.new_figure(9.6, 3.0)
+        figure = plot.new_figure(10.4, 3.0)
         first, *panels, last = figure.subplots(1, len(shown) + 2)
         table = np.array(moments)
         for j, name in ((1, "tilted law: mean"), (3, "guidance: mean"), (2, "tilted law: std"), (4, "guidance: std")):
             first.plot(table[:, 0], table[:, j], label=name)
-        first.set(xlabel="w")
+        first.set(xlabel="w", ylabel="mean, standard deviation of x")
         first.set_ylim(0, 3)
         first.legend(fontsize=7, loc="upper left")
         u = np.asarray(grid)[:, 0]
@@ -88,10 +88,10 @@ def run(config: Config) -> Result:
             law = np.exp((1 + w) * log_c - w * log_p)
             ax.plot(x, law / law.sum() / (x[1] - x[0]), label="tilted law")
             ax.plot(maps[w], normal / np.gradient(maps[w], u), label="guidance")
-            ax.set(xlabel="x", title=f"w = {w:g}", xlim=(-1, 4))
+            ax.set(xlabel="x", ylabel="density", title=f"w = {w:g}", xlim=(-1, 4))
             ax.legend(fontsize=7)
         last.plot(u, maps[4.0], label="w = 4")
         last.plot(u, maps[1.0], label="w = 1")
-        last.set(xlabel="x_T", ylabel="x_0")
+        last.set(xlabel=r"$x_T$", ylabel=r"$x_0$", title="where $x_T$ ends")
         last.legend(fontsize=7)
     return Result(rows, figure, {"steps": config.steps})

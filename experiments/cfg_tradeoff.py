@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,17 +89,39 @@ def run(config: Config) -> Result:
         Row("order: accuracy at the largest w ≥ at w = 0", 1.0, None, float(accuracy[-1] >= accuracy[0])),
         Row("order: recall falls from w = 0 to the largest w", 1.0, None, float(recall[-1] < recall[0])),
     ]
-    with plot.style():
-        figure = plot.new_figure(7.6, 3.2)
-        left, right_axes = figure.subplots(1, 2)
-        left.plot(accuracy, distance, marker="o")
-        for w, a, d in zip(WEIGHTS, accuracy, distance, strict=True):
-            left.annotate(f"{w:g}", (a, d), textcoords="offset points", xytext=(5, 4), fontsize=7)
-        left.set(xlabel="class accuracy", ylabel="Fréchet distance", title="numbers: w")
-        right_axes.plot(WEIGHTS, recall, marker="o", label="recall, garments")
-        right_axes.plot(WEIGHTS, [2 * exact_std(w) for w in WEIGHTS], marker="s", label="std / .5, exact mixture")
-        right_axes.set(xlabel="w", ylabel="variety")
-        right_axes.legend()
-    return Result(
-        rows, figure, {"n": config.n, "seed": config.seed, "steps": config.steps, "features": judge.real.name}
+    about = {"n": config.n, "seed": config.seed, "steps": config.steps, "features": judge.real.name}
+    return Result(rows, None, about)
+
+
+def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
+    """Distance against accuracy, and what is left of variety by w."""
+    found = {row["what"]: row for row in rows}
+    cells = {
+        what: [found[f"w = {w:g}: {what}"] for w in WEIGHTS]
+        for what in ("Fréchet distance", "class accuracy", "recall")
+    }
+    std = [found[f"w = {w:g}: std of the mixture's class, of .5"]["exact"] for w in WEIGHTS]
+    (distance, error), (accuracy, accuracy_error), (recall, _) = (
+        np.array([[row["ours"], row["spread"] or 0] for row in cells[what]]).T for what in cells
     )
+    with plot.style():
+        figure = plot.new_figure(9.8, 3.2)
+        left, middle, right = figure.subplots(1, 3)
+        left.plot(WEIGHTS, [row["paper"] for row in cells["Fréchet distance"]], marker="s", label="paper: ImageNet 64")
+        left.errorbar(WEIGHTS, distance, 1.96 * error, marker="o", label="garments, network")
+        left.axhline(rows[0]["ours"], color="#95a5a6", linestyle="-", linewidth=0.8)
+        left.annotate("test images", (4, rows[0]["ours"]), (0, 3), textcoords="offset points", fontsize=7, ha="right")
+        left.set(xlabel="guidance weight w", ylabel="Fréchet distance (each in its features)", ylim=(0, 48))
+        left.legend(fontsize=7, loc="upper center")
+        middle.errorbar(accuracy, distance, 1.96 * error, 1.96 * accuracy_error, marker="o", color="#c0392b")
+        for w, a, d in zip(WEIGHTS, accuracy, distance, strict=True):
+            place = (-6, 5) if w < 2 else (7, -3)
+            middle.annotate(
+                f"w = {w:g}", (a, d), place, textcoords="offset points", fontsize=7, ha="right" if w < 2 else "left"
+            )
+        middle.set(xlabel="class accuracy", ylabel="Fréchet distance, features", ylim=(0, 40), xlim=(0.79, 1.04))
+        right.plot(WEIGHTS, [2 * s for s in std], marker="s", label="std / .5, exact mixture")
+        right.plot(WEIGHTS, recall, marker="o", label="recall, garments")
+        right.set(xlabel="guidance weight w", ylabel="variety", ylim=(0, 1.05))
+        right.legend(fontsize=7, loc="lower left")
+    return figure

@@ -71,10 +71,12 @@ def run(config: Config) -> Result:
         figure = plot.new_figure(7.2, 3.0)
         left, right = figure.subplots(1, 2)
         s = np.geomspace(0.002, 80, 200)
-        for name, y in zip(("c_skip", "c_out", "c_in"), preconditioning(jnp.asarray(s))[:3], strict=True):
+        for name, y in zip(
+            (r"$c_{skip}$", r"$c_{out}$", r"$c_{in}$"), preconditioning(jnp.asarray(s))[:3], strict=True
+        ):
             left.plot(s, y, label=name)
-        left.set(xlabel="σ", xscale="log", yscale="log", ylim=(1e-3, 3))
+        left.set(xlabel="σ", ylabel="coefficient", xscale="log", yscale="log", ylim=(1e-3, 3))
         left.legend()
         right.plot(np.arange(config.N), levels, marker="o", markersize=3)
-        right.set(xlabel="i", ylabel="σ_i", yscale="log")
+        right.set(xlabel="step i", ylabel=r"noise level $σ_i$", yscale="log")
     return Result(rows, figure, {"n": config.n, "loss of a zero network by level": losses})

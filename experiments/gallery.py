@@ -20,12 +20,6 @@ def results() -> dict[str, dict[str, Any]]:
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 
 
-def is_current(name: str) -> bool:
-    """Whether the result was made by the experiment as it is now."""
-    module = runner.find(name)
-    return runner.is_done(runner.RESULTS / name, runner.fingerprint(module, module.Config()))
-
-
 def widest_gap(rows: list[dict[str, Any]]) -> float | None:
     """The largest |ours - exact| in units of max(|exact|, near), over the rows that ask for agreement."""
     gaps = [
@@ -83,7 +77,7 @@ def page() -> str:
     ]
     for name, r in results().items():
         module = runner.find(name)
-        note = "" if is_current(name) else "\n\n*The experiment was changed after this result was made.*"
+        note = "" if runner.is_current(name) else "\n\n*The experiment was changed after this result was made.*"
         parts += [
             f'<a id="{name}"></a>\n\n## {runner.title(module)}',
             f"*{r['paper']}* · `{r['command']}`{note}",

@@ -45,6 +45,20 @@ class Judge:
 
         return distance(f), metrics.bootstrap(f, distance, draws=40, strata=c)
 
+    def further(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[float, float]:
+        """By how much features a are further away than b, made of the same noise and labels c: both (n, d), row by row.
+
+        The standard error is of a bootstrap that draws the same rows of both.
+        """
+        d = a.shape[1]
+
+        def difference(g: np.ndarray) -> float:
+            far, near = (metrics.frechet_moments(metrics.moments(h), self.train) for h in (g[:, :d], g[:, d:]))
+            return far - near
+
+        both = np.concatenate([a, b], 1)
+        return difference(both), metrics.bootstrap(both, difference, draws=40, strata=c)
+
     def floor(self, n: int, seed: int = 0) -> float:
         """The same of n real test images, as many of each class."""
         ids = metrics.stratified_subset(self.data.y_test, n, seed)

@@ -112,6 +112,6 @@ def run(config: Config) -> Result:
         axes.plot(*zip(*TABLE.values(), strict=True), marker="s", label="paper: CIFAR-10")
         for name, (rate, error) in curves.items():
             axes.plot(rate[10:], error[10:], label=f"Gaussian, {name}")
-        axes.set(xlabel="rate, bits/dim", ylabel="error of x̂0, of 255", xlim=(0, 0.5))
+        axes.set(xlabel="rate, bits/dim", ylabel="root mean square error of x̂0, of 255", xlim=(0, 0.5), ylim=(0, 80))
         axes.legend()
     return Result(rows, figure)

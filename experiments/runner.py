@@ -8,9 +8,11 @@ An experiment is a module of this package with
     Config, QUICK         a frozen dataclass of what can be chosen, and what `--quick` changes of it
     run(config) -> Result
 
-and may have NEEDS, a sentence about what it cannot run without. `python -m experiments NAME` writes
-NAME/{config.json, metrics.json, figure.png} under experiments/results, or under out/experiments where a field was
-changed: so the results that lie in the repository are those of the default configuration, always.
+and may have NEEDS, a sentence about what it cannot run without, and redraw(rows, numbers) -> Figure, its picture from
+what metrics.json holds (then `run` need not draw, and `--redraw` mends a picture without measuring). `python -m
+experiments NAME` writes NAME/{config.json, metrics.json, figure.png} under experiments/results, or under
+out/experiments where a field was changed: so the results that lie in the repository are those of the default
+configuration, always.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ class Result:
     """What an experiment found."""
 
     rows: Sequence[Row]
-    figure: Figure
+    figure: Figure | None  # None: drawn by the experiment's redraw
     numbers: dict[str, Any] = field(default_factory=dict)  # what else is worth keeping: curves, counts, n, split
 
 
@@ -130,9 +132,13 @@ def configure(module: ModuleType, changes: Sequence[str], quick: bool) -> Any:
 def fingerprint(module: ModuleType, config: Any) -> str:
     """Of the experiment's own code and its configuration: a result with another one is out of date.
 
-    Its words and its layout do not count.
+    Its words and its layout do not count, nor how `redraw` draws what was measured.
     """
-    text = Path(str(module.__file__)).read_text().replace(module.__doc__ or "", "", 1)
+    text = Path(str(module.__file__)).read_text()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "redraw":
+            text = text.replace(ast.get_source_segment(text, node) or "", "", 1)
+    text = text.replace(module.__doc__ or "", "", 1)
     return hashlib.sha256((re.sub(r"[\s,()]+", "", text) + repr(config)).encode()).hexdigest()[:16]
 
 
@@ -140,6 +146,12 @@ def is_done(folder: Path, mark: str) -> bool:
     """Whether the folder holds a whole result with this fingerprint."""
     file = folder / "metrics.json"
     return (folder / "figure.png").exists() and file.exists() and json.loads(file.read_text())["fingerprint"] == mark
+
+
+def is_current(name: str) -> bool:
+    """Whether the result that lies in the repository was made by the experiment as it is now."""
+    module = find(name)
+    return is_done(RESULTS / name, fingerprint(module, module.Config()))
 
 
 def clean(x: Any) -> Any:
@@ -184,13 +196,24 @@ def command(name: str, config: Any, module: ModuleType) -> str:
 
 
 def make(
-    name: str, changes: Sequence[str] = (), quick: bool = False, force: bool = False, out: Path | None = None
+    name: str,
+    changes: Sequence[str] = (),
+    quick: bool = False,
+    force: bool = False,
+    out: Path | None = None,
+    redraw: bool = False,
 ) -> Path:
-    """Run the experiment, check its rows, write its folder; a folder that is up to date is left as it is."""
+    """Run the experiment, check its rows, write its folder; a folder that is up to date is left as it is.
+
+    redraw: only its picture, from the numbers that lie there.
+    """
     module = find(name)
     config = configure(module, changes, quick)
     folder = (out or (RESULTS if config == module.Config() else ELSEWHERE)) / name
     mark = fingerprint(module, config)
+    if redraw:
+        _draw_again(name, module, folder, mark)
+        return folder
     if is_done(folder, mark) and not force:
         print(f"{name}: up to date in {os.path.relpath(folder)} (--force makes it again)")
         return folder
@@ -203,6 +226,7 @@ def make(
         "experiment": name,
         "paper": module.PAPER,
         "command": command(name, config, module),
+        "seed": getattr(config, "seed", None),
         "seconds": round(time.perf_counter() - start, 1),
         "device": device_name(),
         "date": time.strftime("%Y-%m-%d"),
@@ -212,7 +236,8 @@ def make(
     rows = [dataclasses.asdict(row) for row in result.rows]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "config.json", _json(dataclasses.asdict(config)))
-    plot.save_figure(folder / "figure.png", result.figure)
+    figure = result.figure or module.redraw(clean(rows), clean(result.numbers))
+    plot.save_figure(folder / "figure.png", figure)
     write_atomic(
         folder / "metrics.json", _json({"fingerprint": mark, **about, "rows": rows, "numbers": result.numbers})
     )
@@ -222,6 +247,17 @@ def make(
         flush=True,
     )
     return folder
+
+
+def _draw_again(name: str, module: ModuleType, folder: Path, mark: str) -> None:
+    """The picture of a result that is up to date."""
+    if not hasattr(module, "redraw"):
+        raise ValueError(f"{name} draws while it measures; run it without --redraw")
+    if not is_done(folder, mark):
+        raise ValueError(f"{os.path.relpath(folder)} holds no result of {name} as it is now; run it without --redraw")
+    found = json.loads((folder / "metrics.json").read_text())
+    plot.save_figure(folder / "figure.png", module.redraw(found["rows"], found["numbers"]))
+    print(f"{os.path.relpath(folder)}: figure.png, drawn again from metrics.json")
 
 
 def _json(x: Any) -> bytes:

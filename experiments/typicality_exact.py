@@ -120,11 +120,11 @@ def run(config: Config) -> Result:
             )
         left.plot(grid, [pointwise_information(u) for u in grid], label="log p(x|c)/p(x)")
         left.axhline(0, color="#bdc3c7", linewidth=0.8, linestyle="-")
-        left.set(xlabel="x", ylim=(-3, 1))
+        left.set(xlabel="x", ylabel="T(x | +1), and nats", ylim=(-3, 1))
         left.legend(fontsize=7)
         all_t = np.arange(1, 1001)
         for u in (-1.0, 0.0, 1.0):
             right.plot(all_t, np.subtract(*losses(alpha_bar[1:], u)), label=f"x = {u:g}")
-        right.set(xlabel="t", ylabel="E_ε[L_∅ - L_c]")
+        right.set(xlabel="t", ylabel=r"$E_ε[L_∅ - L_c]$ at x")
         right.legend(fontsize=7)
     return Result(rows, figure, {"draws": config.draws, "seed": config.seed})
