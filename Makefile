@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo figures site test lint format clean
+.PHONY: help install demo figures lessons site test lint format clean
 
 help:             ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,12 +23,15 @@ figures: .venv/installed  ## the papers' figures, in experiments/results; says f
 	$(BIN)/python -m experiments.gallery
 	$(BIN)/python -m experiments.readme
 
+lessons: .venv/installed  ## run every lesson, and what each took beside what it promises (BUDGET=smoke, short or full)
+	$(BIN)/python -m lessons --budget $(or $(BUDGET),short)
+
 site: .venv/installed     ## the course as a site, in site/html (needs node; installs the extra `course`)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,course]'
 	$(BIN)/python docs/site/build.py
 
 test: .venv/installed     ## every test, without network and without data
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 lint: .venv/installed     ## ruff and mypy
 	$(BIN)/ruff check .

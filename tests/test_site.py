@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,7 +36,8 @@ def site(tmp_path_factory):
     if not shutil.which("node"):
         pytest.skip("the site's formulas need node")
     out = tmp_path_factory.mktemp("site")
-    env = os.environ | {"DDPM_BUDGET": "smoke"}
+    env = os.environ | {"DDPM_BUDGET": "smoke", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # what the lessons' own test compiles as well
     done = subprocess.run([PYTHON, str(BUILD), str(out)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "WARNING: " not in done.stderr, done.stderr[-3000:]  # Sphinx's; the kernel's has a bar
