@@ -75,6 +75,40 @@ def test_what_is_up_to_date_is_not_made_again(tmp_path, monkeypatch):
     assert len(runs) == 4
 
 
+def test_a_picture_is_drawn_again_without_measuring(tmp_path, monkeypatch, capsys):
+    module, runs = toy(tmp_path, monkeypatch)
+    folder = runner.make("toy")
+    with pytest.raises(ValueError, match="without --redraw"):
+        runner.make("toy", redraw=True)
+    drawn = []
+
+    def redraw(rows, numbers):
+        drawn.append((rows[0]["ours"], numbers["n"]))
+        return plt.figure(figsize=(3, 1))
+
+    module.redraw = redraw
+    with open(module.__file__, "a") as f:
+        f.write("\n\ndef redraw(rows, numbers):\n    return None\n")  # how it is drawn does not make it out of date
+    before, picture = (folder / "metrics.json").read_bytes(), (folder / "figure.png").read_bytes()
+    assert command.main(["toy", "--redraw"]) == 0
+    assert drawn == [(2, 3)] and len(runs) == 1 and (folder / "metrics.json").read_bytes() == before
+    assert (folder / "figure.png").read_bytes() != picture
+    with open(module.__file__, "a") as f:
+        f.write("x = 1\n")
+    assert command.main(["toy", "--redraw"]) == 2  # measured by other code
+    assert "holds no result of toy as it is now" in capsys.readouterr().err
+
+
+def test_what_is_left_to_make_and_how_long_it_takes_is_said_first(tmp_path, monkeypatch, capsys):
+    toy(tmp_path, monkeypatch)
+    assert "1 of 1 experiments to be made, about 0 min" in command.forecast(["toy"], False)
+    assert command.main(["toy", "--quick", "n=7"]) == 0  # options and fields in any order
+    runner.make("toy")
+    assert command.forecast(["toy"], False).startswith("0 of 1") and command.forecast(["toy"], True).startswith(
+        "1 of 1"
+    )
+
+
 def test_a_wrong_row_fails_and_leaves_nothing(tmp_path, monkeypatch):
     toy(tmp_path, monkeypatch, ours=2.001)
     with pytest.raises(AssertionError, match=r"ours 2\.001, exact 2"):
