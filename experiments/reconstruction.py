@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from ddpm.guide import clip_x0
 from ddpm.schedule import make_times
 from experiments.ddim_table2 import TABLE
 from experiments.judged import Judge
+from experiments.linear import variances
 from experiments.runner import Result, Row
 
 PAPER = "Song, Meng, Ermon 2021, Table 2 and Fig. 6 (CIFAR-10)"
@@ -65,45 +67,42 @@ def run(config: Config) -> Result:
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     d = judge.data
-    x = data.to_float(d.x_train).reshape(len(d.x_train), -1)
-    lam = np.maximum(np.linalg.eigvalsh(np.cov(x.astype(np.float64), rowvar=False)), 0)
+    lam = variances(data.to_float(d.x_train))
     alpha_bar = np.asarray(m.schedule.alpha_bar, np.float64)
     x0, c = jnp.asarray(data.to_float(d.x_test[: config.n])), jnp.asarray(d.y_test[: config.n])
-    rows, exact, ours, steps = [], [], [], [S for S in TABLE if config.most >= S]
+    rows, steps = [], [S for S in TABLE if config.most >= S]
     for S in steps:
         times = make_times(m.schedule.T, S)[1:]  # not from T itself: the cosine schedule's last step is not invertible
         back = decode(m.eps, m.schedule, encode(m.eps, m.schedule, x0, times, c), times, c)
         errors = np.asarray(((back - x0) ** 2).mean((1, 2, 3))) / 4
-        exact.append(gaussian_round_trip(alpha_bar, lam, times))
-        ours.append(float(errors.mean()))
-        rows.append(
-            Row(
-                f"mean squared error on [0, 1], S = {S}",
-                TABLE[S],
-                exact[-1],
-                ours[-1],
-                float(errors.std() / np.sqrt(config.n)),
-            )
-        )
-    key = jax.random.key(config.seed)
-    a, b = jax.random.normal(key, (2, 5, *m.image_shape))
+        exact, spread = gaussian_round_trip(alpha_bar, lam, times), float(errors.std() / np.sqrt(config.n))
+        rows.append(Row(f"mean squared error on [0, 1], S = {S}", TABLE[S], exact, float(errors.mean()), spread))
+    about = {"n": config.n, "split": "test", "data": d.name, "first time": int(make_times(m.schedule.T, steps[0])[1])}
+    return Result(rows, picture(rows, steps, interpolations(m, config.seed)), about)
+
+
+def interpolations(m: model.Model, seed: int) -> np.ndarray:
+    """Garments along the arc between two codes, (5, 9, H, W, C)."""
+    a, b = jax.random.normal(jax.random.key(seed), (2, 5, *m.image_shape))
     kinds = jnp.asarray([0, 1, 5, 7, 9]) % m.num_classes
     eps, times = clip_x0(m.eps, m.schedule), make_times(m.schedule.T, 50)
     strips = [np.asarray(decode(eps, m.schedule, slerp(a, b, float(u)), times, kinds)) for u in np.linspace(0, 1, 9)]
+    return np.stack(strips, 1)
+
+
+def picture(rows: list[Row], steps: list[int], strips: np.ndarray) -> Any:
+    """The error by S, and the interpolations."""
     with plot.style():
-        figure = plot.new_figure(8.6, 3.2)
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.7])
+        figure = plot.new_figure(9.0, 3.1)
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
         left.plot(list(TABLE), list(TABLE.values()), marker="s", label="paper: CIFAR-10")
-        left.plot(steps, exact, marker="^", label="Gaussian, exact")
-        left.plot(steps, ours, marker="o", label="garments, network")
-        left.set(xlabel="steps S", ylabel="error of encoding and decoding", xscale="log", yscale="log")
+        left.plot(steps, [r.exact for r in rows], marker="^", label="Gaussian, exact")
+        ours, bars = [r.ours or 0 for r in rows], [1.96 * (r.spread or 0) for r in rows]
+        left.errorbar(steps, ours, bars, marker="o", capsize=2, label="garments, network")
+        left.set(xlabel="steps S", ylabel="round trip: MSE on [0, 1]", xscale="log", yscale="log")
         left.legend(fontsize=7)
-        grid = plot.grid(np.stack(strips, 1).reshape(-1, *m.image_shape), columns=9)
-        right.imshow(grid.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        canvas = plot.grid(strips.reshape(-1, *strips.shape[2:]), columns=strips.shape[1])
+        right.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         right.set(title="generated; u = 0 … 1 along the arc", xticks=[], yticks=[])
         right.spines[:].set_visible(False)
-    return Result(
-        rows,
-        figure,
-        {"n": config.n, "split": "test", "data": d.name, "first time": int(make_times(m.schedule.T, steps[0])[1])},
-    )
+    return figure
