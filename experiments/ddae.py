@@ -41,14 +41,15 @@ class Config:
 QUICK = {"data": "digits", "model": "", "train": 400, "test": 100, "times": (10, 600)}
 
 
-def untrained() -> model.Model:
-    """For the quick form: the digits' network, fresh."""
+def untrained(preset: str = "digits", **sizes: Any) -> model.Model:
+    """For quick forms: a fresh network."""
     from ddpm.config import unet_config
     from ddpm.network import build
     from ddpm.schedule import cosine
 
-    unet = unet_config("digits", num_classes=10)
-    return model.Model("untrained", unet, build(unet)[0](jax.random.key(0)), cosine(1000), tuple("0123456789"), {})
+    unet = unet_config(preset, **{"num_classes": 10, **sizes})
+    names = tuple(str(k) for k in range(unet.num_classes))
+    return model.Model("untrained", unet, build(unet)[0](jax.random.key(0)), cosine(1000), names, {})
 
 
 def spread(p: Probe) -> float:

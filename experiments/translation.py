@@ -65,7 +65,7 @@ def run(config: Config) -> Result:
         net = model.load(config.model)
         judge: Any = classifier.load(config.data)
     else:
-        from experiments.features import untrained
+        from experiments.ddae import untrained
 
         net, judge = untrained(), None
     eps, schedule, key = net.eps, net.schedule, jax.random.key(config.seed)

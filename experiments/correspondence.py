@@ -1,0 +1,150 @@
+"""DIFT: the same object found in another image, by the features of a denoiser, where the truth is drawn.
+
+Tang et al. find corresponding points of two photographs by the nearest neighbour of diffusion features (in an SD or ADM
+U-Net, on the way up, at a little noise) and nothing else; people marked the truth. In the drawn cities it is known: the
+middle of a motif in one image, and of the same motif in another image of that city, in whatever light. A point counts
+if it is found within a tenth of the image's side (PCK at .1). Beside it: the same nearest neighbour on 7 x 7 patches of
+pixels less their mean, which is all that is needed here, because this world draws each motif alike, and a place at
+random. So what can be seen is not whether the features beat pixels, but which layers and times keep what pixels know.
+Their absolute numbers (SPair-71k, another task) do not stand beside these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm import data, model, plot, world
+from ddpm.features import correspondence, default_time, dift, layers, pck, resize
+from experiments.ddae import untrained
+from experiments.runner import Result, Row, Unavailable
+
+PAPER = "Tang et al. 2023, Sec. 5 (photographs; other points)"
+MINUTES = 2
+LAYERS = ("down.0", "mid", "up.0", "up.1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The network of the cities ("" for one that has learned nothing), the pairs, the times, and the seed."""
+
+    model: str = "cities"
+    pairs: int = 100
+    times: tuple[int, ...] = (20, 160, 400, 700)
+    ensemble: int = 4
+    alpha: float = 0.1
+    seed: int = 0
+
+
+QUICK = {"model": "", "pairs": 8, "times": (160,), "ensemble": 1}
+
+
+def matched(w: world.World, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of images of one city that both have exactly one of some motif: images (n, 2), the motif (n,), and the
+    middles of its boxes (n, 2, 2), row and column."""
+    rng, out = np.random.default_rng(seed), []
+    boxes = w.boxes[rng.permutation(len(w.boxes))]
+    once: dict[tuple[int, int], list[Any]] = {}
+    count = np.zeros((len(w.images), len(world.MOTIFS)), int)
+    np.add.at(count, (boxes[:, 0], boxes[:, 1]), 1)
+    for image, motif, top, left in boxes:
+        if count[image, motif] == 1:
+            middle = (top + world.BOX // 2, left + world.BOX // 2)
+            once.setdefault((int(w.labels[image]), int(motif)), []).append((image, middle))
+    for (_, motif), found in sorted(once.items()):
+        out += [((a[0], b[0]), motif, (a[1], b[1])) for a, b in zip(found[::2], found[1::2], strict=False)]
+    images, motif, places = zip(*(out[i] for i in rng.permutation(len(out))[:pairs]), strict=True)
+    return np.array(images), np.array(motif), np.array(places)
+
+
+def pixel_patches(x: np.ndarray, side: int = 7) -> np.ndarray:
+    """The pixels around each position, less their mean: (n, H, W, side²)"""
+    r = side // 2
+    padded = np.pad(x[..., 0], ((0, 0), (r, r), (r, r)), mode="edge")
+    v = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2)).reshape(*x.shape[:3], -1)
+    return v - v.mean(-1, keepdims=True)
+
+
+def network(name: str) -> model.Model:
+    """The model that ships under that name."""
+    if not name:
+        return untrained("cpu", num_classes=len(world.CLASSES), channels=8, groups=4)
+    try:
+        return model.load(name)
+    except ValueError as error:
+        raise Unavailable(f"{error}. It needs a model of the cities: `ddpm train --data cities`") from None
+
+
+def run(config: Config) -> Result:
+    """PCK by layer and time, that of pixels and of chance."""
+    net = network(config.model)
+    w = world.draw(1200, seed=3)
+    images, motif, places = matched(w, config.pairs, config.seed)
+    x, size, n = data.to_float(w.images), (world.SIZE, world.SIZE), len(images)
+    truth, points = places[:, 1], places[:, 0][:, None]
+    found: dict[str, dict[int, float]] = {name: {} for name in LAYERS if name in layers(net.unet)}
+    shown: np.ndarray | None = None
+
+    def score(a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray]:
+        at, _ = correspondence(a, b, points)
+        return pck(at[:, 0], truth, world.SIZE, config.alpha), at[:, 0]
+
+    for layer in found:
+        for t in config.times:
+            how: dict[str, Any] = {"t": t, "layer": layer, "ensemble": config.ensemble}
+            of = partial(dift, net.unet, net.params, net.schedule, key=jax.random.key(config.seed), **how)
+            a, b = (resize(of(x[i], w.labels[i]), size) for i in images.T)
+            found[layer][t], at = score(a, b)
+            if layer == "up.1" and (shown is None or t == default_time(net.schedule.T)):
+                shown = at
+    pixels, _ = score(pixel_patches(x[images[:, 0]]), pixel_patches(x[images[:, 1]]))
+    everywhere = np.stack(np.divmod(np.arange(world.SIZE**2), world.SIZE), 1)
+    chance = (np.linalg.norm(everywhere[None] - truth[:, None], axis=2) <= config.alpha * world.SIZE).mean()
+    rows = [
+        Row(f"PCK at {config.alpha:g}, {layer}, t = {t}", None, None, p, _stderr(p, n))
+        for layer, by_t in found.items()
+        for t, p in by_t.items()
+    ]
+    rows.append(Row("7 x 7 pixels", None, None, pixels, _stderr(pixels, n)))
+    rows.append(Row("a place at random", None, float(chance), None))
+    numbers = {"pck": found, "pixels": pixels, "random": chance, "n_pairs": n, "seed": config.seed}
+    numbers["planted_share"] = np.mean([world.MOTIFS[m].city >= 0 for m in motif])
+    arrows = None if shown is None else (x[images[:, 0]], x[images[:, 1]], places[:, 0], truth, shown)
+    return Result(rows, picture(config, found, numbers, arrows), numbers)
+
+
+def _stderr(p: float, n: int) -> float:
+    return float(np.sqrt(max(p * (1 - p), 1 / n) / n))
+
+
+def picture(config: Config, found: Any, numbers: dict[str, Any], arrows: Any) -> Any:
+    """PCK by t, and pairs with the point asked, found and true."""
+    with plot.style():
+        figure = plot.new_figure(10.0, 3.4)
+        left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
+        axes = left.subplots()
+        for (layer, by_t), mark in zip(found.items(), "os^D", strict=False):
+            bars = [1.96 * _stderr(p, numbers["n_pairs"]) for p in by_t.values()]
+            axes.errorbar(list(by_t), list(by_t.values()), bars, label=layer, marker=mark, markersize=4)
+        axes.axhline(numbers["pixels"], color="k", linestyle=":", label="7 x 7 pixels")
+        axes.axhline(numbers["random"], color="#95a5a6", linestyle="-", label="a place at random")
+        axes.set(xlabel="t", ylabel=f"PCK at {config.alpha:g}", ylim=(0, 1.05))
+        axes.legend(fontsize=7, ncols=2)
+        panels = np.ravel(right.subplots(2, 3))
+        for j, panel in enumerate(panels[: 0 if arrows is None else len(arrows[0])]):
+            a, b, asked, truth, at = (q[j] for q in arrows)
+            gap = np.ones((world.SIZE, 2, 1))
+            panel.imshow(np.concatenate([a, gap, b], 1)[..., 0], cmap="gray", vmin=-1, vmax=1)
+            hit = np.linalg.norm(at - truth) <= config.alpha * world.SIZE
+            shift = world.SIZE + 2
+            panel.plot([asked[1], at[1] + shift], [asked[0], at[0]], color="w", linewidth=2.5, linestyle="-")
+            panel.plot([asked[1], at[1] + shift], [asked[0], at[0]], color="#c0392b", linewidth=1,
+                       linestyle="-" if hit else ":")  # fmt: skip
+            panel.set_title("found" if hit else "missed", fontsize=7, pad=2)
+        for panel in panels:
+            panel.axis("off")
+    return figure
