@@ -27,33 +27,33 @@ class Init:
 
 @dataclass(frozen=True)
 class Status:
-    """Which exercises have passed."""
+    """Which exercises have passed, and which is next."""
 
 
 @dataclass(frozen=True)
 class Next:
-    """The first exercise that has not passed: where it is, and its stub."""
+    """The first exercise that has not passed: where it is, what it asks, and its stub."""
 
 
 @dataclass(frozen=True)
 class Check:
     """Check exercises: `1.2`, a whole lesson: `1`, or without a number the next one."""
 
-    numbers: Positional[tuple[str, ...]] = ()  # exercises or lessons
+    numbers: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NUMBER …]")] = ()  # exercises or lessons
 
 
 @dataclass(frozen=True)
 class Hint:
-    """The next hint for an exercise."""
+    """The next hint for an exercise; each says a little more, none gives the line."""
 
-    number: Positional[str]  # for instance 1.2
+    number: Annotated[Positional[str], tyro.conf.arg(metavar="NUMBER")]  # for instance 1.2
 
 
 @dataclass(frozen=True)
 class Solution:
     """The reference solution, once you have passed."""
 
-    number: Positional[str]  # for instance 1.2
+    number: Annotated[Positional[str], tyro.conf.arg(metavar="NUMBER")]  # for instance 1.2
     give_up: bool = False  # see it before
 
 
@@ -66,7 +66,7 @@ class Watch:
 class Reset:
     """Put the stub of an exercise back; your code is kept in old_answers.py."""
 
-    number: Positional[str]  # for instance 1.2
+    number: Annotated[Positional[str], tyro.conf.arg(metavar="NUMBER")]  # for instance 1.2
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Grade:
     submissions: Positional[Path]  # one folder a student, with l01_forward.py or .ipynb and so on
     seed: int = 7  # of the inputs; learners check with 0
     out: Path = Path("scores")  # scores.csv and one NAME.json each
-    lessons: tuple[int, ...] = ()  # only these; else all
+    lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
     seconds: float = 20.0  # for one exercise
     memory: float = 4.0  # GB for one submission
     jobs: int = 2  # submissions at once
@@ -92,7 +92,7 @@ class Export:
     to: Literal["nbgrader", "otter"]  # the grader
     out: Path = Path("export")  # where to
     seed: int = 7  # of the inputs that the tests use
-    lessons: tuple[int, ...] = ()  # only these; else all
+    lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
 
 
 COMMANDS = (
@@ -116,7 +116,8 @@ def main(args: list[str]) -> int:
     command = tyro.cli(
         COMMANDS,
         prog="ddpm course",
-        description="The course: lessons with exercises that check themselves. Begin with `ddpm course init DIR`.",
+        description="The course: lessons with exercises that check themselves. Begin with `ddpm course init DIR`; "
+        "then, in DIR: `next`, write the line, `check`. A wrong answer gets a sentence; `hint` says more.",
         args=args,
         config=(tyro.conf.OmitArgPrefixes,),
     )

@@ -5,6 +5,8 @@ Only `check` and `watch` run anything of the learner's; only they import NumPy, 
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -22,12 +24,16 @@ def init(folder: Path, notebooks: bool) -> None:
     if folder.resolve() != Path().resolve():
         print(f"  cd {folder}")
     print("  ddpm course next      # the first exercise, and where it is")
-    print(f"  ddpm course watch     # while you edit {first}: checks what you save")
+    print(f"  ddpm course watch     # while you read and edit {first}: checks what you save")
+    if shutil.which("ddpm") is None:  # it was called by its path
+        bin_ = Path(sys.executable).parent
+        print(f"If your shell does not find `ddpm`:  source {bin_ / 'activate'}")
 
 
 def status(folder: Path) -> None:
     """One line a lesson: title, bar, and a mark for each exercise."""
     marks = state.marks(folder)
+    width = max((len(title(lesson)) for lesson in {lessons.task(number).lesson for number in marks}), default=0)
     for lesson in lessons.files():
         tasks = [t for t in lessons.all_tasks().values() if t.lesson == lesson and t.number in marks]
         if not tasks:
@@ -35,8 +41,9 @@ def status(folder: Path) -> None:
         done = sum(marks[t.number] == "✓" for t in tasks)
         bar = "█" * done + "░" * (len(tasks) - done)
         row = "  ".join(f"{marks[t.number]}{t.number}" for t in tasks)
-        print(f"{title(lesson):42.42} {bar:10} {done}/{len(tasks)}   {row}")
+        print(f"{title(lesson):{width}} {bar:10} {done}/{len(tasks)}   {row}")
     print("✓ passed   ✗ tried   ~ changed since it passed   · not yet")
+    print(f"{sum(m == '✓' for m in marks.values())} of {len(marks)} have passed. {going_on(folder)}")
 
 
 def title(lesson: int) -> str:
@@ -53,19 +60,38 @@ def current(folder: Path) -> str | None:
     return next((number for number, mark in state.marks(folder).items() if mark != "✓"), None)
 
 
+def going_on(folder: Path) -> str:
+    """'Next: 1.2 - one step, l01_forward.py:75'"""
+    number = current(folder)
+    if number is None:
+        return "All exercises have passed."
+    task = lessons.task(number)
+    file = state.file_of(folder, task.lesson)
+    return f"Next: {number} - {task.title}, {place(file, lessons.read(file), task)}"
+
+
+def words(number: str) -> str:
+    """What the lesson says below the heading of an exercise; if nothing, the paragraph above it."""
+    for cell in lessons.cells(lessons.text_of(lessons.task(number).lesson)):
+        places = [i for i, text in enumerate(cell.lines) if (h := lessons.HEADING.match(text)) and h.group(1) == number]
+        if places:
+            prose = [text.removeprefix("#").removeprefix(" ") for text in cell.lines]
+            above, below = ("\n".join(part).strip() for part in (prose[: places[0]], prose[places[0] + 1 :]))
+            return below or above.split("\n\n")[-1]
+    return ""
+
+
 def show_next(folder: Path) -> None:
-    """Where to go on: the exercise, its place, and the stub."""
+    """Where to go on: the exercise, its place, what it asks, and the stub."""
     number = current(folder)
     if number is None:
         print("All exercises have passed.")
         return
     task = lessons.task(number)
     file = state.file_of(folder, task.lesson)
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    place = next((i for i, text in enumerate(lines, 1) if f"def {task.functions[0]}(" in text), 1)
-    print(f"Exercise {number} - {task.title}\n{file.name}:{place}\n")
-    print("\n\n".join(student.stub(number).values()))
-    print(f"\nThen: ddpm course check {number}")
+    print(f"Exercise {number} - {task.title}\n{place(file, lessons.read(file), task)}\n")
+    print("\n\n".join(filter(None, [words(number), *student.stub(number).values()])))
+    print(f"\nThen: ddpm course check {number}     Stuck? ddpm course hint {number}")
 
 
 def numbers_of(folder: Path, asked: tuple[str, ...]) -> list[str]:
@@ -107,8 +133,10 @@ def check_one(folder: Path, number: str) -> bool:
         state.note(folder, number, passed=lessons.fingerprint(text, task.functions))
         mine = "\n\n\n".join(lessons.source(text, name) or "" for name in task.functions)
         show_reference(number, mine)
-    elif result.kind != "todo":
-        state.note(folder, number, tries=entry.get("tries", 0) + 1, passed=None)
+        print(f"  {going_on(folder)}")
+    else:
+        if result.kind != "todo":
+            state.note(folder, number, tries=entry.get("tries", 0) + 1, passed=None)
         print(f"  line: {place(file, text, task)}   hint: ddpm course hint {number}")
     return result.passed
 
@@ -145,6 +173,8 @@ def hint(folder: Path, number: str) -> None:
     if shown >= len(hints):
         print(f"That was the last one. `ddpm course solution {number} --give-up` shows the reference.")
     else:
+        if i + 1 < len(hints):
+            print("  Asked again, it says more.")
         state.note(folder, number, hints=shown + 1)
 
 
@@ -176,7 +206,7 @@ def watch(folder: Path, every: float = 0.3, rounds: int | None = None) -> None:
     from jax import numpy as jnp
 
     jnp.zeros(1).block_until_ready()
-    print("Watching; save a lesson to have its exercises checked. Ctrl-C ends.", flush=True)
+    print("Watching; save a lesson to have its exercises checked. Ctrl-C ends.", going_on(folder), sep="\n", flush=True)
     before = prints(folder)
     while rounds is None or rounds > 0:
         time.sleep(every)
