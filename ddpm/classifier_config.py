@@ -24,17 +24,18 @@ class ClassifierTrainConfig:
     ema: float = 0.995  # the average of the parameters, which is what is kept
     seed: int = 0  # of the parameters, the order of the data and its augmentation
     schedule: str = ""  # p(c | x_t, t) on this noise schedule, by Adam; empty: clean images, by SGD
+    muon: float = 0.0  # highest rate of Muon for the convolutions, the rest by SGD without decay; 0: all by SGD
 
 
 RECIPES = {
     "fashion_mnist": ClassifierTrainConfig(),
-    "cifar10": ClassifierTrainConfig("cifar10", epochs=7, smoothing=0.2, erase=0),
+    "cifar10": ClassifierTrainConfig("cifar10", epochs=4, momentum=0.85, smoothing=0.2, erase=0, muon=0.24, ema=0.98),
     "digits": ClassifierTrainConfig("digits", epochs=20, batch=64, lr=0.1, shift=1, flip=False, erase=0),
 }
 
 # Noise is augmentation enough, and p(c | x_t) is asked of the images as they are; nor are probabilities smoothed.
 NOISY = {"epochs": 6, "batch": 128, "lr": 2e-3, "weight_decay": 0.02, "smoothing": 0.0, "ema": 0.999}
-NOISY |= {"shift": 0, "flip": False, "erase": 0}
+NOISY |= {"momentum": 0.9, "shift": 0, "flip": False, "erase": 0, "muon": 0.0}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ClassifierCommand:
     flip: bool | None = None  # mirror half of the images, left and right
     erase: int | None = None  # side of the square that is set to mid grey at a random place, pixels; 0: none
     ema: float | None = None  # the average of the parameters, which is what is kept
+    muon: float | None = None  # highest rate of Muon for the convolutions; 0: all by SGD
     seed: int = 0  # of the parameters, the order of the data and its augmentation
     validate: int = 0  # leave out the last so many training images and measure on them; nothing is written
     note: str = ""  # what else there is to say on the card

@@ -1,9 +1,9 @@
 """Training of the classifiers: a one-cycle rate and an average of the parameters, on one CPU core.
 
-Of clean images (`convnet`): SGD with Nesterov's momentum, smoothed labels, images moved, mirrored and erased; the
-statistics of the norms are taken on the training images at the end and folded in. Of noisy ones (`timenet`): AdamW, t
-uniform in 0..T. The averaged parameters are kept. A run goes on where it stopped: step n is a pure function of the
-state and n. What `ddpm classifier` does with them is in `ddpm.classifier_run`.
+Of clean images (`convnet`): SGD with Nesterov's momentum, or Muon (`ddpm.muon`) where there is time for few passes;
+smoothed labels; images moved, mirrored and erased; the statistics of the norms are taken on the training images at the
+end and folded in. Of noisy ones (`timenet`): AdamW, t uniform in 0..T. The averaged parameters are kept. A run goes on
+where it stopped: step n is a pure function of the state and n. `ddpm.classifier_run` is what `ddpm classifier` does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ddpm.classifier_config import ClassifierTrainConfig
 from ddpm.convnet import BatchNorm, ClassifierConfig, whitening
 from ddpm.forward import q_sample
 from ddpm.loss import stratified_times
+from ddpm.muon import muon, unit_kernels
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.train import ema_decay
 
@@ -46,11 +47,17 @@ class State(NamedTuple):
 
 
 def optimiser(how: ClassifierTrainConfig, n_step: int) -> optax.GradientTransformation:
-    """The rate rises for a quarter of the steps and falls to 0; only kernels decay."""
-    rate = optax.linear_onecycle_schedule(n_step, how.lr, 0.25, 0.9)
+    """The rate rises for a quarter of the steps (with Muon a tenth) and falls to 0; only kernels decay."""
+    rate = optax.linear_onecycle_schedule(n_step, how.lr, 0.1 if how.muon else 0.25, 0.9)
     kernels = partial(jax.tree.map, lambda a: a.ndim > 1)
     if how.schedule:
         return optax.adamw(rate, how.momentum, 0.99, weight_decay=how.weight_decay, mask=kernels)
+    if how.muon:
+        of_kernels = muon(optax.linear_onecycle_schedule(n_step, how.muon, 0.1, 0.9))
+        return optax.multi_transform(
+            {"muon": of_kernels, "sgd": optax.sgd(rate, how.momentum, nesterov=True)},
+            partial(jax.tree.map, lambda a: "muon" if a.ndim == 4 else "sgd"),
+        )
     return optax.chain(
         optax.add_decayed_weights(how.weight_decay, kernels), optax.sgd(rate, how.momentum, nesterov=True)
     )
@@ -88,6 +95,7 @@ def _training(
         grad, right = jax.grad(loss, has_aux=True)(state.params, schedule, key, x, c)
         updates, opt = tx.update(grad, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
+        params = unit_kernels(params) if how.muon else params
         if "whitening" in params:  # fixed: the decay would shrink it
             params["whitening"] = state.params["whitening"]
         decay = ema_decay(n.astype(jnp.float32), how.ema)
