@@ -706,8 +706,8 @@ for i, t in enumerate(times):
 
 # %% [markdown]
 # The true class is typical of nearly all of them, and the class with the least loss is nearly always the right one,
-# with a few draws. (These garments were drawn *for* their class by the same network, which makes it easy. On 1,000
-# real test images it is .90, with the exact Gaussian denoisers .78: `experiments/results/diffusion_classifier`.)
+# with a few draws. These garments were drawn *for* their class by the same network, which makes it easy. For 1,000
+# real test images, and beside the exact Gaussian denoisers, see `experiments/results/diffusion_classifier`.
 
 # %%
 T_of = (loss[:, 10:] - loss[:, :10]).mean(0).T  # (B, 10): T(x | c)

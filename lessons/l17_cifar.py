@@ -1,0 +1,647 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # L17. CIFAR-10: the paper's network, colour, and what scale buys
+#
+# | | |
+# |---|---|
+# | you learn | to count a U-Net before it is built, what smoothness and colour tell alone, and to use others' weights |
+# | time | 80 minutes to read and do, 2 minutes to run |
+# | difficulty | ●●○○○ |
+# | importance | ●●●○○ |
+# | paper | Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*, Sec. 4, App. B |
+#
+# The paper's numbers are for CIFAR-10: 50,000 photographs of 32 by 32 pixels, ten classes, in colour. Its network has
+# 35.7 million parameters and was trained for 800,000 steps on eight TPU chips. Most of us have neither. This lesson
+# takes the network apart by counting, finds out how much of the task needs no network at all, and then uses what
+# others trained.
+
+# %%
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ddpm import data, interop, metrics, model, network, oracle, plot, sample, schedule
+from ddpm.config import UNetConfig, unet_config
+
+# ruff: noqa: B018 (the last line of a cell is shown in a notebook)
+BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many images and steps
+paper = unet_config("cifar10")  # 128 channels, multipliers 1 2 2 2, two blocks a level, attention at 16 x 16
+small = unet_config("cifar10_cpu")  # ours for a laptop
+
+# %% [markdown]
+# ## 1. The network, counted
+#
+# The U-Net is a stack of *residual blocks*, $x + \mathrm{conv}(\mathrm{silu}(\mathrm{norm}(\mathrm{conv}(\mathrm{silu}
+# (\mathrm{norm}(x))) + W\,\mathrm{time})))$: two convolutions of $3\times3$, each with biases; two group norms, a
+# scale and a shift for each of their channels (the first has $c_\text{in}$, the second $c_\text{out}$); and a linear
+# layer with biases from the time embedding ($d$ numbers) to $c_\text{out}$. If $c_\text{in}\ne c_\text{out}$, the $x$
+# in front goes through a $1\times1$ convolution with biases, and not otherwise.
+#
+# ### Exercise 17.1 - the parameters of a block
+
+
+# %%
+def block_parameters(c_in, c_out, d):
+    """The number of parameters of a residual block with time embeddings of d numbers.   c_in, c_out, d: int  ->  int"""
+    ### BEGIN SOLUTION
+    norms = 2 * c_in + 2 * c_out
+    convolutions = (9 * c_in + 1) * c_out + (9 * c_out + 1) * c_out
+    shortcut = (c_in + 1) * c_out if c_in != c_out else 0
+    return norms + convolutions + (d + 1) * c_out + shortcut
+    ### END SOLUTION
+
+
+# %% [markdown]
+# On the way down each level has `blocks` residual blocks and ends, but for the last level, with a convolution of
+# stride 2 that halves the size. **Everything** that comes out on the way down is kept on a stack: the first
+# convolution's output, each block's, each halving's. On the way up each level has `blocks + 1` blocks, and each takes
+# one from the stack and concatenates it with what it has. That is the whole plumbing of a U-Net.
+#
+# ### Exercise 17.2 - the stack, and a bet
+# The widths on the stack, in the order in which they are put there. **Then bet:** attention stands behind every block
+# at the size $16\times16$ (the second of four levels), down and up, and once in the middle. How many attention layers
+# is that?
+
+
+# %%
+def stack_widths(channels, multipliers, blocks):
+    """The channels of all that the way down leaves on the stack.
+
+    channels: of the first convolution;  multipliers: of each level, in units of it;  blocks: a level  ->  (n,) int
+    """
+    ### BEGIN SOLUTION
+    widths = [channels]
+    for i, m in enumerate(multipliers):
+        widths += [channels * m] * blocks
+        if i < len(multipliers) - 1:
+            widths.append(channels * m)
+    return np.array(widths)
+    ### END SOLUTION
+
+
+def attention_layers():
+    """Your bet, for the paper's network.   ->  a number"""
+    ### BEGIN SOLUTION
+    return 6
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Now all of it. `walk_through` names every layer with its sizes, in the order in which the image meets them; it is all
+# that this lesson needs to know about the network, and the stack says what the way up receives.
+
+
+# %%
+def walk_through(config):
+    """(kind, size of the feature map, c_in, c_out) of every layer."""
+    widths, last = [config.channels * m for m in config.multipliers], len(config.multipliers) - 1
+    sizes = [config.image_size // config.patch // 2**i for i in range(last + 1)]
+    pixel, stack = (
+        config.image_channels * config.patch**2,
+        list(stack_widths(config.channels, config.multipliers, config.blocks)),
+    )
+    layers, now = [("conv", sizes[0], pixel, widths[0])], widths[0]
+    for i, c in enumerate(widths):
+        for _ in range(config.blocks):
+            layers += [("block", sizes[i], now, c)] + [("attention", sizes[i], c, c)] * (sizes[i] in config.attention)
+            now = c
+        if i < last:
+            layers += [("conv", sizes[i + 1], c, c)]
+    layers += [("block", sizes[-1], now, now), ("attention", sizes[-1], now, now), ("block", sizes[-1], now, now)]
+    for i in range(last, -1, -1):
+        for _ in range(config.blocks + 1):
+            layers += [("block", sizes[i], now + int(stack.pop()), widths[i])]
+            layers += [("attention", sizes[i], widths[i], widths[i])] * (sizes[i] in config.attention)
+            now = widths[i]
+        layers += [("conv", 2 * sizes[i], now, now)] * (i > 0)
+    assert not stack
+    return [*layers, ("norm", sizes[0], now, now), ("conv", sizes[0], now, pixel)]
+
+
+# %%
+def parameters(config):
+    """All of them: the layers, the time embedding, the table of classes."""
+    d = 4 * config.channels
+    of = {
+        "conv": lambda a, b: (9 * a + 1) * b,
+        "block": lambda a, b: block_parameters(a, b, d),
+        "attention": lambda a, b: 2 * a + 4 * (a + 1) * a,  # norm; query, key, value, output
+        "norm": lambda a, b: 2 * a,
+    }
+    time = (config.channels + 1) * d + (d + 1) * d
+    table = (config.num_classes + 1) * d if config.num_classes else 0
+    return time + table + sum(of[kind](a, b) for kind, _, a, b in walk_through(config))
+
+
+assert parameters(paper) == 35_746_307  # Ho et al. 2020, App. B: "35.7 million"
+for name in ("cifar10", "digits"):
+    assert parameters(unet_config(name)) == network.count(network.param_shapes(unet_config(name)))
+assert sum(kind == "attention" for kind, *_ in walk_through(paper)) == attention_layers()
+up = [c for kind, _, c, _ in walk_through(paper) if kind == "block"][
+    10:
+]  # after eight blocks down and two in the middle
+by_kind = {
+    k: sum(block_parameters(a, b, 512) for kind, _, a, b in walk_through(paper) if kind == k) for k in ("block",)
+}
+up, by_kind["block"] / parameters(paper)
+
+# %% [markdown]
+# To the last parameter. Nine tenths of them are in the residual blocks, and the way up is the heavier half: its blocks
+# receive two things at once.
+#
+# ## 2. What it costs
+#
+# A convolution of $k\times k$ makes, for each position and each output channel, $k^2c_\text{in}$ products and as many
+# sums: $2k^2\,c_\text{in}c_\text{out}$ operations (FLOPs). Biases do not matter here. Parameters are used once for each
+# *position*; so a layer at $32\times32$ costs 64 times as much as one of the same widths at $4\times4$, with as many
+# parameters. That is the lever of *space-to-depth*: fold each $p\times p$ block of pixels into the channels of one
+# position, and run the network on what is then a small image.
+#
+# ### Exercise 17.3 - operations, and a bet
+# Count a convolution with stride 1 after the folding; $c_\text{in}$ and $c_\text{out}$ are what the layer has. **Then
+# bet:** our small network (32 channels, $p=2$, two levels) has 35 times fewer parameters than the paper's. By what
+# factor is it cheaper to run?
+
+
+# %%
+def conv_flops(size, c_in, c_out, k, p):
+    """Operations of a k × k convolution on an image of size × size pixels that was folded p × p.   ints  ->  int"""
+    ### BEGIN SOLUTION
+    positions = (size // p) ** 2
+    return 2 * positions * k**2 * c_in * c_out
+    ### END SOLUTION
+
+
+def cheaper_by():
+    """Your bet: operations of the paper's network over those of the small one.   ->  a number"""
+    ### BEGIN SOLUTION
+    return 65
+    ### END SOLUTION
+
+
+# %%
+def gflops(config):
+    """10⁹ operations of one image through the network."""
+    total = 0
+    for kind, size, a, b in walk_through(config):
+        if kind == "conv":
+            total += conv_flops(size, a, b, 3, 1)
+        if kind == "block":
+            total += conv_flops(size, a, b, 3, 1) + conv_flops(size, b, b, 3, 1)
+            total += conv_flops(size, a, b, 1, 1) if a != b else 0
+        if kind == "attention":  # query, key, value, output; all pairs of positions, twice
+            total += 4 * conv_flops(size, a, a, 1, 1) + 2 * 2 * size**4 * a
+    return total / 1e9
+
+
+# %%
+def as_compiled(config):
+    """As the compiler counts: norms and activations too, but no products with the zeros around the image."""
+    x = jax.ShapeDtypeStruct((1, *config.image_shape), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.int32)
+    return jax.jit(network.build(config)[1]).lower(network.param_shapes(config), x, t).cost_analysis()["flops"] / 1e9
+
+
+cost = gflops(paper) / gflops(small)
+assert abs(gflops(paper) / 12.44 - 1) < 0.01 and abs(cost / cheaper_by() - 1) < 0.1
+assert 0.85 < as_compiled(small) / gflops(small) < 1.05
+assert conv_flops(32, 64, 64, 3, 2) * 4 == conv_flops(32, 64, 64, 3, 1)  # a quarter of the positions
+gflops(paper), gflops(small), cost
+
+# %% [markdown]
+# Training costs three times the forward pass. At 800,000 steps of 128 images that is $3.8\cdot10^{18}$ operations for
+# the paper: eight hours on a device that does $1.3\cdot10^{14}$ a second, and fifteen months on two laptop cores at
+# $10^{11}$. (Ours: 4,000 steps of 64 images, minutes to an hour.)
+
+# %%
+operations = 3 * 1e9 * gflops(paper) * 128 * 800_000
+assert abs(operations / 3.8e18 - 1) < 0.02
+sizes = {
+    name: (parameters(unet_config(name)), gflops(unet_config(name)))
+    for name in ("cifar10", "large", "medium", "small", "cifar10_cpu", "cpu", "digits")
+}
+operations / 1.3e14 / 3600, operations / 1e11 / 86400 / 30
+
+# %% [markdown]
+# ## 3. What needs no network
+#
+# Suppose we knew only the *variances* of the data along some orthogonal directions. The best denoiser that treats each
+# direction by itself is linear, and its loss is known (Lesson 5): with $\lambda_d$ the mean square along direction $d$,
+#
+# $$L_t = \frac1D\sum_d\frac{\bar\alpha_t\lambda_d}{\bar\alpha_t\lambda_d+1-\bar\alpha_t}.$$
+#
+# It is exact for **any** data, Gaussian or not; only for Gaussian data is there nothing better.
+#
+# ### Exercise 17.4 - the loss of a linear denoiser, at all times
+
+
+# %%
+def linear_loss(lam, alpha_bar):
+    """L_t of the best denoiser that scales each direction by itself.   lam: (D,);  alpha_bar: (T,)  ->  (T,)"""
+    ### BEGIN SOLUTION
+    signal = alpha_bar[:, None] * lam
+    return (signal / (signal + 1 - alpha_bar[:, None])).mean(1)
+    ### END SOLUTION
+
+
+# %%
+rng = np.random.default_rng(0)
+x = rng.laplace(size=(500, 6)) @ rng.normal(size=(6, 6))  # not Gaussian
+lib = schedule.cosine(1000)
+abar = np.asarray(lib.alpha_bar, np.float64)[1:]
+fitted = oracle.fit(x)  # its axes, and the variances along them
+assert np.allclose(
+    linear_loss(np.asarray(fitted.var[0], np.float64), abar), oracle.linear_loss(fitted, lib, x)[1:], rtol=1e-3
+)
+
+# %% [markdown]
+# Which directions? Photographs look the same everywhere in the image, on average. For such data the directions are
+# waves: the two-dimensional Fourier transform. And they are *smooth*: the power falls as $1/f^2$. Power is the mean
+# squared coefficient; divide by $\sqrt{HW}$, and the transform is a rotation: powers add up to what the pixels have.
+#
+# ### Exercise 17.5 - the power of each wave
+
+
+# %%
+def power(x):
+    """Mean |orthonormal FFT|² over images of one colour.   x: (n, H, W)  ->  (H, W), mean = mean of x²"""
+    ### BEGIN SOLUTION
+    waves = np.fft.fft2(x, norm="ortho")
+    return (np.abs(waves) ** 2).mean(0)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# **Exactly:** we draw images whose law we know, with power $\propto 1/f^2$ and the colour axes of photographs:
+# brightness (all three together), a little blue against yellow, less of green against purple.
+
+# %%
+f = np.hypot(*np.meshgrid(np.fft.fftfreq(32) * 32, np.fft.fftfreq(32) * 32))
+shape = 1 / np.maximum(f, 1) ** 2
+AXES = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])  # brightness, warm-cold, green-purple
+SHARE = np.array([0.86, 0.11, 0.03])
+LAMBDA = 0.75 * SHARE[:, None, None] * shape / shape.mean()  # (3, 32, 32): mean over all is .25
+
+
+def clouds(n, seed=0):
+    """Gaussian images with these powers: (n, 32, 32, 3)"""
+    white = np.fft.fft2(np.random.default_rng(seed).normal(size=(n, 3, 32, 32)), norm="ortho")
+    return np.einsum("nahw,ac->nhwc", np.fft.ifft2(white * np.sqrt(LAMBDA), norm="ortho").real, AXES)
+
+
+x = clouds({"smoke": 200, "short": 1000, "full": 4000}[BUDGET])
+along = np.einsum("nhwc,ac->anhw", x, AXES)
+measured = np.stack([power(a) for a in along])
+assert np.allclose(measured.mean(), (x**2).mean()) and abs(measured.mean() / 0.25 - 1) < 0.1
+slope = np.polyfit(np.log(f[f > 1]), np.log(measured[0][f > 1]), 1)[0]
+assert abs(slope + 2) < 0.05
+slope
+
+# %% [markdown]
+# Now a ladder. (1) One number: the variance of a pixel. (2) Three: the variances along the colour axes. (3) All
+# $3\times32\times32$ powers: the best single convolution. Each step knows more, so each has a smaller loss. Smoothness
+# is nearly everything; colour helps a little.
+
+
+# %%
+def ladder(x):
+    """The losses by time of three linear denoisers for images (n, 32, 32, 3), and what they know."""
+    colour = np.einsum("nhwc,nhwd->cd", x, x) / x[..., 0].size
+    lam, axes = np.linalg.eigh(colour)  # second moments: the mean counts too
+    powers = np.stack([power(np.einsum("nhwc,c->nhw", x, a)) for a in axes.T])
+    knows = {"a pixel's variance": np.array([lam.mean()]), "and colour": lam, "and smoothness": powers.ravel()}
+    return {name: linear_loss(v, abar) for name, v in knows.items()}, lam[::-1] / lam.sum(), axes.T[::-1], powers
+
+
+steps, shares, axes, powers = ladder(x)
+means = {name: curve.mean() for name, curve in steps.items()}
+assert list(means.values()) == sorted(means.values(), reverse=True)
+assert np.all(np.diff(np.stack(list(steps.values())), axis=0) < 1e-12)  # at every time
+assert abs(means["and smoothness"] / linear_loss(LAMBDA.ravel(), abar).mean() - 1) < 0.03
+assert np.allclose(shares, SHARE, atol=0.03) and abs(axes[0] @ AXES[0]) > 0.99
+means, shares
+
+# %% [markdown]
+# ## 4. Mirrors
+#
+# The paper trains on every photograph and its mirror image. That doubles the data for nothing, if a mirrored horse is
+# as likely as a horse. It is wrong where left and right mean something: in digits, in writing, and in captions that
+# *say* "left".
+#
+# ### Exercise 17.6 - flip images and their captions
+# Flip those images whose coin is true, left and right. In *their* captions exchange the tokens `left` and `right`.
+
+
+# %%
+def mirror(x, captions, coin, left, right):
+    """Images and captions, mirrored where the coin is true.
+
+    x: (B, H, W, C);  captions: (B, L) int tokens;  coin: (B,) bool;  left, right: int tokens  ->  like x, like captions
+    """
+    ### BEGIN SOLUTION
+    words = np.where(captions == left, right, np.where(captions == right, left, captions))
+    return np.where(coin[:, None, None, None], x[:, :, ::-1], x), np.where(coin[:, None], words, captions)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Handwritten digits, recognised by the nearest class mean: most of them no longer are what they were. A network
+# trained on mirrored digits would draw mirrored digits.
+
+# %%
+digits = data.load("digits")
+train, test = (np.asarray(data.to_float(a)) for a in (digits.x_train, digits.x_test))
+centre = np.stack([train[digits.y_train == c].mean(0) for c in range(10)])
+flipped, _ = mirror(test, np.zeros((len(test), 1), int), np.ones(len(test), bool), 1, 2)
+recognised = {}
+for name, images in (("as they are", test), ("mirrored", flipped)):
+    distance = ((images[:, None] - centre[None]) ** 2).sum((2, 3, 4))
+    recognised[name] = float((distance.argmin(1) == digits.y_test).mean())
+assert recognised["as they are"] > 0.85 > 0.6 > recognised["mirrored"]
+again, _ = mirror(flipped, np.zeros((len(test), 1), int), np.ones(len(test), bool), 1, 2)
+assert np.array_equal(again, test)  # twice is once and nothing
+recognised
+
+# %% [markdown]
+# ## 5. Right in each colour, wrong in all
+#
+# Samples of a young network often have a tint. A quick test: for each colour the Fréchet distance of two Gaussians,
+# $(\mu_p-\mu_q)^2+(\sigma_p-\sigma_q)^2$, over all pixels of all images.
+#
+# ### Exercise 17.7 - Fréchet distance by colour
+
+
+# %%
+def colour_distance(x, y):
+    """(μ_p - μ_q)² + (σ_p - σ_q)² of the pixels of each colour.   x, y: (n, H, W, C), (m, H, W, C)  ->  (C,)"""
+    ### BEGIN SOLUTION
+    axes = (0, 1, 2)
+    return (x.mean(axes) - y.mean(axes)) ** 2 + (x.std(axes) - y.std(axes)) ** 2
+    ### END SOLUTION
+
+
+# %% [markdown]
+# It finds a tint. It does *not* find a picture whose three colours come from three different images: each colour alone
+# is right. The distance of the three-dimensional Gaussians (Lesson 9) sees that; it is never less than the sum over
+# the colours.
+
+
+# %%
+def joint_distance(x, y):
+    """The Fréchet distance of the colours of pixels as points in three dimensions."""
+    p, q = (metrics.moments(a.reshape(-1, 3)) for a in (x, y))
+    return metrics.frechet_moments(p, q)
+
+
+tinted = x + np.array([0.2, 0.0, -0.1])
+torn = np.stack([np.roll(x[..., c], c, axis=0) for c in range(3)], -1)
+assert np.allclose(colour_distance(x, tinted), [0.04, 0, 0.01])
+assert colour_distance(x, torn).max() < 1e-9 and joint_distance(x, torn) > 0.05
+assert all(joint_distance(x, y) >= colour_distance(x, y).sum() - 1e-6 for y in (tinted, torn, clouds(50, seed=1)))
+colour_distance(x, tinted), joint_distance(x, torn)
+
+# %% [markdown]
+# ## 6. Others' weights
+#
+# The authors' weights are on the Hugging Face hub, as `google/ddpm-cifar10-32`; `ddpm import google/ddpm-cifar10-32`
+# reads them (there is no network in this lesson, so nothing is fetched here). Two frameworks, two spellings of the
+# same arrays: here a convolution's kernel is (height, width, in, out), there (out, in, height, width); here a linear
+# layer is (in, out), there (out, in). Norms and biases have one axis, and stay.
+#
+# ### Exercise 17.8 - from their layout to ours
+# > **Note.** The layers of attention are square, $256\times256$. If you transpose only what does not fit otherwise,
+# > every shape is right, and the images are noise.
+
+
+# %%
+def to_ours(a):
+    """PyTorch's layout to ours.   a: (out, in, h, w), (out, in) or (n,)  ->  (h, w, in, out), (in, out) or (n,)"""
+    ### BEGIN SOLUTION
+    return a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T
+    ### END SOLUTION
+
+
+# %%
+theirs = interop.layouts(paper)  # {our name: (their name, their shape)} of every tensor
+assert len(theirs) == 328 and sum(math.prod(shape) for _, shape in theirs.values()) == 35_746_307
+ours = {name: a.shape for name, a in interop.store.flatten(network.param_shapes(paper)).items()}
+assert all(
+    to_ours(np.empty(shape, np.int8)).shape == ours[name] for name, (_, shape) in theirs.items() if "class_" not in name
+)
+square = [name for name, (_, shape) in theirs.items() if len(shape) == 2 and shape[0] == shape[1]]
+name = "down_blocks/1/attentions/0/to_q/kernel"
+assert name in square
+theirs[name], ours[name], len(square)
+
+# %% [markdown]
+# There is one more difference, and it has no shape. *Their* noise levels are counted from 0, ours from 1; a network
+# that is asked about the wrong level by one is a little worse everywhere, and nothing complains. The importer settles
+# it in one place. The whole way, out and in again, with a tiny network:
+
+# %%
+tiny = UNetConfig(8, 3, channels=16, multipliers=(1, 2), blocks=1, attention=(4,), groups=4)
+numbers = np.random.default_rng(3)
+params = jax.tree.map(
+    lambda a: jnp.asarray(0.2 * numbers.normal(size=a.shape), jnp.float32), network.param_shapes(tiny)
+)
+mine = model.Model("tiny", tiny, params, schedule.linear_ho(1000), (), {"schedule": {"name": "linear_ho", "T": 1000}})
+with tempfile.TemporaryDirectory() as folder:
+    interop.save(Path(folder) / "tiny", mine)
+    back = interop.load(Path(folder) / "tiny")
+x_t, t = jnp.asarray(numbers.normal(size=(3, 8, 8, 3)), jnp.float32), jnp.array([1, 500, 1000])
+one, two = (np.asarray(jax.jit(m.eps)(x_t, t)) for m in (mine, back))
+assert back.card["first_time"] == 0 and np.abs(one).max() > 0.1
+assert np.abs(one - two).max() < 1e-4 * np.abs(one).max()
+np.abs(one - two).max() / np.abs(one).max()
+
+# %% [markdown]
+# ## 7. Counting from 0
+#
+# ### Exercise 17.9 - spot the bug
+# A sampler whose levels are counted $0\dots T-1$ needs, at level $t$, the $\bar\alpha$ of the level before; before
+# level 0 there is the clean image, $\bar\alpha=1$. This line was published. It raises no error. Repair it.
+
+
+# %%
+def published_previous(alpha_bar, t):
+    """With a bug."""
+    return alpha_bar[t - 1]
+
+
+def repaired_previous(alpha_bar, t):
+    """ᾱ of the level before t, 1 before level 0.   alpha_bar: (T,), levels 0…T-1;  t: (B,) int  ->  (B,)"""
+    ### BEGIN SOLUTION
+    return np.concatenate([[1.0], alpha_bar])[t]
+    ### END SOLUTION
+
+
+# %%
+levels = np.asarray(lib.alpha_bar, np.float64)[1:]
+assert np.array_equal(repaired_previous(levels, np.array([0, 1, 999])), [1.0, levels[0], levels[998]])
+assert published_previous(levels, np.array([0]))[0] == levels[-1] < 1e-6  # pure noise, at the last step
+
+# %% [markdown]
+# ## 8. A small network on CIFAR-10
+#
+# The shipped `cifar10`: a million parameters, trained on two cores of a processor. That is a thirty-fifth of the
+# paper's parameters, and a few thousandths of its images. Look at the picture and judge what that buys. (Where these
+# weights are missing, the images of section 3 take their place, and the columns say "cloud".)
+
+
+# %%
+def find_model():
+    """The shipped weights; or a run of yours, `ddpm train --data cifar10 --preset cifar10_cpu --name cifar10`."""
+    for place in ("cifar10", "runs/cifar10"):
+        try:
+            return model.load(place)
+        except ValueError:
+            continue
+    return None
+
+
+cifar = find_model()
+each = {"smoke": 1, "short": 6, "full": 10}[BUDGET]
+if cifar is None:
+    drawn, names = (
+        clouds(10 * each, seed=2),
+        ["(cloud)"] * 10,
+    )  # no weights here: the images of section 3 in their place
+else:
+    labels = jnp.tile(jnp.arange(10), each)
+    how = {"steps": {"smoke": 8, "short": 50, "full": 100}[BUDGET], "guidance": 2.0}
+    drawn = np.asarray(
+        sample.sample(cifar.eps, cifar.schedule, jax.random.key(0), (10 * each, 32, 32, 3), labels, **how)
+    )
+    names = list(cifar.classes)
+
+# %% [markdown]
+# What did it learn beyond the ladder? Its card has the loss on test images, by noise level, beside that of the best
+# linear denoiser of all (one Gaussian with the full covariance of 3,072 numbers). And the statistics of its images:
+# the power still falls as about $1/f^2$, and brightness is the first colour axis, as in photographs.
+
+# %%
+measured_loss = ((cifar.card.get("measures") or {}).get("eps_mse", {}) if cifar else {}).get("by_t", [])
+found, colour_shares, colour_axes, colour_power = ladder(np.clip(drawn, -1, 1))
+fall = np.polyfit(np.log(f[(f > 1) & (f < 12)]), np.log(colour_power[-1][(f > 1) & (f < 12)]), 1)[0]
+assert abs(colour_axes[0] @ AXES[0]) > 0.9 and -3.5 < fall < -1
+assert all(a["value"] < a["baseline"] for a in measured_loss[:5])  # where there is something to see
+fall, colour_shares
+
+# %% [markdown]
+# ## 9. The picture
+#
+# Above: what the small network drew, a column for each class. Below: what each preset costs; the power by frequency;
+# the ladder for these images, and, dashed, the network's own loss where its card has one.
+
+
+# %%
+def draw_images(axis):
+    """A column for each class."""
+    canvas = plot.grid(np.clip(drawn, -1, 1), 10)
+    axis.imshow(canvas)
+    axis.set_xticks(18 + 34 * np.arange(10), names, fontsize=9)
+    axis.xaxis.tick_top()
+    axis.set(yticks=[])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
+def draw_costs(axis):
+    """Parameters and operations of the presets."""
+    for name, (count, cost) in sizes.items():
+        axis.loglog(count, cost, "o", ms=6, color="#b5523b" if "cifar" in name else "#1b4f72")
+        axis.annotate(name, (count, cost), textcoords="offset points", xytext=(-6, 5), fontsize=8, ha="right")
+    axis.set_xlabel("parameters", fontsize=8)
+    axis.set_title("GFLOP to denoise one image", fontsize=9)
+    axis.set_xlim(2e4, 8e7)
+
+
+# %%
+def draw_power(axis):
+    """Mean power in rings of equal frequency, along the colour axes found."""
+    rings = [(f >= r - 0.5) & (f < r + 0.5) for r in range(1, 17)]
+    for p, axis3, style in zip(colour_power[::-1], colour_axes, ("-", "--", ":"), strict=True):
+        colour = np.clip(0.5 + 0.6 * axis3 * np.sign(axis3[0]), 0, 0.85) if axis3.min() * axis3.max() < 0 else "black"
+        axis.loglog(range(1, 17), [p[ring].mean() for ring in rings], style, color=colour, lw=2)
+    axis.loglog([1, 16], [colour_power[-1][f == 1].mean() * a for a in (1, 16**-2.0)], color="grey", lw=0.8)
+    axis.set_xlabel("frequency, waves per image", fontsize=8)
+    axis.set_title("power: brightness, two colour axes; grey: $1/f^2$", fontsize=9)
+
+
+def draw_ladder(axis):
+    """Losses by time."""
+    t = np.arange(1, 1001)
+    for (name, curve), colour in zip(found.items(), ("#d6a58c", "#e59866", "#1b4f72"), strict=True):
+        axis.plot(t, curve, color=colour, label=f"{name}: {curve.mean():.3f}")
+    middle = [np.mean(a["t"]) for a in measured_loss]
+    for key, name, style in (("baseline", "full covariance", ":"), ("value", "the network", "--")):
+        if middle:
+            values = [a[key] for a in measured_loss]
+            axis.plot(middle, values, style, color="black", label=f"{name}, test images: {np.mean(values):.3f}")
+    axis.set_xlabel("t", fontsize=8)
+    axis.set_title("loss by noise level: what is known about these images", fontsize=9)
+    axis.legend(frameon=False, fontsize=7)
+
+
+# %%
+def picture():
+    """The figure of this lesson."""
+    figure = plt.figure(figsize=(11, 3.6 + 1.05 * each), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[0.4 + 1.05 * each, 3.2])
+    draw_images(top.subplots())
+    axes = bottom.subplots(1, 3)
+    for axis, draw in zip(axes, (draw_costs, draw_power, draw_ladder), strict=True):
+        draw(axis)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure
+
+
+# %%
+if __name__ == "__main__":
+    out = Path("out")
+    out.mkdir(exist_ok=True)
+    picture().savefig(out / "l17.png", dpi=150)
+    results = {
+        "presets": {name: {"parameters": n, "gflop": g} for name, (n, g) in sizes.items()},
+        "clouds": {"slope": slope, "losses": means, "colour_shares": shares.tolist(), "n": len(x)},
+        "drawn": {"by": cifar.card.get("summary", cifar.name) if cifar else None, "slope": fall, "n": len(drawn)},
+        "digits_recognised": recognised,
+        "budget": BUDGET,
+    }
+    (out / "l17.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(
+        f"L17: {parameters(paper):,} parameters, {gflops(paper):.2f} GFLOP; ours {cost:.0f} times cheaper. out/l17.png"
+    )
+
+# %% [markdown]
+# ## What to take along
+#
+# - A U-Net can be counted on paper. Parameters say how much it can hold; parameters times positions what it costs.
+# - Much of what a denoiser knows is that photographs are smooth and nearly grey. Look at a loss beside *that*.
+# - Weights travel if names, layouts and the first noise level agree. Check the output, not the shapes.
+#
+# ## Further reading
+#
+# - Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*, Appendix B: the network and its training.
+# - Nichol, Dhariwal 2021, *Improved DDPM*; Dhariwal, Nichol 2021: what larger networks bought.
+# - Field 1987, *Relations between the statistics of natural images and the response of cortical cells*: $1/f^2$.
+# - Karras et al. 2022 and 2024 (*EDM*, *EDM2*): the same network, its parts examined one by one.
