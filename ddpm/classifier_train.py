@@ -127,7 +127,7 @@ def train(
     state, start, right = State(params, jax.tree.map(jnp.copy, params), tx.init(params)), 0, 0.0
     about = dataclasses.asdict(how)
     found = None if folder is None else checkpoint.restore(folder, state)
-    if found is not None and found[1]["train"] == about:
+    if found is not None and dataclasses.asdict(ClassifierTrainConfig()) | found[1]["train"] == about:
         state, start = found[0], found[1]["step"]
     with tqdm(total=n_step, initial=start, disable=not progress, unit="step", desc="classifier") as bar:
         for n in range(start, n_step):

@@ -16,21 +16,26 @@ from ddpm import (
     cli,
     convnet,
     data,
+    denoising,
     export,
     generate,
     inception,
     loss,
     metrics,
     model,
+    neighbours,
     plot,
+    real,
     run,
     scoring,
+    statistics,
 )
 from ddpm import evaluate as ev
 from ddpm.measure import Measure
 from ddpm.store import write_atomic
 
-CODE = (bits, classifier, convnet, ev, generate, inception, loss, metrics, scoring)  # what a number depends on
+DISTANCES = (metrics, neighbours, real, scoring, statistics)
+CODE = (bits, classifier, convnet, denoising, ev, generate, inception, loss, *DISTANCES)  # what a number depends on
 
 
 def main(command: cli.Evaluate) -> None:

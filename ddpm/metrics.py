@@ -1,5 +1,7 @@
 """How far apart two sets of images are, measured in their features: float64 NumPy, without a network in this file.
 
+Fréchet and kernel distance here; precision, recall and neighbours in `ddpm.neighbours`; errors in `ddpm.statistics`.
+
 Every function takes features a (n, d) and b (m, d): of a classifier, or pixels, or whatever the caller brings. Large
 matrices are made in pieces. Whoever prints one of these numbers prints its floor beside it: the same number for real
 images that the model has not seen, at the same n (`ddpm.evaluate` does).
@@ -7,39 +9,33 @@ images that the model has not seen, at the same n (`ddpm.evaluate` does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-CHUNK = 1000  # rows of a distance or kernel matrix that exist at a time
+from ddpm.neighbours import Overlap, nearest, overlap, radii, squared_distances
+from ddpm.statistics import bootstrap, closer, pair, pieces, stratified_subset, wilson
 
-
-def pair(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of features as float64, or an error that says why they cannot be compared."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    for name, f in (("a", a), ("b", b)):
-        if f.ndim != 2 or f.shape[0] < 2:
-            raise ValueError(f"{name} has shape {f.shape}; give features (n, d) of at least two images")
-        if not np.all(np.isfinite(f)):
-            raise ValueError(f"{name} holds NaN or infinite features; look at the images they come from")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"a has {a.shape[1]} features an image and b has {b.shape[1]}; use one network for both")
-    return a, b
-
-
-def _pieces(n: int, chunk: int = CHUNK) -> Iterator[slice]:
-    return (slice(i, min(i + chunk, n)) for i in range(0, n, chunk))
-
-
-def stratified_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Indices of n rows at random, of each class the same share: (n,) int."""
-    rng, place = np.random.default_rng(seed), np.empty(len(y))
-    for k in np.unique(y):
-        mine = np.flatnonzero(y == k)
-        place[rng.permutation(mine)] = (np.arange(len(mine)) + rng.random()) / len(mine)
-    return np.argsort(place, kind="stable")[:n]
-
+__all__ = [
+    "Moments",
+    "Overlap",
+    "bootstrap",
+    "closer",
+    "cubic",
+    "frechet",
+    "frechet_curve",
+    "frechet_floor",
+    "frechet_moments",
+    "kernel_distance",
+    "moments",
+    "nearest",
+    "overlap",
+    "pair",
+    "radii",
+    "squared_distances",
+    "stratified_subset",
+    "wilson",
+]
 
 # --- Fréchet distance -------------------------------------------------------------------------------------------------
 
@@ -56,7 +52,7 @@ def moments(f: Any) -> Moments:
     """Mean and unbiased covariance of features (n, d)."""
     f = np.asarray(f, dtype=np.float64)
     mean = f.mean(0)
-    cov = sum((f[i] - mean).T @ (f[i] - mean) for i in _pieces(len(f), 10_000)) / (len(f) - 1)
+    cov = sum((f[i] - mean).T @ (f[i] - mean) for i in pieces(len(f), 10_000)) / (len(f) - 1)
     return Moments(mean, np.asarray(cov), len(f))
 
 
@@ -118,21 +114,6 @@ def frechet_curve(
     return values, float(slope_and_limit[1])
 
 
-def bootstrap(
-    f: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int = 100, seed: int = 0, strata: Any = None
-) -> float:
-    """Standard error of a statistic of the rows of f: its standard deviation over sets drawn from f with replacement.
-
-    Used for ± only. Its mean is not: a set with repeated images looks poorer than it is.   [Efron 1979]
-    strata: (n,) classes whose numbers were fixed when f was made, and stay fixed in every drawn set.
-    """
-    rng = np.random.default_rng(seed)
-    strata = np.zeros(len(f), dtype=int) if strata is None else np.asarray(strata)
-    parts = [np.flatnonzero(strata == k) for k in np.unique(strata)]
-    values = [statistic(f[np.concatenate([p[rng.integers(len(p), size=len(p))] for p in parts])]) for _ in range(draws)]
-    return float(np.std(values, ddof=1))
-
-
 # --- kernel distance --------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +138,7 @@ def kernel_distance(a: Any, b: Any, groups: int = 20) -> tuple[float, float]:
 
     def sums(x: np.ndarray, part_x: np.ndarray, y: np.ndarray, part_y: np.ndarray) -> np.ndarray:  # (G, G) of k
         starts_y, total = np.searchsorted(part_y, np.arange(G)), np.zeros((G, G))
-        for i in _pieces(len(x)):
+        for i in pieces(len(x)):
             np.add.at(total, part_x[i], np.add.reduceat(cubic(x[i], y), starts_y, axis=1))
         return total
 
@@ -175,92 +156,3 @@ def kernel_distance(a: Any, b: Any, groups: int = 20) -> tuple[float, float]:
         return value, float("nan")
     left = np.array([estimate(1.0 - np.eye(G)[g]) for g in range(G)])
     return value, float(np.sqrt((G - 1) / G * ((left - left.mean()) ** 2).sum()))
-
-
-# --- neighbours -------------------------------------------------------------------------------------------------------
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """‖a_i - b_j‖², (n, d), (m, d) -> (n, m), never negative."""
-    d = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * (a @ b.T)
-    return np.maximum(d, 0)
-
-
-def nearest(a: Any, b: Any, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a the k nearest rows of b: their distances, rising, and their indices, (n, k) each."""
-    a, b = np.asarray(a), np.asarray(b)
-    shift = b.mean(0, keepdims=True)  # near the origin fewer digits cancel
-    a, b = a - shift, b - shift
-    distance, index = np.empty((len(a), k)), np.empty((len(a), k), dtype=np.int64)
-    b_squared = (b * b).sum(1)[None, :]
-    for i in _pieces(len(a), 500):
-        d = b_squared - 2 * (a[i] @ b.T)  # the term that is one for the whole row waits
-        near = np.argpartition(d, k - 1, axis=1)[:, :k] if k > 1 else d.argmin(1)[:, None]
-        for j in range(k):
-            distance[i, j] = ((a[i] - b[near[:, j]]).astype(np.float64) ** 2).sum(1)  # exact for those that are kept
-        order = np.argsort(distance[i], axis=1, kind="stable")
-        distance[i] = np.sqrt(np.take_along_axis(distance[i], order, 1))
-        index[i] = np.take_along_axis(near, order, 1)
-    return distance, index
-
-
-def radii(f: np.ndarray, ks: tuple[int, ...]) -> np.ndarray:
-    """Squared distance of each row to its k-th nearest other row, for each k: (n, d) -> (len(ks), n)"""
-    out = np.empty((len(ks), len(f)))
-    for i in _pieces(len(f)):
-        d = squared_distances(f[i], f)
-        d[np.arange(len(d)), np.arange(len(f))[i]] = -1.0  # itself comes first, before exact copies
-        out[:, i] = np.partition(d, ks, axis=1)[:, list(ks)].T
-    return out
-
-
-class Overlap(NamedTuple):
-    """How two sets cover each other, image by image; the means of the four are the numbers that are printed."""
-
-    precision: np.ndarray  # (n,) bool: this sample lies in the ball of some real image
-    recall: np.ndarray  # (m,) bool: this real image lies in the ball of some sample
-    density: np.ndarray  # (n,) in how many real balls this sample lies, over k
-    coverage: np.ndarray  # (m,) bool: this real image has a sample in its ball
-
-
-def overlap(real: Any, fake: Any, k_precision: int = 3, k_density: int = 5) -> Overlap:
-    """Precision and recall (k = 3), density and coverage (k = 5); a ball reaches to the k-th neighbour in its own set.
-
-    [Kynkäänniemi et al. 2019, Eqs. 1-2; Naeem et al. 2020, Eqs. 3-4]. real: (m, d), fake: (n, d). All four depend on
-    n and m: use the same n for both. Density is not bounded by 1.
-    """
-    real, fake = pair(real, fake)
-    most = max(k_precision, k_density)
-    if min(len(real), len(fake)) <= most:
-        raise ValueError(
-            f"{len(real)} real and {len(fake)} generated images; k = {most} needs more than {most} of each"
-        )
-    shift = real.mean(0)
-    real, fake = real - shift, fake - shift
-    ball_p, ball_d = radii(real, (k_precision, k_density))  # (m,), (m,)
-    ball_fake = radii(fake, (k_precision,))[0]  # (n,)
-    n, m = len(fake), len(real)
-    precision, density, recall, coverage = np.zeros(n, bool), np.zeros(n), np.zeros(m, bool), np.zeros(m, bool)
-    for i in _pieces(n):
-        d = squared_distances(fake[i], real)  # (chunk, m)
-        precision[i] = (d <= ball_p).any(1)
-        recall |= (d <= ball_fake[i, None]).any(0)
-        inside = d <= ball_d
-        density[i] = inside.sum(1) / k_density
-        coverage |= inside.any(0)
-    return Overlap(precision, recall, density, coverage)
-
-
-def closer(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """P(a < b) + ½ P(a = b) for numbers a (n,) and b (m,), and its standard error.   [Mann and Whitney 1947]"""
-    low, high = np.searchsorted(np.sort(b), a, "left"), np.searchsorted(np.sort(b), a, "right")
-    of_a = 1 - (low + high) / (2 * len(b))  # (n,) share of b above each a
-    low, high = np.searchsorted(np.sort(a), b, "left"), np.searchsorted(np.sort(a), b, "right")
-    of_b = (low + high) / (2 * len(a))  # (m,) share of a below each b
-    return float(of_a.mean()), float(np.sqrt(of_a.var(ddof=1) / len(a) + of_b.var(ddof=1) / len(b)))
-
-
-def wilson(p: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share p of n, which stays in [0, 1] and is not empty at p = 1.   [Wilson 1927]"""
-    centre, half = (p + z * z / (2 * n)), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))

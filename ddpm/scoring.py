@@ -9,57 +9,19 @@ The distances are in the features of a classifier that was trained on this data 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import cache as cache_
-from ddpm import metrics, store
+from ddpm import metrics
 from ddpm.classifier import Classifier
 from ddpm.data import Dataset, to_float
 from ddpm.measure import Measure
 from ddpm.metrics import stratified_subset
-
-# --- the reference ----------------------------------------------------------------------------------------------------
-
-
-class Reference(NamedTuple):
-    """Features of the real images, and where they come from."""
-
-    train: np.ndarray  # (N, d)
-    test: np.ndarray  # (M, d)
-    name: str  # of the features
-
-
-def reference(data: Dataset, classifier: Classifier, cache: bool = True, progress: bool = True) -> Reference:
-    """The features of all real images: computed once, then kept in the cache folder under the hash of both contents."""
-    checksum = classifier.card.get("sha256", "")
-    name = f"{classifier.name} ({classifier.config.features} wide, {checksum[:8] or 'unsaved'})"
-    path = cache_.path("features", checksum, data.sha256) if cache and checksum else None
-    if path is not None:
-        try:
-            arrays = store.load(path)[0]
-            return Reference(arrays["train"], arrays["test"], name)
-        except store.Damaged:
-            pass
-    x, parts = np.concatenate([data.x_train, data.x_test]), []
-    for i in tqdm(range(0, len(x), 2000), desc="features of the real images", unit="batch", disable=not progress):
-        parts.append(classifier.features(x[i : i + 2000]))
-    f = np.concatenate(parts)
-    out = Reference(f[: len(data.x_train)], f[len(data.x_train) :], name)
-    if path is not None:
-        try:
-            store.save(path, {"train": out.train, "test": out.test}, {"features": name, "data": data.name})
-        except OSError as e:
-            print(f"could not keep the features for the next time: {e}", file=sys.stderr)
-    return out
-
-
-# --- sets of images ---------------------------------------------------------------------------------------------------
+from ddpm.real import Reference, reference
 
 
 def score_images(
