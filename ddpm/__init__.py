@@ -23,7 +23,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     classifier  labels and features of images                              saliency: where its answer would change
     diffusion_classifier   the class with which an image is denoised best
     features    what the layers say (DIFT), correspondence                 probe: linear probes by layer and t
-    typicality  T(x|c): what makes an image look like its class, and where  doersch: the baseline without a network
+    typicality  T(x|c): what makes an image look like its class, and where  doersch, hog: the baseline without a network
     mine        its most typical patches, clustered, with p-values         patches; maps: resumable; mine_run, page
     world       drawn cities: which patches should be found                localisation: whether they were
     evaluate    ε-MSE, accuracy, Fréchet distance, each with its floor     scoring, metrics, measure; export: to files

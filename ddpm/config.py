@@ -162,9 +162,9 @@ UNETS: dict[str, UNetConfig] = {
     "small": UNetConfig(28, 1, channels=32, multipliers=(1, 2, 2), attention=(7,)),
     # Space-to-depth: 28x28 pixels become 14x14 positions of 4 channels. The one to train on a laptop.
     "cpu": UNetConfig(28, 1, patch=2, channels=32, multipliers=(1, 2), attention=(7,), groups=8),
-    # A third of its work, for the drawn cities. Time and class scale and shift: a class switches features on and off.
+    # For the drawn cities: each 7x7 cell is one of 4x4 positions. The network is told where the cells are.
     "cities": UNetConfig(
-        28, 1, patch=2, channels=24, multipliers=(1, 2), blocks=1, attention=(), groups=8, scale_shift=True
+        28, 1, patch=7, channels=64, multipliers=(1,), blocks=1, attention=(), groups=8, scale_shift=True
     ),
     # scikit-learn's 8x8 digits, in a minute.
     "digits": UNetConfig(8, 1, channels=24, multipliers=(1, 2), blocks=1, attention=(4,), groups=8),

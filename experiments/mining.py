@@ -1,84 +1,106 @@
-"""Diff-mining where the answer is known: are the planted motifs found, and with how much work?
+"""Diff-mining where the answer is known: are the planted motifs found, and what would the best denoiser find?
 
 Siglidis et al. show what their patches look like; on photographs nobody knows what should have been found. In the
-drawn cities it is known: each has a sign and a crest of its own, at known places, among objects that all cities share.
-The shipped model `cities` is measured on new images, with the algorithm of the paper: 100 draws, t in [.1T, .7T),
-patches of 6 × 6 pixels, five an image that do not touch, as many in all as there are images, features of the U-Net,
-k-means, clusters by median typicality. Then one thing is changed at a time: draws, noise levels, patch size, and how
-often the motifs stand in the images that are mined. A patch is a hit if at least half of it lies in the box of a
-planted motif. The random control is the same rule at positions in random order. AUC: of the map, averaged over 5 × 5
-pixels, against the boxes, pixel by pixel.
+drawn cities each city has two ornaments of its own, at known places, among objects that all cities share, and the law
+of the drawings is known: the exact column is the algorithm with the exact denoiser, the best that any network could
+be. Ours is the same with the shipped network. Images that neither was made from, draws shared; 100 of them, t in
+[.1T, .7T), patches of 6 × 6 pixels, five an image that do not touch, as many in all as there are images, k-means,
+clusters by median typicality. What the clusters are made of: features of the U-Net; in the exact column the posterior
+over the tiles of each cell, at the same time. Then one thing is changed at a time: draws, noise levels, patch size,
+and how often the ornaments stand in the images that are mined. A patch is a hit if at least half of it lies in the box
+of a planted motif. The random control is the same rule at positions in random order.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ddpm import data, maps, mine, model, plot, weights, world
+from ddpm.features import default_time
+from ddpm.forward import q_sample
 from ddpm.localisation import motif_auc, patch_motif, precision_at_k, purity, ranks, recalls
 from ddpm.patches import pooled, random_patches, select, top
+from ddpm.pytree import Eps
+from ddpm.schedule import Schedule, make_schedule
 from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 3 and 4 (the algorithm)"
-MINUTES = 12.0
+MINUTES = 8.0
 CITIES = range(len(world.CLASSES))
+WINDOWS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (0.6, 0.7), (0.7, 1.0))
+POOLS = (1, 3, 5, 7)  # pixels a side over which a map is averaged
 
 
 @dataclass(frozen=True)
 class Config:
     """Sizes, for each city where it says so, and the paper's parameters in small."""
 
-    model: str = "cities"
+    model: str = "cities"  # shipped weights; empty: the exact column alone
     images: int = 40  # of each city
     draws: int = 100
     patch: int = 6
-    clusters: int = 5
-    more_images: int = 20  # of each city, for the sweeps
-    more_draws: int = 200  # the most of the sweep over draws
+    clusters: int = 4
+    more_images: int = 20  # of each city, for the sweeps over t and over rates
     window_draws: int = 20  # in each window of t
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2)  # of each of the two ornaments, in each cell of the floors
     seed: int = 1000  # of the images; the training has seeds 1 and 2
     folder: str = "out/experiments/mining/maps"  # where the maps are kept, so that it can be stopped
 
 
-QUICK = {
-    "images": 4, "draws": 4, "clusters": 2, "more_images": 2, "more_draws": 8, "window_draws": 4, "folder": "",
-}  # fmt: skip
-WINDOWS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (0.6, 0.7), (0.7, 1.0))
+QUICK = {"model": "", "images": 8, "draws": 8, "clusters": 2, "more_images": 6, "window_draws": 4, "folder": ""}
+
+
+class Denoiser(NamedTuple):
+    """What is put to the test."""
+
+    eps: Eps
+    schedule: Schedule
+    features: mine.Features
+
+
+# --- the exact one ----------------------------------------------------------------------------------------------------
+
+
+def exact(schedule: Schedule) -> Denoiser:
+    """The denoiser of the law, and as its features the posterior over what is in each cell."""
+    law = world.law()
+    kinds = np.unique(world.tiles().motif)
+    one_hot = (world.tiles().motif[:, None] == kinds).astype(np.float32)
+
+    def features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """p(motif in the cell | x_t, c), the mean of 8 draws at t = .16 T: (B, 4, 4, kinds)"""
+        t, total = default_time(schedule.T), 0.0
+        for key in jax.random.split(jax.random.key(2), 8):
+            noise = np.broadcast_to(jax.random.normal(key, x0.shape[1:]), x0.shape)
+            total = total + law.answer(schedule, q_sample(schedule, x0, t, noise), t, c).tile_posterior / 8
+        return (np.asarray(total) @ one_hot).reshape(len(x0), world.CELLS, world.CELLS, len(kinds))
+
+    return Denoiser(law.eps(schedule), schedule, features)
+
+
+def denoisers(config: Config) -> dict[str, Denoiser]:
+    """By the name of their column."""
+    if not config.model:
+        return {"exact": exact(make_schedule("linear"))}
+    if config.model not in weights.cards("denoiser") and not Path(config.model).exists():
+        raise Unavailable(f"the weights {config.model!r} are not here; train them with `ddpm train --data cities`")
+    m = model.load(config.model)
+    return {"exact": exact(m.schedule), "ours": Denoiser(m.eps, m.schedule, mine.dift_features(m))}
+
+
+# --- put to the truth -------------------------------------------------------------------------------------------------
 
 
 def is_planted(motif: np.ndarray) -> np.ndarray:
     """Which numbers of motifs belong to a planted one."""
     return np.array([*(m.city >= 0 for m in world.MOTIFS), False])[motif]
-
-
-def by_city(w: world.World, T: np.ndarray, pool: int = 5) -> float:
-    """Mean over the cities of the AUC of their maps; a city whose few images hold no planted motif is left out."""
-    own = [w.labels == c for c in CITIES]
-    return float(np.mean([motif_auc(T[i], w.mask[i], pool) for i in own if w.mask[i].any()]))
-
-
-def hits(w: world.World, S: np.ndarray, k: int, most: int, control: bool = False) -> np.ndarray:
-    """Whether the patches of one set of images are planted motifs, best first."""
-    found = random_patches(S, k) if control else top(select(S, k), most)
-    return is_planted(patch_motif(found.where, w.motif, k))
-
-
-def at_places(w: world.World, T: np.ndarray, k: int) -> dict[str, float]:
-    """Mean over the cities: AUC, and the precision of as many patches as there are planted motifs."""
-    out = []
-    for c in CITIES:
-        part = subset(w, w.labels == c)
-        n = int(np.sum(is_planted(part.boxes[:, 1])))
-        if not n:
-            continue
-        S = pooled(T[w.labels == c], k)
-        out.append((hits(part, S, k, n).mean(), hits(part, S, k, n, control=True).mean()))
-    precision, chance = np.mean(out, 0)
-    return {"precision": float(precision), "random": float(chance)}
 
 
 def subset(w: world.World, which: np.ndarray) -> world.World:
@@ -91,33 +113,47 @@ def subset(w: world.World, which: np.ndarray) -> world.World:
     return world.World(w.images[ids], w.labels[ids], w.motif[ids], boxes)
 
 
-def mine_city(
-    config: Config, m: model.Model, w: world.World, c: int, T: maps.Maps, others: maps.Maps
-) -> dict[str, Any]:
-    """The whole algorithm on one city, put to the truth."""
-    own, x, k = subset(w, w.labels == c), data.to_float(w.images[w.labels == c]), config.patch
-    here = maps.Maps(T.groups[w.labels == c], T.stderr[w.labels == c], T.draws)
-    found = mine.mine(
-        here, x, c, mine.dift_features(m), others=others, k=k, most=len(x), clusters=config.clusters
-    )  # fmt: skip
+def auc(w: world.World, T: np.ndarray, pool: int) -> float:
+    """Mean over the cities of the AUC of their maps; a city whose few images hold no planted motif is left out."""
+    own = [w.labels == c for c in CITIES]
+    return float(np.mean([motif_auc(T[i], w.mask[i], pool) for i in own if w.mask[i].any()]))
+
+
+def places(w: world.World, T: np.ndarray, k: int) -> dict[str, float]:
+    """Mean over the cities: the share of hits among as many patches as there are planted motifs, and at random."""
+    out = []
+    for c in CITIES:
+        part = subset(w, w.labels == c)
+        if n := int(is_planted(part.boxes[:, 1]).sum()):
+            S = pooled(T[w.labels == c], k)
+            found = (top(select(S, k), n), random_patches(S, k))
+            out.append([is_planted(patch_motif(p.where, part.motif, k)).mean() for p in found])
+    return dict(zip(("precision", "random"), np.mean(out, 0).tolist(), strict=True))
+
+
+def at(w: world.World, T: np.ndarray, k: int) -> dict[str, float]:
+    """AUC by the side of the average, and precision."""
+    return {f"auc_{p}": auc(w, T, p) for p in POOLS} | places(w, T, k)
+
+
+def mine_city(config: Config, d: Denoiser, w: world.World, c: int, T: maps.Maps, others: maps.Maps) -> dict[str, Any]:
+    """The whole algorithm on one city."""
+    own, k = subset(w, w.labels == c), config.patch
+    x, here = data.to_float(own.images), maps.Maps(T.groups[w.labels == c], T.stderr[w.labels == c], T.draws)
+    found = mine.mine(here, x, c, d.features, others=others, k=k, most=len(x), clusters=config.clusters)
     motif = patch_motif(found.patches.where, own.motif, k)
-    hit = is_planted(motif)
-    every = select(pooled(here.map, k), k)
-    planted = world.planted(c)
-    order = [cluster.rank for cluster in found.clusters]
-    recall = recalls(every.where, own.boxes, k, world.BOX, planted)
-    q = mine.false_discovery(found.p_label)
+    hit, planted = is_planted(motif), world.planted(c)
+    recall = recalls(select(pooled(here.map, k), k).where, own.boxes, k, world.BOX, planted)
+    order, q = [cluster.rank for cluster in found.clusters], mine.false_discovery(found.p_label)
+    has = np.isin(np.arange(len(x)), own.boxes[is_planted(own.boxes[:, 1]), 0])
     return {
         "city": world.CLASSES[c],
-        "images": len(x),
         "planted": int(is_planted(own.boxes[:, 1]).sum()),
-        "auc": motif_auc(here.map, own.mask, 5),
-        "precision_at": precision_at_k(hit, (10, 20, 50, 100)),
+        "precision_at": precision_at_k(hit, (10, 20, 40)),
         "precision_random": float(is_planted(patch_motif(found.control.where, own.motif, k)).mean()),
         "purity": purity(found.cluster, motif),
-        "purity_of_hits": purity(found.cluster[hit], motif[hit]) if hit.any() else 0.0,
-        "found": [f._asdict() | {"name": world.MOTIFS[f.motif].name} for f in
-                  ranks(found.cluster, motif, order, planted, least=3, recall=recall)],
+        "found": [f._asdict() | {"name": world.MOTIFS[f.motif].name}
+                  for f in ranks(found.cluster, motif, order, planted, least=3, recall=recall)],
         "clusters": [
             {"rank": j.rank, "median": j.median, "patches": len(j.members), "planted": float(hit[j.members].mean())}
             for j in found.clusters
@@ -126,9 +162,9 @@ def mine_city(
         "p_draws_below_.05": {
             "hits": _share(found.p_draws[hit] <= 0.05), "others": _share(found.p_draws[~hit] <= 0.05)
         },
-        "T_by_motif_x1000": {
-            motif_.name: 1000 * float(here.map[own.motif == i].mean())
-            for i, motif_ in enumerate(world.MOTIFS) if (own.motif == i).any()
+        "T_above_0": {"with an ornament": _share(here.value[has] > 0), "without": _share(here.value[~has] > 0)},
+        "T_x1000": {
+            name: 1000 * float(here.map[pixels].mean()) for name, pixels in (("planted", own.mask), ("rest", ~own.mask))
         },
     }  # fmt: skip
 
@@ -137,114 +173,119 @@ def _share(a: np.ndarray) -> float | None:
     return float(a.mean()) if len(a) else None
 
 
-def run(config: Config) -> Result:
-    """Measure, mine, sweep."""
-    if config.model not in weights.cards("denoiser") and not Path(config.model).exists():
-        raise Unavailable(f"the weights {config.model!r} are not here; train them with `ddpm train --data cities`")
-    m = model.load(config.model)
-    quiet = not config.folder
-    folder = Path(config.folder or _temporary())
+def measured(config: Config, d: Denoiser, folder: Path, say: Callable[[str], Any]) -> tuple[dict[str, Any], np.ndarray]:
+    """All numbers of one column, and the maps of the main set of images."""
 
     def measure(name: str, w: world.World, c: Any, draws: int, **how: Any) -> maps.Maps:
         x = data.to_float(w.images)
-        say = (lambda _: None) if quiet else print
-        return maps.measure(folder / name, m.eps, m.schedule, x, c, draws=draws, quiet=quiet, say=say, **how)
+        return maps.measure(folder / name, d.eps, d.schedule, x, c, draws=draws, quiet=True, say=say, **how)
 
-    w = world.draw(4 * config.images, config.seed)
+    w, small = world.draw(4 * config.images, config.seed), world.draw(4 * config.more_images, config.seed + 1)
     T = measure("main", w, w.labels, config.draws)
     cities = []
     for c in CITIES:
         others = subset(w, w.labels != c)
-        rest = subset(others, np.arange(len(others.labels)) < max(1, config.images // 2))
-        cities.append(mine_city(config, m, w, c, T, measure(f"others_{c}", rest, c, config.draws)))
-
-    small = world.draw(4 * config.more_images, config.seed + 1)
-    parts = [
-        measure(f"draws_{i}", small, small.labels, config.draws, seed=i)
-        for i in range(max(1, config.more_draws // config.draws))
-    ]
-    groups = np.concatenate([p.groups for p in parts], 1)
-    each = config.draws // parts[0].groups.shape[1]
-    draws = [g for g in (1, 2, 5, 10, 20, 40) if g <= groups.shape[1]]
-    by_draws = {
-        g * each: {f"auc_{p}": by_city(small, groups[:, :g].mean(1), p) for p in (1, 3, 5, 7)}
-        | at_places(small, groups[:, :g].mean(1), config.patch)
-        for g in draws
-    }
-    full = groups.mean(1)
-    by_patch = {k: at_places(small, full, k) for k in (3, 4, 5, 6, 7, 8)}
-    windows = [measure(f"t_{a:g}", small, small.labels, config.window_draws, t_range=(a, b)).map for a, b in WINDOWS]
-    by_window = {
-        f"{a:g}-{b:g}": {"auc": by_city(small, t), "T_planted_x1000": 1000 * float(t[small.mask].mean())}
-        | at_places(small, t, config.patch)
-        for (a, b), t in zip(WINDOWS, windows, strict=True)
-    }
+        rest = subset(others, np.arange(len(others.labels)) < config.images)
+        cities.append(mine_city(config, d, w, c, T, measure(f"others_{c}", rest, c, config.draws)))
+    G, k = T.groups.shape[1], config.patch
+    by_draws = {g * config.draws // G: at(w, T.groups[:, :g].mean(1), k) for g in range(1, G + 1) if G % g == 0}
+    by_t = {}
+    for a, b in WINDOWS:
+        t = measure(f"t_{a:g}", small, small.labels, config.window_draws, t_range=(a, b)).map
+        by_t[f"{a:g}-{b:g}"] = at(small, t, k) | {"T_planted_x1000": 1000 * float(t[small.mask].mean())}
     by_rate = {}
-    for rate in (0.1, 0.3):
+    for rate in config.rates:
         rare = world.draw(4 * config.more_images, config.seed + 2, rate=rate)
         t = measure(f"rate_{rate:g}", rare, rare.labels, max(4, config.draws // 2)).map
-        by_rate[rate] = {"planted": int(is_planted(rare.boxes[:, 1]).sum()), "auc": by_city(rare, t)}
-        by_rate[rate] |= at_places(rare, t, config.patch)
-    found = [f for city in cities for f in city["found"]]
-    auc = [by_city(w, T.map, p) for p in (1, 5)]
-    rows = [
-        Row("map AUC, pixels", ours=auc[0]),
-        Row("map AUC, averaged over 5 × 5", ours=auc[1]),
-        *(Row(f"precision of the first {k}", ours=_mean(cities, k)) for k in (20, 50)),
-        Row("precision at random places", ours=float(np.mean([c["precision_random"] for c in cities]))),
-        Row("planted motifs with a cluster of their own, of 8", ours=float(sum(f["rank"] is not None for f in found))),
-        Row("largest rank of such a cluster", ours=float(max([f["rank"] for f in found if f["rank"]], default=0))),
-        Row("purity of such a cluster, least", ours=min(f["purity"] for f in found)),
-        Row("purity of all clusters", ours=float(np.mean([c["purity"] for c in cities]))),
-        Row("share of planted motifs covered by a patch", ours=float(np.mean([f["recall"] for f in found]))),
-    ]
-    numbers = {
-        "n": f"{config.images} images of each city; sweeps: {config.more_images}", "cities": cities,
-        "by_draws": by_draws, "by_patch": by_patch, "by_t": by_window, "by_rate": by_rate,
-        "model": {"name": m.name, "sha256": m.card.get("sha256")},
-    }  # fmt: skip
-    return Result(rows, picture(w, T.map, cities, by_draws, by_window, by_patch), numbers)
+        by_rate[rate] = {"planted": int(is_planted(rare.boxes[:, 1]).sum())} | at(rare, t, k)
+    return {
+        "cities": cities, "auc": {p: auc(w, T.map, p) for p in POOLS}, "T_x1000": 1000 * float(T.value.mean()),
+        "by_draws": by_draws, "by_t": by_t, "by_patch": {k: places(w, T.map, k) for k in (3, 4, 5, 6, 7, 8)},
+        "by_rate": by_rate,
+    }, T.map  # fmt: skip
 
 
-def _temporary() -> str:
-    import tempfile
+def in_words(n: dict[str, Any]) -> dict[str, float | None]:
+    """The lines of the table for one column."""
+    found = [f for city in n["cities"] for f in city["found"]]
+    ks = set.intersection(*(set(city["precision_at"]) for city in n["cities"]))
+    return {
+        **{f"map AUC{', pixels' if p == 1 else f', averaged over {p} × {p}'}": n["auc"][p] for p in POOLS},
+        **{f"precision of the first {k} patches": _mean(c["precision_at"][k] for c in n["cities"]) for k in sorted(ks)},
+        "precision at random places": _mean(c["precision_random"] for c in n["cities"]),
+        "planted motifs with a cluster of their own, of 8": float(sum(f["rank"] is not None for f in found)),
+        "largest rank of such a cluster": float(max([f["rank"] for f in found if f["rank"]], default=0)),
+        "purity of such a cluster, mean": _mean(f["purity"] for f in found),
+        "purity of such a cluster, least": min(f["purity"] for f in found),
+        "share of planted motifs covered by a patch": _mean(f["recall"] for f in found),
+        "T × 1000, mean of all images": n["T_x1000"],
+    }
 
-    return tempfile.mkdtemp()
+
+def _mean(values: Any) -> float:
+    return float(np.nanmean(list(values)))
 
 
-def _mean(cities: list[dict], k: int) -> float | None:
-    values = [c["precision_at"][k] for c in cities if k in c["precision_at"]]
-    return float(np.mean(values)) if values else None
+def run(config: Config) -> Result:
+    """Both columns."""
+    folder, say = Path(config.folder or tempfile.mkdtemp()), print if config.folder else (lambda _: None)
+    columns, T = {}, {}
+    for name, d in denoisers(config).items():
+        columns[name], T[name] = measured(config, d, folder / name, say)
+    words = {name: in_words(n) for name, n in columns.items()}
+    rows = [Row(what, None, **{name: words[name].get(what) for name in columns}) for what in words["exact"]]
+    numbers = {"n": f"{config.images} images of each city; sweeps: {config.more_images}", **columns}
+    if config.model:
+        m = model.load(config.model)
+        numbers["model"] = {"name": m.name, "sha256": m.card.get("sha256")}
+    return Result(rows, picture(world.draw(4 * config.images, config.seed), T, columns), numbers)
 
 
-def picture(w: world.World, T: np.ndarray, cities: list, by_draws: dict, by_window: dict, by_patch: dict) -> Any:
-    """Maps above; below AUC and precision against draws, noise level, and patch size."""
-    x = data.to_float(w.images)
-    most = float(np.quantile(np.abs(T), 0.995)) / 1.5
+STYLES = {"exact": {"ls": "--", "color": "0.45"}, "ours": {"ls": "-", "color": "C0"}}
+
+
+def picture(w: world.World, T: dict[str, np.ndarray], columns: dict[str, Any]) -> Any:
+    """Images and their maps above; below, what AUC and precision depend on."""
     with plot.style():
-        figure = plot.new_figure(9.6, 5.4)
-        parts: Any = figure.subfigures(2, 1, height_ratios=[1.25, 1])
-        above, below = parts
-        tops = above.subplots(1, 4)
-        for c, ax in enumerate(tops):
-            ids = np.flatnonzero(w.labels == c)[:4]
-            grey = np.broadcast_to(x[ids], (len(ids), *x.shape[1:3], 3))
-            pairs = np.stack([grey, plot.overlay(x[ids], T[ids], most)], 1).reshape(-1, *grey.shape[1:])
-            ax.imshow(plot.grid(pairs, 2), interpolation="nearest")
-            ax.set_title(world.CLASSES[c], fontsize=9)
-            ax.set_xticks([]), ax.set_yticks([])
-            ax.spines[:].set_visible(False)
-        a, b, d = below.subplots(1, 3)
-        for p in (1, 3, 5, 7):
-            a.plot(list(by_draws), [r[f"auc_{p}"] for r in by_draws.values()], label=f"map averaged over {p} × {p}")
-        a.set(xlabel="draws", ylabel="AUC", xscale="log", ylim=(0.5, 1))
-        middle = [(lo + hi) / 2 for lo, hi in WINDOWS]
-        b.plot(middle, [r["auc"] for r in by_window.values()], label="AUC (5 × 5)")
-        b.plot(middle, [r["precision"] for r in by_window.values()], label="precision")
-        b.set(xlabel="t/T", ylim=(0, 1))
-        d.plot(list(by_patch), [r["precision"] for r in by_patch.values()], label="precision")
-        d.plot(list(by_patch), [r["random"] for r in by_patch.values()], label="at random places")
-        d.set(xlabel="patch side, pixels", ylim=(0, 1))
-        for ax in (a, b, d):
-            ax.legend(fontsize=6.5)
+        figure = plot.new_figure(10, 4.4 if len(T) == 2 else 3.9)
+        above, below = figure.subfigures(2, 1, height_ratios=[1.25 if len(T) == 2 else 0.9, 1])
+        maps_of(above, w, T)
+        axes = below.subplots(1, 4)
+        middles = [(a + b) / 2 for a, b in WINDOWS]
+        for name, n in columns.items():
+            style: dict[str, Any] = STYLES[name]
+            for ax, field, xs in ((axes[0], "by_draws", None), (axes[1], "by_t", middles), (axes[3], "by_rate", None)):
+                lines = n[field]
+                xs = list(lines) if xs is None else xs
+                ax.plot(xs, [r["auc_1"] for r in lines.values()], **style, marker=".", label=f"{name}: AUC, pixels")
+                ax.plot(xs, [r["precision"] for r in lines.values()], **style | {"color": "C1"}, marker="x", ms=4,
+                        label=f"{name}: precision")  # fmt: skip
+            sides = list(n["by_patch"])
+            axes[2].plot(sides, [r["precision"] for r in n["by_patch"].values()], **style | {"color": "C1"}, marker="x",
+                         ms=4, label=f"{name}: precision")  # fmt: skip
+        chance = [r["random"] for r in columns["exact"]["by_patch"].values()]
+        axes[2].plot(list(columns["exact"]["by_patch"]), chance, color="0.7", label="at random places")
+        for ax, what in zip(axes, ("draws", "t/T", "side of a patch, pixels", "rate of each ornament"), strict=True):
+            ax.set_xlabel(what)
+        for ax in axes:
+            ax.set_ylim(0, 1.02)
+            ax.legend(fontsize=5.5, loc="lower right" if ax is not axes[1] else "best")
     return figure
+
+
+def maps_of(figure: Any, w: world.World, T: dict[str, np.ndarray]) -> None:
+    """Three images of each city; beneath, each column's map: red where the class helps, blue where it misleads."""
+    x = data.to_float(w.images)
+    for c, ax in enumerate(figure.subplots(1, len(CITIES))):
+        boxes = w.boxes[is_planted(w.boxes[:, 1])]
+        ids = [i for i in np.unique(boxes[:, 0]) if w.labels[i] == c][:3]
+        rows = [np.broadcast_to(x[ids], (len(ids), *x.shape[1:3], 3))]
+        rows += [plot.overlay(x[ids], t[ids], float(np.quantile(np.abs(t), 0.995)) / 1.5) for t in T.values()]
+        ax.imshow(plot.grid(np.concatenate(rows), len(ids)), interpolation="nearest")
+        ax.set_title(world.CLASSES[c], fontsize=9)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if c == 0:
+            side = world.SIZE + 2
+            ax.set_yticks([side * (i + 0.5) for i in range(len(rows))], ["images", *T], fontsize=8)
+            ax.tick_params(length=0)

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("skimage", reason="needs scikit-image (pip install 'ddpm[mining]')")
 
-from ddpm import doersch
+from ddpm import doersch, hog
 from ddpm.localisation import motif_auc, patch_motif, precision_at_k
 
 RNG = np.random.default_rng(0)
@@ -30,28 +30,26 @@ def planted(n, size=20):
 
 def test_hog_of_a_ramp_is_one_orientation_and_forgets_the_gain():
     ramp = np.tile(np.linspace(-0.5, 0.5, 12), (12, 1))[None, :, :, None]
-    hog = doersch._hog()(
-        ramp[0, 2:10, 2:10], orientations=8, pixels_per_cell=(2, 2), cells_per_block=(2, 2), channel_axis=-1
-    )
-    assert np.count_nonzero(hog.reshape(-1, 8).sum(0) > 1e-9) == 1
-    a = doersch.hog_patches(wall(2), K)
+    h = hog._hog()(ramp[0, 2:10, 2:10], orientations=8, pixels_per_cell=(2, 2), cells_per_block=(2, 2), channel_axis=-1)
+    assert np.count_nonzero(h.reshape(-1, 8).sum(0) > 1e-9) == 1
+    a = hog.hog_patches(wall(2), K)
     np.testing.assert_allclose(np.linalg.norm(a, axis=-1), 1, rtol=1e-5)
     x = wall(1)
-    np.testing.assert_allclose(doersch.hog_patches(x, K), doersch.hog_patches(4 * x + 1, K), atol=1e-4)
+    np.testing.assert_allclose(hog.hog_patches(x, K), hog.hog_patches(4 * x + 1, K), atol=1e-4)
 
 
 def test_every_position_is_the_crop_of_a_shifted_image():
     """Stride 1: the patch at (i, j) is the one at (i+1, j+1) of the image moved by one, away from the border."""
     x = wall(1)
     moved = np.roll(x, (1, 1), (1, 2))
-    a, b = doersch.hog_patches(x, K), doersch.hog_patches(moved, K)
+    a, b = hog.hog_patches(x, K), hog.hog_patches(moved, K)
     assert a.shape == (1, 15, 15, 4 * 4 * 8)
     np.testing.assert_allclose(a[:, 2:10, 2:10], b[:, 3:11, 3:11], atol=1e-5)
 
 
 def test_colour_adds_lab():
     x = np.repeat(wall(1), 3, -1)
-    grey, red = (doersch.hog_patches((x * rgb).clip(-1, 1), 4) for rgb in ([1, 1, 1], [1, 0.2, 0.2]))
+    grey, red = (hog.hog_patches((x * rgb).clip(-1, 1), 4) for rgb in ([1, 1, 1], [1, 0.2, 0.2]))
     assert grey.shape[-1] == 32 + 2 * 4
     assert grey[..., 32:].std(-1).max() < 1e-2 < red[..., 32:].std(-1).mean()  # grey has no a and b
 
@@ -72,13 +70,13 @@ def test_a_planted_patch_is_found():
 def test_a_score_is_the_margin_of_the_patch_itself():
     x, _ = planted(20)
     found = doersch.find(x, wall(20), k=K, seeds=40, detectors=2, keep=1, top=10, members=4)
-    f = doersch.hog_patches(x, K)[tuple(found.where[0].T)]
+    f = hog.hog_patches(x, K)[tuple(found.where[0].T)]
     np.testing.assert_allclose(f @ found.weight[0] + found.bias[0], found.score[0], rtol=1e-3, atol=1e-4)
 
 
 def test_contrast_is_the_standard_deviation():
     x = RNG.normal(size=(2, 9, 8, 3))
-    np.testing.assert_allclose(doersch.contrast(x, 4)[1, 2, 3], x[1, 2:6, 3:7].std((0, 1)).mean(), rtol=1e-6)
+    np.testing.assert_allclose(hog.contrast(x, 4)[1, 2, 3], x[1, 2:6, 3:7].std((0, 1)).mean(), rtol=1e-6)
 
 
 def test_overlap_is_intersection_over_union():
