@@ -78,7 +78,7 @@ def carried(m: model.Model, lam: np.ndarray, U: np.ndarray, known: np.ndarray, t
 
         def eps(x_t: jax.Array, t: jax.Array, c: Any) -> jax.Array:
             a = schedule.alpha_bar[t][:, None]
-            return jnp.sqrt(1 - a) * x_t / (a * lam + 1 - a)
+            return jnp.sqrt(1 - a) * x_t / (a * lam[None] + 1 - a)
 
         step, pairs = ddpm_step(eps, schedule), list(pairwise(int(t) for t in times))
         one = jax.jit(lambda t, s: affine(step, t, s, len(lam)))
