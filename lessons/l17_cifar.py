@@ -114,10 +114,8 @@ def walk_through(config):
     """(kind, size of the feature map, c_in, c_out) of every layer."""
     widths, last = [config.channels * m for m in config.multipliers], len(config.multipliers) - 1
     sizes = [config.image_size // config.patch // 2**i for i in range(last + 1)]
-    pixel, stack = (
-        config.image_channels * config.patch**2,
-        list(stack_widths(config.channels, config.multipliers, config.blocks)),
-    )
+    pixel = config.image_channels * config.patch**2
+    stack = list(stack_widths(config.channels, config.multipliers, config.blocks))
     layers, now = [("conv", sizes[0], pixel, widths[0])], widths[0]
     for i, c in enumerate(widths):
         for _ in range(config.blocks):
@@ -155,16 +153,13 @@ assert parameters(paper) == 35_746_307  # Ho et al. 2020, App. B: "35.7 million"
 for name in ("cifar10", "digits"):
     assert parameters(unet_config(name)) == network.count(network.param_shapes(unet_config(name)))
 assert sum(kind == "attention" for kind, *_ in walk_through(paper)) == attention_layers()
-up = [c for kind, _, c, _ in walk_through(paper) if kind == "block"][
-    10:
-]  # after eight blocks down and two in the middle
-by_kind = {
-    k: sum(block_parameters(a, b, 512) for kind, _, a, b in walk_through(paper) if kind == k) for k in ("block",)
-}
-up, by_kind["block"] / parameters(paper)
+in_blocks = [block_parameters(a, b, 512) for kind, _, a, b in walk_through(paper) if kind == "block"]
+down, way_up = sum(in_blocks[:8]), sum(in_blocks[10:])  # eight blocks down, two in the middle, twelve up
+assert abs(sum(in_blocks) / parameters(paper) / (6 / 7) - 1) < 0.01 and way_up > 1.5 * down
+sum(in_blocks) / parameters(paper), way_up / down
 
 # %% [markdown]
-# To the last parameter. Nine tenths of them are in the residual blocks, and the way up is the heavier half: its blocks
+# To the last parameter. Six sevenths of them are in the residual blocks, and the way up is the heavier half: its blocks
 # receive two things at once.
 #
 # ## 2. What it costs
@@ -317,8 +312,8 @@ slope
 
 # %% [markdown]
 # Now a ladder. (1) One number: the variance of a pixel. (2) Three: the variances along the colour axes. (3) All
-# $3\times32\times32$ powers: the best single convolution. Each step knows more, so each has a smaller loss. Smoothness
-# is nearly everything; colour helps a little.
+# $3\times32\times32$ powers: the best single convolution. Each step knows more, so each has a smaller loss. For these
+# images colour and smoothness are worth about the same.
 
 
 # %%
@@ -337,6 +332,8 @@ assert list(means.values()) == sorted(means.values(), reverse=True)
 assert np.all(np.diff(np.stack(list(steps.values())), axis=0) < 1e-12)  # at every time
 assert abs(means["and smoothness"] / linear_loss(LAMBDA.ravel(), abar).mean() - 1) < 0.03
 assert np.allclose(shares, SHARE, atol=0.03) and abs(axes[0] @ AXES[0]) > 0.99
+worth = -np.diff(list(means.values()))
+assert 0.7 < worth[0] / worth[1] < 1.4
 means, shares
 
 # %% [markdown]
@@ -519,11 +516,8 @@ def find_model():
 
 cifar = find_model()
 each = {"smoke": 1, "short": 6, "full": 10}[BUDGET]
-if cifar is None:
-    drawn, names = (
-        clouds(10 * each, seed=2),
-        ["(cloud)"] * 10,
-    )  # no weights here: the images of section 3 in their place
+if cifar is None:  # the images of section 3 take their place
+    drawn, names = clouds(10 * each, seed=2), ["(cloud)"] * 10
 else:
     labels = jnp.tile(jnp.arange(10), each)
     how = {"steps": {"smoke": 8, "short": 50, "full": 100}[BUDGET], "guidance": 2.0}
@@ -568,10 +562,12 @@ def draw_costs(axis):
     """Parameters and operations of the presets."""
     for name, (count, cost) in sizes.items():
         axis.loglog(count, cost, "o", ms=6, color="#b5523b" if "cifar" in name else "#1b4f72")
-        axis.annotate(name, (count, cost), textcoords="offset points", xytext=(-6, 5), fontsize=8, ha="right")
+        right = name in ("cpu", "large")  # beside another one
+        place = {"xytext": (7, -8) if right else (-7, 2), "ha": "left" if right else "right"}
+        axis.annotate(name, (count, cost), textcoords="offset points", fontsize=8, **place)
     axis.set_xlabel("parameters", fontsize=8)
     axis.set_title("GFLOP to denoise one image", fontsize=9)
-    axis.set_xlim(2e4, 8e7)
+    axis.set(xlim=(5e4, 2e8), ylim=(8e-3, 40))
 
 
 # %%
@@ -597,7 +593,7 @@ def draw_ladder(axis):
             values = [a[key] for a in measured_loss]
             axis.plot(middle, values, style, color="black", label=f"{name}, test images: {np.mean(values):.3f}")
     axis.set_xlabel("t", fontsize=8)
-    axis.set_title("loss by noise level: what is known about these images", fontsize=9)
+    axis.set_title("loss by noise level, of what is known", fontsize=9)
     axis.legend(frameon=False, fontsize=7)
 
 
