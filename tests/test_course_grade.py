@@ -18,7 +18,7 @@ from ddpm.course.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are those of Unix")
 SEEDS = [7, 8, 9]
-QUICK = process.Limits(seconds=2.0, memory=4.0)
+QUICK = process.Limits(seconds=1.0, memory=4.0)
 
 
 def submission(folder, text=None, **bodies):
@@ -53,6 +53,7 @@ def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK):
         ("return 1 - alpha_bar_s", "mistake", "variance at time s alone"),
         ("while True: pass", "time", "never ends"),
         ("return sum(range(10**12))", "crash", "did not finish"),  # in C, where the alarm is not heard
+        ("import time\ntime.sleep(1e6)", "crash", "on the clock"),  # it needs no processor
         ("while True: print('x' * 10_000)", "crash", "printed more than 1 MB"),
         ("import os\nwhile True: os.fork()", "forbidden", "imports os"),
         ("from ddpm.course.checks import c01\nreturn c01.covariance(1, 1)", "forbidden", "ddpm.course"),
@@ -142,6 +143,8 @@ def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
     submission(subs / "eve", "this is (not Python\n" + lessons.text_of(1))
     submission(subs / "joe", q_step="return x_prev * np.sqrt(1 - beta_t) + beta_t * eps")
     (subs / "zoe").mkdir()
+    (subs / os.fsdecode(b"caf\xe9")).mkdir()  # a name that is not UTF-8, and a file that is not a file
+    os.mkfifo(subs / os.fsdecode(b"caf\xe9") / "l01_forward.py")
     out = tmp_path / "scores"
     assert main(["grade", str(subs), "--seed", "7", "--out", str(out), "--lessons", "1", "--seconds", "20"]) == 0
     rows = {row["student"]: row for row in csv.DictReader((out / "scores.csv").open())}
@@ -151,6 +154,7 @@ def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
         "eve": "0",
         "joe": "5",
         "zoe": "0",
+        "caf?": "0",
     }
     assert all(row["of"] == "6" for row in rows.values()) and rows["joe"]["1.2"] == "0"
     assert "The image has its root, the noise has not" in rows["joe"]["remarks"]
@@ -158,6 +162,43 @@ def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
     result = json.loads((out / "joe.json").read_text())
     assert result["score"] == 5 and len(result["tests"]) == 6
     assert sum(t["max_score"] for t in result["tests"]) == 6 and result["tests"][1]["status"] == "failed"
+
+
+def test_one_of_each_and_the_class_is_graded(tmp_path):
+    """A loop, a forbidden import, megabytes, a crash, an exit, a default that never ends, a million brackets."""
+    crash = "p = np.ctypeslib.ctypes.POINTER(np.ctypeslib.ctypes.c_double)\n"
+    crash += "return np.ctypeslib.as_array(np.ctypeslib.ctypes.cast(8, p), (5,)).sum()"
+    bad = {
+        "loop": {"alpha_bar": "while True: pass"},
+        "imports": {"alpha_bar": "import socket\nreturn socket.gethostname()"},
+        "prints": {"alpha_bar": "while True: print('x' * 100_000)"},
+        "crash": {"alpha_bar": crash},
+        "exits": {"alpha_bar": "raise SystemExit(0)"},
+    }
+    subs = tmp_path / "subs"
+    for name, bodies in bad.items():
+        submission(subs / name, **bodies)
+    text = lessons.text_of(1)
+    head = lessons.source(text, "alpha_bar").split("\n")[0]
+    submission(subs / "default", text.replace(head, "def alpha_bar(beta, x=[i for i in iter(int, 1)]):"))
+    submission(subs / "brackets", "x = " + "(" * 10**6 + "\n" + text)
+    submission(subs / "good")
+    args = ["--out", str(tmp_path / "out"), "--lessons", "1", "--seconds", "4"]
+    assert main(["grade", str(subs), *args]) == 0
+    rows = {row["student"]: row for row in csv.DictReader((tmp_path / "out" / "scores.csv").open())}
+    assert set(rows) == {*bad, "default", "brackets", "good"}
+    assert rows["good"]["score"] == "6" and rows["brackets"]["score"] == "0"
+    for name in (*bad, "default"):
+        assert rows[name]["score"] == "5" and rows[name]["1.1"] == "0", rows[name]
+        assert len(rows[name]["remarks"]) < 500
+
+
+def test_a_submission_that_breaks_the_grader_itself_gets_its_row(tmp_path, monkeypatch):
+    submission(tmp_path / "subs" / "ada")
+    monkeypatch.setattr(grade, "grade_lesson", lambda *args: 1 / 0)
+    assert main(["grade", str(tmp_path / "subs"), "--out", str(tmp_path / "out"), "--lessons", "1"]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "scores.csv").open())
+    assert row["score"] == "0" and "cannot be graded (ZeroDivisionError" in row["remarks"]
 
 
 def test_a_memorised_answer_fails_with_the_graders_seed():

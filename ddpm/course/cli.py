@@ -80,7 +80,7 @@ class Grade:
     seed: int = 7  # of the inputs; learners check with 0
     out: Path = Path("scores")  # scores.csv and one NAME.json each
     lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
-    seconds: float = 20.0  # for one exercise
+    seconds: float = 20.0  # of processor time for one exercise
     memory: float = 4.0  # GB for one submission
     jobs: int = 2  # submissions at once
 

@@ -48,9 +48,14 @@ def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], fol
     return Verdict(number, True, "passed", "")
 
 
+def asked(lesson: int) -> list[str]:
+    """The exercises of a lesson that have checks."""
+    return [n for n in lessons.all_tasks() if lessons.task(n).lesson == lesson and n in checks.of_lesson(lesson)]
+
+
 def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
     """All exercises of one lesson of one submission."""
-    numbers = [n for n in lessons.all_tasks() if lessons.task(n).lesson == lesson and n in checks.of_lesson(lesson)]
+    numbers = asked(lesson)
     try:
         file = state.file_of(folder, lesson)
         if file.is_symlink() or file.stat().st_size > 2**24:
@@ -77,6 +82,14 @@ def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) ->
             number = guilty or remaining[0]
             verdicts[number] = Verdict(number, False, "crash", f"The code {why or 'sent no answer'}.")
     return [verdicts[n] for n in numbers]
+
+
+def row(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
+    """`grade_lesson`, whatever goes wrong: the others have to get their rows."""
+    try:
+        return grade_lesson(folder, lesson, seeds, limits)
+    except Exception as e:
+        return [Verdict(n, False, "crash", f"It cannot be graded ({type(e).__name__}: {e}).") for n in asked(lesson)]
 
 
 def submissions(folder: Path) -> list[Path]:
@@ -137,13 +150,13 @@ def main(config: Grade) -> None:
 
     def one(folder: Path) -> tuple[list[Verdict], float]:
         start = time.monotonic()
-        return [v for n in chosen for v in grade_lesson(folder, n, seeds, limits)], time.monotonic() - start
+        return [v for n in chosen for v in row(folder, n, seeds, limits)], time.monotonic() - start
 
     rows: dict[str, list[Verdict]] = {}
     with ThreadPoolExecutor(config.jobs) as pool:
         graded = tqdm(zip(folders, pool.map(one, folders), strict=True), total=len(folders), unit="submission")
         for folder, (verdicts, seconds) in graded:
-            name = folder.resolve().name
+            name = folder.resolve().name.encode("utf-8", "replace").decode()
             rows[name] = verdicts
             result = json.dumps(gradescope(verdicts, seconds), indent=1, ensure_ascii=False) + "\n"
             write_atomic(config.out / f"{name}.json", result.encode())
