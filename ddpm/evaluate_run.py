@@ -102,17 +102,19 @@ def _kept(path: Path | None) -> dict[str, Measure] | None:
 def save_neighbours(
     path: Path, measures: dict[str, Measure], x: np.ndarray, dataset: data.Dataset, n: int = 12
 ) -> None:
-    """The n images that lie nearest to a training image, above that one; below them the same for test images.
+    """The n images that lie nearest to a training image, above that one; the same for test images.
 
-    A copy shows as a pair that is the same; test images show how near an image is that cannot be a copy.
+    A copy shows as a pair that is the same, at distance 0; test images show how near one comes that cannot be a copy.
     """
-    rows, names = [], []
+    groups = []
     for space in ("pixels", "features"):
         detail = measures[f"nearest_{space}"].detail
         for images, which, name in ((x, "closest", "image"), (dataset.x_test, "closest_test", "test image")):
-            pair = detail[which]
-            rows += [images[pair["image"][:n]], dataset.x_train[pair["training_image"][:n]]]
-            names += [f"{name}, {space}", "nearest in training"]
-    shortest = min(len(r) for r in rows)
-    floats = [data.to_float(np.asarray(r[:shortest])) for r in rows]
-    plot.save_rows(path, floats, names, "the nearest to a training image of all")
+            pair = {k: v[:n] for k, v in detail[which].items()}
+            own, near = images[pair["image"]], dataset.x_train[pair["training_image"]]
+            groups.append((f"{name}, by {space}", data.to_float(own), data.to_float(near), pair["distance"]))
+    shortest = min(len(g[3]) for g in groups)
+    groups = [(name, a[:shortest], b[:shortest], d[:shortest]) for name, a, b, d in groups]
+    plot.save_pairs(
+        path, groups, "those nearest to a training image, above it, with their distance in pixels or features"
+    )

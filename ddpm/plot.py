@@ -69,7 +69,9 @@ def save_grid(path: str | Path, images: Any, columns: int = 10) -> None:
     write_atomic(Path(path), out.getvalue())
 
 
-def save_loss(path: str | Path, metrics: dict[str, np.ndarray], baseline: float | None = None) -> None:
+def save_loss(
+    path: str | Path, metrics: dict[str, np.ndarray], baseline: float | None = None, what: str = "ε-MSE per pixel"
+) -> None:
     """The training loss by step, smoothed, with the exact Gaussian baseline as a line."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(6.4, 3.6)
@@ -85,7 +87,7 @@ def save_loss(path: str | Path, metrics: dict[str, np.ndarray], baseline: float 
             axes.axhline(
                 baseline, color="#c0392b", linestyle="--", label=f"best linear-Gaussian denoiser {baseline:.4f}"
             )
-        axes.set(xlabel="step", ylabel="ε-MSE per pixel (training images)", yscale="log")
+        axes.set(xlabel="step", ylabel=f"{what} (training images)", yscale="log")
         axes.legend()
         save_figure(path, figure)
 
@@ -144,36 +146,80 @@ def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], tit
 
 
 def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
-    """The denoising error by time beside the exact baseline, and the accuracy of conditional samples by class."""
+    """The denoising error by time beside the exact baseline, the accuracy by class, and the shares beside test images.
+
+    What was not measured is not drawn.
+    """
     by_t = [(k, m["detail"]["by_t"]) for k, m in measures.items() if "by_t" in m["detail"]]
     by_class = measures.get("accuracy", {}).get("detail", {}).get("per_class", {})
+    shares = [measures[k] for k in SHARES if k in measures]
+    panels: list[Any] = [(_by_time, by_t), (_by_class, by_class), (_shares, shares)]
+    panels = [(draw, what) for draw, what in panels if what]
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(9.0, 3.6)
-        left, right = figure.subplots(1, 2)
-        for name, rows in by_t:
-            t = [sum(r["t"]) / 2 for r in rows]
-            error = [1.96 * r["standard_error"] for r in rows]
-            given = "class given" if name == "eps_mse" else "no class"
-            left.errorbar(t, [r["value"] for r in rows], error, label=f"network, {given}", marker="o", markersize=3)
-            if all("baseline" in r for r in rows):
-                left.plot(
-                    t, [r["baseline"] for r in rows], label=f"best linear-Gaussian, {given}", marker="s", markersize=3
-                )
-        left.set(xlabel="t", ylabel="test ε-MSE per pixel", yscale="log")
-        if by_t:
-            left.legend(fontsize=7)
-        names = list(by_class)
-        value = np.array([by_class[k]["value"] for k in names])
-        low, high = (np.array([by_class[k]["interval"][i] for k in names]) for i in (0, 1))
-        position = np.arange(len(names))
-        right.barh(position, value, xerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], color="#8fa9bd")
-        own = [by_class[k]["classifier_on_test"] for k in names]
-        if names and None not in own:
-            right.plot(own, position, "k|", markersize=12, linestyle="none", label="the classifier on real test images")
-            right.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-        right.set_yticks(position, names, fontsize=8)
-        right.invert_yaxis()
-        right.set(xlabel="share assigned to the class asked for", xlim=(0, 1.02))
+        figure = new_figure(4.5 * max(1, len(panels)), 3.6)
+        for axes, (draw, what) in zip(figure.subplots(1, max(1, len(panels)), squeeze=False)[0], panels, strict=False):
+            draw(axes, what)
+        save_figure(path, figure)
+
+
+SHARES = ("precision", "recall", "density", "coverage", "nearest_pixels", "nearest_features")
+
+
+def _by_time(axes: Any, by_t: list[tuple[str, list[dict]]]) -> None:
+    for name, rows in by_t:
+        t = [sum(r["t"]) / 2 for r in rows]
+        error = [1.96 * r["standard_error"] for r in rows]
+        given = "class given" if name == "eps_mse" else "no class"
+        axes.errorbar(t, [r["value"] for r in rows], error, label=f"network, {given}", marker="o", markersize=3)
+        if all("baseline" in r for r in rows):
+            exact = [r["baseline"] for r in rows]
+            axes.plot(t, exact, label=f"best linear-Gaussian, {given}", marker="s", markersize=3)
+    axes.set(xlabel="t", ylabel="test ε-MSE per pixel", yscale="log")
+    axes.legend(fontsize=7)
+
+
+def _bars(axes: Any, names: list[str], rows: list[tuple[float, Any, Any]], ticks: str) -> None:
+    """(value, interval, what stands beside it or None), a bar each."""
+    value = np.array([r[0] for r in rows])
+    low, high = (np.array([r[1][i] for r in rows]) for i in (0, 1))
+    position = np.arange(len(names))
+    axes.barh(position, value, xerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], color="#8fa9bd")
+    beside = [r[2] for r in rows]
+    if None not in beside:
+        axes.plot(beside, position, "k|", markersize=12, linestyle="none", label=ticks)
+        axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.set_yticks(position, names, fontsize=8)
+    axes.invert_yaxis()
+
+
+def _by_class(axes: Any, by_class: dict[str, dict]) -> None:
+    rows = [(m["value"], m["interval"], m["classifier_on_test"]) for m in by_class.values()]
+    _bars(axes, list(by_class), rows, "the classifier on real test images")
+    axes.set(xlabel="share assigned to the class asked for", xlim=(0, 1.02))
+
+
+def _shares(axes: Any, shares: list[dict]) -> None:
+    rows = [(m["value"], m["interval"], m["beside"]) for m in shares]
+    _bars(axes, [m["name"].replace(", ", ",\n") for m in shares], rows, "test images, as many")
+    axes.set(xlabel="share (density: a count over 5)")
+
+
+def save_pairs(path: str | Path, groups: list[tuple[str, Any, Any, Any]], title: str = "") -> None:
+    """For each group (name, images, others, numbers) the images, each above its other, with its number over both."""
+    with matplotlib.rc_context(STYLE):
+        n, side = len(groups[0][1]), np.shape(groups[0][1])[1]
+        figure = new_figure(2.1 + 0.62 * n, 0.6 + 1.62 * len(groups))
+        for axes, (name, images, others, numbers) in zip(
+            figure.subplots(len(groups), 1, squeeze=False)[:, 0], groups, strict=True
+        ):
+            axes.imshow(grid(np.concatenate([images, others]), n).squeeze(), "gray", vmin=0, vmax=255)
+            for i, number in enumerate(numbers):
+                axes.text(2 + (i + 0.5) * (side + 2), -0.5, f"{number:.3g}", ha="center", va="bottom", fontsize=7)
+            axes.set_yticks([2 + side / 2, 4 + 1.5 * side], [name, "nearest in training"], fontsize=8)
+            axes.set_xticks([])
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+        figure.suptitle(title, fontsize=9)
         save_figure(path, figure)
 
 

@@ -2,8 +2,8 @@
 
     measures = score_images(x, labels, data, classifier)      x: (n, H, W, C) uint8, drawn by whatever means
 
-The distances are in the features of a classifier that was trained on this data set, so none of them is "FID";
-`ddpm.export` writes what the tools that compute that take.
+Distances are in the features of a classifier of this data set, so none is "FID"; `ddpm.export` writes for tools that
+compute that.
 """
 
 from __future__ import annotations
@@ -205,6 +205,15 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
     }
 
 
+def _pairs(ids: np.ndarray, who: np.ndarray, near: np.ndarray, some: np.ndarray) -> dict[str, list]:
+    """Some images, each with its nearest training image and the distance."""
+    return {
+        "image": ids[some].tolist(),
+        "training_image": who[some, 0].tolist(),
+        "distance": [float(f"{d:.6g}") for d in near[some, 0]],
+    }
+
+
 def _memorised(
     x: np.ndarray, f: np.ndarray, data: Dataset, real: Reference, neighbours: int, seed: int
 ) -> dict[str, Measure]:
@@ -244,8 +253,8 @@ def _memorised(
                 "median_distance_test": float(np.median(near_b[:, 0])),
                 "share_twice_as_near_as_the_second": copies[0],
                 "share_twice_as_near_as_the_second_test": copies[1],
-                "closest": {"image": ids[best].tolist(), "training_image": who[best, 0].tolist()},
-                "closest_test": {"image": test[best_b].tolist(), "training_image": who_b[best_b, 0].tolist()},
+                "closest": _pairs(ids, who, near_a, best),
+                "closest_test": _pairs(test, who_b, near_b, best_b),
             },
         )
     return out

@@ -41,11 +41,11 @@ MISSING = 8  # the class that one model lacks: Bag
 class Config:
     """How many images of each set, and the seed of the subsets."""
 
-    n: int = 1000
+    n: int = 500
     seed: int = 0
 
 
-QUICK: dict = {"n": 200}
+QUICK: dict = {"n": 100}
 
 
 class Pixels:
@@ -104,7 +104,8 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
     train = metrics.stratified_subset(d.y_train, n, seed + 1)
     means = np.stack([d.x_train[d.y_train == k].mean(0) for k in range(d.num_classes)]).round().astype(np.uint8)
     c = np.arange(n) % d.num_classes
-    x, labels = ev.drawn(model.load("fashion_mnist"), 2000, guidance=1.0)
+    # One image in ten is of the class that will be missing; whole batches of 100 are drawn.
+    x, labels = ev.drawn(model.load("fashion_mnist"), 100 * -(-n // 90), guidance=1.0)
     assert labels is not None
     kept = np.flatnonzero(labels != MISSING)[:n]
     mean = d.x_train.mean(0).round().astype(np.uint8)
@@ -130,13 +131,12 @@ def scores(
     for k, m in found.items():
         low, high = m.low_high
         floor = float(m.beside)  # type: ignore[arg-type]
-        near = k.startswith("nearest")
-        as_good = low <= floor if m.better == "lower" else high >= floor
+        as_good = high >= floor if m.better == "higher" else low <= floor  # nearest: not closer than unseen images
         out[k] = {
             "value": m.value,
             "interval": [low, high],
             "test": floor,
-            "as_good_as_test": bool(high <= 0.55 if near else as_good),  # nearest: not closer than unseen images
+            "as_good_as_test": bool(as_good),
         }
     subset = metrics.stratified_subset(d.y_test, min(len(x), len(d.x_test)), seed)
     value, floor = pixels.distance(x), pixels.distance(d.x_test[subset])

@@ -1,7 +1,6 @@
 """Bits/dim: Gaussian data whose bits are known exactly, estimates without bias, and the baselines of Fashion-MNIST."""
 
 import math
-import os
 
 import jax
 import jax.numpy as jnp
@@ -102,12 +101,3 @@ def test_measures_say_what_stands_beside():
     assert m["bits_flow"].beside == pytest.approx(bits.gaussian_bits(digits.x_train, digits.x_test).mean())
     assert set(bits.measures(eps, schedule, digits, 0, n_bound=0, n_flow=10, progress=False)) == {"bits_flow"}
     assert float(jnp.abs(decoder_nll(jnp.zeros(1), jnp.zeros(1), jnp.ones(1)))[0]) > 0
-
-
-def test_fashion_mnist_baselines():
-    """4.588 bits/dim for a histogram at each pixel, 6.461 for one full Gaussian: test images, 8 bit."""
-    if not os.environ.get("DDPM_DATA_DIR") or data.where("fashion_mnist") is None:
-        pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
-    d = data.load("fashion_mnist")
-    assert bits.histogram_bits(d.x_train, d.x_test).mean() == pytest.approx(4.588, abs=1e-3)
-    assert bits.gaussian_bits(d.x_train, d.x_test).mean() == pytest.approx(6.461, abs=2e-3)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from types import SimpleNamespace
 
 import jax
@@ -13,7 +12,7 @@ import pytest
 from ddpm import classifier as cl
 from ddpm import classifier_config as cc
 from ddpm import classifier_train as ct
-from ddpm import data, metrics, oracle
+from ddpm import data, oracle
 from ddpm import evaluate as ev
 from ddpm.pytree import Partial
 from ddpm.schedule import linear, make_schedule
@@ -238,101 +237,3 @@ def test_evaluate_the_gaussian_fit(digits, digits_classifier):
     with pytest.raises(ValueError, match="the model draws images"):
         wrong = SimpleNamespace(**{**vars(model), "image_shape": (28, 28, 1)})
         ev.evaluate(wrong, digits, digits_classifier)
-
-
-# --- facts about the real Fashion-MNIST -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def fashion():
-    if not os.environ.get("DDPM_DATA_DIR") or data.where("fashion_mnist") is None:
-        pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
-    return data.load("fashion_mnist")
-
-
-@pytest.fixture(scope="module")
-def pixels(fashion):
-    """Moments of the training pixels, and their principal axes, falling: (mean, λ, U)."""
-    x = data.to_float(fashion.x_train).reshape(60_000, -1)
-    mean = x.mean(0, dtype=np.float64)
-    cov = np.asarray((x - mean.astype(np.float32)).T @ (x - mean.astype(np.float32)), np.float64) / 60_000
-    lam, U = np.linalg.eigh(cov)
-    return mean, lam[::-1], U[:, ::-1]
-
-
-def test_fashion_mnist_pixels(fashion, pixels):
-    x = data.to_float(fashion.x_train)
-    assert x.mean(dtype=np.float64) == pytest.approx(-0.42792, abs=2e-5)
-    assert (x.astype(np.float64) ** 2).mean() == pytest.approx(0.68162, abs=2e-5)
-    assert (fashion.x_train == 0).mean() == pytest.approx(0.5021, abs=5e-5)
-    lam = pixels[1]
-    assert lam.sum() / 784 == pytest.approx(0.348042, abs=2e-5)
-    np.testing.assert_allclose(lam[:4], [79.24, 48.45, 16.42, 13.53], atol=0.01)
-    share = np.cumsum(lam) / lam.sum()
-    np.testing.assert_allclose(
-        share[[0, 1, 4, 9, 19, 49, 99, 199]], [0.290, 0.468, 0.616, 0.720, 0.785, 0.863, 0.912, 0.954], atol=6e-4
-    )
-
-
-def test_fashion_mnist_linear_gaussian_denoiser(fashion):
-    """Averaged over t, linear schedule, T = 1000: .0870 on train and .0873 on test; .0644 on train with the class.
-
-    On its own training images the loss is mean_d ᾱλ_d/(ᾱλ_d + 1-ᾱ): the fitted variances alone say it.
-    """
-    schedule = linear(1000)
-    alpha_bar = np.asarray(schedule.alpha_bar, np.float64)[1:, None]
-
-    def on_train(fitted):  # (T+1,), 1 at t = 0
-        lam = np.asarray(fitted.var, np.float64)[:, None, :]  # (K, 1, D); the classes are of one size
-        loss = (alpha_bar * lam / (alpha_bar * lam + 1 - alpha_bar)).mean((0, 2))
-        return np.append(1.0, loss)
-
-    train, test = data.to_float(fashion.x_train), data.to_float(fashion.x_test)
-    fitted = oracle.fit(train)
-    loss = on_train(fitted)
-    assert loss[1:].mean() == pytest.approx(0.0870, abs=6e-5)
-    expected = {1: 0.978, 10: 0.863, 50: 0.482, 100: 0.271, 200: 0.117, 300: 0.0581, 500: 0.0140, 700: 0.00203}
-    np.testing.assert_allclose(loss[list(expected)], list(expected.values()), rtol=5e-3)
-    assert oracle.linear_loss(fitted, schedule, test)[1:].mean() == pytest.approx(0.0873, abs=6e-5)
-    by_class = oracle.fit(train, fashion.y_train)
-    assert on_train(by_class)[1:].mean() == pytest.approx(0.0644, abs=6e-5)
-    on_test = oracle.linear_loss(by_class, schedule, test, fashion.y_test)[1:].mean()
-    assert 0.0644 < on_test < 0.0873
-
-
-def test_fashion_mnist_frechet_on_whitened_pixels(fashion, pixels):
-    """.152 train against test; the Gaussian fit gets .115 beside a floor of .110: blind to shape."""
-    mean, lam, U = pixels
-
-    def features(x):
-        return (data.to_float(x).reshape(len(x), -1) - mean) @ (U[:, :64] / np.sqrt(lam[:64]))
-
-    train, rng = features(fashion.x_train), np.random.default_rng(0)
-    reference = metrics.moments(train)
-
-    def distance(f):
-        return metrics.frechet_moments(metrics.moments(f), reference)
-
-    assert distance(features(fashion.x_test)) == pytest.approx(0.152, abs=1e-3)
-    floor = metrics.frechet_floor(np.eye(64), 10_000)
-    assert distance(train[rng.permutation(60_000)[:10_000]]) == pytest.approx(0.1095, rel=0.05)  # without replacement
-    assert distance(rng.normal(size=(10_000, 64))) == pytest.approx(0.115, rel=0.06)
-    assert floor == pytest.approx(0.1104, abs=1e-4)
-    assert distance(np.zeros((10, 64))) == pytest.approx(64.0, abs=0.01)  # the mean image
-    class_means = np.stack([train[fashion.y_train == k].mean(0) for k in range(10)])
-    assert distance(np.repeat(class_means, 1000, axis=0)) == pytest.approx(55.9, rel=0.01)
-    noise = rng.normal(size=(10_000, 784)).astype(np.float32)
-    assert distance((noise - mean) @ (U[:, :64] / np.sqrt(lam[:64]))) == pytest.approx(109.9, rel=0.02)
-
-
-def test_fashion_mnist_classes_and_their_speciation(fashion, pixels):
-    """39.7 % of the variance lies between classes; ᾱ_t Λ = 1-ᾱ_t at t = 658 for the pixels, 627 for the class means."""
-    x = data.to_float(fashion.x_train).reshape(60_000, -1)
-    means = np.stack([x[fashion.y_train == k].mean(0, dtype=np.float64) for k in range(10)])
-    between = np.cov(means.T, bias=True)
-    lam = np.linalg.eigvalsh(between)[-1]
-    assert np.trace(between) / pixels[1].sum() == pytest.approx(0.397, abs=1e-3)
-    assert lam == pytest.approx(52.87, abs=0.01)
-    alpha_bar = np.asarray(linear(1000).alpha_bar, np.float64)
-    for value, t in ((pixels[1][0], 658), (lam, 627)):
-        assert np.abs(np.argmin(np.abs(alpha_bar * value - (1 - alpha_bar))) - t) <= 1
