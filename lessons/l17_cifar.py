@@ -454,7 +454,7 @@ theirs[name], ours[name], len(square)
 # it in one place. The whole way, out and in again, with a tiny network:
 
 # %%
-tiny = UNetConfig(8, 3, channels=16, multipliers=(1, 2), blocks=1, attention=(4,), groups=4)
+tiny = UNetConfig(8, 3, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
 numbers = np.random.default_rng(3)
 params = jax.tree.map(
     lambda a: jnp.asarray(0.2 * numbers.normal(size=a.shape), jnp.float32), network.param_shapes(tiny)
