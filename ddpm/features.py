@@ -42,6 +42,11 @@ def default_time(T: int) -> int:
     return max(1, round(0.16 * T))
 
 
+def default_layer(config: UNetConfig) -> str:
+    """`up.1`, or `up.0` of a network with one level only."""
+    return "up.1" if len(config.multipliers) > 1 else "up.0"
+
+
 def dift(
     config: UNetConfig,
     params: dict,

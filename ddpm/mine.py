@@ -231,12 +231,17 @@ def _stderr(found: Patches, groups: np.ndarray, k: int) -> np.ndarray:
 
 
 def dift_features(
-    m: model.Model, *, layer: str = "up.1", ensemble: int = 8, seed: int = 0, progress: bool = False
+    m: model.Model, *, layer: str = "", ensemble: int = 8, seed: int = 0, progress: bool = False
 ) -> Features:
-    """The features of the paper: DIFT of the whole image with its label, t = .16 T, averaged over noise draws."""
+    """The features of the paper: DIFT of the whole image with its label, t = .16 T, averaged over noise draws.
+
+    layer: a name of `ddpm.features.layers`; if empty `up.1`, or the last level of a network with one.
+    """
     import jax
 
-    from ddpm.features import dift
+    from ddpm.features import default_layer, dift
+
+    layer = layer or default_layer(m.unet)
 
     def features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(seed), 2)

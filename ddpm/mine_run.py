@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from ddpm import cli, data, maps, mine, model, page, plot, run
+from ddpm.features import default_layer
 from ddpm.generate import generate
 from ddpm.mine import Mined
 from ddpm.patches import Patches, pooled, select
@@ -62,6 +64,7 @@ def main(command: cli.Mine) -> None:
             raise ValueError(f"{name} is {value}; give a whole number >= {low}")
     sizes = (command.patch, command.per_image, command.top, command.clusters)
     mine.check_sizes(command.n, m.image_shape, *sizes)
+    command = dataclasses.replace(command, layer=command.layer or default_layer(m.unet))
     features = mine.dift_features(m, layer=command.layer, seed=command.seed)
     features(np.zeros((1, *m.image_shape), np.float32), np.array([label]))  # an unknown layer is refused here
     x, ids, others, source = images_of(command, m, label)

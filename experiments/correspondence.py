@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from ddpm import data, model, plot, world
-from ddpm.features import correspondence, default_time, dift, layers, pck, resize
+from ddpm.features import correspondence, default_layer, default_time, dift, layers, pck, resize
 from experiments.ddae import untrained
 from experiments.runner import Result, Row, Unavailable
 
@@ -99,7 +99,7 @@ def run(config: Config) -> Result:
             of = partial(dift, net.unet, net.params, net.schedule, key=jax.random.key(config.seed), **how)
             a, b = (resize(of(x[i], w.labels[i]), size) for i in images.T)
             found[layer][t], at = score(a, b)
-            if layer == "up.1" and (shown is None or t == default_time(net.schedule.T)):
+            if layer == default_layer(net.unet) and (shown is None or t == default_time(net.schedule.T)):
                 shown = at
     pixels, _ = score(pixel_patches(x[images[:, 0]]), pixel_patches(x[images[:, 1]]))
     everywhere = np.stack(np.divmod(np.arange(world.SIZE**2), world.SIZE), 1)

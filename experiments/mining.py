@@ -54,7 +54,10 @@ class Config:
     folder: str = "out/experiments/mining/maps"  # where the maps are kept, so that it can be stopped
 
 
-QUICK = {"model": "", "images": 8, "draws": 8, "clusters": 2, "more_images": 6, "window_draws": 4, "folder": ""}
+QUICK = {
+    "model": "", "images": 6, "draws": 4, "clusters": 2, "more_images": 4, "window_draws": 4, "rates": (0.1,),
+    "folder": "",
+}  # fmt: skip
 
 
 class Denoiser(NamedTuple):

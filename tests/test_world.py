@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import data, weighting
+from ddpm import data, patches, weighting
 from ddpm.config import unet_config
+from ddpm.localisation import motif_auc, patch_motif
 from ddpm.schedule import linear
 from ddpm.typicality import typicality
 from ddpm.world import BOX, CELL, CELLS, CLASSES, COMMON, MOTIFS, SIZE, draw, law, planted, tiles
@@ -92,6 +93,16 @@ def test_what_an_ornament_is_worth():
     )
     assert np.all(np.abs(nats.value - np.where(has[keep], np.log(4), 0)) < 4 * nats.stderr + 0.02)
     assert nats.stderr.max() < 0.6
+
+
+def test_the_exact_denoiser_finds_what_was_planted():
+    """Between the noise in which nothing is seen and that in which everything is, T is high in the planted boxes."""
+    w, schedule = draw(48, 13), linear()
+    x = data.to_float(w.images)
+    T = typicality(law().eps(schedule), schedule, x, w.labels, jax.random.key(0), draws=40, t_range=(0.2, 0.35)).map
+    assert motif_auc(T, w.mask) > 0.95 and motif_auc(T, w.mask, 3) > 0.98
+    first = patches.top(patches.select(patches.pooled(T, BOX), BOX), 24)
+    assert np.all(patch_motif(first.where, np.where(w.mask, w.motif, -1), BOX) >= 0)
 
 
 def test_it_is_a_data_set():
