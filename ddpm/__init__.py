@@ -10,6 +10,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     network     the ε-prediction U-Net                                     config: its sizes and presets
     loss        L_simple                                                   weighting: Min-SNR, P2, the bound's
     bound       the variational bound, bits/dim, L_hybrid                  importance: which t to draw for it
+    objective   what a training minimises: each of these by name, for a network that predicts ε, x0, v or μ
     train       Algorithm 1: Adam, warm-up, clipping, the average          run: its folder; checkpoint, store: files
     sample      one loop, `walk`, and the steps of DDPM and DDIM           generate: many images, with a bar
     variance    fixed, learned and optimal σ²
@@ -21,6 +22,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     adaptive    guidance that stops when it no longer matters
     inpaint     masks, x0-replacement, RePaint, SDEdit
     classifier  labels and features of images                              saliency: where its answer would change
+                in two networks: convnet, timenet (noisy images)           classifier_train, classifier_run: its making
     diffusion_classifier   the class with which an image is denoised best
     features    what the layers say (DIFT), correspondence                 probe: linear probes by layer and t
     typicality  T(x|c): what makes an image look like its class, and where  doersch, hog: the baseline without a network

@@ -170,9 +170,24 @@ def hybrid_loss(
     key_t, key_noise = jax.random.split(key)
     t = stratified_times(key_t, x0.shape[0], schedule.T)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
+    return hybrid_terms(eps, v, schedule, x0, t, noise, c, weight=weight, decoder=decoder).mean()
+
+
+def hybrid_terms(
+    eps: Eps,
+    v: Eps,
+    schedule: Schedule,
+    x0: jax.Array,
+    t: jax.Array,
+    noise: jax.Array,
+    c: Any = None,
+    *,
+    weight: float = 0.001,
+    decoder: Any = decoder_nll,
+) -> jax.Array:
+    """‖ε - ε̂‖² + λ T L_{t-1} at given times and noises: (B,); their mean over t is `hybrid_loss`.   [Eq. 16]"""
     x_t = q_sample(schedule, x0, t, noise)
     eps_t, v_t = eps(x_t, t, c), v(x_t, t, c)
-    simple, frozen = ((noise - eps_t) ** 2).mean(), constant(jax.lax.stop_gradient(eps_t))
-    variance = learned(constant(v_t))
+    frozen, variance = constant(jax.lax.stop_gradient(eps_t)), learned(constant(v_t))
     terms = bound_term(frozen, schedule, x0, t, t - 1, noise, c, variance=variance, decoder=decoder)
-    return simple + weight * schedule.T * terms.mean()
+    return per_image((noise - eps_t) ** 2) + weight * schedule.T * terms

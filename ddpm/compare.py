@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent / "reference"
 # falls at another time, so that only the steps before it are compared.
 MATTERS = (
     *("data", "preset", "batch", "lr", "lr_schedule", "warmup", "clip", "p_uncond", "conditional", "schedule", "T"),
-    *("flip", "dtype"),
+    *("flip", "dtype", "predict", "loss", "variance", "importance"),
 )
 
 

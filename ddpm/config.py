@@ -8,6 +8,9 @@ from typing import Any
 
 DTYPES = ("float32", "bfloat16")
 LR_SCHEDULES = ("late_cosine", "cosine", "linear", "constant")
+PREDICT = ("eps", "x0", "v", "mu")
+LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid")
+VARIANCES = ("fixed_large", "fixed_small", "learned")
 MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal weights, the widest of its family
 
 
@@ -75,11 +78,16 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.999  # the average of the parameters decays by min(ema, (1+n)/(10+n)); samples come from this one
     more_ema: tuple[float, ...] = ()  # further averages, of these decays
+    fixed_ema: tuple[float, ...] = ()  # of these, without the slow start of min(d, (1+n)/(10+n))
     power_ema: tuple[float, ...] = ()  # and of these relative widths: Karras et al.'s power-function profile (e.g. 0.1)
     p_uncond: float = 0.1  # share of the labels that become the null label, for guidance; ignored without classes
     conditional: bool = True  # give the network the class labels
     schedule: str = "cosine"  # linear, linear_ho or cosine
     T: int = 1000  # noise levels
+    predict: str = "eps"  # what the network says: the noise eps, x0, v, or mu, the mean of the step down
+    loss: str = "simple"  # the error of eps, weighted by t: simple, min_snr, p2; of what is predicted: mse; vlb; hybrid
+    variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
+    importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
     flip: bool = False  # mirror half of the images, left and right
     dtype: str = "float32"  # of convolutions and matrix products; bfloat16 for a GPU or TPU (parameters stay float32)
     seed: int = 0  # of the parameters, the noise, the times and the order of the data
@@ -109,11 +117,18 @@ class TrainConfig:
                 raise ValueError(f"{field} is {getattr(self, field)}; give a number in [0, 1]")
         if not all(0 < d < 1 for d in self.more_ema):
             raise ValueError(f"more_ema is {self.more_ema}; give decays in (0, 1)")
+        if not all(0 < d < 1 for d in self.fixed_ema):
+            raise ValueError(f"fixed_ema is {self.fixed_ema}; give decays in (0, 1)")
         if not all(0 < s < MOST_POWER for s in self.power_ema):
             raise ValueError(f"power_ema is {self.power_ema}; give relative widths in (0, {MOST_POWER})")
-        for field, known in (("lr_schedule", LR_SCHEDULES), ("dtype", DTYPES)):
+        names = {"lr_schedule": LR_SCHEDULES, "dtype": DTYPES, "predict": PREDICT, "loss": LOSSES}
+        for field, known in (names | {"variance": VARIANCES}).items():
             if getattr(self, field) not in known:
                 raise ValueError(f"{field} {getattr(self, field)!r} is not known. Known: {', '.join(known)}")
+        if self.variance == "learned" and self.loss not in ("vlb", "hybrid"):
+            raise ValueError(f"variance learned is trained by loss vlb or hybrid only; loss is {self.loss!r}")
+        if self.loss == "hybrid" and self.variance != "learned":
+            raise ValueError(f"loss hybrid trains a variance; give variance learned (it is {self.variance!r})")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is not divisible by accumulate {self.accumulate}")
         if self.snapshot_every and not self.power_ema:
@@ -166,6 +181,8 @@ UNETS: dict[str, UNetConfig] = {
     "cities": UNetConfig(
         28, 1, patch=7, channels=64, multipliers=(1,), blocks=1, attention=(), groups=8, scale_shift=True
     ),
+    # `cpu`, narrow: for comparing trainings of a minute each.
+    "nano": UNetConfig(28, 1, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(), groups=8),
     # scikit-learn's 8x8 digits, in a minute.
     "digits": UNetConfig(8, 1, channels=24, multipliers=(1, 2), blocks=1, attention=(4,), groups=8),
 }

@@ -3,6 +3,7 @@
     θ̂ ← β_n θ̂ + (1 - β_n) θ        after step n = 1, 2, …
 
 `decay_0.9999`: β = min(d, n/(9+n)), an exponential profile whose memory grows at first.   [(1+n)/(10+n) from n = 0]
+`fixed_0.9999`: β = d from the first step on, as papers' codes have it; a short run then keeps its start: dⁿ of it.
 `power_0.1`:    β = (1 - 1/n)^(γ+1): the weight of step i after n steps is (i^(γ+1) - (i-1)^(γ+1)) / n^(γ+1). The
                 profile is τ^γ, whatever the length of the training; its standard deviation is σ_rel = .1 of that
                 length, and the start is forgotten at once.   [Karras et al. 2024, Eqs. 1-2, App. C]
@@ -31,6 +32,11 @@ def ema_decay(n: jax.Array, most: float) -> jax.Array:
     return jnp.minimum(most, (1 + n) / (10 + n))
 
 
+def fixed_decay(n: jax.Array, most: float) -> jax.Array:
+    """d, whatever n: after n steps the initialisation still counts dⁿ.   [Ho et al. 2020, App. B]"""
+    return jnp.full_like(n, most)
+
+
 def power_decay(n: jax.Array, gamma: float) -> jax.Array:
     """(1 - 1/(n+1))^(γ+1), n = 0, 1, …: 0 at the first step: the initialisation is forgotten.   [Eq. 2, discrete]"""
     return (1 - 1 / (n + 1)) ** (gamma + 1)
@@ -52,6 +58,7 @@ def decays(config: TrainConfig) -> dict[str, Callable[[jax.Array], jax.Array]]:
     by_decay: dict[str, Callable[[jax.Array], jax.Array]] = {
         f"decay_{d:g}": partial(ema_decay, most=d) for d in config.more_ema
     }
+    by_decay |= {f"fixed_{d:g}": partial(fixed_decay, most=d) for d in config.fixed_ema}
     by_width: dict[str, Callable[[jax.Array], jax.Array]] = {
         f"power_{s:g}": partial(power_decay, gamma=gamma_of(s)) for s in config.power_ema
     }

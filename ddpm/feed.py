@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -20,6 +21,7 @@ class Feed:
     """
 
     def __init__(self, seed: int, batch: int, images: np.ndarray, labels: np.ndarray, mesh: Mesh | None = None):
+        self.key = np.asarray(jax.random.key_data(jax.random.key(seed)))
         self.seed, self.batch, self.mesh, self.size = seed, batch, mesh, len(images)
         self.images = jnp.asarray(images) if mesh is None else images
         self.labels = jnp.asarray(labels) if mesh is None else labels
@@ -32,7 +34,7 @@ class Feed:
         n: Any = np.arange(step, step + k, dtype=np.int32) if k > 1 else np.int32(step)
         ids = np.stack([self.ids(i) for i in range(step, step + k)]) if k > 1 else self.ids(step)
         if self.mesh is None:
-            return self.images, self.labels, ids, n
+            return self.images, self.labels, ids, n, self.key
         mine, axis = ids[..., my_rows(self.batch)], ids.ndim - 1
         images, labels = (place_rows(self.mesh, np.asarray(a[mine]), axis) for a in (self.images, self.labels))
-        return images, labels, place_same(self.mesh, n)
+        return images, labels, place_same(self.mesh, n), place_same(self.mesh, self.key)

@@ -1,4 +1,4 @@
-"""The forward process q, its posterior, and the four ways to name the same prediction: ε, x0, v and the score.
+"""The forward process q, its posterior, and the ways to name the same prediction: ε, x0, v, μ, score.
 
     x_t = √ᾱ_t x0 + √(1-ᾱ_t) ε,   ε ~ N(0, I)                                                [Ho et al. 2020, Eq. 4]
 
@@ -60,7 +60,7 @@ def q_posterior(schedule: Schedule, x_t: Any, x0: jax.Array, t: Any, s: jax.Arra
     return mean, beta * (1 - alpha_bar_s) / (1 - alpha_bar_t)
 
 
-# --- one prediction, four names ---------------------------------------------------------------------------------------
+# --- one prediction, five names ---------------------------------------------------------------------------------------
 
 
 def x0_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
@@ -85,6 +85,18 @@ def eps_from_v(schedule: Schedule, x_t: Any, t: Any, v: jax.Array) -> jax.Array:
     """ε = √ᾱ_t v + √(1-ᾱ_t) x_t   [Salimans and Ho 2022, App. D]"""
     alpha_bar = at(schedule.alpha_bar, t, x_t)
     return jnp.sqrt(alpha_bar) * v + jnp.sqrt(1 - alpha_bar) * x_t
+
+
+def mu_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
+    """μ = (x_t - β_t ε/√(1-ᾱ_t)) / √α_t: the mean of q(x_{t-1} | x_t, x̂0), for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
+    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
+    return (x_t - beta / jnp.sqrt(1 - alpha_bar) * eps) / jnp.sqrt(1 - beta)
+
+
+def eps_from_mu(schedule: Schedule, x_t: Any, t: Any, mu: Any) -> jax.Array:
+    """ε = (x_t - √α_t μ) √(1-ᾱ_t)/β_t, for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
+    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
+    return (x_t - jnp.sqrt(1 - beta) * mu) * jnp.sqrt(1 - alpha_bar) / beta
 
 
 def score_from_eps(schedule: Schedule, t: Any, eps: Any) -> jax.Array:

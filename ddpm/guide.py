@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpm import check
-from ddpm.forward import at, eps_from_v, eps_from_x0, x0_from_eps
+from ddpm.forward import at, eps_from_mu, eps_from_v, eps_from_x0, x0_from_eps
 from ddpm.pytree import Eps, Partial, partial_of
 from ddpm.schedule import Schedule
 
@@ -140,6 +140,21 @@ def x0_head(net: Eps, schedule: Schedule) -> Partial:
 
 def _x0_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
     return eps_from_x0(schedule, x_t, t, net(x_t, t, c))
+
+
+def mu_head(net: Eps, schedule: Schedule) -> Partial:
+    """The denoiser of a network that predicts the mean of the step t → t-1, for t ≥ 1.   [Ho et al. 2020, Eq. 11]"""
+    return Partial(_mu_head, partial_of(net), schedule)
+
+
+def _mu_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps_from_mu(schedule, x_t, t, net(x_t, t, c))
+
+
+def head(net: Eps, schedule: Schedule, predict: str) -> Partial:
+    """The denoiser of a network that predicts `eps`, `x0`, `v` or `mu`."""
+    heads = {"eps": lambda net, _: partial_of(net), "x0": x0_head, "v": v_head, "mu": mu_head}
+    return heads[check.choice("predict", predict, heads)](net, schedule)
 
 
 def w_to_s(w: float) -> float:

@@ -238,6 +238,8 @@ def save(folder: str | Path, model: Model) -> None:
     `Misfit` where the peer's network cannot be this one.
     """
     folder = Path(folder)
+    if model.predict != "eps":
+        raise Misfit(f"{model.name!r} predicts {model.predict}; only a network that predicts eps is exported")
     try:
         config = peer_config.from_unet(model.unet)
     except ValueError as e:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ddpm import checkpoint, cost, data, distributed, ema, log, plot, watch
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.feed import Feed
-from ddpm.network import eps_fn
+from ddpm.objective import denoiser
 from ddpm.oracle import fit, linear_loss
 from ddpm.sample import sample
 from ddpm.schedule import Schedule
@@ -34,11 +34,12 @@ def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
     return np.repeat(np.arange(unet.num_classes), per_class) if unet.num_classes else None
 
 
-def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0) -> np.ndarray:
+def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps") -> np.ndarray:
     """Images for a grid with a row for each class: DDIM, 25 steps, guidance 2."""
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
-    return np.asarray(sample(eps_fn(unet, params), schedule, jax.random.key(seed), shape, c, steps=25, guidance=2.0))
+    eps = denoiser(unet, params, schedule, predict)
+    return np.asarray(sample(eps, schedule, jax.random.key(seed), shape, c, steps=25, guidance=2.0))
 
 
 def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:
@@ -64,14 +65,23 @@ def steps_per_call(config: TrainConfig, platform: str) -> int:
 
 
 def loss_on_test(
-    unet: UNetConfig, schedule: Schedule, state: TrainState, dataset: data.Dataset, conditional: bool, most: int = 1000
+    unet: UNetConfig,
+    schedule: Schedule,
+    state: TrainState,
+    dataset: data.Dataset,
+    conditional: bool,
+    most: int = 1000,
+    predict: str = "eps",
 ) -> dict[str, float]:
     """ε-MSE on the first test images, by average of the parameters; the same times and noises at every call."""
     from ddpm.evaluate import eps_mse
 
     x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
     which = {"params": state.params, "ema": state.ema, **state.emas}
-    return {name: eps_mse(eps_fn(unet, p), schedule, x, c, jax.random.key(0)).value for name, p in which.items()}
+    return {
+        name: eps_mse(denoiser(unet, p, schedule, predict), schedule, x, c, jax.random.key(0)).value
+        for name, p in which.items()
+    }
 
 
 class Training:
@@ -169,7 +179,9 @@ class Training:
         seconds = cost.time_step(self.program(k), self.state, self.placed, *self.feed(self.step, k)) / k
         left = config.steps - self.step
         self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
-        self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional) if self.writes else math.nan
+        self.base = None  # of L_simple only: another loss has another floor
+        if self.writes and config.loss == "simple":
+            self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional)
         self.losses: list[jax.Array] = []
         now = time.perf_counter()
         kept = self.tables["metrics"].last
@@ -227,7 +239,8 @@ class Training:
         self.tables["layers"].add([self.step, *(f"{a:.4g}" for a in layers)])
         if self.board:
             self.board.add(self.step, {"loss": float(values.mean()), "grad_norm": float(norm), "lr": lr, "rate": rate})
-        words = f"loss {values.mean():.4f}, Gaussian {self.base:.4f}, {rate:,.0f} images/s"
+        beside = "" if self.base is None else f", Gaussian {self.base:.4f}"
+        words = f"loss {values.mean():.4f}{beside}, {rate:,.0f} images/s"
         self.bar.set_postfix_str(words, False)
         self.losses, self.last = [], (now, self.step)
 
@@ -236,7 +249,8 @@ class Training:
         if not self.writes:
             return
         state = distributed.on_host(self.mesh, self.state)
-        values = loss_on_test(self.unet, self.schedule, state, self.dataset, self.config.conditional)
+        config = self.config
+        values = loss_on_test(self.unet, self.schedule, state, self.dataset, config.conditional, predict=config.predict)
         self.tables["eval"].add([self.step, min(1000, len(self.dataset.x_test)), *values.values()])
         if self.board:
             self.board.add(self.step, {f"test_loss/{name}": v for name, v in values.items()})
@@ -249,9 +263,10 @@ class Training:
         self.step = int(state.step)
         checkpoint.save(self.folder / "checkpoints", self.step, state, self.about)
         if loss:
-            plot.save_loss(self.folder / "loss.png", log.read_metrics(self.folder), self.base)
+            what = "ε-MSE per pixel" if self.config.loss == "simple" else f"loss: {self.config.loss}"
+            plot.save_loss(self.folder / "loss.png", log.read_metrics(self.folder), self.base, what)
         if pictures:
-            drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed)
+            drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed, self.config.predict)
             plot.save_grid(self.folder / f"samples_{self.step:08d}.png", drawn, columns=8)
 
     def diverged(self) -> None:

@@ -18,8 +18,10 @@ import jax
 from ddpm import checkpoint, store, weights
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.network import eps_fn, param_shapes
+from ddpm.objective import denoiser
 from ddpm.pytree import Eps, Partial
 from ddpm.schedule import Schedule, make_schedule
+from ddpm.variance import learned, v_half
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,21 @@ class Model:
     @property
     def eps(self) -> Eps:
         """ε̂(x_t, t, c), t = 1…T; weights that count their noise levels from 0 (imported ones) are asked for t-1."""
-        eps = eps_fn(self.unet, self.params)
+        eps = denoiser(self.unet, self.params, self.schedule, self.predict)
         return eps if self.card.get("first_time", 1) == 1 else Partial(_from_zero, eps)
+
+    @property
+    def predict(self) -> str:
+        """What the network says: `eps`, `x0`, `v` or `mu`; `eps` derives ε̂ from it."""
+        return self.card.get("predict", self.card.get("train", {}).get("predict", "eps"))
+
+    @property
+    def variance(self) -> Partial | str:
+        """σ² of its steps, for samplers and the bound: what it has learned, or else `fixed_large` (β)."""
+        if not self.unet.learned_variance:
+            return "fixed_large"
+        net = eps_fn(self.unet, self.params)
+        return learned(v_half(net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)))
 
     @property
     def num_classes(self) -> int:
@@ -77,7 +92,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         "unet": dataclasses.asdict(model.unet),
         "schedule": {"name": model.card["schedule"]["name"], "T": model.schedule.T},
         "classes": list(model.classes),
-    }
+    } | ({"predict": model.predict} if model.predict != "eps" else {})
     store.save(path, model.params, about | card)
 
 

@@ -27,7 +27,8 @@ __all__ = ["Diverged", "Training", "baseline", "device_name", "read_metrics", "s
 def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
     """The preset, with the classes of the data; refused if it was made for images of another shape."""
     classes = dataset.num_classes if config.conditional else 0
-    unet = unet_config(config.preset, num_classes=classes, dtype=config.dtype)
+    learns = config.variance == "learned"
+    unet = unet_config(config.preset, num_classes=classes, dtype=config.dtype, learned_variance=learns)
     if unet.image_shape != dataset.image_shape:
         fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]
         raise ValueError(

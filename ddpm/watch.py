@@ -77,7 +77,7 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
 
     @jax.jit
     def forward(params: Any) -> list[jax.Array]:
-        draws, _ = train.draw(config, unet, schedule, key, x0, labels)
+        draws, _ = train.draw(config, unet, schedule, key, x0, labels, state.history)
         x_t = q_sample(schedule, draws.x0, draws.t, draws.noise)
         seen = activations(unet, params, x_t, draws.t, draws.c)
         names[:] = list(seen)  # a dict that leaves `jit` is sorted
@@ -87,7 +87,9 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
     for name, good in zip(names, finite, strict=True):
         if not good:
             return f"on the way forward, the output of layer {name!r} is the first that is not finite"
-    loss, grad = jax.jit(lambda p: train.gradient(config, unet, schedule, p, key, x0, labels))(state.params)
+    loss, grad, _ = jax.jit(lambda p: train.gradient(config, unet, schedule, p, key, x0, labels, state.history))(
+        state.params
+    )
     if bad := not_finite(grad):
         return f"on the way back, the gradient of {bad[-1]} is the first that is not finite (the loss is {loss:.4g})"
     worst = layers(grad)[int(np.argmax(layer_norms(grad)))]

@@ -2,7 +2,7 @@
 
 The errors of the same prediction under its other names are multiples of each other,
 
-    ‖ε - ε̂‖² = SNR ‖x0 - x̂0‖² = ᾱ ‖v - v̂‖²      with SNR = ᾱ/(1-ᾱ),
+    ‖ε - ε̂‖² = SNR ‖x0 - x̂0‖² = ᾱ ‖v - v̂‖² = α(1-ᾱ)/β² ‖μ - μ̂‖²      with SNR = ᾱ/(1-ᾱ),
 
 so a weight for one name becomes a weight for another with `for_target`. All are 0 at t = 0, where there is no noise.
 """
@@ -65,7 +65,9 @@ def p2(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> jax.Array:
 
 
 def for_target(schedule: Schedule, weight: jax.Array, target: str) -> jax.Array:
-    """The weight of ‖x0 - x̂0‖² (`x0`) or ‖v - v̂‖² (`v`) that makes the same loss as `weight` of ‖ε - ε̂‖² (`eps`)."""
-    check.choice("target", target, ["eps", "x0", "v"])
-    factor = {"eps": jnp.ones(schedule.T), "x0": _snr(schedule), "v": schedule.alpha_bar[1:]}[target]
+    """The weight of ‖x0 - x̂0‖² (`x0`), ‖v - v̂‖² (`v`), ‖μ - μ̂‖² (`mu`) that makes the loss of `weight` ‖ε - ε̂‖²."""
+    check.choice("target", target, ["eps", "x0", "v", "mu"])
+    beta, alpha_bar = schedule.beta[1:], schedule.alpha_bar[1:]
+    mu = (1 - beta) * (1 - alpha_bar) / beta**2  # [Ho et al. 2020, Eqs. 10-12]
+    factor = {"eps": jnp.ones(schedule.T), "x0": _snr(schedule), "v": alpha_bar, "mu": mu}[target]
     return _from(schedule, weight[1:] * factor)

@@ -1,0 +1,107 @@
+"""What is measured of a small training: error on test images, bits/dim, and images in a classifier's features.
+
+Seeds are trainings: a number is their mean, its spread half of their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ddpm import data, metrics, scoring
+from ddpm.bits import bound_bits
+from ddpm.evaluate import eps_mse
+from ddpm.guide import cfg, clip_x0
+from ddpm.metrics import stratified_subset
+from ddpm.model import Model
+from ddpm.oracle import fit, linear_loss
+from ddpm.sample import ddim_step
+from ddpm.schedule import make_schedule
+from experiments.judged import Judge, draw, labels
+from experiments.runner import Unavailable
+
+
+class NearestMean:
+    """Pixels as features and the nearest class mean as label: for sets without a shipped classifier (`--quick`)."""
+
+    def __init__(self, dataset: data.Dataset):
+        x, y = self.features(dataset.x_train), dataset.y_train
+        self.means = np.stack([x[y == k].mean(0) for k in range(dataset.num_classes)])
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """(n, H, W, C) uint8 -> (n, HWC)"""
+        return np.asarray(data.to_float(x), np.float64).reshape(len(x), -1)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """(n,) labels"""
+        return ((self.features(x)[:, None] - self.means) ** 2).sum(-1).argmin(1)
+
+
+def judge_of(name: str) -> Judge:
+    """The judge of a data set: its shipped classifier, or pixels where there is none."""
+    if name != "digits":
+        return Judge(name)
+    judge = Judge.__new__(Judge)
+    judge.data = data.load(name)
+    judge.classifier = NearestMean(judge.data)  # type: ignore[assignment]
+    train, test = (judge.classifier.features(x) for x in (judge.data.x_train, judge.data.x_test))
+    judge.real = scoring.Reference(train, test, "pixels")
+    judge.train = metrics.moments(train)
+    return judge
+
+
+def test_set(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """n test images in [-1, 1], as many of each class, and their labels."""
+    try:
+        d = data.load(name)
+    except (FileNotFoundError, ConnectionError) as error:
+        raise Unavailable(f"it measures on {name}, which is not here: {error}") from error
+    ids = stratified_subset(d.y_test, min(n, len(d.x_test)), 0)
+    return np.asarray(data.to_float(d.x_test[ids])), d.y_test[ids]
+
+
+def error(m: Model, x: np.ndarray, c: np.ndarray) -> float:
+    """ε-MSE, two draws an image; the same times and noises for every model."""
+    return eps_mse(m.eps, m.schedule, x, c, jax.random.key(0), repeats=2).value
+
+
+def linear_error(name: str, schedule: str, x: np.ndarray, c: np.ndarray) -> float:
+    """The same of the best linear denoiser of each class, exactly."""
+    d, s = data.load(name), make_schedule(schedule)
+    return float(np.mean(linear_loss(fit(data.to_float(d.x_train), d.y_train), s, x, c)[1:]))
+
+
+def bits(m: Model, x: np.ndarray, c: np.ndarray, variance: Any = None) -> tuple[float, float]:
+    """The bound in bits/dim with clipped x̂0, and its standard error over images; 20 draws of t each."""
+    sigma2 = m.variance if variance is None else variance
+    values = bound_bits(clip_x0(m.eps, m.schedule), m.schedule, x, c, variance=sigma2)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+class Scores(NamedTuple):
+    """Of images that were drawn."""
+
+    frechet: float
+    accuracy: float
+
+
+def scores(judge: Judge, m: Model, n: int, steps: int, guidance: float = 1.0) -> Scores:
+    """n images by DDIM, the same noises for every model: Fréchet distance, and share of the class asked for."""
+    eps = clip_x0(m.eps if guidance == 1 else cfg(m.eps, guidance), m.schedule)
+    images, _ = draw(m, f"ddim guidance {guidance:g}", partial(ddim_step, eps, m.schedule), n, steps)
+    return Scores(judge.frechet_value(images), judge.accuracy(images, labels(m, n))[0])
+
+
+def mean_range(values: Sequence[float]) -> tuple[float, float]:
+    """Mean over seeds, and half of their range."""
+    a = np.asarray(values, np.float64)
+    return float(a.mean()), float(np.ptp(a) / 2)
+
+
+def over(runs: Sequence[Any], f: Callable[[Any], float]) -> tuple[float, float]:
+    """`mean_range` of f of each run."""
+    return mean_range([f(r) for r in runs])
