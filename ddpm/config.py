@@ -152,6 +152,20 @@ class TrainConfig:
         """The folder's name under runs/."""
         return self.name or f"{self.data}-{self.preset}"
 
+    def command(self, without: tuple[str, ...] = ("name", "data_dir")) -> str:
+        """The line `ddpm train …` with the options that are not the defaults."""
+        words = ["ddpm train"]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value == field.default or field.name in without:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{'' if value else 'no-'}{field.name.replace('_', '-')}")
+            else:
+                listed = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                words.append(f"--{field.name.replace('_', '-')} {listed}")
+        return " ".join(words)
+
     @classmethod
     def saved(cls, fields: dict[str, Any]) -> TrainConfig:
         """The configuration of a run, read back from its config.json; a field it does not have was not chosen yet."""

@@ -113,11 +113,6 @@ def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str,
     """The whole card: how it was trained, and what was measured."""
     about, metrics = m.card, run.read_metrics(folder)
     found, measures = measured(config, m, about)
-    options = " ".join(
-        f"--{f.name.replace('_', '-')} {about['train'][f.name]}"
-        for f in dataclasses.fields(model.TrainConfig)
-        if about["train"][f.name] != f.default and f.name not in ("name", "data_dir", "sample_every", "save_every")
-    )
     data_name = about["train"]["data"]
     return {
         "parameters": count(m.params),
@@ -131,7 +126,9 @@ def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str,
         "note": config.note,
         **found,
         "commands": {
-            "train": f"ddpm train {options}".strip(),
+            "train": model.TrainConfig.saved(about["train"]).command(
+                ("name", "data_dir", "sample_every", "save_every")
+            ),
             "measure": (
                 f"ddpm evaluate --model {config.name} --data {data_name} --n {config.n} --steps {config.steps} "
                 f"--guidance {config.guidance:g} --seed {config.seed}"

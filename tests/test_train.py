@@ -305,3 +305,14 @@ def test_tensorboard_writes_or_says_what_is_missing(tmp_path, monkeypatch):
     board.add(1, {"loss": 0.5})
     board.writer.close()
     assert next((tmp_path / "tensorboard").iterdir()).stat().st_size > 50
+
+
+def test_the_command_of_a_run_makes_the_same_run():
+    """What `command` writes, the command line reads back to the same configuration; defaults need no words."""
+    import tyro
+
+    assert TrainConfig().command() == "ddpm train"
+    run = TrainConfig(data="cifar10", flip=True, conditional=False, more_ema=(0.9, 0.99), lr=2e-4, name="mine")
+    words = run.command().split()
+    assert words[:2] == ["ddpm", "train"] and "mine" not in words
+    assert tyro.cli(TrainConfig, args=[*words[2:], "--name", "mine"]) == run

@@ -103,28 +103,11 @@ def step_mib(train: model.TrainConfig, unet: Any, schedule: Any) -> float:
 
 def draw(run: Path, m: model.Model, folder: Path) -> None:
     """The grids of the average and of the raw parameters."""
-    train = train_config(m.card)
+    train = model.TrainConfig.saved(m.card["train"])
     found = checkpoint.restore(run / "checkpoints", jax.eval_shape(lambda: init_state(train, m.unet)))
     assert found is not None  # model.load has read it
     for kind, params in (("ema", found[0].ema), ("raw", found[0].params)):
         plot.save_grid(folder / f"samples_{kind}.png", sample_grid(m.unet, m.schedule, params, train.seed), columns=8)
-
-
-def train_config(about: dict[str, Any]) -> model.TrainConfig:
-    """The run's configuration; fields that this version does not know are left out."""
-    known = {f.name for f in dataclasses.fields(model.TrainConfig)}
-    return model.TrainConfig(**{k: v for k, v in about["train"].items() if k in known})
-
-
-def command(about: dict[str, Any]) -> str:
-    """The line that trains it again."""
-    default = dataclasses.asdict(model.TrainConfig())
-    changed = [
-        (f"--{'' if v is not False else 'no-'}{k.replace('_', '-')}" + ("" if isinstance(v, bool) else f" {v}"))
-        for k, v in about["train"].items()
-        if k in default and v != default[k] and k not in ("name", "data_dir")
-    ]
-    return " ".join(["ddpm train", *changed])
 
 
 def card(about: dict[str, Any]) -> str:
@@ -181,14 +164,14 @@ def main(config: Config) -> dict[str, Any]:
         "steps": int(rows[-1]["step"]),
         "minutes": round(float(rows[-1]["seconds"]) / 60, 1),
         "images_per_s": float(np.median([float(r["images_per_s"]) for r in rows])),
-        "step_MiB": round(step_mib(train_config(about), m.unet, m.schedule), 1),
+        "step_MiB": round(step_mib(model.TrainConfig.saved(about["train"]), m.unet, m.schedule), 1),
         "last_loss": float(f"{means[0, -1]:.5g}"),
         "baseline": json.loads((first / "baseline.json").read_text())["linear_gaussian_loss"],
         "inside_when_left_out": round(left_out(reference), 3) if len(read) > 2 else None,
         "device": about["device"].replace("1 cores", "1 core"),
         "versions": about["versions"],
         "data_sha256": about["data"]["sha256"],
-        "command": command(about),
+        "command": model.TrainConfig.saved(about["train"]).command(),
         "commit": commit() or "unknown",
         "note": config.note,
     }
