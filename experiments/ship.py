@@ -9,7 +9,6 @@ beside the best linear-Gaussian denoiser, accuracy of conditional samples, Fréc
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
