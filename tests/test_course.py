@@ -455,19 +455,72 @@ def test_a_notebook_is_a_course_file_too(tmp_path, monkeypatch, capsys):
     assert main(["reset", "1.1"]) == 0 and "TODO 1.1" in file.read_text()
 
 
-@pytest.mark.slow
-def test_a_students_notebook_runs_from_top_to_bottom(tmp_path):
-    """With nothing written: every exercise says so, and the lesson goes on."""
+@pytest.mark.parametrize("lesson", sorted(lessons.files()))
+def test_every_lesson_is_a_notebook_with_stubs_and_an_install_cell(lesson):
     pytest.importorskip("jupytext")
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
-    book = nbformat.reads(student.notebook(1), as_version=4)
-    env = os.environ | {"DDPM_BUDGET": "smoke", "PYTHONPATH": str(Path(lessons.FOLDER).parent), "MPLBACKEND": "agg"}
-    client = nbclient.NotebookClient(book, timeout=300, kernel_name="python3")
-    client.execute(cwd=str(tmp_path), env=env)
-    printed = "".join(o.get("text", "") for c in book.cells for o in c.get("outputs", []))
-    assert all(f"· {t.number}" in printed for t in lessons.tasks(lessons.text_of(1)))
-    assert (tmp_path / "out" / "l01.png").exists()
+    import nbformat
+
+    text = student.notebook(lesson, "https://example.org/ddpm.whl")
+    book = nbformat.reads(text, as_version=4)
+    nbformat.validate(book)
+    code = [c.source for c in book.cells if c.cell_type == "code"]
+    assert code[0].endswith('%pip install --quiet "https://example.org/ddpm.whl"')
+    assert not any(line.lstrip().startswith("%") for source in code[1:] for line in source.splitlines())
+    for source in code[1:]:
+        compile(source, "a cell", "exec")
+    for task in lessons.tasks(lessons.text_of(lesson)):
+        names = ", ".join(task.functions)
+        assert code.count(f'{names} = checked("{task.number}", {names})') == 1
+        assert text.count(f'raise NotImplementedError(\\"{task.number}\\")') >= len(task.functions)
+    assert lessons.BEGIN not in text and text == student.notebook(lesson, "https://example.org/ddpm.whl")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The package as a wheel, built here without the network."""
+    pytest.importorskip("hatchling")
+    root, folder = Path(lessons.FOLDER).parent, tmp_path_factory.mktemp("wheel")
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("this is an installed package already")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    subprocess.run([*build, "-w", str(folder), str(root)], check=True, capture_output=True)
+    return next(folder.glob("ddpm-*.whl"))
+
+
+RUN = """
+import sys, nbclient, nbformat
+book = nbformat.read(sys.argv[1], 4)
+nbclient.NotebookClient(book, timeout=600, kernel_name="python3").execute()
+print("".join(o.get("text", "") for c in book.cells for o in c.get("outputs", [])))
+"""
+
+
+@pytest.mark.slow
+def test_a_students_notebook_runs_in_a_clean_environment(tmp_path, wheel):
+    """A venv that knows what this package needs but not the package: the first cell installs it from the wheel.
+
+    With nothing written: every exercise says so, and the lesson goes on to its picture.
+    """
+    for module in ("jupytext", "nbclient", "ipykernel"):
+        pytest.importorskip(module)
+    venv, folder = tmp_path / "venv", tmp_path / "mine"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, capture_output=True)
+    python = venv / "bin" / "python"
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own, here = (subprocess.check_output([p, "-c", where], text=True).strip() for p in (str(python), sys.executable))
+    (Path(own) / "needs.pth").write_text(here + "\n")  # as a plain folder: an editable install there is not followed
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MPLBACKEND")}
+    env |= {"DDPM_BUDGET": "smoke", "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "JUPYTER_PATH": str(tmp_path)}
+    missing = subprocess.run([python, "-c", "import ddpm"], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert "No module named 'ddpm'" in missing.stderr
+
+    folder.mkdir()
+    (folder / "l01_forward.ipynb").write_text(student.notebook(1, str(wheel)))
+    args = [python, "-c", RUN, "l01_forward.ipynb"]
+    done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(f"· {t.number}" in done.stdout for t in lessons.tasks(lessons.text_of(1)))
+    assert (folder / "out" / "l01.png").exists() and (Path(own) / "ddpm" / "course").is_dir()
 
 
 @pytest.mark.slow
@@ -481,15 +534,8 @@ def test_a_students_script_runs_with_a_wrong_answer(course):
 
 
 @pytest.mark.slow
-def test_the_course_works_from_a_wheel(tmp_path):
+def test_the_course_works_from_a_wheel(tmp_path, wheel):
     """Built here, unpacked elsewhere, used without the repository and without the network."""
-    pytest.importorskip("hatchling")
-    root = Path(lessons.FOLDER).parent
-    if not (root / "pyproject.toml").exists():
-        pytest.skip("this is an installed package already")
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
-    subprocess.run([*build, "-w", str(tmp_path), str(root)], check=True, capture_output=True)
-    wheel = next(tmp_path.glob("ddpm-*.whl"))
     shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     there = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
     code = there + "from ddpm.cli import main; sys.exit(main())"

@@ -23,6 +23,7 @@ class Init:
 
     folder: Positional[Path | None] = None  # where to: DIR, else the course that you are in, else ./course
     notebooks: bool = False  # .ipynb instead of .py (needs the extra `course`)
+    source: str = "ddpm"  # what a notebook's first cell installs on Colab: a name, a wheel's URL, git+https://…
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ def run(command: object) -> bool | None:
     from ddpm.course import commands
 
     match command:
-        case Init(folder, notebooks):
-            commands.init(folder or state.here() or Path("course"), notebooks)
+        case Init(folder, notebooks, source):
+            commands.init(folder or state.here() or Path("course"), notebooks, source)
             return None
         case Grade():
             from ddpm.course import grade

@@ -14,9 +14,9 @@ from ddpm.course import lesson as lessons
 from ddpm.course import line, state, student
 
 
-def init(folder: Path, notebooks: bool) -> None:
+def init(folder: Path, notebooks: bool, source: str = "ddpm") -> None:
     """Write the lessons, keep what is there, and say how to begin."""
-    written, kept = student.write(folder, notebooks)
+    written, kept = student.write(folder, notebooks, source)
     if not (folder / state.NAME).exists():
         state.save(folder, {})
     print(f"{len(written)} lessons written to {folder}/" + (f", {len(kept)} left as they are" if kept else ""))

@@ -25,7 +25,7 @@ INSTALL = """\
 import importlib.util
 
 if importlib.util.find_spec("ddpm") is None:  # on Colab, once
-    %pip install --quiet ddpm
+    %pip install --quiet "{source}"
 """
 
 
@@ -79,22 +79,25 @@ def spaced(part: str) -> str:
     return "\n" + part if re.match(r"# %%\n(def|class|@)", part) else part
 
 
-def notebook(lesson: int) -> str:
-    """The same as .ipynb, with a cell that installs the package on Colab. Needs jupytext (the extra `course`)."""
+def notebook(lesson: int, source: str = "ddpm") -> str:
+    """The same as .ipynb, with a cell that installs the package on Colab. Needs jupytext (the extra `course`).
+
+    source: what pip installs there: a name, a wheel's URL, git+https://…
+    """
     try:
         import jupytext
         import nbformat
     except ImportError:
         raise ValueError("notebooks need jupytext: pip install 'ddpm[course]'; the .py files need nothing") from None
     book = jupytext.reads(text(lesson), fmt="py:percent")
-    book.cells.insert(1, nbformat.v4.new_code_cell(INSTALL.rstrip()))
+    book.cells.insert(1, nbformat.v4.new_code_cell(INSTALL.format(source=source).rstrip()))
     for i, cell in enumerate(book.cells):
         cell["id"] = f"l{lesson:02d}-{i:03d}"  # the same file every time
     book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return nbformat.writes(book) + "\n"
 
 
-def write(folder: Path, notebooks: bool = False) -> tuple[list[Path], list[Path]]:
+def write(folder: Path, notebooks: bool = False, source: str = "ddpm") -> tuple[list[Path], list[Path]]:
     """All lessons into `folder`; files that are there stay as they are.   ->  (written, left alone)"""
     folder.mkdir(parents=True, exist_ok=True)
     written, kept = [], []
@@ -103,7 +106,7 @@ def write(folder: Path, notebooks: bool = False) -> tuple[list[Path], list[Path]
         if file.exists():
             kept.append(file)
             continue
-        file.write_text(notebook(lesson) if notebooks else text(lesson), encoding="utf-8")
+        file.write_text(notebook(lesson, source) if notebooks else text(lesson), encoding="utf-8")
         written.append(file)
     return written, kept
 
