@@ -5,7 +5,7 @@ Seeds are trainings: a number is their mean, its spread half of their range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,9 +20,10 @@ from ddpm.metrics import stratified_subset
 from ddpm.model import Model
 from ddpm.oracle import fit, linear_loss
 from ddpm.sample import ddim_step
-from ddpm.schedule import make_schedule
+from ddpm.schedule import make_schedule, make_times
 from experiments.judged import Judge, draw, labels
 from experiments.runner import Unavailable
+from experiments.trainings import Small
 
 
 class NearestMean:
@@ -54,7 +55,7 @@ def judge_of(name: str) -> Judge:
     return judge
 
 
-def test_set(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """n test images in [-1, 1], as many of each class, and their labels."""
     try:
         d = data.load(name)
@@ -93,15 +94,36 @@ def scores(judge: Judge, m: Model, n: int, steps: int, guidance: float = 1.0) ->
     """n images by DDIM, the same noises for every model: Fréchet distance, and share of the class asked for."""
     eps = clip_x0(m.eps if guidance == 1 else cfg(m.eps, guidance), m.schedule)
     images, _ = draw(m, f"ddim guidance {guidance:g}", partial(ddim_step, eps, m.schedule), n, steps)
-    return Scores(judge.frechet_value(images), judge.accuracy(images, labels(m, n))[0])
+    return Scores(distance(judge, images), judge.accuracy(images, labels(m, n))[0])
+
+
+def skipping(judge: Judge, m: Model, n: int, steps: int, share: float) -> float:
+    """The distance where pure noise is put in at t = (1 - share) T, and the first steps are left out."""
+    times = make_times(m.schedule.T, steps)
+    times = times[times <= round((1 - share) * m.schedule.T)]
+    step = partial(ddim_step, clip_x0(m.eps, m.schedule), m.schedule)
+    name = "ddim guidance 1" if share == 0 else f"ddim without its first {share:g}"
+    if share == 0:  # the images that `scores` has drawn
+        return distance(judge, draw(m, name, step, n, steps)[0])
+    return distance(judge, draw(m, name, step, n, steps, times=times)[0])
+
+
+def distance(judge: Judge, images: np.ndarray) -> float:
+    """Fréchet distance of uint8 images to the training images, in the judge's features."""
+    return metrics.frechet_moments(metrics.moments(judge.features(images)), judge.train)
+
+
+def shares(a: Sequence[float], b: Sequence[float]) -> float:
+    """The share of the seeds in which a < b: 1 where an order holds for all."""
+    return float(np.mean(np.less(a, b)))
+
+
+def budget(config: Small) -> str:
+    """In words, for a figure."""
+    return f"{config.steps:,} steps of {config.batch} images, {config.seeds} seed{'' if config.seeds == 1 else 's'}"
 
 
 def mean_range(values: Sequence[float]) -> tuple[float, float]:
     """Mean over seeds, and half of their range."""
     a = np.asarray(values, np.float64)
     return float(a.mean()), float(np.ptp(a) / 2)
-
-
-def over(runs: Sequence[Any], f: Callable[[Any], float]) -> tuple[float, float]:
-    """`mean_range` of f of each run."""
-    return mean_range([f(r) for r in runs])
