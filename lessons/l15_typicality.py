@@ -229,10 +229,12 @@ def class_posterior(alpha_bar, loss, prior):
 
 # %% [markdown]
 # **Exactly:** three Gaussian classes of different means, variances and priors. The loss of the perfect denoiser of
-# $\mathcal N(\mu,s)$ is $(\bar\alpha s/v)^2 + \bar\alpha(1-\bar\alpha)(x-\mu)^2/v^2$ with $v=\bar\alpha
-# s+1-\bar\alpha$. It is Bayes' posterior, number by number. And with equal weights on some times only, as in the
-# paper, classes that differ in their means alone are still told apart as well as can be: the nearest mean wins,
-# whatever the times.
+# $\mathcal N(\mu,s)$ is known, with $v=\bar\alpha s+1-\bar\alpha$:
+#
+# $$\mathbb E_\varepsilon L = (\bar\alpha s/v)^2 + \bar\alpha(1-\bar\alpha)(x-\mu)^2/v^2.$$
+#
+# It is Bayes' posterior, number by number. And with equal weights on some times only, as in the paper, classes that
+# differ in their means alone are still told apart as well as can be: the nearest mean wins, whatever the times.
 
 # %%
 mean, s, prior = np.array([-1.0, 0.5, 2.0]), np.array([0.3, 0.1, 1.0]), np.array([0.2, 0.5, 0.3])
@@ -331,8 +333,8 @@ def perfect(x_t, t, c=None):
 
 
 # %% [markdown]
-# Is it perfect? A conditional mean leaves an error that is uncorrelated with it, $\mathbb
-# E\,(\varepsilon-\varepsilon^*)\, \varepsilon^* = 0$; and knowing the town can only help, on average.
+# Is it perfect? A conditional mean leaves an error that is uncorrelated with it, that is,
+# $\mathbb E\,(\varepsilon-\varepsilon^*)\,\varepsilon^* = 0$; and knowing the town can only help, on average.
 
 # %%
 n = {"smoke": 16, "short": 48, "full": 192}[BUDGET]  # facades of town 0, and as many of the others

@@ -49,11 +49,15 @@ small = unet_config("cifar10_cpu")  # ours for a laptop
 # %% [markdown]
 # ## 1. The network, counted
 #
-# The U-Net is a stack of *residual blocks*, $x + \mathrm{conv}(\mathrm{silu}(\mathrm{norm}(\mathrm{conv}(\mathrm{silu}
-# (\mathrm{norm}(x))) + W\,\mathrm{time})))$: two convolutions of $3\times3$, each with biases; two group norms, a
-# scale and a shift for each of their channels (the first has $c_\text{in}$, the second $c_\text{out}$); and a linear
-# layer with biases from the time embedding ($d$ numbers) to $c_\text{out}$. If $c_\text{in}\ne c_\text{out}$, the $x$
-# in front goes through a $1\times1$ convolution with biases, and not otherwise.
+# The U-Net is a stack of *residual blocks*:
+#
+# $$\mathrm{block}(x) = x + \mathrm{conv}\Big(\mathrm{silu}\big(\mathrm{norm}(\,\mathrm{conv}(\mathrm{silu}(
+#   \mathrm{norm}(x))) + W\,\mathrm{time}\,)\big)\Big)$$
+#
+# Two convolutions of $3\times3$, each with biases. Two group norms, a scale and a shift for each of their channels (the
+# first has $c_\text{in}$ of them, the second $c_\text{out}$). A linear layer with biases from the time embedding ($d$
+# numbers) to $c_\text{out}$. If $c_\text{in}\ne c_\text{out}$, the $x$ in front goes through a $1\times1$ convolution
+# with biases, and not otherwise.
 #
 # ### Exercise 17.1 - the parameters of a block
 
