@@ -25,7 +25,7 @@ from experiments.runner import Result, Row, float64
 from experiments.trainings import Small, config_of, family
 
 PAPER = "Ho et al. 2020, App. B (decay .9999); Karras et al. 2024"
-MINUTES = 8
+MINUTES = 3
 AVERAGES = {
     "params": "none",
     "fixed_0.9": "d = .9",

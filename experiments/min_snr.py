@@ -25,7 +25,7 @@ from experiments.runner import Result, Row, float64
 from experiments.trainings import Small, family
 
 PAPER = "Hang et al. 2023, Figure 1 (ImageNet 256 x 256)"
-MINUTES = 12
+MINUTES = 4
 RUNS = {"cosine": "plain, w = 1", "min_snr": "min-SNR, γ = 5"}
 
 
