@@ -1,6 +1,7 @@
 """The site as a reader gets it: figures, formulas, links, nothing from another host; readable and not too wide, in
 light and in dark, on a phone and on a desk. All lessons are run for it, with the smallest budget."""
 
+import io
 import json
 import os
 import re
@@ -124,6 +125,28 @@ def test_dark_figures():
     for colour in ((31, 78, 121), (181, 82, 59), (46, 125, 50)):  # a hue is the angle around the grey axis
         hues = [np.arctan2(np.sqrt(3) * (g - b), 2 * r - g - b) for r, g, b in (colour, one(colour)[0])]
         assert abs(hues[0] - hues[1]) < 0.1
+
+
+def test_pictures_inside_a_dark_figure_stay_as_they_are():
+    """A picture at the left, a line at the right."""
+    sys.path.insert(0, str(BUILD.parent))
+    import figures
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    picture = np.random.default_rng(0).uniform(size=(5, 7, 3))
+    left.imshow(picture)
+    right.plot([0, 1], [0, 1], color="#1f4e79")
+    light, dark = (np.asarray(Image.open(io.BytesIO(png)), float) for png in figures.both(figure))
+    ((x0, y0, x1, y1),) = figures.boxes(figure)
+    assert np.array_equal(light[y0:y1, x0:x1], dark[y0:y1, x0:x1])
+    middle = light[(y0 + y1) // 2, (x0 + x1) // 2]  # row 2 of 5, column 3 of 7: the box is where the picture is
+    assert np.allclose(middle, 255 * picture[2, 3], atol=1)
+    outside = np.ones(light.shape[:2], bool)
+    outside[y0:y1, x0:x1] = False
+    assert light[outside].mean() > 225 and dark[outside].mean() < 60
+    assert np.abs(light[outside] - dark[outside]).max() > 200
 
 
 def test_no_raw_markup_is_left(site):
