@@ -4,8 +4,12 @@ Song et al. encode CIFAR-10 test images with S steps of the deterministic sample
 number on [0, 1]: here the same data, with a network of a laptop's size and its labels. The exact column is the round
 trip of a Gaussian with the training images' covariance and the perfect denoiser, under this model's schedule and times.
 The sign: how often the label of a test image helps to denoise it, T(x|c) > 0; noise-matched range as in
-`typicality_sign`, at fewer draws, so each image's own sign is less sure than the share. Images at fault are not shown:
-no real image is.
+`typicality_sign`, at fewer draws, so each image's own sign is less sure than the share.
+
+What we see: the error falls with S as in the paper, and lies a little below it at each S; a small network follows a
+smoother path, which is easier to retrace, and the list begins one step below T, so this is not a better encoder. The
+label helps for 78 % of the images, where garments reach 93 %: the network (4,000 steps on a CPU; its card says that it
+is weak) has learned less of what its labels mean, and CIFAR-10's classes vary more.
 """
 
 from __future__ import annotations
@@ -100,5 +104,10 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
         low, high = numbers["interval"]
         right.hist(1000 * np.array(numbers["T"]), bins=30, color="#8fa9bd")
         right.axvline(0, color="k", linewidth=1)
-        right.set(xlabel="T(x|true class) x 1000", ylabel="test images", title=f"above 0: {low:.2f} to {high:.2f}")
+        right.set(
+            xlabel="T(x|true class) x 1000",
+            ylabel="test images",
+            title=f"share above 0: {low:.2f} to {high:.2f} (95 %)",
+        )
+        right.yaxis.get_major_locator().set_params(integer=True)
     return figure
