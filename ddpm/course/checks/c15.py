@@ -119,7 +119,8 @@ def heaps(rng):
 
 def typicality(eps, alpha_bar, x, c, times, noise, part=None, spread=None, root=math.sqrt, mean=np.mean, clean=False):
     """Draw by draw."""
-    without, told = [], []
+    without: list = []
+    told: list = []
     for t, e in zip(times, noise, strict=True):
         x_t = root(alpha_bar[t]) * x + root(1 - alpha_bar[t]) * e
         seen = (x if clean else x_t)[None]
