@@ -43,16 +43,16 @@ class Small:
 # What each run changes of the plain one: cosine schedule, ε, L_simple, 10 % of the labels dropped.
 RECIPES: dict[str, dict[str, Any]] = {
     "cosine": {"fixed_ema": (0.9, 0.99, 0.999, 0.9999)},  # for the figure of the averages
+    "min_snr": {"loss": "min_snr"},
+    "p_uncond .2": {"p_uncond": 0.2},
+    "p_uncond .5": {"p_uncond": 0.5},
     "linear": {"schedule": "linear"},
+    "hybrid": {"loss": "hybrid", "variance": "learned"},
+    "vlb": {"loss": "vlb", "variance": "learned", "importance": True},
     "linear, ε, L": {"schedule": "linear", "loss": "vlb"},
     "linear, μ, L": {"schedule": "linear", "predict": "mu", "loss": "vlb"},
     "linear, μ, mse": {"schedule": "linear", "predict": "mu", "loss": "mse"},
     "linear, x0, mse": {"schedule": "linear", "predict": "x0", "loss": "mse"},
-    "hybrid": {"loss": "hybrid", "variance": "learned"},
-    "vlb": {"loss": "vlb", "variance": "learned", "importance": True},
-    "min_snr": {"loss": "min_snr"},
-    "p_uncond .2": {"p_uncond": 0.2},
-    "p_uncond .5": {"p_uncond": 0.5},
 }
 AVERAGE = "power_0.1"  # the average that is measured: its width is a tenth of the run; forgets the start at once
 
