@@ -595,7 +595,7 @@ assert np.abs(drawn).max() <= 1 + 1e-5
 names = ["wide"] * 4 + ["half"] * 3 + ["expand"] * 3
 masks = jnp.stack([inpaint.wide(28, 28, 3 + i) if k == "wide" else inpaint.make_mask(k, 28, 28)
                    for i, k in enumerate(names)])  # fmt: skip
-rs = {"smoke": [1, 2], "short": [1, 2, 5, 20], "full": [1, 2, 5, 10, 20]}[BUDGET]
+rs = {"smoke": [1, 2], "short": [1, 3, 10], "full": [1, 3, 10, 20]}[BUDGET]
 repainted = {
     r: np.asarray(go(noise[::-1], times_g[::-1][climbing(N_G, J, r)], 12, known=drawn, mask=masks)) for r in rs
 }
@@ -604,8 +604,8 @@ off = {r: float((((x - drawn) ** 2) * (1 - masks)).sum() / (1 - masks).sum()) fo
 off
 
 # %% [markdown]
-# A seam is a jump between a known and a filled neighbour. With $r=1$ the mean square of these jumps is much larger than
-# at the same places of the garment itself; going round heals it.
+# A seam is a jump between a known and a filled neighbour: here the mean square of these jumps, in units of those at the
+# same places of the garment itself. Ten garments are too few to rank the rounds by it; look at the picture.
 
 
 # %%
@@ -619,8 +619,6 @@ def seam(x):
 
 
 seams = {r: seam(x) / seam(drawn) for r, x in repainted.items()}
-if BUDGET != "smoke":
-    assert seams[rs[-1]] < seams[1]
 seams
 
 # %% [markdown]
@@ -706,7 +704,7 @@ def show(axis, rows, title, gap=2):
 # %%
 def picture():
     """The figure of this lesson."""
-    figure = plt.figure(figsize=(12, 8.4), layout="constrained")
+    figure = plt.figure(figsize=(12, 8), layout="constrained")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.1, 1.5, 0.85])
     draw_laws(*top.subplots(1, 3))
     left, right = middle.subplots(1, 2)
@@ -745,8 +743,8 @@ if __name__ == "__main__":
 # ## What to take along
 #
 # - Write the known pixels into the walk with the noise of the level at which $x$ now *is*: $\sqrt{1-\bar\alpha_s}$.
-# - Going round heals seams. It does not converge to the right law: with $\tilde\beta$ it becomes too sure of itself,
-#   and with long jumps it stops short.
+# - Going round makes the parts agree. It does not converge to the right law: with $\tilde\beta$ it becomes too sure of
+#   itself, and with long jumps it stops short.
 # - If the kind of hole is known beforehand, train for it: a network that is told needs no tricks.
 # - SDEdit has one knob, and no best position of it.
 #
