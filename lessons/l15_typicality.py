@@ -729,8 +729,7 @@ by_draws, (own_T > 0).mean(), float(np.median((unpaired / error_of) ** 2))
 
 # %% [markdown]
 # And correspondence, by a layer on the way up. A known shift first: the garment four pixels to the right. Then what it
-# is for, two *different* garments; judge in the picture. The layer has $14\times14$ positions: the middle and the
-# sleeves are found, left and right or toe and heel are easily confused.
+# is for, two *different* garments. The layer has $14\times14$ positions, so it cannot be exact; judge in the picture.
 
 
 # %%
