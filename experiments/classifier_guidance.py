@@ -8,6 +8,13 @@ guides is `classifier`: "gaussians" is the exact posterior of one Gaussian for e
 every t; another name is a network that ships. The exact column is the mixture of `cfg_tilted`, with its exact
 classifier: the standard deviation that scale s leaves of a class's .5. There classifier guidance of an unconditional
 denoiser with scale s is the same function as classifier-free guidance with scale s.
+
+What we see, at 200 images a row: as in the paper, scale 10 makes the model without labels much better (170 to 22),
+and recall falls with the scale in both halves (.90 to .72 with labels). Not as in the paper: scale 1 does not make
+the model without labels worse (the difference is -37 ± 25), the one with labels is not best at scale 1 but still
+gains at 10, where it is as near as 200 test images are, and precision, high from the start, hardly moves. ImageNet
+has 1,000 classes and a network that needs little help; here ten Gaussians know more of the coarse form of a garment
+than a small network does, at the noise levels where it is decided.
 """
 
 from __future__ import annotations
@@ -159,8 +166,10 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
             axes.set(xlabel="scale s", ylabel=whats[0] if len(whats) == 1 else "share")
             axes.legend(fontsize=7)
         panels[0].axhline(rows[0]["ours"], color="#95a5a6", linestyle="-", linewidth=0.8)
-        panels[0].annotate("test images", (0, rows[0]["ours"]), (0, 3), textcoords="offset points", fontsize=7)
-        panels[0].set_ylim(0, None)
+        panels[0].annotate(
+            f"{numbers['n']} test images", (0, rows[0]["ours"]), (0, -9), textcoords="offset points", fontsize=7
+        )
+        panels[0].set(yscale="log", ylim=(3, 700), ylabel="Fréchet distance (each in its features)")
         panels[1].set_ylim(0, 1.03)
         panels[2].set_ylim(0, 1.03)
     return figure
