@@ -45,7 +45,7 @@ HEADLINES = {
     "progressive_garments": "T - t + 1 = 900: error of 255",
     "repaint_garments": "wide, j = 5, r = 4: feature distance",
     "solver_orders": "DPM-Solver++(2M), order",
-    "teleportation": "worse by jumping over 20%",
+    "teleportation": "worse by jumping over 30%",
     "typicality_exact": "T(1 | +1), t in (0.1T, 0.7T]",
     "variance_price": "fixed_small, 1000 steps, bits/dim above the best",
 }

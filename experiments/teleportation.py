@@ -41,7 +41,7 @@ class Config:
     model: str = "fashion_mnist"
     n: int = 200
     steps: int = 20
-    saved: tuple[int, ...] = (2, 4, 6, 10)
+    saved: tuple[int, ...] = (6, 10)
     seed: int = 0
 
 
