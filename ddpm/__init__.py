@@ -7,7 +7,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     forward     q(x_t | x_0), its posterior, and ε, x0, v, score
     oracle      the exact ε* of Gaussians and mixtures                     finite: of a finite set of images
     cells       the exact ε* of pictures made of independent cells
-    network     the ε-prediction U-Net                                     config: its sizes and presets
+    network     the ε-prediction U-Net                                     layers: its parts; config: sizes and presets
     loss        L_simple                                                   weighting: Min-SNR, P2, the bound's
     bound       the variational bound, bits/dim, L_hybrid                  importance: which t to draw for it
     objective   what a training minimises: each of these by name, for a network that predicts ε, x0, v or μ

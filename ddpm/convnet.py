@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import check
-from ddpm.network import conv
+from ddpm.layers import conv
 
 EPSILON = 1e-5  # of the batch norms
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import check
-from ddpm.network import conv, group_norm, space_to_depth, time_embedding
+from ddpm.layers import conv, group_norm, space_to_depth, time_embedding
 
 K_TIME = 64  # width of the time's embedding
 

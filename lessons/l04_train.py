@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from ddpm import classifier, data, forward, model, network, oracle, plot, schedule, train
+from ddpm import classifier, data, forward, layers, model, network, oracle, plot, schedule, train
 from ddpm.guide import clip_x0
 from ddpm.loss import per_image
 from ddpm.sample import ddpm_step, walk
@@ -78,7 +78,7 @@ def time_embedding(t, dim):
 # %%
 t = jnp.arange(1, 1001)
 e = time_embedding(t, 32)
-assert np.allclose(e, network.time_embedding(t, 32), atol=1e-3)  # float32: angles up to 1000 keep four digits
+assert np.allclose(e, layers.time_embedding(t, 32), atol=1e-3)  # float32: angles up to 1000 keep four digits
 assert np.allclose((e**2).sum(1), 16, atol=1e-4)
 similarity = np.asarray(e @ e.T)
 for gap in (1, 10, 100):
@@ -403,7 +403,7 @@ def depth_to_space(x, p):
 # %%
 x = jax.random.normal(jax.random.key(7), (2, 6, 12, 3))
 for p in (1, 2, 3):
-    assert np.array_equal(depth_to_space(network.space_to_depth(x, p), p), x)
+    assert np.array_equal(depth_to_space(layers.space_to_depth(x, p), p), x)
 
 # %% [markdown]
 # The trained network ships with the package: a million parameters, 14,500 steps of Algorithm 1 on Fashion-MNIST, an

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from ddpm import cli, interop, model, peer_config
 from ddpm.config import UNETS, UNetConfig
-from ddpm.network import count, param_shapes, time_embedding
+from ddpm.layers import time_embedding
+from ddpm.network import count, param_shapes
 from ddpm.schedule import make_schedule
 from ddpm.store import flatten
 

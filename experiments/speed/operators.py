@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.config import UNetConfig
-from ddpm.network import _conv, conv, group_norm
+from ddpm.layers import _conv, conv, group_norm
 from experiments.speed import peers
 from experiments.speed.parts import rounds_of
 
