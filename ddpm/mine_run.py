@@ -140,7 +140,7 @@ def write(
 ) -> None:
     """patches.csv, clusters.csv, summary.json, scores.png, clusters_N.png and index.html."""
     k, q, p = command.patch, mine.false_discovery(mined.p_label), mined.patches
-    numbers = summary(mined, T)
+    numbers = summary(mined, T) | {"others": 0 if theirs is None else len(np.unique(theirs.where[:, 0]))}
     members = [i for c in mined.clusters for i in c.members]
     write_csv(
         folder / "patches.csv",
@@ -209,7 +209,8 @@ def _content(
     if by_label is not None:
         nulls = (
             f"Labels permuted: {100 * by_label:.1f} % of the patches have q ≤ .05 against what the same rule finds in "
-            f"images of other labels, measured with this label. {nulls}"
+            f"images of other labels, measured with this label; with {numbers['others']} of these no p is below "
+            f"{1 / (1 + numbers['others']):.2g}. {nulls}"
         )
     clusters = [
         {
