@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_network import TINY, random_params
 
-from ddpm.features import correspondence, default_time, dift, layers, patch_features, pck, resize
+from ddpm.features import correspondence, default_layer, default_time, dift, layers, patch_features, pck, resize
 from ddpm.forward import q_sample
 from ddpm.network import activations, eps_fn
 from ddpm.schedule import linear
@@ -33,6 +33,11 @@ def test_the_last_activation_is_the_prediction_and_the_names_are_those_of_layers
 def test_space_to_depth_halves_every_layer_but_the_last():
     shapes = layers(dataclasses.replace(TINY, patch=2, attention=(2,)))
     assert shapes["up.1"] == (4, 4, 8) and shapes["mid"] == (2, 2, 16) and shapes["out"] == (8, 8, 1)
+
+
+def test_the_layer_to_begin_with_is_there_in_every_network():
+    flat = dataclasses.replace(TINY, multipliers=(1,), attention=())
+    assert default_layer(TINY) == "up.1" in layers(TINY) and default_layer(flat) == "up.0" in layers(flat)
 
 
 def test_the_ensemble_is_the_mean_over_its_draws():
