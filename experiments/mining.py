@@ -1,14 +1,14 @@
 """Diff-mining where the answer is known: are the planted motifs found, and what would the best denoiser find?
 
-Siglidis et al. show what their patches look like; on photographs nobody knows what should have been found. In the
-drawn cities each city has two ornaments of its own, at known places, among objects that all cities share, and the law
-of the drawings is known: the exact column is the algorithm with the exact denoiser, the one with the least error
-that there can be. Ours is the same with the shipped network. Images that neither was made from, draws shared; 100 of them, t in
+Siglidis et al. show what their patches look like; on photographs nobody knows what should have been found. In the drawn
+cities each city has two ornaments of its own, at known places, among objects that all cities share, and the law of the
+drawings is known: the exact column is the algorithm with the exact denoiser, the one with the least error that there
+can be. Ours is the same with the shipped network. Images that neither was made from, draws shared; 100 of them, t in
 [.1T, .7T), patches of 6 × 6 pixels, five an image that do not touch, as many in all as there are images, k-means,
 clusters by median typicality. What the clusters are made of: features of the U-Net; in the exact column the posterior
-over the tiles of each cell, at the same time. Then one thing is changed at a time: draws, noise levels, patch size,
-and how often the ornaments stand in the images that are mined. A patch is a hit if at least half of it lies in the box
-of a planted motif. The random control is the same rule at positions in random order.
+over the tiles of each cell, at the same time. Then one thing is changed at a time: draws, noise levels, patch size, and
+how often the ornaments stand in the images that are mined. A patch is a hit if at least half of it lies in the box of a
+planted motif. The random control is the same rule at positions in random order.
 
 What the exact column says: nothing is lost in the algorithm. All that a city's name is worth is log 4 nats an image,
 and T puts them where the ornaments are. They are found between about .2 T and .4 T: with less noise the tile is seen
