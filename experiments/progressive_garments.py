@@ -9,11 +9,11 @@ exact column is the closed form for a Gaussian with the training images' covaria
 same schedule (`progressive_coding`): what covariance alone can do. Spread is the standard error over images. The
 paper's numbers are CIFAR-10, another unit of difficulty.
 
-What we see, with 16 images: the paper's curve. The error falls and the rate rises in every row; .15 bits/dim bring the
-error to 13 of 255, where the paper has .12 and 12. In seven of ten rows the error is below the Gaussian's, and at 900 it
-takes half of its bits: that is what a network knows beyond the covariance. In the three noisiest rows the closed form is
-better, as in `denoisers_by_t`: this network has learned little near T, and clipping cannot mend it. It costs almost no
-bits there (.002 bits/dim).
+What we see, with 16 images: the paper's curve. The error falls and the rate rises in every row; .15 bits/dim bring
+the error to 13 of 255, where the paper has .12 and 12. In seven of ten rows the error is below the Gaussian's, and at
+900 it takes half of its bits: that is what a network knows beyond the covariance. In the three noisiest rows the
+closed form is better, as in `denoisers_by_t`: this network has learned little near T, and clipping cannot mend it. It
+costs almost no bits there (.002 bits/dim).
 """
 
 from __future__ import annotations
