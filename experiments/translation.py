@@ -129,7 +129,7 @@ def picture(config: Config, net: model.Model, names: tuple[str, ...], key: jax.A
         f"… guided, s = {config.guidance:g}": guided.image,
     }
     with plot.style():
-        figure = plot.new_figure(1.5 + 2.4 * len(config.pairs), 2.6)
+        figure = plot.new_figure(1.5 + 2.4 * len(config.pairs), 2.25)
         for j, ((p, q), axes) in enumerate(zip(config.pairs, figure.subplots(1, len(config.pairs)), strict=True)):
             part = slice(j * per, (j + 1) * per)
             canvas = plot.grid(np.concatenate([np.clip(v[part], -1, 1) for v in shown.values()]), per)
