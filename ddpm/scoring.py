@@ -128,6 +128,7 @@ def _frechet(
             sizes = np.unique(np.geomspace(len(g) / 4, len(g), 5).astype(int))
             values, limit = metrics.frechet_curve(g, train, sizes, seed, strata=strata)
             detail |= {f"{name}curve": {"n": sizes.tolist(), "value": values.tolist()}, f"{name}extrapolated": limit}
+    fewer = ", fewer than the images" if len(f_test) < len(f) else ""  # a higher floor, as the bias goes with 1/n
     value, error = distance(f), metrics.bootstrap(f, distance, seed=seed, strata=labels)
     return {
         "frechet": Measure(
@@ -142,7 +143,7 @@ def _frechet(
             "lower",
             f"bootstrap over the images{'' if labels is None else ' of each class'}, 100 sets",
             distance(f_test),
-            _floor_name(len(f_test)),
+            _floor_name(len(f_test)) + fewer,
             (max(0.0, value - 1.96 * error), value + 1.96 * error),
             detail=detail,
         )

@@ -41,7 +41,7 @@ MISSING = 8  # the class that one model lacks: Bag
 class Config:
     """How many images of each set, and the seed of the subsets."""
 
-    n: int = 500
+    n: int = 250
     seed: int = 0
 
 
