@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm.course import answers, checks, judge, load, student
+from ddpm.course import answers, checks, compare, judge, load, student
 from ddpm.course import lesson as lessons
 from ddpm.course.part import Part
 
@@ -206,3 +206,14 @@ def outside(full, row):
         inside = (inside or line.strip() == lessons.BEGIN) and line.strip() != lessons.END
         count += not inside and row in line
     return count
+
+
+def test_a_mistake_that_gives_infinity_is_not_every_wrong_answer():
+    """Its band is infinite too: only the same infinity is near it."""
+    infinite, finite = (answers.answer_of(np.array([v, 1.0])) for v in (np.inf, 3.0))
+
+    def band(v):
+        return 0.01 * np.abs(v)
+
+    assert compare.alike(infinite, infinite, band) and not compare.alike(finite, infinite, band)
+    assert compare.alike(finite, finite, band) and not compare.alike(infinite, finite, band)

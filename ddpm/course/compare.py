@@ -33,7 +33,7 @@ def arranged(answer: Answer, n: int) -> tuple[np.ndarray, ...]:
 def off(a: np.ndarray, value: np.ndarray, band: np.ndarray) -> np.ndarray:
     """Entries that are outside the band; NaN is, unless NaN was wanted; the same infinity is not."""
     with np.errstate(all="ignore"):
-        near = np.abs(a - value) <= band
+        near = np.isfinite(value) & (np.abs(a - value) <= band)  # around an infinity any band is infinite
     return ~(near | (a == value) | (np.isnan(a) & np.isnan(value)))
 
 
