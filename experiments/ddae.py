@@ -6,6 +6,12 @@ and all 50,000 training images). Ours has 1.0 M parameters and never saw a label
 images, and the data are Fashion-MNIST: what can be compared is the shape, best at little noise and inside the network,
 falling towards pure noise. Features are means over positions, the probe logistic regression; beside it the same probe
 on the pixels. "less" rows are differences of two probes, with the error of independent ones.
+
+What we see: the paper's order in t and in depth. Little noise is best (.81 at t = 10, .36 at t = 900), the first and
+the last layer are worst by .33 ± .02. The best is the middle, not the way up, but the first layer of the way up is
+within the error (.79), and it keeps its accuracy further into the noise, up to t = 300. One mean over positions of
+the middle says a little more of the class than all pixels do (.033 ± .018). The paper's .90 is another network and
+other data.
 """
 
 from __future__ import annotations
