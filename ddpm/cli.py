@@ -74,7 +74,7 @@ class Mine:
     per_image: int = 5  # patches of an image, that do not touch
     top: int = 1000  # patches that are clustered, the most typical of all
     clusters: int = 16  # k of k-means
-    layer: str = ""  # of the U-Net, whose features describe the patches; up.1 (of a network with one level up.0)
+    layer: str = ""  # of the U-Net, whose features describe the patches; up.1 (of a network with one level up.0.0)
     seed: int = 0  # of the draws (and of the generated images)
     out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command goes on there
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR

@@ -235,7 +235,7 @@ def dift_features(
 ) -> Features:
     """The features of the paper: DIFT of the whole image with its label, t = .16 T, averaged over noise draws.
 
-    layer: a name of `ddpm.features.layers`; if empty `up.1`, or the last level of a network with one.
+    layer: a name of `ddpm.features.layers`; if empty `features.default_layer`.
     """
     import jax
 

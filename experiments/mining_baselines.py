@@ -142,7 +142,7 @@ def measured(config: Config, net: model.Model, x: np.ndarray, w: world.World) ->
             else:
                 cluster = grouped(p, gradients[tuple(p.where.T)], config)
             per_city[name].append(judged(own, c, p, cluster, config))
-    return found, per_city, classifier.accuracy(f, w.images, w.labels)
+    return found, per_city, classifier.accuracy(f, w.images, w.labels)["accuracy"]
 
 
 def run(config: Config) -> Result:

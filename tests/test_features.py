@@ -37,7 +37,7 @@ def test_space_to_depth_halves_every_layer_but_the_last():
 
 def test_the_layer_to_begin_with_is_there_in_every_network():
     flat = dataclasses.replace(TINY, multipliers=(1,), attention=())
-    assert default_layer(TINY) == "up.1" in layers(TINY) and default_layer(flat) == "up.0" in layers(flat)
+    assert default_layer(TINY) == "up.1" in layers(TINY) and default_layer(flat) == "up.0.0" in layers(flat)
 
 
 def test_the_ensemble_is_the_mean_over_its_draws():
