@@ -8,6 +8,13 @@ schedule, asked of the network at its own times. Three ways to save the same num
 the class asked for), leave out, or take fewer and larger steps from T. DDIM, guidance 1, x̂0 clipped, the same x_T;
 Fréchet distance in the shipped classifier's features. The exact column is the same for data that are Gaussian, class by
 class, with the perfect denoiser, in pixels: there jumping is always right, and better than walking.
+
+What we see: Wang and Vastola's claim, and more. Jumping over 30 % of the steps makes the images better, by 6.9 ± 2.4,
+and over half of them by 9.9 ± 3.3: the closed form is better than this network at high noise (`denoisers_by_t`) and
+has no step size. Ten calls after a jump are better than twenty without. Leaving the first 30 % out costs 21, half of
+them spoils all; at 30 % the paper's curve for the linear schedule is beyond its 20 % too. Fewer and larger steps cost
+nothing measurable here, since this network's errors are larger than those of the steps. In the schedule's own time
+these 30 % are the first 5 %.
 """
 
 from __future__ import annotations
