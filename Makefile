@@ -31,7 +31,7 @@ site: .venv/installed     ## the course as a site, in site/html (needs node; ins
 	$(BIN)/python docs/site/build.py
 
 test: .venv/installed     ## every test, without network and without data
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: .venv/installed     ## ruff and mypy
 	$(BIN)/ruff check .

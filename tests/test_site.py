@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "docs" / "site" / "build.py"
 PYTHON = os.environ.get("DDPM_SITE_PYTHON", sys.executable)
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if b), None)
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # one process, so that it is built once
+pytestmark = [pytest.mark.slow, pytest.mark.first]  # the longest file; --dist loadfile builds it once
 
 
 @pytest.fixture(scope="session")
