@@ -43,7 +43,7 @@ def default_time(T: int) -> int:
 
 
 def default_layer(config: UNetConfig) -> str:
-    """`up.1`; of a network with one level only `up.0.0`, its first block on the way up: the last prepares the output."""
+    """`up.1`; of a network with one level only `up.0.0`, its first block on the way up (the last prepares ε̂)."""
     return "up.1" if len(config.multipliers) > 1 else "up.0.0"
 
 

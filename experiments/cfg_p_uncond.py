@@ -68,11 +68,14 @@ def run(config: Config) -> Result:
             "order: accuracy rises from w = 0 to 3, share",
             1.0,
             None,
-            np.mean([shares(v[0], v[-1]) for v in a.values()]),
+            float(np.mean([shares(v[0], v[-1]) for v in a.values()])),
         ),
         Row("order: the best distance over w is worse with .5 than with .1, share", 1.0, None, shares(tenth, half)),
         Row(
-            "order: accuracy is less with .5 than with .1, share of w and seeds", 1.0, None, shares(a["0.5"], a["0.1"])
+            "order: accuracy is less with .5 than with .1, share of w and seeds",
+            1.0,
+            None,
+            shares(list(a["0.5"].ravel()), list(a["0.1"].ravel())),
         ),
         Row("best distance over w, .2 over .1", 1.04, None, *mean_range(fifth / tenth)),
     ]

@@ -64,9 +64,9 @@ def run(config: Config) -> Result:
     for S in (S for S in TABLE if config.most >= S):
         times = make_times(m.schedule.T, S)[1:]  # not from T itself, as in `reconstruction`
         back = decode(m.eps, m.schedule, encode(m.eps, m.schedule, x0, times, c), times, c)
-        error = np.asarray(((back - x0) ** 2).mean((1, 2, 3))) / 4
-        exact, spread = gaussian_round_trip(alpha_bar, lam, times), float(error.std(ddof=1) / np.sqrt(config.n))
-        rows.append(Row(f"mean squared error on [0, 1], S = {S}", TABLE[S], exact, float(error.mean()), spread))
+        mse = np.asarray(((back - x0) ** 2).mean((1, 2, 3))) / 4
+        exact, spread = gaussian_round_trip(alpha_bar, lam, times), float(mse.std(ddof=1) / np.sqrt(config.n))
+        rows.append(Row(f"mean squared error on [0, 1], S = {S}", TABLE[S], exact, float(mse.mean()), spread))
     x, y = data.to_float(d.x_test[: config.images]), d.y_test[: config.images]
     how: dict[str, Any] = {"draws": config.draws, "t_range": (config.low, config.high), "progress": True}
     T = typicality(m.eps, m.schedule, x, y, jax.random.key(config.seed), **how)

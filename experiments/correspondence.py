@@ -12,7 +12,6 @@ Their absolute numbers (SPair-71k, another task) do not stand beside these.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -96,8 +95,10 @@ def run(config: Config) -> Result:
     for layer in found:
         for t in config.times:
             how: dict[str, Any] = {"t": t, "layer": layer, "ensemble": config.ensemble}
-            of = partial(dift, net.unet, net.params, net.schedule, key=jax.random.key(config.seed), **how)
-            a, b = (resize(of(x[i], w.labels[i]), size) for i in images.T)
+            key = jax.random.key(config.seed)
+            a, b = (
+                resize(dift(net.unet, net.params, net.schedule, x[i], w.labels[i], key, **how), size) for i in images.T
+            )
             found[layer][t], at = score(a, b)
             if layer == default_layer(net.unet) and (shown is None or t == default_time(net.schedule.T)):
                 shown = at
@@ -125,7 +126,8 @@ def picture(config: Config, found: Any, numbers: dict[str, Any], arrows: Any) ->
     """PCK by t, and pairs with the point asked, found and true."""
     with plot.style():
         figure = plot.new_figure(10.0, 3.4)
-        left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.3))
+        left, right = halves
         axes = left.subplots()
         for (layer, by_t), mark in zip(found.items(), "os^D", strict=False):
             bars = [1.96 * _stderr(p, numbers["n_pairs"]) for p in by_t.values()]

@@ -84,10 +84,10 @@ def run(config: Config) -> Result:
     rows += found.values()
     for S in steps:
         for a, b in ((0.5, 0.0), (1.0, 0.5), ("hat", 1.0)):
-            value, error = judge.further(f[a, S], f[b, S], c)
+            more, either_way = judge.further(f[a, S], f[b, S], c)
             far, near = found[a, S], found[b, S]
-            paper, exact = (far.paper or 0) - (near.paper or 0), (far.exact or 0) - (near.exact or 0)
-            rows.append(Row(f"S = {S}: {name_of(a)} less {name_of(b)}", paper, exact, value, error))
+            printed, known = (far.paper or 0) - (near.paper or 0), (far.exact or 0) - (near.exact or 0)
+            rows.append(Row(f"S = {S}: {name_of(a)} less {name_of(b)}", printed, known, more, either_way))
     about = {"n": config.n, "seed": config.seed, "features": judge.real.name, "data": judge.data.name}
     return Result(rows, None, about)
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpm import data, maps, mine, model, plot, weights, world
@@ -90,10 +91,10 @@ def exact(schedule: Schedule) -> Denoiser:
 
     def features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
         """p(motif in the cell | x_t, c), the mean of 8 draws at t = .16 T: (B, 4, 4, kinds)"""
-        t, total = default_time(schedule.T), 0.0
+        t, total = default_time(schedule.T), jnp.zeros(())
         for key in jax.random.split(jax.random.key(2), 8):
-            noise = np.broadcast_to(jax.random.normal(key, x0.shape[1:]), x0.shape)
-            total = total + law.answer(schedule, q_sample(schedule, x0, t, noise), t, c).tile_posterior / 8
+            noise = jnp.broadcast_to(jax.random.normal(key, x0.shape[1:]), x0.shape)
+            total = total + law.answer(schedule, q_sample(schedule, jnp.asarray(x0), t, noise), t, c).tile_posterior / 8
         return (np.asarray(total) @ one_hot).reshape(len(x0), world.CELLS, world.CELLS, len(kinds))
 
     return Denoiser(law.eps(schedule), schedule, features)
@@ -247,7 +248,7 @@ def run(config: Config) -> Result:
     for name, d in denoisers(config).items():
         columns[name], T[name] = measured(config, d, folder / name, say)
     words = {name: in_words(n) for name, n in columns.items()}
-    rows = [Row(what, None, **{name: words[name].get(what) for name in columns}) for what in words["exact"]]
+    rows = [Row(what, None, exact_is, words.get("ours", {}).get(what)) for what, exact_is in words["exact"].items()]
     numbers = {"n": f"{config.images} images of each city; sweeps: {config.more_images}", **columns}
     if config.model:
         m = model.load(config.model)
@@ -262,7 +263,8 @@ def picture(w: world.World, T: dict[str, np.ndarray], columns: dict[str, Any]) -
     """Images and their maps above; below, what AUC and precision depend on."""
     with plot.style():
         figure = plot.new_figure(10, 4.4 if len(T) == 2 else 3.9)
-        above, below = figure.subfigures(2, 1, height_ratios=[1.25 if len(T) == 2 else 0.9, 1])
+        halves: Any = figure.subfigures(2, 1, height_ratios=[1.25 if len(T) == 2 else 0.9, 1])
+        above, below = halves
         maps_of(above, w, T)
         axes = below.subplots(1, 4)
         middles = [(a + b) / 2 for a, b in WINDOWS]

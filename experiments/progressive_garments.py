@@ -72,12 +72,12 @@ def run(config: Config) -> Result:
     times = {n: own_time(m, float(a[1001 - n])) for n in TABLE}
     for n, (paper_rate, paper_error) in TABLE.items():
         t = times[n]
-        rate, error = rates[T - t], errors[T - t]
-        root = 127.5 * np.sqrt(error.mean())
+        rate, wrong = rates[T - t], errors[T - t]
+        root = 127.5 * np.sqrt(wrong.mean())
         rows += [
             Row(f"T - t + 1 = {n}: bits/dim", paper_rate, exact_rate[t - 1], rate.mean(), _stderr(rate)),
             Row(f"T - t + 1 = {n}: error of 255", paper_error, exact_error[t - 1], root,
-                root * _stderr(error) / error.mean() / 2),
+                root * _stderr(wrong) / wrong.mean() / 2),
         ]  # fmt: skip
     total, last = np.asarray(bound.total), np.asarray(bound.terms[-1])
     rows += [

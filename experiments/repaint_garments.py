@@ -158,7 +158,8 @@ def run(config: Config) -> Result:
         mask, times = make_mask(kind, side, side), repaint_times(even, j, r)
         known = mask.ravel() > 0
         C, V = conditional(cov, known)
-        exact = bias_and_variance(*carried(m, lam, U, known, times), C, V, cov[np.ix_(known, known)])
+        B, S = carried(m, lam, U, known, times)
+        exact = bias_and_variance(B, S, C, V, cov[np.ix_(known, known)])
         key_x, key = jax.random.split(jax.random.key(config.seed))
         step = repaint(ddpm_step(eps, m.schedule), m.schedule, x0, mask)
         filled = np.asarray(walk(step, key, jax.random.normal(key_x, x0.shape), times))
