@@ -11,6 +11,14 @@ paper has 250, so r and j are smaller too. There is no LPIPS here: distance is t
 classifier's features to the original's, in units of that between two images of the set; the paper's column is LPIPS
 (ImageNet), another unit. "class kept": the classifier sees the class of the original, which only the known pixels can
 tell. The figure shows garments that the network drew itself.
+
+What we see: the paper's claim. With r the distance falls, from r = 1 to r = 10 by .158 ± .049 (the same images), and
+steepest at the first resamplings; the jump length matters little, as in the paper (.09, .08, .06 at j = 1, 5, 10, not
+resolved with 20 images). The Gaussian says what resampling does: it takes away the bias (.15 to .009 of what the
+known pixels explain), and it also takes away variance, from 44 % too much to 16 % too little. So RePaint does not
+converge to the conditional law: at r = 4 the two errors cancel, beyond that it draws too little variety. Only
+"expand", where a quarter of each side is known, is not helped (.72, .75): so little is known that many garments are
+right, and a distance to the original punishes them, as the authors warn.
 """
 
 from __future__ import annotations
