@@ -1,17 +1,17 @@
 """Min-SNR, small: does a loss that counts the easy times less converge faster?
 
-Hang et al. weight the loss by min(SNR, γ)/SNR, γ = 5 (for an ε-network), so that times with little noise no longer
-pull against the others, and reach a given FID 3.4 times sooner on ImageNet. Here: two seeds each of a small network
-with and without the weight, cosine schedule, Fashion-MNIST, at an equal, small budget (`experiments.trainings`), and at
-a quarter, a half and three quarters of it; an average of the parameters of a tenth of the way is measured. ε-MSE counts
+Hang et al. weight the loss by min(SNR, γ)/SNR, γ = 5 (for an ε-network), so that times with little noise no longer pull
+against the others, and reach a given FID 3.4 times sooner on ImageNet. Here: two seeds each of a small network with and
+without the weight, cosine schedule, Fashion-MNIST, at an equal, small budget (`experiments.trainings`), and at a
+quarter, a half and three quarters of it; an average of the parameters of a tenth of the way is measured. ε-MSE counts
 all times alike, as the plain loss does; the Fréchet distance does not. "sooner" is the factor in steps by which the
 weighted loss reaches the plain one's distance, along lines between the points; it is at most 4 here, and no number
-where it never does. Exact: the first time at which the weight is 1, and its mean over t, from ᾱ in NumPy. What we see: the same
-order. The weighted network is better from t = .2T on (a third less error at the noisy end) and worse below, its ε-MSE
-over all times is higher, and its distance is lower from the half of the way on: it gets to the plain one's last distance
-1.6 times sooner in both seeds. What does not carry over: the size of the gain, and good images: after so short a
-training garments have their outlines, but under a grid of noise that the classifier has never seen. It names one in
-five rightly, and distances are hundreds of times the floor.
+where it never does. Exact: the first time at which the weight is 1, and its mean over t, from ᾱ in NumPy. What we see:
+the same order. The weighted network is better from t = .2T on (a third less error at the noisy end) and worse below,
+its ε-MSE over all times is higher, and its distance is lower from the half of the way on: it gets to the plain one's
+last distance 1.6 times sooner in both seeds. What does not carry over: the size of the gain, and good images: after so
+short a training garments have their outlines, but under a grid of noise that the classifier has never seen. It names
+one in five rightly, and distances are hundreds of times the floor.
 """
 
 from __future__ import annotations
