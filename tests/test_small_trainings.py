@@ -38,6 +38,7 @@ def untrained(small, recipe, seed):
     return trainings.Run(f"{recipe} {seed}", setup, unet, schedule, dict.fromkeys(names, params), parts, card)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_once_and_read_ever_after(home, monkeypatch):
     """From its folder to the averages in the cache; another seed is another run; an interrupted one goes on."""
     first = trainings.train(SMALL, "cosine", 0)
@@ -61,6 +62,7 @@ def test_recipes_are_configurations_that_can_be_trained():
     assert all(isinstance(s, TrainConfig) for s in setups)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpm_table2", "iddpm_table2", "min_snr", "ema_short", "cfg_p_uncond"])
 def test_figures(name, home, tmp_path, monkeypatch):
     monkeypatch.setattr(trainings, "train", untrained)
