@@ -156,7 +156,7 @@ def test_importance_draws_where_the_loss_was_large():
 def test_a_run_with_its_own_objective_loads_as_a_denoiser(tmp_path, monkeypatch):
     """Its ε̂ is that of its head, its variance is learned, its history is in the checkpoint."""
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
-    base = TrainConfig(data="digits", preset="tiny", steps=2, batch=16, warmup=1, save_every=1, log_every=1, T=20)
+    base = TrainConfig(data="digits", preset="tiny", steps=2, batch=16, warmup=1, save_every=1, log_every=1, T=40)
     setup = dataclasses.replace(base, predict="v", loss="vlb", variance="learned", importance=True, schedule="cosine")
     folder = run.train(dataclasses.replace(setup, name="v"), tmp_path, quiet=True)
     m = model.load(folder)
