@@ -237,6 +237,7 @@ def test_bfloat16_computes_only():
     assert float(loss16) == pytest.approx(float(loss), rel=0.02)  # a fresh network says almost 0: equal is right
     a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)]) for g in (grad, grad16))
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
+    assert not np.array_equal(a, b)  # bfloat16 was used
 
 
 # --- what a run writes besides ----------------------------------------------------------------------------------------
