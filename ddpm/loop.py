@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ddpm import checkpoint, cost, data, distributed, ema, log, plot, watch
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.feed import Feed
+from ddpm.network import eps_fn
 from ddpm.objective import denoiser
 from ddpm.oracle import fit, linear_loss
 from ddpm.sample import sample
@@ -35,11 +36,11 @@ def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
 
 
 def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps") -> np.ndarray:
-    """Images for a grid with a row for each class: DDIM, 25 steps, guidance 2."""
+    """Images for a grid with a row for each class: DDIM, 25 steps (T if there are fewer), guidance 2."""
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
-    eps = denoiser(unet, params, schedule, predict)
-    return np.asarray(sample(eps, schedule, jax.random.key(seed), shape, c, steps=25, guidance=2.0))
+    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict)
+    return np.asarray(sample(eps, schedule, jax.random.key(seed), shape, c, steps=min(25, schedule.T), guidance=2.0))
 
 
 def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:
@@ -78,10 +79,8 @@ def loss_on_test(
 
     x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
     which = {"params": state.params, "ema": state.ema, **state.emas}
-    return {
-        name: eps_mse(denoiser(unet, p, schedule, predict), schedule, x, c, jax.random.key(0)).value
-        for name, p in which.items()
-    }
+    said = {name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict) for name, p in which.items()}
+    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in said.items()}
 
 
 class Training:

@@ -37,9 +37,17 @@ class Model:
 
     @property
     def eps(self) -> Eps:
-        """ε̂(x_t, t, c), t = 1…T; weights that count their noise levels from 0 (imported ones) are asked for t-1."""
-        eps = denoiser(self.unet, self.params, self.schedule, self.predict)
-        return eps if self.card.get("first_time", 1) == 1 else Partial(_from_zero, eps)
+        """ε̂(x_t, t, c), t = 1…T"""
+        return denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict)
+
+    @property
+    def net(self) -> Eps:
+        """All that the network says of (x_t, t, c), t = 1…T; with a learned variance v in a second half of channels.
+
+        Weights that count their noise levels from 0 (imported ones) are asked for t-1.
+        """
+        net = eps_fn(self.unet, self.params)
+        return net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)
 
     @property
     def predict(self) -> str:
@@ -49,10 +57,7 @@ class Model:
     @property
     def variance(self) -> Partial | str:
         """σ² of its steps, for samplers and the bound: what it has learned, or else `fixed_large` (β)."""
-        if not self.unet.learned_variance:
-            return "fixed_large"
-        net = eps_fn(self.unet, self.params)
-        return learned(v_half(net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)))
+        return learned(v_half(self.net)) if self.unet.learned_variance else "fixed_large"
 
     @property
     def num_classes(self) -> int:
@@ -65,8 +70,8 @@ class Model:
         return self.unet.image_shape
 
 
-def _from_zero(eps: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> jax.Array:
-    return eps(x_t, t - 1, c)
+def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> jax.Array:
+    return net(x_t, t - 1, c)
 
 
 def load(name: str | Path) -> Model:

@@ -23,11 +23,10 @@ import jax.numpy as jnp
 
 from ddpm import check, weighting
 from ddpm.bound import bound_term, hybrid_terms
-from ddpm.config import LOSSES, TrainConfig, UNetConfig
+from ddpm.config import LOSSES, TrainConfig
 from ddpm.forward import mu_from_eps, q_sample, v_from_eps
 from ddpm.guide import head
 from ddpm.loss import per_image, squared_error
-from ddpm.network import eps_fn
 from ddpm.pytree import Eps, constant
 from ddpm.schedule import Schedule
 from ddpm.variance import eps_half, learned, v_half
@@ -36,10 +35,9 @@ Objective = Callable[..., jax.Array]  # (net, schedule, x0, t, noise, c) -> (B,)
 WEIGHTS = {"simple": weighting.simple, "min_snr": weighting.min_snr, "p2": weighting.p2}
 
 
-def denoiser(unet: UNetConfig, params: dict, schedule: Schedule, predict: str = "eps") -> Eps:
+def denoiser(net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps") -> Eps:
     """The ε̂ of a network that predicts `eps`, `x0`, `v` or `mu`; of one that learns its variance, the first half."""
-    net = eps_fn(unet, params)
-    return head(eps_half(net) if unet.learned_variance else net, schedule, predict)
+    return head(eps_half(net) if learned_variance else net, schedule, predict)
 
 
 def objective(loss: str = "simple", predict: str = "eps", variance: str = "fixed_large") -> Objective:

@@ -25,7 +25,7 @@ TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,)
 
 
 def run(m, x, t, c=None):
-    return np.asarray(jax.jit(lambda e, *a: e(*a))(m.eps, jnp.asarray(x), jnp.asarray(t), c))
+    return np.asarray(jax.jit(lambda e, *a: e(*a))(m.net, jnp.asarray(x), jnp.asarray(t), c))
 
 
 def nhwc(a):

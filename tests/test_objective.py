@@ -156,13 +156,13 @@ def test_importance_draws_where_the_loss_was_large():
 def test_a_run_with_its_own_objective_loads_as_a_denoiser(tmp_path, monkeypatch):
     """Its ε̂ is that of its head, its variance is learned, its history is in the checkpoint."""
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
-    base = TrainConfig(data="digits", preset="tiny", steps=2, batch=16, warmup=1, save_every=1, log_every=1, T=40)
+    base = TrainConfig(data="digits", preset="tiny", steps=2, batch=16, warmup=1, save_every=1, log_every=1, T=20)
     setup = dataclasses.replace(base, predict="v", loss="vlb", variance="learned", importance=True, schedule="cosine")
     folder = run.train(dataclasses.replace(setup, name="v"), tmp_path, quiet=True)
     m = model.load(folder)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     t, c = jnp.array([3, 17]), jnp.array([1, 2])
-    said = objective.eps_fn(m.unet, m.params)(x, t, c)
+    said = m.net(x, t, c)
     a = m.schedule.alpha_bar[t][:, None, None, None]
     np.testing.assert_allclose(m.eps(x, t, c), jnp.sqrt(a) * said[..., :1] + jnp.sqrt(1 - a) * x, atol=1e-5)
     ours = m.variance(m.schedule, x, t, t - 1, c)

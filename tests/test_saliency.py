@@ -8,6 +8,7 @@ import pytest
 from ddpm.classifier import Classifier, ClassifierConfig, build
 from ddpm.pytree import Partial
 from ddpm.saliency import logits_fn, saliency
+from ddpm.timenet import TimeNetConfig
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (3, 4, 5, 2)).astype(np.float32)
@@ -59,6 +60,6 @@ def test_doors():
     with pytest.raises(ValueError, match="give it a key"):
         saliency(quadratic, X, 0, method="smooth")
     with pytest.raises(ValueError, match="no schedule"):
-        logits_fn(Classifier(ClassifierConfig(schedule="linear"), {}, {}))
+        logits_fn(Classifier(TimeNetConfig(), {}, {}))
     with pytest.raises(TypeError, match="to_float"):
         saliency(quadratic, X.astype(np.uint8), 0)
