@@ -33,6 +33,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     model       a trained denoiser by name                                 weights: those that ship
     cli         the command `ddpm`                                         commands, info, demo: what it does
     check       the errors at the doors                                    pytree: functions as arguments of jit
+    xla         a flag of the compiler, set when this package is imported
 
 Four kinds of callables make everything, by wrapping:
 
@@ -49,7 +50,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ddpm.xla import convolve_on_all_cores
+
 __version__ = "0.1.0"
+
+convolve_on_all_cores()
 
 # Public names, by module. Functions that are called as their module is (sample, generate, typicality, evaluate) are not
 # here: `ddpm.sample` is the module, and `from ddpm.sample import sample` the function.

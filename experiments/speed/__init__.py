@@ -84,9 +84,10 @@ def main(config: Config) -> dict[str, Any]:
         result[name] = measures[name]()
         print(f"{name} ({time.perf_counter() - before:.0f} s): {_line(result[name])}", flush=True)
     result["seconds"] = round(time.perf_counter() - start, 1)
+    figure = picture(result)
     if not config.quick:
         write_atomic(config.out / "metrics.json", (json.dumps(result, indent=1) + "\n").encode())
-        picture(config.out / "figure.png", result)
+        plot.save_figure(config.out / "figure.png", figure)
         print(f"kept in {config.out}")
     return result
 
@@ -105,13 +106,14 @@ def _line(part: dict[str, Any]) -> str:
     return text + "".join(tables)
 
 
-def picture(path: Path, result: dict[str, Any]) -> None:
+def picture(result: dict[str, Any]) -> Any:
     """Seconds of a training step on each side, and milliseconds of each operator."""
     step, table = result.get("training_step", {}), result.get("operators", {}).get("operators", {})
     with plot.style():
         figure = plot.new_figure(9.0, 3.6)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
-        names = [k.removesuffix("_seconds") for k in step if f"{k.removesuffix('_seconds')}_quartiles" in step]
+        timed = [k.removesuffix("_seconds") for k in step if k.endswith("_seconds")]
+        names = [n for n in timed if f"{n}_quartiles" in step]
         colours = ["#c0392b" if n == "ddpm" else "#8fa9bd" for n in names]
         left.bar([n.replace("_", "\n") for n in names], [step[f"{n}_seconds"] for n in names], color=colours)
         left.set(ylabel="seconds a training step", title=f"batch {step.get('batch', '')}, {result['device']}")
@@ -122,7 +124,7 @@ def picture(path: Path, result: dict[str, Any]) -> None:
         right.invert_yaxis()
         right.set(xlabel="ms, summed over the network, each operator alone")
         right.legend()
-        plot.save_figure(path, figure)
+    return figure
 
 
 __all__ = ["Config", "main"]
