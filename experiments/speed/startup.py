@@ -1,6 +1,6 @@
 """What a start costs: import, compilation of the training step, first image, peak memory; without and with the cache.
 
-    python -m experiments.speed.startup CACHE_FOLDER PRESET       one start, as a line of JSON
+    python -m experiments.speed.startup CACHE_FOLDER PRESET SECONDS    one start, as a line of JSON
 
 Each start is a process of its own. The first finds an empty persistent cache (as if it were off, and writing it costs
 little), the second finds it filled.
@@ -9,18 +9,18 @@ little), the second finds it filled.
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-PREAMBLE = time.perf_counter()
 
-
-def start(cache: str, preset: str) -> dict[str, float]:
-    """The figures of this process."""
+def start(cache: str, preset: str, began: str) -> dict[str, float]:
+    """The figures of this process, which was asked for at `began` (seconds of the clock)."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", cache)
@@ -30,16 +30,16 @@ def start(cache: str, preset: str) -> dict[str, float]:
     from ddpm.generate import generate
     from experiments.speed.parts import our_step
 
-    imported = time.perf_counter()
+    imported = time.time()
     m = model.load("fashion_mnist")
     c = [0] if m.num_classes else None
     generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, n=1, steps=50, guidance=2.0)
-    image, image_memory = time.perf_counter(), peak_mib()
+    image, image_memory = time.time(), peak_mib()
     step, about = our_step(unet_config(preset), 64)
     step()
     return {
-        "import_seconds": round(imported - PREAMBLE, 2),
-        "first_image_seconds": round(image - PREAMBLE, 2),
+        "import_seconds": round(imported - float(began), 2),
+        "first_image_seconds": round(image - float(began), 2),
         "peak_MiB_after_first_image": image_memory,
         "compile_training_step_seconds": about["compile_seconds"],
         "peak_MiB_after_training_step": peak_mib(),
@@ -47,9 +47,11 @@ def start(cache: str, preset: str) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    """The most memory this process has held, MiB (Linux counts KiB, a Mac bytes)."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    """The most memory this process has held, MiB. On Linux from VmHWM: ru_maxrss begins with that of the parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return round(int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 1024)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # a Mac counts bytes
 
 
 def measure(preset: str) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def measure(preset: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         result = {}
         for name in ("cache_empty", "cache_filled"):
-            command = [sys.executable, "-m", "experiments.speed.startup", cache, preset]
+            command = [sys.executable, "-m", "experiments.speed.startup", cache, preset, str(time.time())]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
@@ -66,4 +68,4 @@ def measure(preset: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(start(*sys.argv[1:3])))
+    print(json.dumps(start(*sys.argv[1:4])))
