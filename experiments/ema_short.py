@@ -7,6 +7,12 @@ learning rate, Fashion-MNIST): none, fixed decays, and two that forget their sta
 library's default, which is that of .9999 too as long as n < 9,000; and the power-function average of Karras et al. with
 a width of a tenth of the training. Measured: test ε-MSE, and images by DDIM. Exact: the share of the start in the
 average, dⁿ, and for the growing one the product of its decays, n! 9!/(n+9)!; ours runs the library's decays.
+
+What we see: an average with a short memory is worth having already now, 6 % less ε-MSE and a tenth less distance than
+none, in both seeds; with d = .999 a third of the start is left and the ε-MSE more than doubles, with .9999 it is that
+of a network that says nothing. Images of the last two are noise. What does not carry over: how much it matters at the
+end of a long training with a falling rate; and the images themselves, which after a minute have outlines under a grid
+of noise that the classifier has never seen, so that all distances are hundreds of times the floor.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ test images at the same n. Where a bad set stands within the error of the test i
   in its features cannot see that all shoes point the other way. Pixels can.
 
 The papers claim that precision and recall tell quality from diversity, that density mends precision's fondness of
-outliers, and that only neighbours see copies. What we see: precision calls noise perfect at this n, since a few outlying
-real images have neighbourhoods that hold all of it; density halves that and no more; recall and coverage refuse every
-bad set. On pixels' components the Gaussian fit stands near its floor (a little above: bytes clip it), while in the
-classifier's features it is as far as noise. Nothing but the neighbours refuses the memorising denoiser. The model
-without bags has the same accuracy and precision as the whole one; its Fréchet distance doubles. Mirrored images are
-seen by pixels alone.
+outliers, and that only neighbours see copies. What we see: precision calls noise perfect at this n, since a few real
+images far from all others have neighbourhoods that hold all of it; density halves that and no more; recall and coverage
+refuse every bad set. On pixels' components the Gaussian fit stands near its floor (a little above: bytes clip it),
+while in the classifier's features it is as far as noise. Nothing but the neighbours refuses the memorising denoiser.
+The model without bags has the same accuracy and precision as the whole one; its Fréchet distance doubles. Mirrored
+images are seen by pixels alone.
 """
 
 from __future__ import annotations
@@ -276,8 +276,8 @@ def page(result: dict[str, Any]) -> str:
     lines += [
         f"| *floor: other test images* | {floor} |",
         "",
-        f"Bold: as good as test images by that number within both errors, at n = {n:,} (for the neighbours: not closer to the training "
-        "images than unseen images are). Fashion-MNIST, 8 bit; features of the shipped classifier.",
+        f"Bold: as good as test images by that number within both errors, at n = {n:,} (for the neighbours: not closer "
+        "to the training images than unseen images are). Fashion-MNIST, 8 bit; features of the shipped classifier.",
         "",
         f"Made by `{result['command']}` and `python -m experiments.fooled` (this page), {result['device']}.",
         "",
