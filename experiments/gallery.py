@@ -32,6 +32,12 @@ def widest_gap(rows: list[dict[str, Any]]) -> float | None:
 
 # The row that stands for each table in the README; the first one if none is named.
 HEADLINES = {
+    "cfg_p_uncond": "best distance over w, .2 over .1",
+    "correspondence": "PCK at 0.1, up.0.0, t = 20, less the mean of the place",
+    "ddpm_table2": "ε, L_simple: bits/dim, σ² = β",
+    "ema_short": "d = .9999: share of the start",
+    "iddpm_table2": "cosine, L_hybrid: bits/dim",
+    "min_snr": "sooner: factor in steps",
     "adaptive_guidance": "distance, first 50% less full guidance (a quarter saved)",
     "cfg_tilted": "mean, w = 4",
     "cfg_tradeoff": "w = 1: Fréchet distance",
