@@ -130,9 +130,8 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
                     face = colour if mark == "o" else "none"
                     ax.plot(values, [i] * len(values), mark, color=colour, markerfacecolor=face, label=named)
         left.set_yticks(y, names)
-        left.axvline(rows[0]["ours"], color="#95a5a6", linestyle="-", linewidth=0.8)
-        left.annotate("test images", (rows[0]["ours"], len(names) - 0.6), rotation=90, fontsize=7, va="top", ha="right")
-        left.set(xlabel=f"Fréchet distance, features ({numbers['n']} images)", xscale="log")
+        left.set_title(f"test images: {rows[0]['ours']:.2g}", fontsize=8)
+        left.set(xlabel=f"Fréchet distance, features ({numbers['n']} images)")
         right.set(xlabel=f"bits/dim, bound ({numbers['n_bits']} test images)", xscale="log")
         right.legend()
         figure.suptitle(f"{numbers['budget']}; a mark for each seed", fontsize=9)

@@ -112,12 +112,11 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
                 values = found[name][key]
                 ax.plot([min(values), max(values)], [i, i], color="#1b4f72", linestyle="-", linewidth=1)
                 ax.plot(values, [i] * len(values), "o", color="#1b4f72")
-            ax.set_xscale("log")
             ax.grid(axis="y", color="#ecf0f1", linestyle="-")
         left.set_yticks(np.arange(len(names)), names)
         left.set(xlabel=f"test ε-MSE ({numbers['n_test']} images)")
-        right.axvline(rows[0]["ours"], color="#95a5a6", linestyle="-", linewidth=0.8)
-        right.annotate("test images", (rows[0]["ours"], len(names) - 0.6), rotation=90, fontsize=7, va="top")
+        left.set_xscale("log")
+        right.set_title(f"test images: {rows[0]['ours']:.2g}", fontsize=8)
         right.set(xlabel=f"Fréchet distance, features ({numbers['n']} images)")
         figure.suptitle(f"{numbers['budget']}; a mark for each seed", fontsize=9)
     return figure

@@ -149,15 +149,13 @@ def orders(found: dict[str, dict[str, list[float]]], skips: dict[str, list[list[
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
     """Bits against distance; the chain without its first part; the terms of the bound by t."""
-    floor = rows[0]["ours"]
     with plot.style():
         figure = plot.new_figure(11.4, 3.4)
         table, skip, by_t = figure.subplots(1, 3)
         for (name, of), mark in zip(numbers["found"].items(), "os^D", strict=True):
             table.plot(of["bits"], of["distance"], mark, linestyle="none", label=name)
-        table.axhline(floor, color="#95a5a6", linestyle="-", linewidth=0.8)
-        table.annotate("test images", (0.99, floor), xycoords=("axes fraction", "data"), fontsize=7, ha="right")
-        table.set(xlabel=f"bits/dim, bound ({numbers['n_bits']} test images)", yscale="log")
+        table.set_title(f"test images: {rows[0]['ours']:.2g}", fontsize=8)
+        table.set(xlabel=f"bits/dim, bound ({numbers['n_bits']} test images)")
         table.set(ylabel=f"Fréchet distance, features ({numbers['n']} images)")
         table.legend(fontsize=7)
         for (name, values), mark in zip(numbers["skips"].items(), "os", strict=True):

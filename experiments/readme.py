@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ddpm import weights
 from ddpm.store import write_atomic
@@ -43,20 +44,44 @@ def model_table(name: str = "fashion_mnist") -> str:
     )
 
 
+PEERS = {"diffusers": "diffusers", "diffusers_compiled": "diffusers under torch.compile", "lucidrains": "lucidrains'"}
+
+
+def _peers(part: dict[str, Any]) -> str:
+    """Each peer's seconds, and our speed as a share of its."""
+    words = []
+    for name, called in PEERS.items():
+        ratio = part.get("ratio" if name == "diffusers" else f"ratio_{name}")
+        if ratio is not None:
+            words.append(f"{called} {part[f'{name}_seconds']:.2f} s: **{ratio:.2f}** of its speed")
+    return "; ".join(words) or "no peer was installed"
+
+
+def time_to_loss() -> list[str]:
+    """The row of `experiments.time_to_loss`, where it was run."""
+    path = ROOT / "experiments/results/time_to_loss/metrics.json"
+    if not path.exists():
+        return []
+    r = json.loads(path.read_text())
+    words = [f"{k} {v['seconds'] / 60:.1f} min" if v["reached"] else f"{k} not reached" for k, v in r["sides"].items()]
+    return [f"| training to a test ε-MSE of {r['goal']:.4f}, compilation apart | {'; '.join(words)} |"]
+
+
 def speed_table() -> str:
     """What `python -m experiments.speed` measured."""
     r = json.loads((ROOT / "experiments/results/speed/metrics.json").read_text())
     step, walk, typical = r["training_step"], r["sampling"], r["typicality"]
     rows = ["| what | measured |", "|---|---|"]
-    if "ratio" in step:
-        rows.append(
-            f"| training step, Ho et al.'s design at 32 channels ({step['parameters']:,} parameters), "
-            f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; diffusers in eager PyTorch "
-            f"{step['diffusers_seconds']:.2f} s: **{step['ratio']:.2f}** of its speed |"
-        )
     rows += [
-        f"| a DDIM walk of {walk['steps']} steps, batch {walk['batch']} | {walk['walk_seconds']:.2f} s; the bare "
-        f"network calls alone take {100 * walk['network_share']:.0f} % of that |",
+        f"| training step, Ho et al.'s design at 32 channels ({step['parameters']:,} parameters), "
+        f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; {_peers(step)} |",
+        f"| DDIM with that network, {r['ddim']['steps']} steps, batch {r['ddim']['batch']} "
+        f"| {r['ddim']['ddpm_seconds']:.2f} s; {_peers(r['ddim'])} |",
+        "| of each kind of operator, alone, ours as a share of PyTorch's speed | "
+        + ", ".join(f"{k} {v['ratio']:.2f}" for k, v in r["operators"]["operators"].items())
+        + " |",
+        f"| a DDIM walk of {walk['steps']} steps with the `cpu` preset, batch {walk['batch']} "
+        f"| {walk['walk_seconds']:.2f} s; the bare network calls take {100 * walk['network_share']:.0f} % of that |",
         f"| guided over unguided sampling | {walk['guided_over_unguided']:.2f} |",
         "| programs compiled for a new guidance, seed and schedule "
         f"| {walk['compiled_again_for_new_guidance_seed_schedule']} |",
@@ -65,6 +90,14 @@ def speed_table() -> str:
         f"| its temporary memory at 10 and at 100 draws | {typical['temporary_MiB_at_10_draws']:.1f} and "
         f"{typical['temporary_MiB_at_100_draws']:.1f} MiB |",
     ]
+    for name, words in (("cache_empty", "with an empty cache"), ("cache_filled", "and from the cache")):
+        s = r["startup"][name]
+        rows.append(
+            f"| a start, {words}: first image; training step compiled; most memory for each "
+            f"| {s['first_image_seconds']:.1f} s; {s['compile_training_step_seconds']:.0f} s; "
+            f"{s['peak_MiB_after_first_image']:,} and {s['peak_MiB_after_training_step']:,} MiB |"
+        )
+    rows += time_to_loss()
     packages = ", ".join(f"{k} {v}" for k, v in r["versions"].items() if k in ("jax", "torch", "diffusers"))
     return "\n".join(
         [
