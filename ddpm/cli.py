@@ -196,6 +196,8 @@ def main(args: list[str] | None = None) -> int:
     )
     try:
         run(command)
+    except BrokenPipeError:
+        raise
     except (ValueError, FileNotFoundError, OSError, RuntimeError) as e:
         if os.environ.get("DDPM_TRACEBACK"):
             raise
@@ -210,7 +212,13 @@ def entry() -> int:
     """The console command: `main` in a process whose memory comes in huge pages."""
     if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "mine", "evaluate", "classifier", "demo"):
         ask_for_huge_pages()
-    return main()
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `ddpm info | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
 
 
 # glibc's malloc: huge pages, and freed memory stays with the process.

@@ -1,5 +1,6 @@
 """The command line: quick answers, clear errors, and what it writes."""
 
+import os
 import subprocess
 import sys
 
@@ -95,8 +96,6 @@ def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monk
 
 
 def test_huge_pages_are_asked_for_once(monkeypatch):
-    import os
-
     calls = []
     monkeypatch.setattr(os, "execv", lambda *args: calls.append(args))
     monkeypatch.setattr(sys, "platform", "linux")
@@ -105,3 +104,16 @@ def test_huge_pages_are_asked_for_once(monkeypatch):
     assert os.environ["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1:")
     cli.ask_for_huge_pages()
     assert len(calls) == 1 and calls[0][0] == sys.executable
+
+
+@pytest.mark.parametrize("args", [["info"], ["course", "status"]])
+def test_a_reader_that_has_seen_enough_is_no_error(args, tmp_path):
+    """As `ddpm info | head -3`."""
+    if args[0] == "course":
+        assert cli.main(["course", "init", str(tmp_path)]) == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ddpm.cli", *args]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -124,6 +124,8 @@ def main(args: list[str]) -> int:
     )
     try:
         return 0 if run(command) in (None, True) else 1
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, RuntimeError) as e:
         if os.environ.get("DDPM_TRACEBACK"):
             raise
