@@ -407,7 +407,7 @@ for p in (1, 2, 3):
 
 # %% [markdown]
 # The trained network ships with the package: a million parameters, 14,500 steps of Algorithm 1 on Fashion-MNIST, an
-# hour and a half on one core. (`ddpm train --steps 3000` trains one of your own in about twenty minutes; the
+# hour and a half on one core. (`ddpm train --steps 3000` trains one of your own in about 15 minutes; the
 # pictures below are then a little less sharp.) It knows ten classes of garments: the label enters beside the time, as
 # one more vector. Lesson 9 is about what that is good for.
 
@@ -475,7 +475,7 @@ mse
 
 # %% [markdown]
 # Do the pictures show what was asked for? Ask a second network, one that was trained to tell garments apart. On real
-# test images it is right in 93 % of cases, and about as often on the drawn ones. (Shirts are hard to tell from
+# test images it is right in 94 % of cases, and about as often on the drawn ones. (Shirts are hard to tell from
 # T-shirts for people, too.)
 
 # %%

@@ -715,7 +715,7 @@ def picture():
     show(right, sketch_rows, "SDEdit: redrawn from sketches")
     left, right = bottom.subplots(1, 2)
     show(left, {"known:\n7 x 7": small, "enlarged": large, "drawn": drawn}, "super-resolution: block means are known")
-    rows = {"known": upper * test_x - 0.3 * (1 - upper)} | {k.replace(", ", "\n"): x for k, (x, _) in filled.items()}
+    rows = {"known": upper * test_x - 0.3 * (1 - upper)} | {k: x for k, (x, _) in filled.items()}
     show(right, {k: x[:20] for k, x in rows.items()} | {"true": test_x[:20]}, "digits, lower half filled in", gap=1)
     return figure
 

@@ -753,7 +753,7 @@ np.round(found, 2)
 # %% [markdown]
 # ## 11. The picture
 #
-# Above, the world with known answers: facades of town 0, the map of the perfect denoiser (red: the town helped; white
+# Above, the world with known answers: facades of town 0, the map of the perfect denoiser (red: the town helped; black
 # frames: what was planted; dashed: what was mined), the mined patches in their clusters, and $T$ against what it should
 # rank by. Below, garments that the network drew, where they are typical of their class, and corresponding places of two
 # different garments.
