@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def write(
     )
     about = {
         "model": m.name, "weights_sha256": m.card.get("sha256"), "label": m.classes[label], "source": source,
-        "command": f"ddpm mine {' '.join(sys.argv[2:])}".strip(), "device": run.device_name(),
+        "command": f"ddpm mine {shlex.join(sys.argv[2:])}".strip(), "device": run.device_name(),
         "versions": run.versions(), "draws": command.draws, "t_range": list(command.t_range), "patch": k,
         "per_image": command.per_image, "layer": command.layer, "seed": command.seed,
     }  # fmt: skip

@@ -45,7 +45,8 @@ def site(tmp_path_factory):
     return out / "html"
 
 
-LIBRARY = ("index", "schedule", "guide", "oracle", "typicality")  # of the library's pages, those seen at both widths
+LIBRARY = ("index", "schedule", "guide", "oracle", "typicality")  # of the library's pages, those seen at all widths
+WIDTHS = (390, 1024, 1366, 1400)  # a phone, a tablet, laptops; in the middle two a page of each kind
 
 
 class Page(HTMLParser):
@@ -97,6 +98,8 @@ def test_each_lesson_has_its_figure_its_folded_solutions_and_rendered_formulas(s
         assert "<details" in html and "Show the reference solution" in html
         assert 'class="katex"' in html and "katex-error" not in html
         assert "Traceback" not in html and "output stderr" not in html
+        assert not re.search(r"np\.float(32|64)\(", html), f"{file.name} shows a number's type"  # code has tags
+        assert not re.search(r"</span>[,.;:?!]", html), f"{file.name}: a line may begin with what follows a formula"
         exercises = [t.number for t in lessons.all_tasks().values() if t.lesson == int(file.stem[1:3])]
         boxes = html.count('<div class="exercise docutils container">')
         assert boxes == len(exercises) == len(re.findall(r"<h3>Exercise ", html)), f"{file.name}: {boxes} boxes"
@@ -185,8 +188,10 @@ def seen(site, tmp_path_factory):
         pytest.skip("no Chromium here")
     folder, out = tmp_path_factory.mktemp("browser"), {}
     script = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
-    for width in (390, 1400):
+    for width in WIDTHS:
         every = [f for f in pages(site) if f.parent.name != "library" or width == 390 or f.stem in LIBRARY]
+        if width in WIDTHS[1:3]:
+            every = [f for f in every if f.stem in ("index", "l15_typicality", "guide")]
         urls = [file.as_uri() for file in every]
         told = script.replace("/*pages*/[]", json.dumps(urls)).replace("/*width*/390", str(width))
         (folder / "audit.html").write_text(f"<iframe height=2000></iframe><script>{told}</script>", encoding="utf-8")

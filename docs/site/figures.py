@@ -1,7 +1,8 @@
 """Figures twice: as they are for light pages, and with dark paper for dark ones. Pictures inside them stay as they are.
 
 In the kernel that runs a lesson, `show_for_light_and_dark()` makes every figure come out twice; `sidebyside.py`
-then says of the first that it is for light pages and of the second that it is for dark ones.
+then says of the first that it is for light pages and of the second that it is for dark ones. `round_numbers()` makes
+what a cell shows short enough to be read.
 """
 
 from __future__ import annotations
@@ -107,3 +108,11 @@ def show_for_light_and_dark() -> None:
 
     show._draw_called, show._to_draw = False, []  # type: ignore[attr-defined]
     backend_inline.show = show
+
+
+def round_numbers() -> None:
+    """From here on, numbers are shown with five digits, and without the name of their type."""
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("precision", "%.5g")
+    np.set_printoptions(precision=5, suppress=False, legacy="1.25")  # as NumPy 1 did: 0.5, not np.float32(0.5)

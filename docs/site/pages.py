@@ -18,7 +18,7 @@ from experiments import gallery, runner
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-FIRST = "import figures\n\nfigures.show_for_light_and_dark()"  # a hidden cell at the top of each lesson
+FIRST = "import figures\n\nfigures.show_for_light_and_dark()\nfigures.round_numbers()"  # a hidden cell of each lesson
 
 
 # ---------------------------------------------------------------------------------------------- lessons
@@ -126,7 +126,8 @@ def without_docstring(text: str, node: ast.FunctionDef | ast.ClassDef) -> str:
     kept = list(range(first, (node.end_lineno or first) + 1))
     if ast.get_docstring(node) is not None:
         words = node.body[0]
-        gone = range(words.lineno, (words.end_lineno or words.lineno) + 1)
+        end = words.end_lineno or words.lineno
+        gone = range(words.lineno, end + (1 if lines[end : end + 1] != [""] else 2))  # with the empty line below
         kept = [i for i in kept if i not in gone] if len(node.body) > 1 else kept
     return "\n".join(lines[i - 1] for i in kept)
 

@@ -41,6 +41,10 @@ class SideBySide(SphinxTransform):
         for output in filter(is_output, self.document.findall(nodes.container)):
             for i, image in enumerate(output.findall(nodes.image)):
                 image["classes"].append(("only-light", "only-dark")[i % 2])
+                image["alt"] = "what this cell has drawn"
+                image["width"] = "100%"  # Sphinx then links it to its file: a phone can show that one larger
+        for formula in list(self.document.findall(nodes.math)):
+            keep_together(formula)
         if not self.env.docname.startswith(("lessons/", "library/")):
             return
         for section in list(self.document.findall(nodes.section)):
@@ -53,6 +57,14 @@ class SideBySide(SphinxTransform):
                 section.children = paired(section.children)
             for child in section.children:
                 child.parent = section
+
+
+def keep_together(formula: nodes.math) -> None:
+    """Take the comma after a formula into it: browsers would let the next line begin with it."""
+    after = formula.next_node(descend=False, siblings=True)
+    if isinstance(after, nodes.Text) and after[:1] in tuple(",.;:?!"):
+        formula.replace(formula.children[0], nodes.Text(rf"{formula.astext()}\text{{{after[0]}}}"))
+        after.parent.replace(after, nodes.Text(after[1:]))
 
 
 def paired(children: list[nodes.Node]) -> list[nodes.Node]:
