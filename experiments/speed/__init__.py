@@ -116,6 +116,7 @@ def picture(result: dict[str, Any]) -> Any:
         names = [n for n in timed if f"{n}_quartiles" in step]
         colours = ["#c0392b" if n == "ddpm" else "#8fa9bd" for n in names]
         left.bar([n.replace("_", "\n") for n in names], [step[f"{n}_seconds"] for n in names], color=colours)
+        left.tick_params(axis="x", labelsize=7)
         left.set(ylabel="seconds a training step", title=f"batch {step.get('batch', '')}, {result['device']}")
         y = range(len(table))
         right.barh([i - 0.2 for i in y], [r["ours_ms"] for r in table.values()], 0.4, color="#c0392b", label="ddpm")
