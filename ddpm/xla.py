@@ -7,7 +7,7 @@ import os
 
 # jaxlib 0.10 hands each convolution to YNNPACK, which works on it with one core; Eigen takes all of them. On two cores,
 # with Eigen, a training step of the presets `cpu` and `small` is 1.45 times as fast, and sampling 1.7 times. jaxlib
-# 0.11 has mended it.
+# 0.11 has mended it. The other way round: XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=+individual_convolution
 OPTION = "xla_cpu_experimental_ynn_fusion_type"
 VALUE = "-individual_convolution"
 

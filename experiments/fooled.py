@@ -16,10 +16,10 @@ test images at the same n. Where a bad set stands within the error of the test i
 The papers claim that precision and recall tell quality from diversity, that density mends precision's fondness of
 outliers, and that only neighbours see copies. What we see: precision calls noise perfect at this n, since a few real
 images far from all others have neighbourhoods that hold all of it; density halves that and no more; recall and coverage
-refuse every bad set. On pixels' components the Gaussian fit stands near its floor (a little above: bytes clip it),
-while in the classifier's features it is as far as noise. Nothing but the neighbours refuses the memorising denoiser.
-The model without bags has the same accuracy and precision as the whole one; its Fréchet distance doubles. Mirrored
-images are seen by pixels alone.
+refuse what has no variety or no shape. On pixels' components the Gaussian fit stands near its floor (a little above:
+bytes clip it), while in the classifier's features it is as far as noise. The memorising denoiser is refused by its
+neighbours (and by recall, by a hair). The model without bags has the same accuracy and precision as the whole one; its
+Fréchet distance doubles. Mirrored images are seen by pixels alone.
 """
 
 from __future__ import annotations

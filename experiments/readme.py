@@ -64,7 +64,8 @@ def time_to_loss() -> list[str]:
         return []
     r = json.loads(path.read_text())
     words = [f"{k} {v['seconds'] / 60:.1f} min" if v["reached"] else f"{k} not reached" for k, v in r["sides"].items()]
-    return [f"| training to a test ε-MSE of {r['goal']:.4f}, compilation apart | {'; '.join(words)} |"]
+    what = f"training to a test ε-MSE of {r['goal']:.4f}, compilation apart; `python -m experiments.time_to_loss`"
+    return [f"| {what}, seed {r['config']['seed']} | {'; '.join(words)} |"]
 
 
 def speed_table() -> str:

@@ -7,14 +7,15 @@ parameters and the class given, of 1.2 times the shipped model's. Both sides hav
 pixels a position; the peer sees `pixel_unshuffle(x, 2)`), Adam with our learning rate and warm-up, clipping, EMA .999,
 labels dropped with probability .1. Seconds are those of training steps only, compilation apart; every `--every` steps a
 clock is stopped and both are measured on the same test images, times and noises. The sides train one after the other on
-an idle machine: `nice` and other work would spoil the clock. One seed; about an hour on two cores.
+an idle machine: `nice` and other work would spoil the clock. One seed; about ten minutes a side on two cores. What is
+kept was made by `python -m experiments.time_to_loss --sides ddpm diffusers --minutes 11`.
 
 What we see (two sides, one seed): ours needs fewer steps, 1,750 against 2,250, and each takes longer. Along lines
 between the measurements that is 521 s against 554 s; with the 59 s of XLA's first compilation ours is behind, with the
-compilation kept from an earlier run (about 16 s) ahead. The networks are the same but for the initial values (ours Ho
-et al.'s, the last layer 0; theirs PyTorch's); ours also draws the times of a batch from equal parts of 1…T. Which of
-the two it is was not taken apart. Under torch.compile a step of the peer takes as long as without on this CPU
-(`experiments.speed`), so that side was left out.
+compilation kept from an earlier run (about 16 s) ahead. What differs: the initial values (ours Ho et al.'s, the last
+layer 0; theirs PyTorch's), the times of a batch (ours one from each of its equal parts of 1…T), and the images (ours
+each once an epoch). Which of them it is was not taken apart. Under torch.compile a step of the peer takes as long as
+without on this CPU (`experiments.speed`), so that side was left out.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from ddpm.cli import ask_for_huge_pages
 from ddpm.config import TrainConfig, UNetConfig, unet_config
 from ddpm.forward import q_sample
 from ddpm.network import eps_fn
+from ddpm.origin import commit
 from ddpm.schedule import Schedule, cosine
 from ddpm.store import write_atomic
 from ddpm.train import init_state, learning_rate, make_step
@@ -191,7 +193,7 @@ def main(config: Config) -> dict[str, Any]:
     noise = rng.normal(size=x0.shape).astype(np.float32)
     test = (np.asarray(q_sample(schedule, jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise))), t, c, noise)
     result: dict[str, Any] = {"goal": goal(config), "config": dataclasses.asdict(config) | {"out": ""}}
-    result |= {"device": run.device_name(), "versions": run.versions(), "sides": {}}
+    result |= {"device": run.device_name(), "versions": run.versions(), "commit": commit() or "unknown", "sides": {}}
     for name in config.sides:
         print(f"{name}: to a test ε-MSE of {goal(config):.4f}", flush=True)
         if name == "ddpm":

@@ -1,8 +1,10 @@
 """The command line: quick answers, clear errors, and what it writes."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,9 +103,23 @@ def test_huge_pages_are_asked_for_once(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     cli.ask_for_huge_pages()
-    assert os.environ["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1:")
+    assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
     cli.ask_for_huge_pages()
     assert len(calls) == 1 and calls[0][0] == sys.executable
+
+
+def test_glibc_knows_each_of_its_settings():
+    """One that it does not know it would leave out, without a word."""
+    loader = next(iter(sorted(Path("/lib64").glob("ld-linux-*.so.*"))), None)
+    if loader is None:
+        pytest.skip("no glibc here")
+    told = subprocess.run(
+        [loader, "--list-tunables"], env={"GLIBC_TUNABLES": cli.MALLOC}, capture_output=True, text=True
+    )
+    if told.returncode:
+        pytest.skip("this glibc does not list its settings")
+    for name, value in (setting.split("=") for setting in cli.MALLOC.split(":")):
+        assert int(re.findall(rf"^{name}: (\S+)", told.stdout, re.MULTILINE)[0], 0) == int(value)
 
 
 @pytest.mark.parametrize("args", [["info"], ["course", "status"]])
