@@ -16,7 +16,7 @@ by .19 (paper .11) and L_hybrid better ones again by .13 (paper .09), at the sam
 first fifth of the chain can be left out for 1 % of the distance, with the cosine one for 7 %; the exact distance of the
 start says why: 80 times as far from noise. L_vlb has the worst images, as in the paper, but also the worst bits, where
 the paper's has the best: it counts the small t most and is slow, and this training is a minute long. Importance
-sampling gains 19 here, more than on Gaussian data (18). What does not carry over is the quality: distances are hundreds
+sampling gains 18.5 here and 17.9 on Gaussian data. What does not carry over is the quality: distances are hundreds
 of times the floor. (The two schedules' ε-MSE cannot be compared: the best possible one differs.)
 """
 
