@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -18,6 +19,18 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 def pytest_collection_modifyitems(items):
     """Files that one process works at for long are begun first, so that the others do not wait for them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    """Forget compiled programs between two files, once they are many: each holds about six memory maps.
+
+    Linux allows a process 65,530 of them (vm.max_map_count). Past that, the next compilation is a segmentation fault.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture
