@@ -10,9 +10,9 @@ its work. "order" rows are 1 where the paper's claim holds for every seed (and w
 
 What we see: the paper's order. Accuracy rises with w at each p_uncond; .5 is less accurate than .1 at every weight and
 further away at its best one, in both seeds; .1 and .2 do alike (.2 is 7 % further away, and the seeds differ by more).
-The two seeds are far apart, for reasons that all three share: compare marks within a seed. What does not carry over is
-the trade-off: images after so short a training are so far from data (a hundred times the floor) that guidance brings
-them nearer up to the largest w. `cfg_tradeoff` shows it on the shipped model.
+One seed is far behind the other at every p_uncond, so the bars are long; the orders are those within a seed. What does
+not carry over is the trade-off: images after so short a training are so far from data (a hundred times the floor and
+more) that guidance brings them nearer up to the largest w. `cfg_tradeoff` shows it on the shipped model.
 """
 
 from __future__ import annotations
