@@ -89,6 +89,7 @@ class TrainConfig:
     variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
     flip: bool = False  # mirror half of the images, left and right
+    dropout: float = 0.0  # rate in each residual block, while it trains (Ho et al. on CIFAR-10: 0.1)
     dtype: str = "float32"  # of convolutions and matrix products; bfloat16 for a GPU or TPU (parameters stay float32)
     seed: int = 0  # of the parameters, the noise, the times and the order of the data
     devices: int = 0  # over which a batch is spread; 0: all there are. On a CPU: that many virtual ones, to try it
@@ -115,6 +116,8 @@ class TrainConfig:
         for field in ("ema", "p_uncond", "decay"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} is {getattr(self, field)}; give a number in [0, 1]")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; give a rate in [0, 1)")
         if not all(0 < d < 1 for d in self.more_ema):
             raise ValueError(f"more_ema is {self.more_ema}; give decays in (0, 1)")
         if not all(0 < d < 1 for d in self.fixed_ema):

@@ -28,7 +28,8 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
     """The preset, with the classes of the data; refused if it was made for images of another shape."""
     classes = dataset.num_classes if config.conditional else 0
     learns = config.variance == "learned"
-    unet = unet_config(config.preset, num_classes=classes, dtype=config.dtype, learned_variance=learns)
+    chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
+    unet = unet_config(config.preset, **chosen)
     if unet.image_shape != dataset.image_shape:
         fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]
         raise ValueError(

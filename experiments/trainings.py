@@ -111,7 +111,8 @@ def train(small: Small, recipe: str, seed: int) -> Run:
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"it trains on {config.data}, which is not here: {error}") from error
     unet = run.network_for(config, dataset)
-    chosen = {k: v for k, v in dataclasses.asdict(config).items() if k not in TrainConfig.FREE or k == "steps"}
+    free = set(TrainConfig.FREE) - {"steps"} | {"dropout"}  # of which the network's configuration knows
+    chosen = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     key = cache.key(chosen, config.snapshot_every, dataclasses.asdict(unet), dataset.sha256)
     home = cache.folder() / "trainings"
     if not (home / f"{key}.json").exists():

@@ -14,7 +14,7 @@ from ddpm import checkpoint, config, loop, run
 from ddpm.config import TrainConfig
 
 ARGS = {"data": "digits", "preset": "tiny", "steps": 100, "batch": 8, "save_every": 25, "log_every": 5}
-ARGS |= {"more_ema": (0.9,), "power_ema": (0.1,), "warmup": 10}
+ARGS |= {"more_ema": (0.9,), "power_ema": (0.1,), "warmup": 10, "dropout": 0.1}
 CONFIG = TrainConfig(name="r", **ARGS)
 
 

@@ -13,6 +13,7 @@ from ddpm.config import TrainConfig, UNetConfig
 from ddpm.evaluate import eps_mse
 from ddpm.generate import generate
 from ddpm.loss import simple_loss
+from ddpm.network import build
 from ddpm.oracle import mixture
 from ddpm.schedule import linear
 from ddpm.store import flatten
@@ -83,6 +84,24 @@ def test_a_run_in_two_parts_is_the_run_in_one(runs):
     metrics = run.read_metrics(runs / "b" / "r")
     np.testing.assert_array_equal(metrics["step"], [1, 2, 3, 4, 5, 6])
     np.testing.assert_array_equal(metrics["loss"], run.read_metrics(runs / "c" / "r")["loss"])
+
+
+def test_dropout_is_drawn_in_training_alone(runs):
+    """At the start the last convolution of each block is 0, so nothing that is dropped can be seen; later it is. The
+    model that is read back drops nothing: its loss on given draws is one number."""
+    one, other = (dataclasses.replace(BASE, decay=0.0, name=f"p{p}", dropout=p) for p in (0.0, 0.5))
+    folders = [run.train(c, runs, quiet=True) for c in (one, other)]
+    plain, dropped = (run.read_metrics(f)["loss"] for f in folders)
+    assert plain[0] == pytest.approx(dropped[0], rel=1e-6) and abs(plain[-1] - dropped[-1]) > 1e-4
+    m = model.load(folders[1])
+    assert m.unet.dropout == 0.5
+    images = data.to_float(data.load("digits").x_train[:8])
+    x_t, t = jnp.asarray(images), jnp.full(8, 300)
+    undropped = dataclasses.replace(m.unet, dropout=0.0)
+    np.testing.assert_array_equal(m.eps(x_t, t, jnp.arange(8)), build(undropped)[1](m.params, x_t, t, jnp.arange(8)))
+    assert "--dropout 0.5" in other.command()
+    with pytest.raises(ValueError, match=r"dropout was 0\.5, now 0\.1"):
+        run.train(dataclasses.replace(other, dropout=0.1), runs, quiet=True)
 
 
 def test_a_run_whose_last_checkpoint_is_gone_goes_on_from_the_one_before(runs):
@@ -156,7 +175,9 @@ def test_what_cannot_work_is_refused_before_anything_is_written(runs, change, wo
     assert not (runs / "x").exists()
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"p_uncond": 1.5}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"p_uncond": 1.5}, {"dropout": 1.0}, {"seed": -1}]
+)
 def test_bad_numbers(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         TrainConfig(**change)
