@@ -38,6 +38,7 @@ from ddpm.data import Dataset, to_float
 from ddpm.likelihood import density_bits_per_dim, dequantise, ode_log_prob
 from ddpm.measure import Measure
 from ddpm.metrics import stratified_subset
+from ddpm.parts import parts
 from ddpm.pytree import partial_of
 from ddpm.schedule import Schedule
 from ddpm.solvers import sigma_bar
@@ -101,20 +102,19 @@ def bound_bits(
     x0, eps, n = np.asarray(x0, np.float32), partial_of(eps), len(x0)
     times, weight = drawn_times(schedule.T, n, draws, seed)
     times, weight = np.vstack([np.ones((1, n), int), times]), np.vstack([np.ones((1, n)), weight / draws])
-    bits, key, batch = np.zeros(n), jax.random.key(seed), min(batch, n)
+    bits, key = np.zeros(n), jax.random.key(seed)
     with tqdm(total=n * (draws + 1), desc="bits/dim, bound", unit="call", disable=not progress) as bar:
-        for i in range(0, n, batch):
-            ids = np.minimum(np.arange(i, i + batch), n - 1)  # the last batch is filled up: nothing compiles again
-            x, m = jnp.asarray(x0[ids]), min(batch, n - i)
+        for ids, m in parts(n, batch):
+            x, key_part = jnp.asarray(x0[ids]), jax.random.fold_in(key, ids[0])
             label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
             total = np.asarray(prior_bits(schedule, x), np.float64)
             for k in range(draws + 1):
                 t = jnp.asarray(times[k, ids], jnp.int32)
-                noise = jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, i), k), x.shape)
+                noise = jax.random.normal(jax.random.fold_in(key_part, k), x.shape)
                 term = bound_term(eps, schedule, x, t, t - 1, noise, label, variance=variance)
                 total += weight[k, ids] * np.asarray(term, np.float64)
                 bar.update(m)
-            bits[i : i + m] = total[:m]
+            bits[ids[:m]] = total[:m]
     return bits
 
 
@@ -142,16 +142,14 @@ def flow_bits(
     images: uint8;  c: (N,) labels, or None for ∅;  steps: of Heun's rule, two calls of ε and of its gradient each.
     """
     images, eps, n = np.asarray(images), partial_of(eps), len(images)
-    times, key, batch, bits = even_times(schedule, steps), jax.random.key(seed), min(batch, n), np.zeros(n)
+    times, key, bits = even_times(schedule, steps), jax.random.key(seed), np.zeros(n)
     with tqdm(total=n, desc="bits/dim, flow", unit="image", disable=not progress) as bar:
-        for i in range(0, n, batch):
-            ids = np.minimum(np.arange(i, i + batch), n - 1)
-            key_u, key_probe = jax.random.split(jax.random.fold_in(key, i))
+        for ids, m in parts(n, batch):
+            key_u, key_probe = jax.random.split(jax.random.fold_in(key, ids[0]))
             x = dequantise(key_u, jnp.asarray(images[ids]))
             label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
             log_prob = ode_log_prob(eps, schedule, x, label, times=times, key=key_probe)
-            m = min(batch, n - i)
-            bits[i : i + m] = np.asarray(density_bits_per_dim(log_prob, int(np.prod(x.shape[1:]))))[:m]
+            bits[ids[:m]] = np.asarray(density_bits_per_dim(log_prob, int(np.prod(x.shape[1:]))))[:m]
             bar.update(m)
     return bits
 

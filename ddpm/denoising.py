@@ -16,6 +16,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.measure import Measure
 from ddpm.metrics import stratified_subset
 from ddpm.oracle import fit, linear_loss
+from ddpm.parts import parts
 from ddpm.pytree import Eps, partial_of
 from ddpm.schedule import Schedule
 
@@ -57,14 +58,13 @@ def eps_mse(
     u = (np.arange(n) + np.asarray(jax.random.uniform(key_t, (n,)))) / n
     t = np.minimum(1 + (u * T).astype(np.int32), T)  # rising
     who = np.asarray(jax.random.permutation(key_deal, n)) % N  # which image each time goes to
-    eps, batch, loss = partial_of(eps), min(batch, n), np.empty(n)
-    for i in tqdm(range(0, n, batch), desc="ε-MSE", unit="batch", disable=not progress):
-        ids = np.minimum(np.arange(i, i + batch), n - 1)  # the last batch is filled up: nothing compiles again
+    eps, loss = partial_of(eps), np.empty(n)
+    for ids, m in tqdm(parts(n, batch), desc="ε-MSE", unit="batch", disable=not progress):
         label = None if c is None else jnp.asarray(c[who[ids]])
         errors = _errors(
             eps, schedule, jnp.asarray(x0[who[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
         )
-        loss[i : i + batch] = np.asarray(errors)[: n - i]
+        loss[ids[:m]] = np.asarray(errors)[:m]
     bins = [_bin(loss[part], t[part]) for part in np.array_split(np.arange(n), min(50, max(1, n // 4)))]
     error = float(np.sqrt(sum((b[1] * b[2] / n) ** 2 for b in bins)))
     return Measure(

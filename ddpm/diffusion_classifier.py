@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ddpm import check
 from ddpm.loss import per_image, squared_error
 from ddpm.oracle import Mixture
+from ddpm.parts import parts
 from ddpm.pytree import Eps, partial_of
 from ddpm.schedule import Schedule
 from ddpm.typicality import time_window
@@ -91,16 +92,14 @@ def draw_losses(
     n, end = len(times), len(times) if end is None else end
     if not 0 <= first < end <= n:
         raise ValueError(f"draws {first}..{end} are asked for; there are {n} times")
-    check.whole("batch", batch, 1)
     image, label = np.repeat(np.arange(len(x0)), c.shape[1]), c.reshape(-1).astype(np.int32)
-    parts = []
+    found = []
     with tqdm(total=len(label) * (end - first), desc="losses", unit="call", disable=not progress) as bar:
-        for i in range(0, len(label), batch):
-            ids = np.minimum(np.arange(i, i + batch), len(label) - 1)  # the last batch is filled up
+        for ids, m in parts(len(label), batch):
             part = _draw_losses(partial_of(eps), schedule, x0[image[ids]], label[ids], key, times, first, end)
-            parts.append(np.asarray(part)[:, : len(label) - i])
-            bar.update(parts[-1].shape[1] * (end - first))
-    return np.concatenate(parts, axis=1).T.reshape(*c.shape, n)
+            found.append(np.asarray(part)[:, :m])
+            bar.update(m * (end - first))
+    return np.concatenate(found, axis=1).T.reshape(*c.shape, n)
 
 
 @jax.jit

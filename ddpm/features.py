@@ -20,6 +20,7 @@ from ddpm import check
 from ddpm.config import UNetConfig
 from ddpm.forward import q_sample
 from ddpm.network import activations, param_shapes
+from ddpm.parts import parts
 from ddpm.schedule import Schedule
 
 
@@ -69,18 +70,16 @@ def dift(
     x0 = np.asarray(check.images(x0, config.image_shape))
     check.choice("layer", layer, layers(config))
     check.whole("ensemble", ensemble, 1)
-    check.whole("batch", batch, 1)
     t = default_time(schedule.T) if t is None else check.whole("t", t, 0, schedule.T)
     if c is not None:
         c = np.asarray(check.labels(np.broadcast_to(c, len(x0)), len(x0), config.num_classes))
-    batch, parts = min(batch, max(len(x0), 1)), []
-    for i in tqdm(range(0, len(x0), batch), desc=f"features of {layer}", unit="batch", disable=not progress):
-        ids = np.minimum(np.arange(i, i + batch), len(x0) - 1)  # the last batch is filled up: nothing compiles again
+    found = []
+    for ids, m in tqdm(parts(len(x0), batch), desc=f"features of {layer}", unit="batch", disable=not progress):
         part = _dift(
             config, params, schedule, x0[ids], None if c is None else c[ids], key, jnp.int32(t), layer, ensemble
         )
-        parts.append(np.asarray(part)[: len(x0) - i])
-    return np.concatenate(parts) if parts else np.zeros((0, *layers(config)[layer]), np.float32)
+        found.append(np.asarray(part)[:m])
+    return np.concatenate(found) if found else np.zeros((0, *layers(config)[layer]), np.float32)
 
 
 @partial(jax.jit, static_argnames=("config", "layer", "ensemble"))

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ddpm import check
 from ddpm.guide import cfg, clip_x0
+from ddpm.parts import parts
 from ddpm.pytree import partial_of
 from ddpm.sample import STEPS, walk
 from ddpm.schedule import Schedule, make_times
@@ -46,22 +47,21 @@ def generate(
     n = check.whole("n", len(c) if c is not None else n, 1)  # type: ignore[arg-type]
     times = make_times(schedule.T, steps, rule)
     key_x, key_walk = jax.random.split(key)
-    batch = min(check.whole("batch", batch, 1), n)
+    batches = parts(n, batch)
     guided = cfg(eps, guidance) if c is not None and guidance != 1 else partial_of(eps)
     guided = clip_x0(guided, schedule)
 
     done = []
     bar = tqdm(total=n * (len(times) - 1), desc=f"{sampler} {len(times) - 1}", unit="step", disable=not progress)
-    for i in range(0, n, batch):
-        ids = np.minimum(np.arange(i, i + batch), n - 1)  # the last batch is filled up: nothing compiles again
+    for ids, m in batches:
         x = _noise(key_x, jnp.asarray(ids), shape)
         step = STEPS[sampler](guided, schedule, None if c is None else jnp.asarray(c[ids]))
         for first in range(0, len(times) - 1, PIECE):
             piece = times[first : first + PIECE + 1]
-            x = walk(step, jax.random.fold_in(key_walk, i), x, piece, first=first)
+            x = walk(step, jax.random.fold_in(key_walk, ids[0]), x, piece, first=first)
             jax.block_until_ready(x)
-            bar.update(min(batch, n - i) * (len(piece) - 1))
-        done.append(np.asarray(x)[: n - i])
+            bar.update(m * (len(piece) - 1))
+        done.append(np.asarray(x)[:m])
     bar.close()
     return np.concatenate(done)
 

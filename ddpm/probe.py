@@ -24,6 +24,7 @@ from ddpm.config import UNetConfig
 from ddpm.features import layers as all_layers
 from ddpm.forward import q_sample
 from ddpm.network import activations
+from ddpm.parts import parts
 from ddpm.schedule import Schedule
 
 
@@ -60,12 +61,11 @@ def pooled_features(
     names = tuple(all_layers(config)) if names is None else tuple(names)
     for layer in names:
         check.choice("layer", layer, all_layers(config))
-    batch, parts = max(1, min(batch, len(x0))), []
-    for i in tqdm(range(0, len(x0), batch), desc=f"features, t = {t}", unit="batch", disable=not progress):
-        ids = np.minimum(np.arange(i, i + batch), len(x0) - 1)
+    found = []
+    for ids, m in tqdm(parts(len(x0), batch), desc=f"features, t = {t}", unit="batch", disable=not progress):
         f = _pooled(config, params, schedule, x0[ids], ids, key, jnp.int32(t), names)
-        parts.append([np.asarray(a)[: len(x0) - i] for a in f])
-    return {name: np.concatenate([p[j] for p in parts]) for j, name in enumerate(names)}
+        found.append([np.asarray(a)[:m] for a in f])
+    return {name: np.concatenate([p[j] for p in found]) for j, name in enumerate(names)}
 
 
 @partial(jax.jit, static_argnames=("config", "names"))

@@ -18,6 +18,7 @@ import numpy as np
 
 from ddpm import check
 from ddpm.classifier import Classifier, build
+from ddpm.parts import parts
 from ddpm.pytree import Partial, partial_of
 
 METHODS = ("gradient", "gradient_input", "smooth")
@@ -60,13 +61,12 @@ def saliency(
         raise ValueError("smooth draws noise: give it a key")
     draws, sigma = (draws, sigma) if method == "smooth" else (1, 0.0)
     key = jax.random.key(0) if key is None else key
-    batch, parts = max(1, min(batch, len(x0))), []
-    for i in range(0, len(x0), batch):
-        ids = np.minimum(np.arange(i, i + batch), len(x0) - 1)
-        g = np.asarray(_gradient(partial_of(logits), x0[ids], c[ids], key, jnp.float32(sigma), draws))[: len(x0) - i]
-        x = x0[i : i + batch]
-        parts.append((g * x).sum(-1) if method == "gradient_input" else np.abs(g).max(-1))
-    return np.concatenate(parts) if parts else np.zeros(x0.shape[:3], np.float32)
+    found = []
+    for ids, m in parts(len(x0), batch):
+        g = np.asarray(_gradient(partial_of(logits), x0[ids], c[ids], key, jnp.float32(sigma), draws))[:m]
+        x = x0[ids[:m]]
+        found.append((g * x).sum(-1) if method == "gradient_input" else np.abs(g).max(-1))
+    return np.concatenate(found) if found else np.zeros(x0.shape[:3], np.float32)
 
 
 @partial(jax.jit, static_argnames="draws")

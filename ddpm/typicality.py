@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ddpm import check
 from ddpm.loss import per_image, squared_error
+from ddpm.parts import parts
 from ddpm.pytree import Eps, partial_of
 from ddpm.schedule import Schedule
 
@@ -72,7 +73,6 @@ def typicality(
     if x0.ndim == 4:
         check.images(x0)
     check.whole("draws", draws, 2)
-    check.whole("batch", batch, 1)
     B = len(x0)
     c = _labels("c", c, B)
     null = None if null is None else _labels("null", null, B)
@@ -81,16 +81,14 @@ def typicality(
     if weight.shape != (schedule.T + 1,):
         raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
 
-    batch = min(batch, B)
-    parts = []
-    for i in tqdm(range(0, B, batch), desc="typicality", unit="batch", disable=not progress):
-        ids = np.minimum(np.arange(i, i + batch), B - 1)  # the last batch is filled up, so that nothing compiles again
+    found = []
+    for ids, m in tqdm(parts(B, batch), desc="typicality", unit="batch", disable=not progress):
         part = _typicality(
             partial_of(eps), schedule, x0[ids], c[ids], None if null is None else null[ids], key, window, weight,
             draws, paired,
         )  # fmt: skip
-        parts.append([np.asarray(a)[: B - i] for a in part])
-    return Typicality(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+        found.append([np.asarray(a)[:m] for a in part])
+    return Typicality(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
 
 def _labels(name: str, c: Any, B: int) -> np.ndarray:
