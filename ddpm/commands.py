@@ -81,7 +81,7 @@ def measure_typicality(command: cli.Typicality) -> None:
     key = jax.random.fold_in(jax.random.key(command.seed), 1)
     T = typicality(m.eps, m.schedule, x, c, key, draws=command.draws, t_range=command.t_range, progress=True)
 
-    print(f"typicality of {source}: {command.draws} draws, t in [{command.t_range[0]}T, {command.t_range[1]}T)")
+    print(f"typicality of {source}: {command.draws} draws, t in ({command.t_range[0]}T, {command.t_range[1]}T]")
     print(f"  {'class':14s} {'n':>4s}   mean T x 1000    share T > 0   median standard error x 1000")
     rows = []
     for k in np.unique(c):

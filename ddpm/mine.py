@@ -1,6 +1,6 @@
 """Diff-mining: the patches that look most like their class, sorted into clusters.   [Siglidis et al. 2024]
 
-    maps T(x|c) of the images of one label       `ddpm.maps.measure`: 100 draws, t in [.1T, .7T), noise shared
+    maps T(x|c) of the images of one label       `ddpm.maps.measure`: 100 draws, t in (.1T, .7T], noise shared
     S = k × k means of the maps                  `ddpm.patches.pooled`
     five patches an image that do not touch      `ddpm.patches.select`
     the 1,000 best of them all                   `ddpm.patches.top`
