@@ -107,7 +107,11 @@ def draw(run: Path, m: model.Model, folder: Path) -> None:
     found = checkpoint.restore(run / "checkpoints", jax.eval_shape(lambda: init_state(train, m.unet)))
     assert found is not None  # model.load has read it
     for kind, params in (("ema", found[0].ema), ("raw", found[0].params)):
-        plot.save_grid(folder / f"samples_{kind}.png", sample_grid(m.unet, m.schedule, params, train.seed), columns=8)
+        plot.save_grid(
+            folder / f"samples_{kind}.png",
+            sample_grid(m.unet, m.schedule, params, train.seed, train.predict),
+            columns=8,
+        )
 
 
 def card(about: dict[str, Any]) -> str:
@@ -129,11 +133,12 @@ def card(about: dict[str, Any]) -> str:
     rows = "\n".join(f"| {k} | {v} |" for k, v in measured)
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
     seeds = ", ".join(map(str, about["seeds"]))
+    drawn = "DDIM, 25 steps, guidance 2), a class a row" if about["unet"]["num_classes"] else "DDIM, 25 steps)"
     return (
         f"# {about['name']}\n\n{about['summary']}\n\n    {about['command']}\n\n| | |\n|---|---|\n{rows}\n\n"
         f"Seeds: {seeds}. {versions}; collected at commit {about['commit']}. {about['note']}\n\n"
         "`loss.png`: the curve and its band. `samples_ema.png`, `samples_raw.png`: drawn by the average of the "
-        "parameters and by the last ones, from the same noise (DDIM, 25 steps, guidance 2), a class a row.\n"
+        f"parameters and by the last ones, from the same noise ({drawn}.\n"
     )
 
 

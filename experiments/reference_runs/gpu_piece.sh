@@ -18,6 +18,8 @@ piece() {
     case $status in
         0)           echo "$name: all its steps are done" ;;
         124|130)     echo "$name: this piece is over; run the same command again to go on"; status=75 ;;
+        137)         echo "$name: killed, since a minute after its $seconds seconds it still compiled or wrote; the last" \
+                          "checkpoint is whole. Give a piece more time, such as PIECE_SECONDS=$((2 * seconds))" >&2 ;;
         *)           echo "$name: ddpm train failed with status $status" >&2 ;;
     esac
     return $status
