@@ -7,6 +7,7 @@ when a command needs it, so that `ddpm --help` and `ddpm info` answer at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +204,8 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"ddpm: {e}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as e:
+        return 128 + getattr(e, "number", signal.SIGINT)
     return 0
 
 

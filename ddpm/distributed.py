@@ -13,6 +13,7 @@ JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROC
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import jax
@@ -112,6 +113,20 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
     if jax.process_count() > 1:
         tree = multihost_utils.broadcast_one_to_all(tree)
     return jax.tree.map(lambda a: place_same(mesh, a), tree)
+
+
+def own_signals() -> tuple[int, ...]:
+    """The signals that stop a process alone. With several processes JAX listens for SIGTERM, and `preempted` has it."""
+    return (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
+
+
+def preempted(call: int) -> int:
+    """SIGTERM once a scheduler has sent it to any process of the job, in all of them after the same call; else 0.
+
+    call: 1, 2, … a step of the loop, counted alike everywhere. (A single process has no need of it: `ddpm.stop`.)
+    """
+    several = jax.process_count() > 1
+    return int(signal.SIGTERM) if several and multihost_utils.reached_preemption_sync_point(call) else 0
 
 
 def on_host(mesh: Mesh | None, tree: Any) -> Any:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import checkpoint, cost, data, distributed, ema, log, plot, watch
+from ddpm import checkpoint, cost, data, distributed, ema, log, plot, stop, watch
 from ddpm.config import TrainConfig, UNetConfig
 from ddpm.feed import Feed
 from ddpm.network import eps_fn
@@ -188,16 +188,19 @@ class Training:
         self.bar = tqdm(
             total=config.steps, initial=self.step, unit="step", disable=self.quiet, file=sys.stderr, mininterval=0.5
         )
+        calls, number = 0, 0
         try:
-            while self.step < config.steps:
-                self.advance()
-        except KeyboardInterrupt:
-            jax.block_until_ready(self.state)
-            self.save()
-            self.say(f"\nstopped; step {self.step} is saved. The same command goes on from there")
-            raise
+            with stop.asked(*distributed.own_signals()) as came:
+                while self.step < config.steps and not number:
+                    self.advance()
+                    calls += 1
+                    number = came[0] if came else distributed.preempted(calls)
         finally:
             self.bar.close()
+        if self.step < config.steps:
+            self.save()
+            self.say(f"\nstopped; step {self.step} is saved. The same command goes on from there")
+            raise stop.Stopped(number)
         self.say(f"done: {self.folder}/loss.png, {self.folder}/samples_{self.step:08d}.png")
 
     def due(self, every: int) -> bool:

@@ -1,7 +1,8 @@
 """`ddpm train` on a network that compiles in seconds, to be killed by tests: python -m child SPOIL ARGS…
 
 The pictures are left out. SPOIL is what goes wrong: `step:N` kills the process (kill -9) when it reads the images of
-step N, `file:NAME` before it writes that file, `none` lets it be.
+step N, `file:NAME` before it writes that file; `int:N` and `term:N` send it SIGINT or SIGTERM when it reads those of
+step N, `none` lets it be.
 """
 
 import os
@@ -19,16 +20,25 @@ TINY = config.UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention
 config.UNETS["tiny"] = TINY
 
 
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+AT_A_STEP = {"step": signal.SIGKILL, "int": signal.SIGINT, "term": signal.SIGTERM}
+
+
+def kill(number=signal.SIGKILL):
+    os.kill(os.getpid(), number)
 
 
 def spoil(what):
     """Put the accident in its place."""
     kind, _, of = what.partition(":")
     ids, write = data.batch_ids, store.write_atomic
-    if kind == "step":
-        data.batch_ids = lambda seed, step, n, batch: kill() if step == int(of) else ids(seed, step, n, batch)
+    if kind in AT_A_STEP:
+
+        def or_not(seed, step, n, batch):
+            if step == int(of):
+                kill(AT_A_STEP[kind])
+            return ids(seed, step, n, batch)
+
+        data.batch_ids = or_not
     if kind == "file":
         store.write_atomic = lambda path, content: kill() if path.name == of else write(path, content)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import test_resume
 
-from ddpm import config, distributed, loop, model, run
+from ddpm import checkpoint, config, distributed, loop, model, run
 from ddpm.config import TrainConfig
 from ddpm.store import flatten
 
@@ -127,6 +127,21 @@ def test_one_process_is_killed_and_the_run_goes_on_alone(tmp_path, tiny):
     folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 30}), tmp_path / "runs", quiet=True)
     np.testing.assert_array_equal(run.read_metrics(folder)["step"], [5, 10, 15, 20, 25, 30])
     assert np.isfinite(run.read_metrics(folder)["loss"]).all()
+
+
+@pytest.mark.slow
+def test_a_scheduler_stops_one_process_and_both_stop_at_one_step(tmp_path, tiny):
+    """SIGTERM, as it comes before a preemption: all processes do the same number of steps, which are saved."""
+    where = by_hand(free_port())
+    spoil = ["none", "term:40"]
+    more = ("--steps", "1000000", "--save-every", "1000000")
+    both = [test_resume.start(tmp_path, spoil[i], *more, env=env(**where(i))) for i in (0, 1)]
+    said = [p.communicate(timeout=600)[0] for p in both]
+    assert [p.returncode for p in both] == [128 + signal.SIGTERM] * 2, said
+    (step,) = checkpoint.steps(tmp_path / "runs" / "r" / "checkpoints")
+    assert step > 40 and f"stopped; step {step} is saved" in said[0]
+    folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": step + 5}), tmp_path / "runs", quiet=True)
+    assert run.read_metrics(folder)["step"][-1] == step + 5
 
 
 def test_what_cannot_be_spread_is_refused_before_anything_is_built(tmp_path, tiny):

@@ -2,7 +2,7 @@
 #
 #   piece NAME OPTIONS...     trains runs/NAME for at most nine minutes ($PIECE_SECONDS), or to its end; call it again to go on
 #
-# After the time it is interrupted as by Ctrl-C: `ddpm train` saves a checkpoint and the next piece is the same run, bit
+# After the time it is told to stop (SIGTERM): `ddpm train` saves a checkpoint and the next piece is the same run, bit
 # for bit. The log runs/NAME/log.txt holds the cost that it printed, and memory.csv the memory that the driver saw.
 piece() {
     local name="$1"; shift
@@ -13,11 +13,11 @@ piece() {
             >> "$folder/memory.csv" & watcher=$!
     fi
     # A minute more for the checkpoint, then it is killed: the checkpoint before is whole whatever happens.
-    timeout -s INT -k 60 "$seconds" ddpm train --name "$name" "$@" 2>&1 | tee -a "$folder/log.txt" || status=$?
+    timeout -k 60 "$seconds" ddpm train --name "$name" "$@" 2>&1 | tee -a "$folder/log.txt" || status=$?
     [ -n "$watcher" ] && kill "$watcher"
     case $status in
         0)           echo "$name: all its steps are done" ;;
-        124|130)     echo "$name: this piece is over; run the same command again to go on"; status=75 ;;
+        124|143)     echo "$name: this piece is over; run the same command again to go on"; status=75 ;;
         137)         echo "$name: killed, since a minute after its $seconds seconds it still compiled or wrote; the last" \
                           "checkpoint is whole. Give a piece more time, such as PIECE_SECONDS=$((2 * seconds))" >&2 ;;
         *)           echo "$name: ddpm train failed with status $status" >&2 ;;

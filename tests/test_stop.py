@@ -1,0 +1,61 @@
+"""A signal inside the block is noted, the second one interrupts, and afterwards all is as it was."""
+
+import signal
+import threading
+
+import pytest
+
+from ddpm import cli, stop
+
+
+@pytest.fixture(autouse=True)
+def kept():
+    """pytest's own handlers, whatever a test leaves."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for s, handler in before.items():
+        signal.signal(s, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_is_noted_the_second_interrupts(number):
+    before = signal.getsignal(number)
+    with stop.asked(signal.SIGINT, signal.SIGTERM) as came:
+        assert not came
+        signal.raise_signal(number)
+        assert came == [number]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(number) is before
+
+
+def test_what_is_ignored_stays_ignored_and_what_is_not_asked_for_stays_as_it_is():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell has put into the background
+    before = signal.getsignal(signal.SIGTERM)
+    with stop.asked(signal.SIGINT) as came:
+        signal.raise_signal(signal.SIGINT)
+        assert not came and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_nothing_changes():
+    seen = []
+
+    def work():
+        with stop.asked(signal.SIGINT) as came:
+            seen.append((signal.getsignal(signal.SIGINT), came))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(signal.getsignal(signal.SIGINT), [])]
+
+
+@pytest.mark.parametrize(
+    "error, status", [(KeyboardInterrupt(), 130), (stop.Stopped(signal.SIGTERM), 143), (stop.Stopped(), 130)]
+)
+def test_the_exit_status_says_which_it_was(monkeypatch, error, status):
+    def run(command):
+        raise error
+
+    monkeypatch.setattr(cli, "run", run)
+    assert cli.main(["info"]) == status
