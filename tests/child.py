@@ -32,6 +32,7 @@ def spoil(what):
     kind, _, of = what.partition(":")
     ids, write = data.batch_ids, store.write_atomic
     if kind in AT_A_STEP:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 
         def or_not(seed, step, n, batch):
             if step == int(of):

@@ -10,8 +10,10 @@ from ddpm import cli, stop
 
 @pytest.fixture(autouse=True)
 def kept():
-    """pytest's own handlers, whatever a test leaves."""
+    """Python's handlers, also where the tests run in a shell's background, which ignores SIGINT; pytest's afterwards."""
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     for s, handler in before.items():
         signal.signal(s, handler)
