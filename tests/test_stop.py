@@ -10,7 +10,7 @@ from ddpm import cli, stop
 
 @pytest.fixture(autouse=True)
 def kept():
-    """Python's handlers, also where tests run in a shell's background, which ignores SIGINT; pytest's own afterwards."""
+    """Python's handlers, also where tests run in a background that ignores SIGINT; pytest's own afterwards."""
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
