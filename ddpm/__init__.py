@@ -12,6 +12,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     bound       the variational bound, bits/dim, L_hybrid                  importance: which t to draw for it
     objective   what a training minimises: each of these by name, for a network that predicts ε, x0, v or μ
     train       Algorithm 1: Adam, warm-up, clipping, the average          run: its folder; checkpoint, store: files
+                                                                           stop: at Ctrl-C and SIGTERM, between two steps
     sample      one loop, `walk`, and the steps of DDPM and DDIM           generate: many images, with a bar
     variance    fixed, learned and optimal σ²
     solvers     Heun, DPM-Solver++(2M)                                     edm: Karras et al.'s times and weights
@@ -33,6 +34,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     model       a trained denoiser by name                                 weights: those that ship
     cli         the command `ddpm`                                         commands, info, demo: what it does
     check       the errors at the doors                                    pytree: functions as arguments of jit
+    parts       many images, a batch at a time
     xla         a flag of the compiler, set when this package is imported
 
 Four kinds of callables make everything, by wrapping:

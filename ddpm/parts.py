@@ -1,7 +1,9 @@
 """Many images, a batch at a time, in parts of one size: one compiled program serves them all.
 
-for ids, m in parts(len(x), batch):
-    result.append(np.asarray(program(x[ids]))[:m])
+    for ids, m in parts(len(x), batch):
+        result.append(np.asarray(program(x[ids]))[:m])
+
+The first m rows of a part are new; in the last one the others repeat the last image, and are thrown away.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def typicality(
     batch=None: 20 on a CPU, where more at a time is no faster and progress is seen later; 256 on other devices.
     """
     x0 = np.asarray(x0, dtype=np.float32)
-    if x0.ndim < 2:
+    if x0.ndim < 2 or not len(x0):
         raise ValueError(f"x0 has shape {x0.shape}; give a batch of images (B, H, W, C)")
     if x0.ndim == 4:
         check.images(x0)

@@ -134,6 +134,8 @@ def test_changing_weights_and_schedule_does_not_compile_again():
         ({"c": np.array([0, 1, 0])}, "one for each"),
         ({"weight": np.ones(3)}, "weight has shape"),
         ({"x0": np.full((1, 4, 4, 1), 200.0)}, r"outside \[-1, 1\]"),
+        ({"x0": np.zeros((0, 4, 4, 1), np.float32)}, "give a batch of images"),
+        ({"batch": 0}, "batch is 0"),
     ],
 )
 def test_doors(change, words):

@@ -17,9 +17,14 @@ piece() {
     [ -n "$watcher" ] && kill "$watcher"
     case $status in
         0)           echo "$name: all its steps are done" ;;
-        124|143)     echo "$name: this piece is over; run the same command again to go on"; status=75 ;;
-        137)         echo "$name: killed, since a minute after its $seconds seconds it still compiled or wrote; the last" \
-                          "checkpoint is whole. Give a piece more time, such as PIECE_SECONDS=$((2 * seconds))" >&2 ;;
+        124|143)
+            if ls "$folder"/checkpoints/step_*.json >/dev/null 2>&1; then
+                echo "$name: this piece is over; run the same command again to go on"; status=75
+            else
+                echo "$name: no step was saved in $seconds s; give a piece more time, PIECE_SECONDS=$((2 * seconds))" >&2
+            fi ;;
+        137)         echo "$name: killed, since it was still writing a minute after its $seconds s; the last checkpoint is" \
+                          "whole. Give a piece more time, such as PIECE_SECONDS=$((2 * seconds))" >&2 ;;
         *)           echo "$name: ddpm train failed with status $status" >&2 ;;
     esac
     return $status
