@@ -12,7 +12,7 @@ The map, in the order in which data flow and in which to read; beside it what st
     bound       the variational bound, bits/dim, L_hybrid                  importance: which t to draw for it
     objective   what a training minimises: each of these by name, for a network that predicts ε, x0, v or μ
     train       Algorithm 1: Adam, warm-up, clipping, the average          run: its folder; checkpoint, store: files
-                                                                           stop: at Ctrl-C and SIGTERM, between two steps
+                                                                           stop: Ctrl-C, SIGTERM, between two steps
     sample      one loop, `walk`, and the steps of DDPM and DDIM           generate: many images, with a bar
     variance    fixed, learned and optimal σ²
     solvers     Heun, DPM-Solver++(2M)                                     edm: Karras et al.'s times and weights
