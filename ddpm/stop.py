@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ class Stopped(KeyboardInterrupt):
 def asked(*signals: int) -> Iterator[list[int]]:
     """Those of the signals (SIGINT for Ctrl-C, SIGTERM from schedulers and containers) that came since the block began.
 
-    A second one interrupts at once. A signal that this process ignores it goes on ignoring; outside the main thread
-    Python allows no handlers, and nothing changes.
+    The first is answered with a line on stderr, a second one interrupts at once. A signal that this process ignores it
+    goes on ignoring; outside the main thread Python allows no handlers, and nothing changes.
     """
     came: list[int] = []
 
@@ -30,6 +31,7 @@ def asked(*signals: int) -> Iterator[list[int]]:
         if came:
             raise KeyboardInterrupt
         came.append(number)
+        os.write(2, b"\nstopping after this step; a second time: at once, without saving\n")  # print may be busy
 
     kinds = signals if threading.current_thread() is threading.main_thread() else ()
     before = {s: h for s in kinds if (h := signal.getsignal(s)) not in (signal.SIG_IGN, None)}

@@ -20,12 +20,12 @@ def kept():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_is_noted_the_second_interrupts(number):
+def test_the_first_is_noted_the_second_interrupts(number, capfd):
     before = signal.getsignal(number)
     with stop.asked(signal.SIGINT, signal.SIGTERM) as came:
         assert not came
         signal.raise_signal(number)
-        assert came == [number]
+        assert came == [number] and "stopping after this step" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(number) is before
