@@ -1,41 +1,40 @@
 """ddpm: diffusion models from scratch in JAX, checked against exact answers.
 
-The map, in the order in which data flow and in which to read; beside it what stands next to each:
+Twelve files teach the chain. Read them in this order, which is also the order of imports and of the data:
 
-    data        images and labels: found on this disk or fetched once      formats: the files they come in
+    contracts   the callables that everything is made of: eps, guide, step, walk
+    config      the network's sizes and presets
+    data        images and labels: uint8 at rest, float32 in [-1, 1] inside
     schedule    β_t, ᾱ_t, SNR, and lists of times
-    forward     q(x_t | x_0), its posterior, and ε, x0, v, score
-    oracle      the exact ε* of Gaussians and mixtures                     finite: of a finite set of images
-    cells       the exact ε* of pictures made of independent cells
-    network     the ε-prediction U-Net                                     layers: its parts; config: sizes and presets
-    loss        L_simple                                                   weighting: Min-SNR, P2, the bound's
-    bound       the variational bound, bits/dim, L_hybrid                  importance: which t to draw for it
-    objective   what a training minimises: each of these by name, for a network that predicts ε, x0, v or μ
-    train       Algorithm 1: Adam, warm-up, clipping, the average          run: its folder; checkpoint, store: files
-                                                                           stop: Ctrl-C, SIGTERM, between two steps
-    sample      one loop, `walk`, and the steps of DDPM and DDIM           generate: many images, with a bar
-    variance    fixed, learned and optimal σ²
-    solvers     Heun, DPM-Solver++(2M)                                     edm: Karras et al.'s times and weights
-    encode      DDIM inversion, slerp                                      likelihood: log p by the ODE
-    translate   an image of one class redrawn as another
-    langevin    annealed, and as a corrector                               teleport: the first steps in closed form
-    guide       eps -> eps: classifier-free and other guidance, clipping   compose: AND, NOT, two scales
-    adaptive    guidance that stops when it no longer matters
-    inpaint     masks, x0-replacement, RePaint, SDEdit
-    classifier  labels and features of images                              saliency: where its answer would change
-                in two networks: convnet, timenet (noisy images)           classifier_train, classifier_run: its making
-    diffusion_classifier   the class with which an image is denoised best
-    features    what the layers say (DIFT), correspondence                 probe: linear probes by layer and t
-    typicality  T(x|c): what makes an image look like its class, and where  doersch, hog: the baseline without a network
-    mine        its most typical patches, clustered, with p-values         patches; maps: resumable; mine_run, page
-    world       drawn cities: which patches should be found                localisation: whether they were
-    evaluate    ε-MSE, accuracy, Fréchet distance, each with its floor     scoring, metrics, measure; export: to files
-    plot        pictures
-    model       a trained denoiser by name                                 weights: those that ship
-    cli         the command `ddpm`                                         commands, info, demo: what it does
-    check       the errors at the doors                                    pytree: functions as arguments of jit
-    parts       many images, a batch at a time
-    xla         a flag of the compiler, set when this package is imported
+    forward     q(x_t | x_0), its posterior, and ε, x0, score
+    oracle      the exact ε* of Gaussians and mixtures
+    network     the ε-prediction U-Net
+    loss        L_simple
+    train       Algorithm 1: the step and the average of the parameters
+    guide       eps -> eps: classifier-free guidance, clipping x̂0
+    sample      the loop `walk`, and the steps of DDPM and DDIM
+    typicality  T(x|c): what makes an image look like its class, and where
+
+Whatever continues one of them lives in the folder of its plural or kin:
+
+    oracles/     finite sets of images, grids of independent cells, fitted Gaussians
+    networks/    heads for networks that predict x0, v or μ; activations
+    samplers/    Heun, DPM-Solver++(2M), EDM, learned and optimal variance, Langevin, respacing, many images at once
+    guides/      negative, interval, classifier guidance, thresholding; AND, NOT, two scales; adaptive guidance
+    losses/      weightings, the variational bound, importance sampling of t, objectives by name, distillation
+    editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
+    datasets/    where data sets come from; the drawn world `cities`
+    classifiers/ labels and features of images, clean and noisy; classification by denoising
+    evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor
+    training/    a run: options, step, loop, folder, averages, devices, comparison with reference runs
+    zoo/         trained models by name, in and out of diffusers' format; their files are in weights/
+    features/    what the layers know: DIFT, correspondence, linear probes
+    mining/      typical patches of a class, clustered, with p-values and baselines
+    tools/       what knows nothing of diffusion: checks, files, batches, array operations
+    course/      lessons with exercises that check themselves
+    cli/         the command `ddpm`, one file a command
+
+`plot` draws pictures. Imports go one way only; tests/test_house.py has the order.
 
 Four kinds of callables make everything, by wrapping:
 
@@ -44,45 +43,49 @@ Four kinds of callables make everything, by wrapping:
     step   : (key, x_t, t, s) -> x_s                             ddpm_step, ddim_step, …
     walk   : (step, key, x_T, times) -> x_0                      the one loop
 
-`import ddpm` is quick: each name below is imported when it is first used.
+`import ddpm` is quick: every module and name is imported when it is first used.
 """
 
-from __future__ import annotations
-
-import importlib
+import sys
 from typing import Any
 
-from ddpm.xla import convolve_on_all_cores
+from ddpm.tools.lazy import namespace
+from ddpm.tools.moved import MOVED, Finder, sentence
+from ddpm.tools.xla import convolve_on_all_cores
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 convolve_on_all_cores()
+sys.meta_path.append(Finder)
 
-# Public names, by module. Functions that are called as their module is (sample, generate, typicality, evaluate) are not
-# here: `ddpm.sample` is the module, and `from ddpm.sample import sample` the function.
 _NAMES = {
+    "data": (),
     "schedule": ("Schedule", "cosine", "linear", "linear_ho", "make_schedule", "make_times"),
     "forward": ("eps_from_x0", "q_posterior", "q_sample", "q_step", "x0_from_eps"),
-    "oracle": ("Mixture", "fit", "gaussian", "linear_loss", "mixture"),
-    "config": ("TrainConfig", "UNetConfig", "unet_config"),
+    "oracle": ("Mixture", "gaussian", "mixture"),
+    "config": ("UNetConfig", "unet_config"),
     "network": ("build", "eps_fn"),
     "loss": ("simple_loss", "squared_error"),
     "sample": ("ddim_step", "ddpm_step", "walk"),
     "guide": ("cfg", "clip_x0"),
-    "model": ("Model",),
+    "datasets": (),
+    "zoo": (),
 }
-_HOME = {name: (module, name) for module, names in _NAMES.items() for name in names}
-_HOME |= {"load_data": ("data", "load"), "load_model": ("model", "load")}
+_MODULES = (
+    *("contracts", "train", "typicality", "plot", "tools", "oracles", "networks", "samplers", "guides", "losses"),
+    *("editing", "classifiers", "evaluation", "training", "features", "mining", "course", "cli", "weights"),
+)
+_LOADERS = {"load_data": "datasets", "load_model": "zoo"}  # their function `load`
+_get, _names = namespace(__name__, _NAMES | dict.fromkeys(_MODULES, ()))
 
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", *(name for names in _NAMES.values() for name in names), *_LOADERS]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        module, attribute = _HOME[name]
-        return getattr(importlib.import_module(f"ddpm.{module}"), attribute)
-    raise AttributeError(f"module 'ddpm' has no attribute {name!r}")
+    if name in MOVED:
+        raise AttributeError(sentence(name))
+    return _get(_LOADERS[name]).load if name in _LOADERS else _get(name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*_names(), *_LOADERS, "__version__"]

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import check
 from ddpm.schedule import Schedule
+from ddpm.tools import check
 
 
 def at(a: jax.Array, t: Any, x: jax.Array) -> jax.Array:
@@ -75,45 +75,9 @@ def eps_from_x0(schedule: Schedule, x_t: Any, t: Any, x0: jax.Array) -> jax.Arra
     return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
 
 
-def v_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
-    """v = √ᾱ_t ε - √(1-ᾱ_t) x0 = (ε - √(1-ᾱ_t) x_t) / √ᾱ_t   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (eps - jnp.sqrt(1 - alpha_bar) * x_t) / jnp.sqrt(alpha_bar)
-
-
-def eps_from_v(schedule: Schedule, x_t: Any, t: Any, v: jax.Array) -> jax.Array:
-    """ε = √ᾱ_t v + √(1-ᾱ_t) x_t   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return jnp.sqrt(alpha_bar) * v + jnp.sqrt(1 - alpha_bar) * x_t
-
-
-def mu_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
-    """μ = (x_t - β_t ε/√(1-ᾱ_t)) / √α_t: the mean of q(x_{t-1} | x_t, x̂0), for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
-    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
-    return (x_t - beta / jnp.sqrt(1 - alpha_bar) * eps) / jnp.sqrt(1 - beta)
-
-
-def eps_from_mu(schedule: Schedule, x_t: Any, t: Any, mu: Any) -> jax.Array:
-    """ε = (x_t - √α_t μ) √(1-ᾱ_t)/β_t, for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
-    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
-    return (x_t - jnp.sqrt(1 - beta) * mu) * jnp.sqrt(1 - alpha_bar) / beta
-
-
 def score_from_eps(schedule: Schedule, t: Any, eps: Any) -> jax.Array:
     """∇ log p_t(x_t) = -ε*(x_t, t) / √(1-ᾱ_t), for t ≥ 1   [Dhariwal and Nichol 2021, Eq. 11]"""
     return -eps / jnp.sqrt(1 - at(schedule.alpha_bar, t, eps))
-
-
-def x0_from_v(schedule: Schedule, x_t: jax.Array, t: Any, v: jax.Array) -> jax.Array:
-    """x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v: finite even where ᾱ_t = 0   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return jnp.sqrt(alpha_bar) * x_t - jnp.sqrt(1 - alpha_bar) * v
-
-
-def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.Array:
-    """v = (√ᾱ_t x_t - x0) / √(1-ᾱ_t), for t ≥ 1   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (jnp.sqrt(alpha_bar) * x_t - x0) / jnp.sqrt(1 - alpha_bar)
 
 
 def x0_from_score(schedule: Schedule, x_t: jax.Array, t: Any, score: jax.Array) -> jax.Array:

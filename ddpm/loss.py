@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpm import check
+from ddpm.contracts import Eps
 from ddpm.forward import q_sample
-from ddpm.pytree import Eps
 from ddpm.schedule import Schedule
+from ddpm.tools import check
 
 
 def squared_error(

@@ -11,30 +11,116 @@ and `eps_fn(config, params)` returns the denoiser `eps(x_t, t, c)` that the rest
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.tree_util import Partial
 
-from ddpm import check
 from ddpm.config import UNetConfig
-from ddpm.layers import (
-    Conv,
-    GroupNorm,
-    Level,
-    Middle,
-    TimeMLP,
-    depth_to_space,
-    init_zero,
-    space_to_depth,
-    time_embedding,
-)
-from ddpm.pytree import Eps
+from ddpm.contracts import Eps
+from ddpm.tools import check, ops
+from ddpm.tools.layers import Conv, GroupNorm, Linear, init_zero
+from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
+
+
+class ResBlock(nnx.Module):
+    """x + conv(dropout(silu(norm(conv(silu(norm(x))) + time))))"""
+
+    def __init__(self, c_in: int, c_out: int, d_time: int, config: UNetConfig, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.norm1 = GroupNorm(c_in, config.groups)
+        self.conv1 = Conv(c_in, c_out, rngs=rngs, dtype=dtype)
+        self.time_emb_proj = Linear(d_time, c_out * (2 if config.scale_shift else 1), rngs=rngs)
+        self.norm2 = GroupNorm(c_out, config.groups)
+        self.drop = nnx.Dropout(config.dropout)
+        self.conv2 = Conv(c_out, c_out, rngs=rngs, init=init_zero, dtype=dtype)
+        self.conv_shortcut = Conv(c_in, c_out, 1, rngs=rngs, dtype=dtype) if c_in != c_out else None
+        self.scale_shift = config.scale_shift
+
+    def __call__(self, x: jax.Array, temb: jax.Array, key: jax.Array | None) -> jax.Array:
+        h = self.conv1(nnx.silu(self.norm1(x)))
+        time = self.time_emb_proj(nnx.silu(temb))[:, None, None, :].astype(h.dtype)  # (B, 1, 1, c)
+        if self.scale_shift:
+            scale, shift = jnp.split(time, 2, axis=-1)
+            h = nnx.silu(self.norm2(h) * (1 + scale) + shift)
+        else:
+            h = nnx.silu(self.norm2(h + time))
+        h = self.drop(h, deterministic=key is None, rngs=None if key is None else nnx.Rngs(key))
+        return self.conv2(h) + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Attention(nnx.Module):
+    """x + softmax(q kᵀ/√C) v over the positions of the image, one head.   [Ho et al. 2020, App. B]"""
+
+    def __init__(self, channels: int, config: UNetConfig, *, rngs: nnx.Rngs):
+        linear = partial(Linear, channels, channels, rngs=rngs, dtype=jnp.dtype(config.dtype))
+        self.group_norm = GroupNorm(channels, config.groups)
+        self.to_q, self.to_k, self.to_v = linear(), linear(), linear()
+        self.to_out = nnx.List([linear(init=init_zero)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        B, H, W, C = x.shape
+        h = self.group_norm(x).reshape(B, H * W, C)
+        q, k, v = self.to_q(h), self.to_k(h), self.to_v(h)  # (B, HW, C)
+        return x + self.to_out[0](ops.attend(q, k, v)).reshape(B, H, W, C)
+
+
+class Resample(nnx.Module):
+    """A level's last layer: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
+
+    def __init__(self, channels: int, up: bool, config: UNetConfig, *, rngs: nnx.Rngs):
+        self.conv = Conv(channels, channels, stride=1 if up else 2, rngs=rngs, dtype=jnp.dtype(config.dtype))
+        self.up = up
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.up:
+            B, H, W, C = x.shape
+            x = jnp.broadcast_to(x[:, :, None, :, None, :], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
+        return self.conv(x)
+
+
+class Level(nnx.Module):
+    """Residual blocks of one size, each followed by attention where it is asked for, then the change of size."""
+
+    def __init__(
+        self,
+        c_ins: list[int],
+        c_out: int,
+        attend: bool,
+        resample: str,
+        d_time: int,
+        config: UNetConfig,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.resnets = nnx.List([ResBlock(c, c_out, d_time, config, rngs=rngs) for c in c_ins])
+        if attend:
+            self.attentions = nnx.List([Attention(c_out, config, rngs=rngs) for _ in c_ins])
+        if resample == "down":
+            self.downsamplers = nnx.List([Resample(c_out, False, config, rngs=rngs)])
+        if resample == "up":
+            self.upsamplers = nnx.List([Resample(c_out, True, config, rngs=rngs)])
+        self.attend, self.resample = attend, resample
+
+
+class Middle(nnx.Module):
+    """Residual block, attention, residual block, at the smallest size."""
+
+    def __init__(self, channels: int, d_time: int, config: UNetConfig, *, rngs: nnx.Rngs):
+        self.resnets = nnx.List([ResBlock(channels, channels, d_time, config, rngs=rngs) for _ in range(2)])
+        self.attentions = nnx.List([Attention(channels, config, rngs=rngs)])
+
+
+class TimeMLP(nnx.Module):
+    def __init__(self, channels: int, d_time: int, *, rngs: nnx.Rngs):
+        self.linear_1 = Linear(channels, d_time, rngs=rngs)
+        self.linear_2 = Linear(d_time, d_time, rngs=rngs)
+
+    def __call__(self, h: jax.Array) -> jax.Array:
+        return self.linear_2(nnx.silu(self.linear_1(h)))
 
 
 class UNet(nnx.Module):
@@ -164,25 +250,3 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
 def eps_fn(config: UNetConfig, params: dict) -> Eps:
     """The denoiser `eps(x_t, t, c)` with these parameters: a pytree, so it goes through `jit` as an argument."""
     return Partial(build(config)[1], params)
-
-
-def activations(config: UNetConfig, params: dict, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> dict:
-    """What every layer says about (x_t, t, c), by name, in the order of the computation: {name: (B, h, w, C)}.
-
-    `in`; then `down.i.j`, block j of level i with its attention, and `down.i`, the level with its change of size;
-    `mid`; `up.i.j` and `up.i` likewise (i = 0 is the smallest size); and `out`, which is ε̂. Inside `jit`, layers that
-    are not used cost nothing.
-    """
-    seen: dict[str, jax.Array] = {}
-    build(config)[1](params, x_t, t, c, seen=seen)
-    return seen
-
-
-def count(params: Any) -> int:
-    """The number of parameters."""
-    return sum(math.prod(a.shape) for a in jax.tree.leaves(params))
-
-
-def param_shapes(config: UNetConfig) -> dict:
-    """Shapes and types of the parameters, without making any."""
-    return jax.eval_shape(build(config)[0], jax.random.key(0))

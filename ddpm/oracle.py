@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import check
-from ddpm.pytree import Partial
+from ddpm.contracts import Partial
 from ddpm.schedule import Schedule
+from ddpm.tools import check
 
 
 class Mixture(NamedTuple):
@@ -167,44 +167,3 @@ def gaussian(mean: Any, cov: Any) -> Mixture:
     """N(μ, Σ): a mixture of one. mean: (...);  cov: a number, or a full matrix (D, D)."""
     cov = np.asarray(cov)
     return mixture(np.asarray(mean)[None], cov[None] if cov.ndim == 2 else cov)
-
-
-def fit(x: Any, c: Any = None) -> Mixture:
-    """The Gaussian with the mean and covariance of the images x (N, ...), or one such Gaussian for each class.
-
-    Its ε* is the best linear denoiser of these images: the baseline that a network has to beat.
-    """
-    x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
-    c = np.zeros(len(x), dtype=int) if c is None else np.asarray(c)
-    if len(x) < 1 or c.shape != (len(x),):
-        raise ValueError(f"x has {len(x)} images and c has shape {c.shape}; give images, and one label for each")
-    classes = np.unique(c)
-    means = np.stack([x[c == k].mean(0) for k in classes])
-    covs = np.stack([np.cov(x[c == k], rowvar=False, bias=True).reshape(x.shape[1], -1) for k in classes])
-    return mixture(means, covs, np.array([(c == k).mean() for k in classes]), classes)
-
-
-def linear_loss(m: Mixture, schedule: Schedule, x0: Any, c: Any = None) -> np.ndarray:
-    """E_ε ‖ε - ε*(x_t, t)‖²/D of the Gaussian (or, with c, of each class's own Gaussian) on images x0, for every t.
-
-    Exact, without sampling. In the eigenbasis, with s_d = E[(x0 - μ)_d²] over the given images and v_d = ᾱλ_d + 1-ᾱ:
-
-        L_t = mean_d [ (ᾱ λ_d / v_d)² + ᾱ (1-ᾱ) s_d / v_d² ]          (= mean_d ᾱλ_d/v_d where s = λ)
-
-    x0: (N, ...);  c: (N,) or None for one Gaussian  ->  (T+1,) float64; entry 0 is 1 (noise that is not there).
-    """
-    x = np.asarray(x0, dtype=np.float64).reshape(len(x0), -1)
-    label, mean, basis, var = (np.asarray(a, dtype=np.float64) for a in (m.label, m.mean, m.basis, m.var))
-    if len(np.unique(label)) != len(label) or (c is None and len(label) > 1):
-        raise ValueError("linear_loss wants one Gaussian, or one for each class together with the labels c")
-    c = np.full(len(x), label[0]) if c is None else np.asarray(c)
-    alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None]  # (T, 1)
-    loss = np.zeros(schedule.T)
-    for k, of_class in enumerate(label):
-        mine = c == of_class
-        if not mine.any():
-            continue
-        s = (((x[mine] - mean[k]) @ basis[k]) ** 2).mean(0)  # (D,)
-        v = alpha_bar * var[k] + 1 - alpha_bar  # (T, D)
-        loss += mine.mean() * ((alpha_bar * var[k] / v) ** 2 + alpha_bar * (1 - alpha_bar) * s / v**2).mean(1)
-    return np.concatenate([[1.0], loss])

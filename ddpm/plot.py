@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ddpm.data import to_uint8
-from ddpm.store import write_atomic
+from ddpm.tools.files import write_atomic
 
 STYLE: Any = {
     "font.size": 10,

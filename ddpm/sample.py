@@ -16,13 +16,53 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import check
+from ddpm.contracts import Eps, Partial, Step, falls, find, inside, partial_of
 from ddpm.forward import at, q_posterior, x0_from_eps
 from ddpm.guide import cfg, clip_x0
-from ddpm.pytree import Eps, Partial, Step, falls, find, inside, partial_of
 from ddpm.schedule import Schedule, make_times
-from ddpm.solvers import heun_step
-from ddpm.variance import make_variance
+from ddpm.tools import check
+
+
+def _beta(schedule: Schedule, x: jax.Array, t: Any, s: Any) -> jax.Array:
+    """β of the jump s → t, 1 - ᾱ_t/ᾱ_s"""
+    return 1 - at(schedule.alpha_bar, t, x) / at(schedule.alpha_bar, s, x)
+
+
+def _beta_tilde(schedule: Schedule, x: jax.Array, t: Any, s: Any) -> jax.Array:
+    """β̃ = β (1-ᾱ_s)/(1-ᾱ_t)   [Ho et al. 2020, Eq. 7]"""
+    return _beta(schedule, x, t, s) * (1 - at(schedule.alpha_bar, s, x)) / (1 - at(schedule.alpha_bar, t, x))
+
+
+def _where_last(s: Any, x: jax.Array, last: jax.Array, else_: jax.Array) -> jax.Array:
+    s = jnp.asarray(s)
+    return jnp.where((s == 0) if s.ndim == 0 else (s == 0).reshape(s.shape + (1,) * (x.ndim - 1)), last, else_)
+
+
+def beta_tilde_clipped(schedule: Schedule, x_t: jax.Array, t: Any, s: Any) -> jax.Array:
+    """β̃; at s = 0, where it is 0, β̃ of the step t+1 → t (β itself at t = T).   [Ho et al. 2020, released code]"""
+    t = jnp.asarray(t)
+    up = jnp.minimum(t + 1, schedule.T)
+    before = _beta_tilde(schedule, x_t, up, jnp.minimum(t, up))
+    before = jnp.where(before > 0, before, _beta(schedule, x_t, t, s))
+    return _where_last(s, x_t, before, _beta_tilde(schedule, x_t, t, s))
+
+
+def _fixed_small(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
+    return beta_tilde_clipped(schedule, x_t, t, s)
+
+
+def _fixed_large(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
+    return _where_last(s, x_t, beta_tilde_clipped(schedule, x_t, t, s), _beta(schedule, x_t, t, s))
+
+
+VARIANCES = {"fixed_small": Partial(_fixed_small), "fixed_large": Partial(_fixed_large)}
+
+
+def make_variance(variance: Any) -> Partial:
+    """`fixed_small`, `fixed_large`, or a function such as `learned(v)` and `optimal(gamma)`, as it is."""
+    if isinstance(variance, str):
+        return VARIANCES[check.choice("variance", variance, VARIANCES)]
+    return partial_of(variance)
 
 
 def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, first: int = 0) -> Any:
@@ -134,22 +174,22 @@ def _ddim_step(
 
 _ddim_step.door = _variance_exists  # type: ignore[attr-defined]
 
+
 STEPS: dict[str, Callable[..., Partial]] = {
     "ddim": ddim_step,
     "ddpm": ddpm_step,
     "ddpm_large": partial(ddpm_step, variance="fixed_large"),
-    "heun": heun_step,
 }
 
 
-def sample(
+def images(
     eps: Eps,
     schedule: Schedule,
     key: jax.Array,
     shape: tuple[int, ...],
     c: Any = None,
     *,
-    sampler: str = "ddim",
+    sampler: str | Callable[..., Partial] = "ddim",
     steps: int = 50,
     guidance: float = 1.0,
     rule: str = "trailing",
@@ -157,11 +197,12 @@ def sample(
 ) -> jax.Array:
     """Images (B, H, W, C) in [-1, 1] from noise, with the usual pieces put together.
 
-    shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm, ddpm_large or heun (two calls a step);
+    shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm, ddpm_large, or a function
+    (eps, schedule, c) -> step such as `ddpm.samplers.heun_step`;
     guidance: s = 1 plain, above 1 closer to the class. The initial noise is normal(split(key)[0]): the same for every
     sampler and number of steps.
     """
-    check.choice("sampler", sampler, STEPS)
+    make_step = sampler if callable(sampler) else STEPS[check.choice("sampler", sampler, STEPS)]
     times = make_times(schedule.T, steps, rule)
     check.scale(guidance)
     if c is not None and jnp.shape(c) != shape[:1]:
@@ -170,4 +211,4 @@ def sample(
     key_x, key_walk = jax.random.split(key)
     denoiser = cfg(eps, guidance) if c is not None and guidance != 1 else partial_of(eps)
     denoiser = clip_x0(denoiser, schedule) if clip else denoiser
-    return walk(STEPS[sampler](denoiser, schedule, c), key_walk, jax.random.normal(key_x, shape), times)
+    return walk(make_step(denoiser, schedule, c), key_walk, jax.random.normal(key_x, shape), times)

@@ -1,37 +1,11 @@
-"""Training: Algorithm 1 with Adam, warm-up, clipping, averages of the parameters, and checkpoints.   [Ho et al. 2020]
-
-    repeat:  x0 ~ data, t ~ U{1…T}, ε ~ N(0, I);  descend ∇_θ ‖ε - ε̂_θ(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²
-
-Another loss than ‖ε - ε̂‖² is an `objective`; t may be drawn where it is large (`importance`).
-Step n is a pure function of (state, n): its key is fold_in(seed, n) and its images are those of (seed, n). So a run
-that was interrupted and resumed is the same run, bit for bit. Cut into parts (`accumulate`), spread over devices or put
-many to a call (`steps_per_call`), it is the same step, but for rounding.
-"""
+"""Algorithm 1: the gradient step of training and the moving average of the parameters.   [Ho et al. 2020]"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
-from jax.sharding import Mesh
-
-from ddpm import ema as averages
-from ddpm import importance, objective, watch
-from ddpm.config import TrainConfig, UNetConfig
-from ddpm.data import to_float
-from ddpm.distributed import everywhere, rows
-from ddpm.ema import ema_decay
-from ddpm.loss import drop_labels, stratified_times
-from ddpm.network import build
-from ddpm.pytree import Partial
-from ddpm.schedule import Schedule
-
-__all__ = ["Metrics", "TrainState", "ema_decay", "init_state", "learning_rate", "make_step", "optimiser"]
 
 
 class TrainState(NamedTuple):
@@ -41,215 +15,15 @@ class TrainState(NamedTuple):
     params: dict  # θ
     ema: dict  # the moving average of θ, used for sampling
     opt: Any  # Adam's moments
-    emas: dict = {}  # further averages by name, of `ddpm.ema`  # noqa: RUF012
+    emas: dict = {}  # further averages by name, of `ddpm.training.averages`  # noqa: RUF012
     history: Any = ()  # the last losses of each time, where times are drawn by importance
 
 
-class Metrics(NamedTuple):
-    """What one step reports; with many steps to a call, each with an axis in front."""
-
-    loss: jax.Array  # () the objective's mean on the batch: L_simple, unless another is asked for
-    grad_norm: jax.Array  # () before clipping
-    layers: jax.Array  # (L,) the norm of the gradient in each layer of `watch.layers`
+def ema_decay(n: jax.Array, most: float) -> jax.Array:
+    """min(d, (1+n)/(10+n)): early on the average forgets fast, else a short run samples from its initialisation."""
+    return jnp.minimum(most, (1 + n) / (10 + n))
 
 
-class Draws(NamedTuple):
-    """All that is random in the loss of one batch, but for the dropout."""
-
-    x0: jax.Array  # (B, H, W, C), some of them mirrored
-    t: jax.Array  # (B,) int
-    noise: jax.Array  # like x0
-    c: jax.Array | None  # (B,) some of them the null label
-    weight: jax.Array | None = None  # (B,) 1/(T p_t) of times that were not drawn evenly
-
-
-def learning_rate(config: TrainConfig) -> optax.Schedule:
-    """Rises from 0 in `warmup` steps; then stays, or falls to 0 at the last step as `lr_schedule` says.
-
-    late_cosine: along a half cosine over the last `decay` share; cosine, linear: at once.
-    """
-    rest = max(1, config.steps - config.warmup)
-    fall = max(1, round(config.decay * config.steps))
-    after: dict[str, tuple[int, optax.Schedule]] = {
-        "late_cosine": (max(config.warmup, config.steps - fall), optax.cosine_decay_schedule(config.lr, fall)),
-        "cosine": (config.warmup, optax.cosine_decay_schedule(config.lr, rest)),
-        "linear": (config.warmup, optax.linear_schedule(config.lr, 0.0, rest)),
-        "constant": (config.warmup, optax.constant_schedule(config.lr)),
-    }
-    start, schedule = after[config.lr_schedule]
-    return optax.join_schedules([optax.linear_schedule(0.0, config.lr, config.warmup), schedule], [start])
-
-
-def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam on the clipped gradient.   [Ho et al. 2020, App. B]"""
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(learning_rate(config)))
-
-
-def init_state(config: TrainConfig, unet: UNetConfig) -> TrainState:
-    """The state before the first step; a pure function of the seed."""
-    params = build(unet)[0](jax.random.fold_in(jax.random.key(config.seed), 0))
-    emas = {name: jax.tree.map(jnp.copy, params) for name in averages.decays(config)}
-    history = importance.loss_history(config.T) if config.importance else ()
-    opt = optimiser(config).init(params)
-    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), opt, emas, history)
-
-
-# --- the loss and its gradient ----------------------------------------------------------------------------------------
-
-
-def draw(
-    config: TrainConfig,
-    unet: UNetConfig,
-    schedule: Schedule,
-    key: jax.Array,
-    x0: jax.Array,
-    c: jax.Array,
-    history: Any = (),
-) -> tuple[Draws, jax.Array]:
-    """Flips, dropped labels, times and noises of the whole batch, and the key of the dropout."""
-    key_flip, key_drop, key_loss, key_dropout = jax.random.split(key, 4)
-    if config.flip:
-        flip = jax.random.bernoulli(key_flip, 0.5, (x0.shape[0], 1, 1, 1))
-        x0 = jnp.where(flip, x0[:, :, ::-1], x0)
-    label = drop_labels(key_drop, c, unet.num_classes, config.p_uncond) if unet.num_classes else None
-    key_t, key_noise = jax.random.split(key_loss)  # as in loss.simple_loss
-    t, weight = stratified_times(key_t, x0.shape[0], schedule.T), None
-    if config.importance:
-        t, weight = importance.draw_times(history, key_t, x0.shape[0])
-    return Draws(x0, t, jax.random.normal(key_noise, x0.shape, x0.dtype), label, weight), key_dropout
-
-
-def draws_loss(
-    config: TrainConfig, unet: UNetConfig, schedule: Schedule, params: dict, draws: Draws, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The objective's mean over these draws, and the terms (B,); `key` is the dropout's."""
-    net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))
-    terms = objective.of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
-    return objective.mean(terms, draws.weight), terms
-
-
-def gradient(
-    config: TrainConfig,
-    unet: UNetConfig,
-    schedule: Schedule,
-    params: dict,
-    key: jax.Array,
-    x0: jax.Array,
-    c: jax.Array,
-    history: Any = (),
-) -> tuple[jax.Array, dict, Any]:
-    """(loss, ∇_θ loss, the history after it) of one batch, drawn from `key`; with `accumulate`, the mean over parts.
-
-    The draws are those of the whole batch; only a dropout draws anew for each part. Part i takes the images i, i+A,
-    i+2A…: where a batch is spread over devices, so is every part of it.
-    """
-    draws, key_dropout = draw(config, unet, schedule, key, x0, c, history)
-    loss_and_grad = jax.value_and_grad(partial(draws_loss, config, unet, schedule), has_aux=True)
-    A = config.accumulate
-    if A == 1:
-        (loss, terms), grad = loss_and_grad(params, draws, key_dropout)
-        return loss, grad, _remember(config, history, draws.t, terms)
-
-    def add(total: Any, i_part: tuple[jax.Array, Draws]) -> tuple[Any, jax.Array]:
-        i, part = i_part
-        (loss, terms), grad = loss_and_grad(params, part, jax.random.fold_in(key_dropout, i))
-        return jax.tree.map(lambda a, b: a + b / A, total, (loss, grad)), terms
-
-    parts = jax.tree.map(lambda a: a.reshape(a.shape[0] // A, A, *a.shape[1:]).swapaxes(0, 1), draws)
-    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    (loss, grad), terms = jax.lax.scan(add, zero, (jnp.arange(A), parts))
-    return loss, grad, _remember(config, history, draws.t, terms.swapaxes(0, 1).reshape(-1))
-
-
-def _remember(config: TrainConfig, history: Any, t: jax.Array, terms: jax.Array) -> Any:
-    return importance.remember(history, t, terms) if config.importance else history
-
-
-# --- the step ---------------------------------------------------------------------------------------------------------
-
-
-def seed_data(config: TrainConfig) -> np.ndarray:
-    """The key of the run's seed as plain numbers, so that it can be an argument of a compiled step."""
-    return np.asarray(jax.random.key_data(jax.random.key(config.seed)))
-
-
-def take_step(
-    config: TrainConfig,
-    unet: UNetConfig,
-    state: TrainState,
-    schedule: Schedule,
-    images: jax.Array,
-    c: jax.Array,
-    n: jax.Array | None = None,
-    seed: jax.Array | None = None,
-) -> tuple[TrainState, Metrics]:
-    """One step on the batch `images` (B, H, W, C) uint8 with labels `c` (B,).
-
-    A step whose loss, gradient or new parameters are not finite changes nothing: the last good state stays. Then, where
-    the number `n` of the step is given, no later step changes it either: they report a loss that is no number.
-    seed: `seed_data(config)`, where one program serves several seeds.
-    """
-    now = state.step
-    start = jax.random.key(config.seed) if seed is None else jax.random.wrap_key_data(seed)
-    key = jax.random.fold_in(start, now + 1)
-    loss, grad, history = gradient(config, unet, schedule, state.params, key, to_float(images), c, state.history)
-    norm = optax.global_norm(grad)
-    updates, opt = optimiser(config).update(grad, state.opt, state.params)
-    params = optax.apply_updates(state.params, updates)
-    count = now.astype(jnp.float32)
-    ema = averages.update(state.ema, params, ema_decay(count, config.ema))
-    emas = {k: averages.update(state.emas[k], params, decay(count)) for k, decay in averages.decays(config).items()}
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & watch.all_finite(params)
-    if n is not None:
-        good &= n == now
-    after = TrainState(now + 1, params, ema, opt, emas, history)
-    new = jax.tree.map(lambda a, b: jnp.where(good, a, b), after, state)
-    return new, Metrics(jnp.where(good, loss, jnp.nan), norm, watch.layer_norms(grad))
-
-
-def _many(step: Callable[..., tuple[TrainState, Metrics]], state: TrainState, per_step: Any) -> tuple[Any, Any]:
-    """`step(state, *parts)` for each part of `per_step`: one compiled loop."""
-    return jax.lax.scan(lambda s, parts: step(s, *parts), state, per_step)
-
-
-def make_step(config: TrainConfig, unet: UNetConfig, many: bool = False) -> jax.stages.Wrapped:
-    """The compiled step: (state, schedule, images uint8 (N, H, W, C), labels (N,), ids (B,), n ()) -> (state, metrics).
-
-    The whole set lies on the device. The state is donated. `n` may be left out, and after it `seed`; see `take_step`.
-    `many`: ids (K, B) and n (K,) make K steps in one `lax.scan`.
-    """
-
-    def step(
-        state: TrainState,
-        schedule: Schedule,
-        images: jax.Array,
-        labels: jax.Array,
-        ids: jax.Array,
-        n: Any = None,
-        seed: Any = None,
-    ) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, ids: jax.Array, n: Any) -> tuple[TrainState, Metrics]:
-            return take_step(config, unet, state, schedule, images[ids], labels[ids], n, seed)
-
-        return _many(one, state, (ids, n)) if many else one(state, ids, n)
-
-    return jax.jit(step, donate_argnums=0)
-
-
-def make_sharded_step(config: TrainConfig, unet: UNetConfig, mesh: Mesh, many: bool = False) -> jax.stages.Wrapped:
-    """The same over a mesh: (state, schedule, batch uint8 (B, H, W, C), labels (B,), n, seed) -> (state, metrics).
-
-    The rows of the batch are spread over the devices of all processes, the state is the same everywhere; XLA puts in
-    the sum over devices that the gradient needs. `many`: an axis of K steps in front of batch, labels and n.
-    """
-
-    def step(
-        state: TrainState, schedule: Schedule, images: jax.Array, c: jax.Array, n: jax.Array, seed: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, images: jax.Array, c: jax.Array, n: jax.Array) -> tuple[TrainState, Metrics]:
-            return take_step(config, unet, state, schedule, images, c, n, seed)
-
-        return _many(one, state, (images, c, n)) if many else one(state, images, c, n)
-
-    same, split = everywhere(mesh), rows(mesh, 1 if many else 0)
-    return jax.jit(step, donate_argnums=0, in_shardings=(same, same, split, split, same, same), out_shardings=same)
+def update(average: Any, params: Any, decay: jax.Array) -> Any:
+    """β θ̂ + (1 - β) θ, leaf by leaf."""
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)

@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import check
+from ddpm.contracts import Eps, partial_of
 from ddpm.loss import per_image, squared_error
-from ddpm.parts import parts
-from ddpm.pytree import Eps, partial_of
 from ddpm.schedule import Schedule
+from ddpm.tools import check
+from ddpm.tools.batches import parts
 
 
 class Typicality(NamedTuple):
-    """What `typicality` measures, for each image."""
+    """What `measure` returns, for each image."""
 
     value: np.ndarray  # (B,)  T(x|c), in units of ε-MSE
     stderr: np.ndarray  # (B,)  standard error of the mean over the draws
@@ -45,7 +45,7 @@ def time_window(T: int, t_range: tuple[float, float]) -> tuple[int, int]:
     return first, end
 
 
-def typicality(
+def measure(
     eps: Eps,
     schedule: Schedule,
     x0: Any,
@@ -85,7 +85,7 @@ def typicality(
     batch = (20 if jax.default_backend() == "cpu" else 256) if batch is None else batch
     found = []
     for ids, m in tqdm(parts(B, batch), desc="typicality", unit="batch", disable=not progress):
-        part = _typicality(
+        part = _measure(
             partial_of(eps), schedule, x0[ids], c[ids], None if null is None else null[ids], key, window, weight,
             draws, paired,
         )  # fmt: skip
@@ -101,7 +101,7 @@ def _labels(name: str, c: Any, B: int) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames=("draws", "paired"))
-def _typicality(
+def _measure(
     eps: Eps,
     schedule: Schedule,
     x0: jax.Array,

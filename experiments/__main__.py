@@ -8,7 +8,7 @@ import time
 
 import jax
 
-from ddpm.cli import ask_for_huge_pages, use_compile_cache
+from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
 from experiments import runner
 
 

@@ -29,11 +29,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import adaptive, data, model, oracle, plot
-from ddpm.guide import cfg, clip_x0, interval
-from ddpm.pytree import Partial
+from ddpm import data, oracle, plot
+from ddpm.contracts import Partial
+from ddpm.guide import cfg, clip_x0
+from ddpm.guides import adaptive
+from ddpm.guides.rules import interval
+from ddpm.oracles import gaussian
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
+from ddpm.zoo import model
 from experiments.judged import Judge, draw, labels
 from experiments.runner import Result, Row, float64
 
@@ -117,7 +121,7 @@ def run(config: Config) -> Result:
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     c, times = labels(m, config.n), make_times(m.schedule.T, config.steps)
-    g = oracle.fit(data.to_float(judge.data.x_train), judge.data.y_train)
+    g = gaussian.fit(data.to_float(judge.data.x_train), judge.data.y_train)
     seen, of_gauss = cosines(m.eps, m, config), cosines(g.eps(m.schedule), m, config)
     low, high = np.median(seen[0]), np.median(seen[-1])
     rows = [

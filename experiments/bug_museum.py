@@ -18,7 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import forward, guide, inpaint, oracle, sample, schedule, train, variance, weighting
+from ddpm import forward, guide, oracle, sample, schedule
+from ddpm import train as train_
+from ddpm.editing import inpaint
+from ddpm.losses import weighting
 
 KEY = jax.random.key(0)
 LINEAR = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])  # ᾱ_0 … ᾱ_1000, float64
@@ -84,7 +87,7 @@ def log_of_a_variance_as_its_square() -> Exhibit:
     beta = 1 - LINEAR[500] / LINEAR[499]
     with np.errstate(invalid="ignore"):
         bug = float(np.sqrt(np.log(beta)))
-    ours = variance.make_variance("fixed_large")(schedule.linear(), jnp.zeros((1, 1)), 500, 499)
+    ours = sample.make_variance("fixed_large")(schedule.linear(), jnp.zeros((1, 1)), 500, 499)
     return Exhibit(
         "fixed_large_log is not a number", "diffusers issue 14569", "σ of the step 500 → 499", math.sqrt(beta),
         float(jnp.sqrt(ours)), bug, "test_parity_diffusers.py::test_fixed_large_log_is_still_nan",
@@ -105,7 +108,7 @@ def min_snr_for_v() -> Exhibit:
 
 def young_average() -> Exhibit:
     """A fixed decay of .9999 from the first step: after 5,000 steps most of the average is the initialisation."""
-    ours = math.prod(float(d) for d in train.ema_decay(jnp.arange(5000.0), 0.9999))
+    ours = math.prod(float(d) for d in train_.ema_decay(jnp.arange(5000.0), 0.9999))
     exact = math.prod(min(0.9999, (1 + n) / (10 + n)) for n in range(5000))
     return Exhibit(
         "average without a warm-up", "improved-diffusion issue 59", "share of the initial weights after 5,000 steps",

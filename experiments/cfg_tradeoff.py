@@ -21,10 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import metrics, model, oracle, plot
+from ddpm import oracle, plot
+from ddpm.evaluation import neighbours, statistics
 from ddpm.guide import cfg, clip_x0, w_to_s
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
+from ddpm.zoo import model
 from experiments.judged import Judge, draw, labels
 from experiments.runner import Result, Row, float64
 
@@ -72,7 +74,7 @@ def run(config: Config) -> Result:
         f = judge.features(images)
         value, error = judge.frechet(f, c)
         right, right_error = judge.accuracy(images, c)
-        seen = metrics.overlap(judge.real.test[metrics.stratified_subset(judge.data.y_test, config.n, 0)], f)
+        seen = neighbours.overlap(judge.real.test[statistics.stratified_subset(judge.data.y_test, config.n, 0)], f)
         rows += [
             Row(f"w = {w:g}: Fréchet distance", FID[w], None, value, error),
             Row(f"w = {w:g}: class accuracy", None, None, right, right_error),

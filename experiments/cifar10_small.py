@@ -24,10 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import data, metrics, model, plot
-from ddpm.encode import decode, encode
+from ddpm import data, plot, typicality
+from ddpm.datasets import sources
+from ddpm.editing.inversion import decode, encode
+from ddpm.evaluation import statistics
 from ddpm.schedule import make_times
-from ddpm.typicality import typicality
+from ddpm.zoo import model
 from experiments.ddim_table2 import TABLE
 from experiments.linear import variances
 from experiments.reconstruction import gaussian_round_trip
@@ -63,7 +65,7 @@ def run(config: Config) -> Result:
     """The table, and the share."""
     try:
         m = model.load(config.model)
-        d = data.load("cifar10")
+        d = sources.load("cifar10")
     except (ValueError, FileNotFoundError, ConnectionError) as error:
         raise Unavailable(str(error)) from None
     lam, alpha_bar = variances(data.to_float(d.x_train[:10_000])), np.asarray(m.schedule.alpha_bar, np.float64)
@@ -81,7 +83,7 @@ def run(config: Config) -> Result:
         rows.append(Row(f"mean squared error on [0, 1], {which}", TABLE[S], exact, float(mse.mean()), spread))
     x, y = data.to_float(d.x_test[: config.images]), d.y_test[: config.images]
     how: dict[str, Any] = {"draws": config.draws, "t_range": (config.low, config.high), "progress": True}
-    T = typicality(m.eps, m.schedule, x, y, jax.random.key(config.seed), **how)
+    T = typicality.measure(m.eps, m.schedule, x, y, jax.random.key(config.seed), **how)
     p, n = float((T.value > 0).mean()), len(x)
     what = f"share with T(x|true class) > 0, t in ({config.low:g}T, {config.high:g}T]"
     mean, error_of_mean = 1000 * T.value.mean(), 1000 * T.value.std(ddof=1) / np.sqrt(n)
@@ -93,7 +95,7 @@ def run(config: Config) -> Result:
         "split": f"the first {config.n} and the first {n} test images of cifar10; covariance of 10,000 training images",
         "seed": config.seed,
         "draws": config.draws,
-        "interval": metrics.wilson(p, n),
+        "interval": statistics.wilson(p, n),
         "T": T.value,
         "median_stderr": np.median(T.stderr),
     }

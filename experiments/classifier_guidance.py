@@ -27,11 +27,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import classifier, data, guide, metrics, model, oracle, plot
+from ddpm import data, oracle, plot
+from ddpm.classifiers import classifier
+from ddpm.contracts import Partial
+from ddpm.evaluation import neighbours, statistics
 from ddpm.guide import clip_x0
-from ddpm.pytree import Partial
+from ddpm.guides import rules
+from ddpm.oracles import gaussian
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import Schedule, linear, make_times
+from ddpm.zoo import model
 from experiments.judged import Judge, draw, labels
 from experiments.runner import Result, Row, float64
 
@@ -75,7 +80,7 @@ def exact_std(with_labels: bool, scale: float) -> float:
         z, weight = np.polynomial.hermite_e.hermegauss(60)
         c = jnp.zeros(60, int)
         eps = Partial(_labelled, mix.eps(schedule), c) if with_labels else mix.eps(schedule)
-        guided = guide.classifier(eps, schedule, Partial(_log_posterior, mix, schedule), scale)
+        guided = rules.classifier(eps, schedule, Partial(_log_posterior, mix, schedule), scale)
         x = walk(ddim_step(guided, schedule, c), jax.random.key(0), jnp.asarray(z)[:, None], make_times(1000, 200))
     x, weight = np.asarray(x).ravel(), weight / weight.sum()
     return float(np.sqrt(weight @ (x - weight @ x) ** 2))
@@ -86,7 +91,7 @@ def posterior(m: model.Model, d: data.Dataset, name: str) -> Any:
     if name != "gaussians":
         found = classifier.load(name)
         return found.log_prob, f"{name} {found.card.get('sha256', '')[:8]}"
-    g = oracle.fit(data.to_float(d.x_train), d.y_train)
+    g = gaussian.fit(data.to_float(d.x_train), d.y_train)
     return Partial(_log_posterior, g._replace(var=g.var + 0.01), m.schedule), name
 
 
@@ -94,7 +99,7 @@ def guided_step(m: model.Model, log_prob: Any, with_labels: bool, scale: float, 
     """DDIM's step of these labels."""
     eps = Partial(_labelled, m.eps, c) if with_labels else m.eps
     if scale:
-        eps = guide.classifier(eps, m.schedule, log_prob, scale)
+        eps = rules.classifier(eps, m.schedule, log_prob, scale)
     return ddim_step(clip_x0(eps, m.schedule), m.schedule, c if scale or with_labels else None)
 
 
@@ -104,7 +109,7 @@ def run(config: Config) -> Result:
     judge = Judge(m.card["train"]["data"])
     log_prob, called = posterior(m, judge.data, config.classifier)
     c = labels(m, config.n)
-    real = judge.real.test[metrics.stratified_subset(judge.data.y_test, config.n, 0)]
+    real = judge.real.test[statistics.stratified_subset(judge.data.y_test, config.n, 0)]
     rows = [Row(f"floor: {config.n} test images", None, None, judge.floor(config.n))]
     f: dict[tuple[bool, float], np.ndarray] = {}
     for with_labels in (False, True):
@@ -115,7 +120,7 @@ def run(config: Config) -> Result:
             images, _ = draw(m, name, make, config.n, config.steps, config.seed)
             f[with_labels, scale] = judge.features(images)
             (value, error), (right, right_error) = judge.frechet(f[with_labels, scale], c), judge.accuracy(images, c)
-            seen = metrics.overlap(real, f[with_labels, scale])
+            seen = neighbours.overlap(real, f[with_labels, scale])
             fid, precision, recall = TABLE.get((with_labels, scale), (None, None, None))
             rows += [
                 Row(f"{what}: Fréchet distance", fid, None, value, error),

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import oracle, plot
-from ddpm.compose import compose
-from ddpm.langevin import corrected
+from ddpm.guides.composition import compose
 from ddpm.sample import ddim_step, walk
+from ddpm.samplers.langevin_dynamics import corrected
 from ddpm.schedule import linear, make_times
 from experiments.runner import Result, Row, float64
 

@@ -24,8 +24,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import data, model, plot, world
-from ddpm.features import correspondence, default_layer, default_time, dift, layers, pck, resize
+from ddpm import data, plot
+from ddpm.datasets import world
+from ddpm.features.activations import default_layer, default_time, dift, layers
+from ddpm.features.match import correspondence, pck, resize
+from ddpm.zoo import model
 from experiments.ddae import untrained
 from experiments.runner import Result, Row, Unavailable
 

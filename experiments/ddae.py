@@ -22,9 +22,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import data, model, plot
-from ddpm.features import layers
-from ddpm.probe import Probe, linear_probe, probe_grid
+from ddpm import data, plot
+from ddpm.datasets import sources
+from ddpm.features.activations import layers
+from ddpm.features.probe import Probe, linear_probe, probe_grid
+from ddpm.zoo import model
 from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Xiang et al. 2023, Fig. 2 (CIFAR-10; DDPM .9005 in the released code)"
@@ -71,7 +73,7 @@ def less(what: str, a: Probe, b: Probe, paper: float | None = None) -> Row:
 def run(config: Config) -> Result:
     """The table and its picture."""
     try:
-        d = data.load(config.data)
+        d = sources.load(config.data)
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"the probes want {config.data}, which is not here: {error}") from error
     net = model.load(config.model) if config.model else untrained()

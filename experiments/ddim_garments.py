@@ -25,10 +25,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import data, model, plot
+from ddpm import data, plot
 from ddpm.guide import clip_x0
 from ddpm.sample import ddim_step, ddpm_step
 from ddpm.schedule import make_times
+from ddpm.zoo import model
 from experiments.ddim_table1 import STEPS, TABLE
 from experiments.judged import Judge, draw, labels
 from experiments.linear import by_formula, frechet, variances

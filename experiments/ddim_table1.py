@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ddpm import data, plot
+from ddpm.datasets import sources
 from ddpm.sample import ddim_step, ddpm_step
 from ddpm.schedule import linear, make_times
 from experiments.linear import by_formula, by_steps, frechet
@@ -60,7 +61,7 @@ def spectra(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The variances of the data sets, and how often each occurs."""
     found = {"1/f²": natural_spectrum()}
     if name:
-        x = data.to_float(data.load(name).x_train)
+        x = data.to_float(sources.load(name).x_train)
         lam = np.maximum(np.linalg.eigvalsh(np.cov(x.reshape(len(x), -1).astype(np.float64), rowvar=False)), 0)
         found[name] = (lam, np.ones_like(lam))
     return found

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import plot
-from ddpm.bound import prior_bits
 from ddpm.config import UNetConfig, unet_config
-from ddpm.network import count, param_shapes
+from ddpm.losses.bound import prior_bits
+from ddpm.networks.inspect import count, param_shapes
 from ddpm.schedule import linear
 from experiments.runner import Result, Row, float64
 

@@ -21,10 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import data, finite, model, oracle, plot
+from ddpm import data, plot
+from ddpm.datasets import sources
 from ddpm.forward import q_sample
+from ddpm.oracles import finite_set, gaussian
+from ddpm.oracles.gaussian import teleport
 from ddpm.schedule import linear
-from ddpm.teleport import teleport
+from ddpm.zoo import model
 from experiments.runner import Result, Row
 
 PAPER = "Wang and Vastola 2024"
@@ -53,9 +56,9 @@ def own_time(m: model.Model, a: float) -> int:
 
 def run(config: Config) -> Result:
     """ε-errors by t, and the gain of teleportation along the first direction."""
-    d = data.load(config.data)
-    schedule, gauss = linear(), oracle.fit(data.to_float(d.x_train))
-    ideal = finite.finite(d.x_train, d.y_train)
+    d = sources.load(config.data)
+    schedule, gauss = linear(), gaussian.fit(data.to_float(d.x_train))
+    ideal = finite_set.finite(d.x_train, d.y_train)
     key = jax.random.key(config.seed)
     net = model.load(config.model) if config.model else None
     rng = np.random.default_rng(config.seed)
@@ -69,7 +72,7 @@ def run(config: Config) -> Result:
     curves: dict[tuple[str, str], list[float]] = {}
     alpha_bar = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])
     for split, (x0, _, noise) in sets.items():
-        linear_loss = oracle.linear_loss(gauss, schedule, x0)
+        linear_loss = gaussian.linear_loss(gauss, schedule, x0)
         for t in TIMES:
             x_t = q_sample(schedule, x0, t, noise)
             a = float(schedule.alpha_bar[t])

@@ -28,12 +28,16 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import data, metrics, model, oracle, plot
-from ddpm.diffusion_classifier import draw_losses, even_times, gaussian_losses, planned_calls
-from ddpm.pytree import Eps
+from ddpm import data, plot, typicality
+from ddpm.classifiers.by_denoising import draw_losses, even_times, planned_calls
+from ddpm.contracts import Eps
+from ddpm.datasets import sources
+from ddpm.evaluation import statistics
+from ddpm.oracles import gaussian
+from ddpm.oracles.gaussian import gaussian_losses
 from ddpm.schedule import Schedule, cosine, linear
-from ddpm.store import write_atomic
-from ddpm.typicality import typicality
+from ddpm.tools.files import write_atomic
+from ddpm.zoo import model
 from experiments.runner import Result, Row
 
 PAPER = "Li et al. 2023, Table 1 and Sec. 6"
@@ -79,7 +83,7 @@ def measure(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.n
     losses = draw_losses(eps, schedule, x, every, key, times, end=config.all_draws)[..., : config.all_draws]
     two = survivors(losses, config.first)
     rest = draw_losses(eps, schedule, x, two, key, times, first=config.all_draws)[..., config.all_draws :]
-    T = typicality(eps, schedule, x, y, jax.random.fold_in(key, 2**20), draws=config.typicality_draws)
+    T = typicality.measure(eps, schedule, x, y, jax.random.fold_in(key, 2**20), draws=config.typicality_draws)
     return {"losses": losses, "two": two, "rest": rest, "typicality": T.value, "stderr": T.stderr}
 
 
@@ -107,12 +111,12 @@ def measured(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.
 def share(right: Any) -> dict[str, Any]:
     """A share with its Wilson interval."""
     p, n = float(np.mean(right)), len(right)
-    return {"value": p, "interval": metrics.wilson(p, n), "n": n}
+    return {"value": p, "interval": statistics.wilson(p, n), "n": n}
 
 
 def exact_accuracy(config: Config, d: data.Dataset, schedule: Schedule, windows: list[Any]) -> np.ndarray:
     """Of the best Gaussian of each class on all test images, for each window of times."""
-    m = oracle.fit(data.to_float(d.x_train), d.y_train)
+    m = gaussian.fit(data.to_float(d.x_train), d.y_train)
     m = m._replace(var=m.var + config.ridge)
     losses = gaussian_losses(m, schedule, data.to_float(d.x_test), windows)
     return (losses.argmin(1) == d.y_test[:, None]).mean(0)
@@ -130,12 +134,12 @@ def name(low: float, high: float) -> str:
 
 def run(config: Config) -> Result:
     """The table, and the curves against draws and t."""
-    d = data.load(config.data)
+    d = sources.load(config.data)
     x, y = data.to_float(d.x_test[: config.n]), d.y_test[: config.n]
     net = model.load(config.model) if config.model else None
     schedule = net.schedule if net else cosine(1000)
     K, T = d.num_classes, schedule.T
-    eps = net.eps if net else oracle.fit(data.to_float(d.x_train), d.y_train).eps(schedule)
+    eps = net.eps if net else gaussian.fit(data.to_float(d.x_train), d.y_train).eps(schedule)
     got = measured(config, eps, schedule, x, y, K)
     losses, two, rest = got["losses"], got["two"], got["rest"]
     times = even_times(T, config.draws)[: config.all_draws]

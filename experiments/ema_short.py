@@ -27,7 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import ema, plot
+from ddpm import plot, train
+from ddpm.training import averages
 from experiments.measured import budget, error, held_out, judge_of, mean_range, scores, shares
 from experiments.runner import Result, Row, float64
 from experiments.trainings import Small, config_of, family
@@ -72,7 +73,7 @@ def run(config: Config) -> Result:
     judge, runs = judge_of(config.data), family(config, ["cosine"])["cosine"]
     x, c = held_out(config.data, config.n_test)
     setup = config_of(config, "cosine", 0)
-    decays: dict[str, Any] = {**ema.decays(setup), "ema": lambda n: ema.ema_decay(n, setup.ema)}
+    decays: dict[str, Any] = {**averages.decays(setup), "ema": lambda n: train.ema_decay(n, setup.ema)}
     rows = [Row(f"Fréchet distance, floor: {config.n} test images", None, None, judge.floor(config.n))]
     found: dict[str, dict[str, list[float]]] = {}
     for key, name in AVERAGES.items():

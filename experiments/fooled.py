@@ -31,11 +31,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import classifier, data, metrics, model, plot
-from ddpm import evaluate as ev
-from ddpm.finite import finite
-from ddpm.generate import generate
-from ddpm.store import write_atomic
+from ddpm import data, plot
+from ddpm.classifiers import classifier
+from ddpm.datasets import sources
+from ddpm.evaluation import distances, neighbours, statistics
+from ddpm.evaluation import model as ev
+from ddpm.evaluation import scores as scores_
+from ddpm.oracles.finite_set import finite
+from ddpm.samplers.generation import generate
+from ddpm.tools.files import write_atomic
+from ddpm.zoo import model
 from experiments.runner import RESULTS, Result, Row, Unavailable
 
 PAPER = "this project; Sajjadi et al. 2018, Naeem et al. 2020 and Meehan et al. 2020 on what single numbers miss"
@@ -65,7 +70,7 @@ class Pixels:
         centred = x - self.mean.astype(np.float32)
         lam, U = np.linalg.eigh(np.asarray(centred.T @ centred, np.float64) / len(x))
         self.lam, self.U = lam[::-1][:COMPONENTS], U[:, ::-1][:, :COMPONENTS]
-        self.train = metrics.moments(self(x_train))
+        self.train = distances.moments(self(x_train))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         flat = data.to_float(x) if x.dtype == np.uint8 else x
@@ -73,7 +78,7 @@ class Pixels:
 
     def distance(self, x: np.ndarray) -> float:
         """Fréchet, to all training images; floats count as they are, bytes scaled."""
-        return metrics.frechet_moments(metrics.moments(self(x)), self.train)
+        return distances.frechet_moments(distances.moments(self(x)), self.train)
 
     def of_noise(self) -> float:
         """Exactly, for x ~ N(0, I) in pixels: mean -μU/√λ, covariance 1/λ."""
@@ -84,7 +89,7 @@ class Pixels:
 def load() -> tuple[data.Dataset, classifier.Classifier]:
     """Fashion-MNIST and its classifier, or Unavailable."""
     try:
-        return data.load("fashion_mnist"), classifier.load("fashion_mnist")
+        return sources.load("fashion_mnist"), classifier.load("fashion_mnist")
     except (FileNotFoundError, OSError) as e:
         raise Unavailable(f"needs {NEEDS}: {e}") from None
 
@@ -108,8 +113,8 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
     """The sets of images, with the classes that were asked for where there are any."""
     n, seed = config.n, config.seed
     rng = np.random.default_rng(seed + 1)
-    test = metrics.stratified_subset(d.y_test, n, seed + 1)
-    train = metrics.stratified_subset(d.y_train, n, seed + 1)
+    test = statistics.stratified_subset(d.y_test, n, seed + 1)
+    train = statistics.stratified_subset(d.y_train, n, seed + 1)
     means = np.stack([d.x_train[d.y_train == k].mean(0) for k in range(d.num_classes)]).round().astype(np.uint8)
     c = np.arange(n) % d.num_classes
     # One image in ten is of the class that will be missing; whole batches of 100 are drawn.
@@ -134,7 +139,7 @@ def scores(
     x: np.ndarray, labels: np.ndarray | None, d: data.Dataset, judge: classifier.Classifier, pixels: Pixels, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Every measure: value, error, what test images get, and whether the set stands as well as those."""
-    found = ev.score_images(x, labels, d, judge, seed=seed, neighbours=500, progress=False)
+    found = scores_.score_images(x, labels, d, judge, seed=seed, neighbours=500, progress=False)
     out: dict[str, dict[str, Any]] = {}
     for k, m in found.items():
         low, high = m.low_high
@@ -148,9 +153,9 @@ def scores(
             "test": floor,
             "as_good_as_test": bool(as_good),
         }
-    subset = metrics.stratified_subset(d.y_test, min(len(x), len(d.x_test)), seed)
+    subset = statistics.stratified_subset(d.y_test, min(len(x), len(d.x_test)), seed)
     value, floor = pixels.distance(x), pixels.distance(d.x_test[subset])
-    error = metrics.bootstrap(pixels(x), lambda f: metrics.frechet_moments(metrics.moments(f), pixels.train), 20)
+    error = statistics.bootstrap(pixels(x), lambda f: distances.frechet_moments(distances.moments(f), pixels.train), 20)
     out["frechet_pixels"] = {
         "value": value,
         "interval": [value - 1.96 * error, value + 1.96 * error],
@@ -185,7 +190,7 @@ def memorised_share(d: data.Dataset, n: int = 20, seed: int = 0) -> tuple[float,
     eps = finite(d.x_train).eps(schedule)
     x = generate(eps, schedule, jax.random.key(seed), d.image_shape, n=n, steps=50, progress=False, batch=n)
     flat, train = x.reshape(n, -1), data.to_float(d.x_train).reshape(len(d.x_train), -1)
-    _, who = metrics.nearest(flat, train)
+    _, who = neighbours.nearest(flat, train)
     apart = np.abs(flat - train[who[:, 0]]).max(1) * 127.5
     return float((apart < 1).mean()), float(apart.max())
 
@@ -221,7 +226,7 @@ def run(config: Config) -> Result:
     n, rng = 10_000, np.random.default_rng(config.seed)
     lam, mean = pixels.lam, pixels.mean
     whitened = rng.normal(size=(n, COMPONENTS))
-    floor = metrics.frechet_floor(np.eye(COMPONENTS), n)
+    floor = distances.frechet_floor(np.eye(COMPONENTS), n)
     train = data.to_float(d.x_train)
     class_means = np.stack([train[d.y_train == k].mean(0, dtype=np.float64) for k in range(10)])
     between = np.cov(pixels(class_means).T, bias=True)
@@ -230,7 +235,7 @@ def run(config: Config) -> Result:
         Row("Fréchet, 64 whitened components: the mean image", None, float(COMPONENTS),
             pixels.distance(np.repeat(mean[None], 100, 0)), within=1e-3),
         Row("a Gaussian fit, n = 10,000: the floor of two equal laws", None, floor,
-            metrics.frechet_moments(metrics.moments(whitened), pixels.train), within=0.08),
+            distances.frechet_moments(distances.moments(whitened), pixels.train), within=0.08),
         Row("class means", None, float(COMPONENTS + lam_between.sum() - 2 * np.sqrt(lam_between).sum()),
             pixels.distance(np.repeat(class_means, 1000, 0)), within=1e-3),
         Row("N(0, 1) noise, n = 10,000", None, pixels.of_noise(),

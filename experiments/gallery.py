@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ddpm.store import write_atomic
+from ddpm.tools.files import write_atomic
 from experiments import runner
 
 

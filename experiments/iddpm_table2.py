@@ -31,10 +31,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import data, plot
-from ddpm.bound import bits_per_dim
 from ddpm.guide import clip_x0
-from ddpm.model import Model
+from ddpm.losses.bound import bits_per_dim
 from ddpm.schedule import make_schedule
+from ddpm.zoo.model import Model
 from experiments.linear import variances
 from experiments.measured import bits, budget, error, held_out, judge_of, mean_range, scores, shares, skipping
 from experiments.runner import Result, Row

@@ -15,9 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from ddpm import cache, classifier, data, export, metrics, model, scoring, store
+from ddpm import data
+from ddpm.classifiers import classifier
+from ddpm.datasets import sources
+from ddpm.evaluation import distances, real_features, statistics
 from ddpm.sample import walk
 from ddpm.schedule import make_times
+from ddpm.tools import cache, files, image_files
+from ddpm.zoo import model
 from experiments.runner import Unavailable
 
 
@@ -26,12 +31,12 @@ class Judge:
 
     def __init__(self, name: str):
         try:
-            self.data = data.load(name)
+            self.data = sources.load(name)
         except (FileNotFoundError, ConnectionError) as error:
             raise Unavailable(f"it compares with the real {name}, which is not here: {error}") from error
         self.classifier = classifier.load(name)
-        self.real = scoring.reference(self.data, self.classifier)
-        self.train = metrics.moments(self.real.train)
+        self.real = real_features.reference(self.data, self.classifier)
+        self.train = distances.moments(self.real.train)
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """(n, H, W, C) uint8 -> (n, d)"""
@@ -41,9 +46,9 @@ class Judge:
         """Fréchet distance of features (n, d) to the training images', and its bootstrap standard error."""
 
         def distance(g: np.ndarray) -> float:
-            return metrics.frechet_moments(metrics.moments(g), self.train)
+            return distances.frechet_moments(distances.moments(g), self.train)
 
-        return distance(f), metrics.bootstrap(f, distance, draws=40, strata=c)
+        return distance(f), statistics.bootstrap(f, distance, draws=40, strata=c)
 
     def further(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[float, float]:
         """By how much features a are further away than b, made of the same noise and labels c: both (n, d), row by row.
@@ -53,16 +58,16 @@ class Judge:
         d = a.shape[1]
 
         def difference(g: np.ndarray) -> float:
-            far, near = (metrics.frechet_moments(metrics.moments(h), self.train) for h in (g[:, :d], g[:, d:]))
+            far, near = (distances.frechet_moments(distances.moments(h), self.train) for h in (g[:, :d], g[:, d:]))
             return far - near
 
         both = np.concatenate([a, b], 1)
-        return difference(both), metrics.bootstrap(both, difference, draws=40, strata=c)
+        return difference(both), statistics.bootstrap(both, difference, draws=40, strata=c)
 
     def floor(self, n: int, seed: int = 0) -> float:
         """The same of n real test images, as many of each class."""
-        ids = metrics.stratified_subset(self.data.y_test, n, seed)
-        return metrics.frechet_moments(metrics.moments(self.real.test[ids]), self.train)
+        ids = statistics.stratified_subset(self.data.y_test, n, seed)
+        return distances.frechet_moments(distances.moments(self.real.test[ids]), self.train)
 
     def accuracy(self, x: np.ndarray, c: np.ndarray) -> tuple[float, float]:
         """Share of images that the classifier assigns to the class asked for, and its standard error."""
@@ -101,9 +106,9 @@ def draw(
     path = Path(f"{path}.npz")
     if path.exists():
         try:
-            x, extra = export.load_npz(path)
+            x, extra = image_files.load_npz(path)
             return x, np.zeros(n) if extra is None else extra
-        except store.Damaged:
+        except files.Damaged:
             pass
     times = make_times(m.schedule.T, steps, rule) if times is None else times
     done, extras = [], []
@@ -117,5 +122,5 @@ def draw(
         extras.append(np.broadcast_to(np.asarray(number), (batch,))[: n - i])
     images, extra = np.concatenate(done), np.concatenate(extras)
     path.parent.mkdir(parents=True, exist_ok=True)
-    export.save_npz(path, images, np.round(extra).astype(np.int64))
+    image_files.save_npz(path, images, np.round(extra).astype(np.int64))
     return images, extra

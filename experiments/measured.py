@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddpm import data, metrics, scoring
-from ddpm.bits import bound_bits
-from ddpm.evaluate import eps_mse
+from ddpm import data
+from ddpm.datasets import sources
+from ddpm.evaluation import distances
+from ddpm.evaluation import scores as scoring
+from ddpm.evaluation.bits import bound_bits
+from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.evaluation.statistics import stratified_subset
 from ddpm.guide import cfg, clip_x0
-from ddpm.metrics import stratified_subset
-from ddpm.model import Model
-from ddpm.oracle import fit, linear_loss
+from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.sample import ddim_step
 from ddpm.schedule import make_schedule, make_times
+from ddpm.zoo.model import Model
 from experiments.judged import Judge, draw, labels
 from experiments.runner import Unavailable
 from experiments.trainings import Small
@@ -47,18 +50,18 @@ def judge_of(name: str) -> Judge:
     if name != "digits":
         return Judge(name)
     judge = Judge.__new__(Judge)
-    judge.data = data.load(name)
+    judge.data = sources.load(name)
     judge.classifier = NearestMean(judge.data)  # type: ignore[assignment]
     train, test = (judge.classifier.features(x) for x in (judge.data.x_train, judge.data.x_test))
     judge.real = scoring.Reference(train, test, "pixels")
-    judge.train = metrics.moments(train)
+    judge.train = distances.moments(train)
     return judge
 
 
 def held_out(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """n test images in [-1, 1], as many of each class, and their labels."""
     try:
-        d = data.load(name)
+        d = sources.load(name)
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"it measures on {name}, which is not here: {error}") from error
     ids = stratified_subset(d.y_test, min(n, len(d.x_test)), 0)
@@ -72,7 +75,7 @@ def error(m: Model, x: np.ndarray, c: np.ndarray) -> float:
 
 def linear_error(name: str, schedule: str, x: np.ndarray, c: np.ndarray) -> float:
     """The same of the best linear denoiser of each class, exactly."""
-    d, s = data.load(name), make_schedule(schedule)
+    d, s = sources.load(name), make_schedule(schedule)
     return float(np.mean(linear_loss(fit(data.to_float(d.x_train), d.y_train), s, x, c)[1:]))
 
 
@@ -110,7 +113,7 @@ def skipping(judge: Judge, m: Model, n: int, steps: int, share: float) -> float:
 
 def distance(judge: Judge, images: np.ndarray) -> float:
     """Fréchet distance of uint8 images to the training images, in the judge's features."""
-    return metrics.frechet_moments(metrics.moments(judge.features(images)), judge.train)
+    return distances.frechet_moments(distances.moments(judge.features(images)), judge.train)
 
 
 def shares(a: Sequence[float], b: Sequence[float]) -> float:

@@ -22,8 +22,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import plot, weighting
-from ddpm.evaluate import eps_mse
+from ddpm import plot
+from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.losses import weighting
 from ddpm.schedule import cosine
 from experiments.measured import budget, error, held_out, judge_of, mean_range, scores, shares
 from experiments.runner import Result, Row, float64

@@ -34,13 +34,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import data, maps, mine, model, plot, weights, world
-from ddpm.features import default_time
+from ddpm import data, plot, weights
+from ddpm.contracts import Eps
+from ddpm.datasets import world
+from ddpm.features.activations import default_time
 from ddpm.forward import q_sample
-from ddpm.localisation import motif_auc, patch_motif, precision_at_k, purity, ranks, recalls
-from ddpm.patches import pooled, random_patches, select, top
-from ddpm.pytree import Eps
+from ddpm.mining import maps, nulls, patterns
+from ddpm.mining.localisation import motif_auc, patch_motif, precision_at_k, purity, ranks, recalls
+from ddpm.mining.patches import pooled, random_patches, select, top
 from ddpm.schedule import Schedule, make_schedule
+from ddpm.zoo import model
 from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 3 and 4 (the algorithm)"
@@ -77,7 +80,7 @@ class Denoiser(NamedTuple):
 
     eps: Eps
     schedule: Schedule
-    features: mine.Features
+    features: patterns.Features
 
 
 # --- the exact one ----------------------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ def denoisers(config: Config) -> dict[str, Denoiser]:
     if config.model not in weights.cards("denoiser") and not Path(config.model).exists():
         raise Unavailable(f"the weights {config.model!r} are not here; train them with `ddpm train --data cities`")
     m = model.load(config.model)
-    return {"exact": exact(m.schedule), "ours": Denoiser(m.eps, m.schedule, mine.dift_features(m))}
+    return {"exact": exact(m.schedule), "ours": Denoiser(m.eps, m.schedule, patterns.dift_features(m))}
 
 
 # --- put to the truth -------------------------------------------------------------------------------------------------
@@ -155,11 +158,11 @@ def mine_city(config: Config, d: Denoiser, w: world.World, c: int, T: maps.Maps,
     """The whole algorithm on one city."""
     own, k = subset(w, w.labels == c), config.patch
     x, here = data.to_float(own.images), maps.Maps(T.groups[w.labels == c], T.stderr[w.labels == c], T.draws)
-    found = mine.mine(here, x, c, d.features, others=others, k=k, most=len(x), clusters=config.clusters)
+    found = patterns.mine(here, x, c, d.features, others=others, k=k, most=len(x), clusters=config.clusters)
     motif = patch_motif(found.patches.where, own.motif, k)
     hit, planted = is_planted(motif), world.planted(c)
     recall = recalls(select(pooled(here.map, k), k).where, own.boxes, k, world.BOX, planted)
-    order, q = [cluster.rank for cluster in found.clusters], mine.false_discovery(found.p_label)
+    order, q = [cluster.rank for cluster in found.clusters], nulls.false_discovery(found.p_label)
     has = np.isin(np.arange(len(x)), own.boxes[is_planted(own.boxes[:, 1]), 0])
     return {
         "city": world.CLASSES[c],

@@ -22,10 +22,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import classifier, classifier_train, data, doersch, hog, localisation, maps, mine, model, plot, weights, world
-from ddpm.features import patch_features
-from ddpm.patches import Patches, pooled, select, top
-from ddpm.saliency import logits_fn, saliency
+from ddpm import data, plot, weights
+from ddpm.classifiers import classifier, recipes
+from ddpm.classifiers import train as classifier_train
+from ddpm.datasets import world
+from ddpm.features.activations import patch_features
+from ddpm.mining import doersch, hog, localisation, maps, patterns
+from ddpm.mining.patches import Patches, pooled, select, top
+from ddpm.mining.saliency_maps import logits_fn, saliency
+from ddpm.zoo import model
 from experiments.mining import exact
 from experiments.runner import Result, Row, Unavailable
 
@@ -74,9 +79,7 @@ def judge(config: Config) -> classifier.Classifier:
     seen = world.draw(config.train, seed=1)
     K = len(world.CLASSES)
     net = dataclasses.replace(classifier_train.CONFIGS["fashion_mnist"], num_classes=K, widths=(32, 64))
-    how = classifier_train.ClassifierTrainConfig(
-        "cities", epochs=config.epochs, batch=64, lr=0.1, shift=0, flip=False, erase=0
-    )
+    how = recipes.ClassifierTrainConfig("cities", epochs=config.epochs, batch=64, lr=0.1, shift=0, flip=False, erase=0)
     return classifier_train.train(net, how, seen.images, seen.labels, progress=False)
 
 
@@ -87,7 +90,7 @@ def by_map(found: np.ndarray, config: Config) -> Patches:
 
 def grouped(p: Patches, f: np.ndarray, config: Config) -> np.ndarray:
     """The cluster of each patch, 0 the best, by k-means on its features."""
-    return mine.group_into(f, p.score, min(config.clusters, len(f)))[0] - 1
+    return patterns.group_into(f, p.score, min(config.clusters, len(f)))[0] - 1
 
 
 def judged(w: world.World, c: int, p: Patches, cluster: np.ndarray, config: Config) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def measured(config: Config, net: model.Model, x: np.ndarray, w: world.World) ->
         "smooth gradient": saliency(z, x, w.labels, method="smooth", key=jax.random.key(config.seed)),
         "random": rng.random(x.shape[:3]),
     }
-    features = {"exact": best.features, "ours": mine.dift_features(net, seed=config.seed)}
+    features = {"exact": best.features, "ours": patterns.dift_features(net, seed=config.seed)}
     per_city: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
     for c in range(len(world.CLASSES)):
         ids, others = np.flatnonzero(w.labels == c), rng.permutation(np.flatnonzero(w.labels != c))[: config.n]

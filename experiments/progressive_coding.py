@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import bound, plot
-from ddpm.pytree import Partial
+from ddpm import plot
+from ddpm.contracts import Partial
+from ddpm.losses import bound
+from ddpm.samplers.variance import optimal
 from ddpm.schedule import Schedule, linear
-from ddpm.variance import optimal
 from experiments.ddim_table1 import spectra
 from experiments.runner import Result, Row, float64
 

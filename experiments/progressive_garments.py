@@ -25,10 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import data, model, plot
-from ddpm.bound import bits_per_dim
+from ddpm import data, plot
+from ddpm.datasets import sources
 from ddpm.guide import clip_x0
+from ddpm.losses.bound import bits_per_dim
 from ddpm.schedule import linear
+from ddpm.zoo import model
 from experiments.denoisers_by_t import own_time
 from experiments.linear import variances
 from experiments.progressive_coding import TABLE, rate_and_error
@@ -55,7 +57,7 @@ def run(config: Config) -> Result:
     m = model.load(config.model)
     name = m.card["train"]["data"]
     try:
-        d = data.load(name)
+        d = sources.load(name)
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"it codes real images of {name}, which is not here: {error}") from error
     x0, T = jnp.asarray(data.to_float(d.x_test[: config.n])), m.schedule.T

@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from ddpm import data, metrics, model
-from ddpm import evaluate as ev
+from ddpm import data
+from ddpm.evaluation import model as ev
+from ddpm.evaluation import statistics
+from ddpm.zoo import model
 from experiments.fooled import Pixels, gaussian, load, noise, scores, table_figure
 from experiments.runner import Result, Row, Unavailable
 
@@ -59,8 +61,8 @@ def half_trained(path: str) -> model.Model:
 def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """The list, best first."""
     n, seed, shipped = config.n, config.seed, model.load("fashion_mnist")
-    train = metrics.stratified_subset(d.y_train, n, seed + 1)
-    test = metrics.stratified_subset(d.y_test, n, seed + 1)
+    train = statistics.stratified_subset(d.y_train, n, seed + 1)
+    test = statistics.stratified_subset(d.y_test, n, seed + 1)
     out: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         "training images": (d.x_train[train], d.y_train[train]),
         "test images": (d.x_test[test], d.y_test[test]),

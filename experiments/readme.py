@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm import weights
-from ddpm.store import write_atomic
+from ddpm.tools.files import write_atomic
 from experiments import gallery
 
 ROOT = Path(__file__).parent.parent

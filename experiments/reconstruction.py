@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import data, model, plot
-from ddpm.encode import decode, encode, slerp
+from ddpm import data, plot
+from ddpm.editing.inversion import decode, encode, slerp
 from ddpm.guide import clip_x0
 from ddpm.schedule import make_times
+from ddpm.zoo import model
 from experiments.ddim_table2 import TABLE
 from experiments.judged import Judge
 from experiments.linear import variances

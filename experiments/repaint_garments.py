@@ -31,11 +31,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import classifier, data, model, oracle, plot
+from ddpm import data, oracle, plot
+from ddpm.classifiers import classifier
+from ddpm.datasets import sources
+from ddpm.editing.inpaint import repaint, repaint_times
+from ddpm.editing.masks import make_mask
 from ddpm.guide import cfg, clip_x0
-from ddpm.inpaint import make_mask, repaint, repaint_times
 from ddpm.sample import ddim_step, ddpm_step, walk
 from ddpm.schedule import make_schedule, make_times
+from ddpm.zoo import model
 from experiments.linear import affine
 from experiments.runner import Result, Row, Unavailable, float64
 
@@ -145,7 +149,7 @@ def run(config: Config) -> Result:
     m = model.load(config.model)
     name = m.card["train"]["data"]
     try:
-        d = data.load(name)
+        d = sources.load(name)
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"it fills in real images of {name}, which is not here: {error}") from error
     judge = classifier.load(name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddpm import plot
-from ddpm.inpaint import repaint_times
+from ddpm.editing.inpaint import repaint_times
 from experiments.runner import Result, Row
 
 PAPER = "Lugmayr et al. 2022, Fig. 9 and released code"

@@ -36,9 +36,9 @@ import jax
 from matplotlib.figure import Figure
 
 from ddpm import plot
-from ddpm.origin import commit
-from ddpm.run import device_name, versions
-from ddpm.store import write_atomic
+from ddpm.tools.files import write_atomic
+from ddpm.tools.machine import device_name, versions
+from ddpm.tools.origin import commit
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from ddpm.config import TrainConfig, unet_config
-from ddpm.network import count
+from ddpm.config import unet_config
+from ddpm.networks.inspect import count
 from ddpm.schedule import linear
-from ddpm.store import write_atomic
-from ddpm.train import init_state, make_step
+from ddpm.tools.files import write_atomic
+from ddpm.training.config import TrainConfig
+from ddpm.training.step import init_state, make_step
 
 # Dense bf16 peak in FLOP/s, and the slowest link of the all-reduce in bytes/s, each way: data sheets, not measured.
 CHIPS: dict[str, tuple[float, float, str]] = {

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import plot
+from ddpm.sample import beta_tilde_clipped
 from ddpm.schedule import cosine, linear
-from ddpm.variance import beta_tilde_clipped
 from experiments.runner import Result, Row, float64
 
 PAPER = "Nichol and Dhariwal 2021, Figs. 2 and 5"

@@ -16,11 +16,19 @@ from typing import Any
 
 import tyro
 
-from ddpm import classifier, data, model, plot, run, weights
-from ddpm import evaluate as ev
-from ddpm.cli import use_compile_cache
-from ddpm.network import count
-from ddpm.origin import commit
+from ddpm import data, plot, weights
+from ddpm.classifiers import classifier
+from ddpm.cli.start import use_compile_cache
+from ddpm.datasets import sources
+from ddpm.evaluation import denoising_loss
+from ddpm.evaluation import measure as measure_
+from ddpm.evaluation import model as ev
+from ddpm.networks.inspect import count
+from ddpm.tools import machine
+from ddpm.tools.origin import commit
+from ddpm.training import config as config_
+from ddpm.training import tables
+from ddpm.zoo import model
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Config:
     out: Path = weights.FOLDER  # where the weights go
 
 
-def short(measure: ev.Measure) -> dict[str, Any]:
+def short(measure: measure_.Measure) -> dict[str, Any]:
     """A measure without its long tables."""
     kept = {k: v for k, v in measure.as_dict().items() if k not in ("detail", "closest")}
     detail = {
@@ -46,15 +54,17 @@ def short(measure: ev.Measure) -> dict[str, Any]:
     return json.loads(json.dumps(kept | detail), parse_float=lambda s: float(f"{float(s):.5g}"))
 
 
-def measured(config: Config, m: model.Model, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, ev.Measure]]:
+def measured(
+    config: Config, m: model.Model, about: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
     """What the card says of the measuring, and all of its numbers."""
-    dataset = data.load(about["train"]["data"])
+    dataset = sources.load(about["train"]["data"])
     if f"{dataset.name}_classifier" not in weights.cards("classifier"):
         return denoised(config, m, about, dataset)
     how = {"n": config.n, "steps": config.steps, "guidance": config.guidance, "seed": config.seed}
     judge = classifier.load(dataset.name)
     measures = ev.evaluate(m, dataset, judge, **how)  # type: ignore[arg-type]
-    print(ev.table(measures))
+    print(measure_.table(measures))
     mse, accuracy, frechet = (measures[k] for k in ("eps_mse", "accuracy", "frechet"))
     ratio = mse.value / mse.beside  # type: ignore[operator]
     return {
@@ -65,7 +75,7 @@ def measured(config: Config, m: model.Model, about: dict[str, Any]) -> tuple[dic
         ),
         "eps_mse_over_linear_gaussian": round(ratio, 4),
         "measures": {k: short(v) for k, v in measures.items()},
-        "measured_on": run.device_name(),
+        "measured_on": machine.device_name(),
         "measured_at": commit(),
         "classifier_sha256": judge.card["sha256"],
     }, measures
@@ -73,10 +83,10 @@ def measured(config: Config, m: model.Model, about: dict[str, Any]) -> tuple[dic
 
 def denoised(
     config: Config, m: model.Model, about: dict[str, Any], dataset: data.Dataset
-) -> tuple[dict[str, Any], dict[str, ev.Measure]]:
+) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
     """The same for a data set that has no classifier to judge samples: its denoising alone."""
-    measures = ev.denoising(m.eps, m.schedule, dataset, m.num_classes, seed=config.seed)
-    print(ev.table(measures))
+    measures = denoising_loss.denoising(m.eps, m.schedule, dataset, m.num_classes, seed=config.seed)
+    print(measure_.table(measures))
     mse, null = measures["eps_mse"], measures["eps_mse_null"]
     ratio = mse.value / mse.beside  # type: ignore[operator]
     return {
@@ -86,7 +96,7 @@ def denoised(
         ),
         "eps_mse_over_linear_gaussian": round(ratio, 4),
         "measures": {k: short(v) for k, v in measures.items()},
-        "measured_on": run.device_name(),
+        "measured_on": machine.device_name(),
         "measured_at": commit(),
     }, measures
 
@@ -104,13 +114,13 @@ def main(config: Config) -> None:
         card, measures = card_of_run(config, config.run, m)
         picture = config.run / "evaluation.png"
     model.save(config.out / config.name, m, card)
-    plot.save_evaluation(picture, ev.as_json(measures))
+    plot.save_evaluation(picture, measure_.as_json(measures))
     print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
 
 
-def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str, Any], dict[str, ev.Measure]]:
+def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
     """The whole card: how it was trained, and what was measured."""
-    about, metrics = m.card, run.read_metrics(folder)
+    about, metrics = m.card, tables.read_metrics(folder)
     found, measures = measured(config, m, about)
     data_name = about["train"]["data"]
     return {
@@ -125,7 +135,7 @@ def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str,
         "note": config.note,
         **found,
         "commands": {
-            "train": model.TrainConfig.saved(about["train"]).command(
+            "train": config_.TrainConfig.saved(about["train"]).command(
                 ("name", "data_dir", "sample_every", "save_every")
             ),
             "measure": (

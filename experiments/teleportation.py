@@ -26,11 +26,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import data, model, oracle, plot
+from ddpm import data, oracle, plot
 from ddpm.guide import clip_x0
+from ddpm.oracles import gaussian
+from ddpm.oracles.gaussian import teleport
 from ddpm.sample import ddim_step
 from ddpm.schedule import linear, make_times
-from ddpm.teleport import teleport
+from ddpm.zoo import model
 from experiments.denoisers_by_t import own_time
 from experiments.judged import Judge, draw, labels
 from experiments.linear import by_formula, frechet
@@ -83,7 +85,7 @@ def run(config: Config) -> Result:
     """Each way to save calls, by how many."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
-    g = oracle.fit(data.to_float(judge.data.x_train), judge.data.y_train)
+    g = gaussian.fit(data.to_float(judge.data.x_train), judge.data.y_train)
     lam, alpha_bar = np.asarray(g.var, np.float64), np.asarray(m.schedule.alpha_bar, np.float64)
     make = partial(ddim_step, clip_x0(m.eps, m.schedule), m.schedule)
     c, whole = labels(m, config.n), even_in_linear(m, config.steps)

@@ -33,15 +33,19 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from ddpm import data, run, weights
-from ddpm.cli import ask_for_huge_pages
-from ddpm.config import TrainConfig, UNetConfig, unet_config
+from ddpm import data, weights
+from ddpm.cli.start import ask_for_huge_pages
+from ddpm.config import UNetConfig, unet_config
+from ddpm.datasets import sources
 from ddpm.forward import q_sample
 from ddpm.network import eps_fn
-from ddpm.origin import commit
 from ddpm.schedule import Schedule, cosine
-from ddpm.store import write_atomic
-from ddpm.train import init_state, learning_rate, make_step
+from ddpm.tools import machine
+from ddpm.tools.files import write_atomic
+from ddpm.tools.origin import commit
+from ddpm.training.config import TrainConfig
+from ddpm.training.optimiser import learning_rate
+from ddpm.training.step import init_state, make_step
 from experiments.speed import peers
 
 Advance = Callable[[int], None]  # train n more steps
@@ -183,7 +187,7 @@ def main(config: Config) -> dict[str, Any]:
     """Train each side to the goal; print and keep."""
     if config.quick:
         config = dataclasses.replace(config, data="digits", preset="digits", n=100, every=2, steps=4)
-    d = data.load(config.data)
+    d = sources.load(config.data)
     unet, schedule = unet_config(config.preset, num_classes=d.num_classes), cosine(1000)
     setup = TrainConfig(data=config.data, preset=config.preset, steps=config.steps, seed=config.seed, batch=64)
     rng = np.random.default_rng(config.seed)
@@ -193,7 +197,12 @@ def main(config: Config) -> dict[str, Any]:
     noise = rng.normal(size=x0.shape).astype(np.float32)
     test = (np.asarray(q_sample(schedule, jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise))), t, c, noise)
     result: dict[str, Any] = {"goal": goal(config), "config": dataclasses.asdict(config) | {"out": ""}}
-    result |= {"device": run.device_name(), "versions": run.versions(), "commit": commit() or "unknown", "sides": {}}
+    result |= {
+        "device": machine.device_name(),
+        "versions": machine.versions(),
+        "commit": commit() or "unknown",
+        "sides": {},
+    }
     for name in config.sides:
         print(f"{name}: to a test ε-MSE of {goal(config):.4f}", flush=True)
         if name == "ddpm":

@@ -20,12 +20,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import cache, checkpoint, data, log, run, store
-from ddpm.cli import ask_for_huge_pages, use_compile_cache
-from ddpm.config import TrainConfig, UNetConfig
-from ddpm.model import Model
+from ddpm import data
+from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
+from ddpm.config import UNetConfig
+from ddpm.datasets import sources
 from ddpm.schedule import Schedule, make_schedule
-from ddpm.train import init_state
+from ddpm.tools import cache, checkpoint, files, machine
+from ddpm.training import loop, run, tables
+from ddpm.training.config import TrainConfig
+from ddpm.training.step import init_state
+from ddpm.zoo.model import Model
 from experiments.runner import Unavailable
 
 
@@ -107,7 +111,7 @@ def train(small: Small, recipe: str, seed: int) -> Run:
     """The run, from the cache or trained now."""
     config = config_of(small, recipe, seed)
     try:
-        dataset = data.load(config.data)
+        dataset = sources.load(config.data)
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"it trains on {config.data}, which is not here: {error}") from error
     unet = run.network_for(config, dataset)
@@ -121,7 +125,7 @@ def train(small: Small, recipe: str, seed: int) -> Run:
         folder = run.train(dataclasses.replace(config, name=key), home / "unfinished")
         _keep(folder, home / key, config, unet, dataset)
         shutil.rmtree(folder)
-    arrays, card = store.load(home / key)
+    arrays, card = files.load(home / key)
     parts = {int(k): v for k, v in arrays.pop("parts").items()}
     return Run(key, config, unet, make_schedule(config.schedule, config.T), arrays, parts, card)
 
@@ -130,7 +134,7 @@ def _share_baseline(folder: Path, home: Path, config: TrainConfig, dataset: data
     """The exact loss of the linear denoiser, shown beside the bar: a few seconds, and the same for every run."""
     if config.loss == "simple":
         kept = home / "baselines" / cache.key(config.schedule, config.T, config.conditional, dataset.sha256)
-        run.baseline(kept, dataset, make_schedule(config.schedule, config.T), config.conditional)
+        loop.baseline(kept, dataset, make_schedule(config.schedule, config.T), config.conditional)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(kept / "baseline.json", folder)
 
@@ -142,18 +146,18 @@ def _keep(folder: Path, path: Path, config: TrainConfig, unet: UNetConfig, datas
     if found is None:
         raise RuntimeError(f"{folder} has no whole checkpoint; run the same command again")
     state = found[0]
-    parts = {str(n): store.load(folder / "ema" / f"step_{n:08d}")[0][AVERAGE] for n in checkpoint.steps(folder / "ema")}
+    parts = {str(n): files.load(folder / "ema" / f"step_{n:08d}")[0][AVERAGE] for n in checkpoint.steps(folder / "ema")}
     tree = {"params": state.params, "ema": state.ema, **state.emas, "parts": parts}
-    curve = log.read_metrics(folder)
+    curve = tables.read_metrics(folder)
     card = {
         "train": dataclasses.asdict(config),
         "unet": dataclasses.asdict(unet),
         "schedule": {"name": config.schedule, "T": config.T},
         "classes": list(dataset.class_names),
         "curve": {k: np.round(curve[k], 6).tolist() for k in ("step", "loss", "grad_norm", "seconds")},
-        "device": run.device_name(),
+        "device": machine.device_name(),
     }
-    store.save(path, jax.device_get(tree), card)
+    files.save(path, jax.device_get(tree), card)
 
 
 def family(small: Small, recipes: Any) -> dict[str, list[Run]]:

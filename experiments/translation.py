@@ -19,9 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import classifier, data, model, plot
-from ddpm.generate import generate
-from ddpm.translate import translate, typicality_shift
+from ddpm import data, plot
+from ddpm.classifiers import classifier
+from ddpm.datasets import sources
+from ddpm.editing.translation import translate, typicality_shift
+from ddpm.samplers.generation import generate
+from ddpm.zoo import model
 from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 5; Song et al. 2021, Table 2"
@@ -58,7 +61,7 @@ QUICK = {
 def run(config: Config) -> Result:
     """Numbers on real images, pictures of drawn ones."""
     try:
-        d = data.load(config.data)
+        d = sources.load(config.data)
     except (ValueError, FileNotFoundError, OSError) as missing:
         raise Unavailable(str(missing)) from None
     if config.model:

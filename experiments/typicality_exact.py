@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import oracle, plot
-from ddpm.pytree import Partial
+from ddpm import oracle, plot, typicality
+from ddpm.contracts import Partial
 from ddpm.schedule import Schedule, linear
-from ddpm.typicality import time_window, typicality
+from ddpm.typicality import time_window
 from experiments.runner import Result, Row
 
 PAPER = "Siglidis et al. 2024, Sec. 3 (definition)"
@@ -72,7 +72,7 @@ def run(config: Config) -> Result:
     rows = []
     x0 = np.array(POINTS, np.float32)[:, None]
     for t_range in ((0.0, 1.0), (0.1, 0.7)):
-        T = typicality(eps, schedule, x0, 0, key, draws=config.draws, t_range=t_range)
+        T = typicality.measure(eps, schedule, x0, 0, key, draws=config.draws, t_range=t_range)
         a = alpha_bar[slice(*time_window(1000, t_range))]
         for x, value, error in zip(POINTS, T.value, T.stderr, strict=True):
             null, own = losses(a, x)
@@ -100,7 +100,7 @@ def run(config: Config) -> Result:
     m[0, 0] = np.sqrt(distance2)
     far = Partial(two_far, jnp.asarray(m), schedule, var)
     x0 = m[:1] + np.random.default_rng(config.seed).normal(0, var**0.5, (1, D)).astype(np.float32)
-    at_300 = partial(typicality, far, schedule, x0, 0, key, draws=config.draws, t_range=(0.299, 0.3), null=1)
+    at_300 = partial(typicality.measure, far, schedule, x0, 0, key, draws=config.draws, t_range=(0.299, 0.3), null=1)
     free, shared = (at_300(paired=paired).stderr[0] ** 2 for paired in (False, True))
     ratio, a_300 = float(free / shared), float(alpha_bar[300])
     squares = float(((x0 - m) ** 2).sum())  # ‖x0 - m_c‖² of both classes

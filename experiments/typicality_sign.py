@@ -15,9 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm import data, metrics, model, oracle, plot
+from ddpm import data, plot, typicality
+from ddpm.datasets import sources
+from ddpm.evaluation import statistics
+from ddpm.oracles import gaussian
 from ddpm.schedule import cosine
-from ddpm.typicality import typicality
+from ddpm.zoo import model
 from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 3"
@@ -43,7 +46,7 @@ QUICK = {"data": "digits", "model": "", "n": 30, "draws": 10}
 def run(config: Config) -> Result:
     """The share, by class, and the histogram."""
     try:
-        d = data.load(config.data)
+        d = sources.load(config.data)
     except (ValueError, FileNotFoundError, OSError) as error:
         raise Unavailable(str(error)) from None
     x, y = data.to_float(d.x_test[: config.n]), d.y_test[: config.n]
@@ -52,9 +55,9 @@ def run(config: Config) -> Result:
         eps, schedule = net.eps, net.schedule
     else:
         schedule = cosine(1000)
-        eps = oracle.fit(data.to_float(d.x_train), d.y_train).eps(schedule)
+        eps = gaussian.fit(data.to_float(d.x_train), d.y_train).eps(schedule)
     how: dict[str, Any] = {"draws": config.draws, "t_range": (config.low, config.high), "progress": True}
-    T = typicality(eps, schedule, x, y, jax.random.key(config.seed), **how)
+    T = typicality.measure(eps, schedule, x, y, jax.random.key(config.seed), **how)
     p = float((T.value > 0).mean())
     spread = math.sqrt(p * (1 - p) / len(x))
     rows = [
@@ -66,7 +69,7 @@ def run(config: Config) -> Result:
     numbers = {
         "n": len(x),
         "split": f"the first {len(x)} test images of {config.data}",
-        "interval": metrics.wilson(p, len(x)),
+        "interval": statistics.wilson(p, len(x)),
         "median_stderr": np.median(T.stderr),
         "by_class": {d.class_names[k]: (T.value[y == k] > 0).mean() for k in np.unique(y)},
     }

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm import bound, oracle, plot
-from ddpm.schedule import Schedule, linear, make_times, respace
-from ddpm.variance import optimal
+from ddpm import oracle, plot
+from ddpm.losses import bound
+from ddpm.samplers.respacing import respace
+from ddpm.samplers.variance import optimal
+from ddpm.schedule import Schedule, linear, make_times
 from experiments.runner import Result, Row, float64
 
 PAPER = "Ho et al. 2020, Sec. 3.2; Nichol and Dhariwal 2021, Sec. 3.1"

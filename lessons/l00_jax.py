@@ -21,9 +21,9 @@
 # | importance | ●●●○○ |
 # | paper | none; Bradbury et al. 2018, *JAX: composable transformations of Python+NumPy programs*, is the library |
 #
-# If you know NumPy, you know most of JAX: `jnp` is `np`, on any device. New are four functions that take a *function*
-# and return one, and random numbers that are honest about where they come from. If all this is old news to you, do the
-# exercises and go on to Lesson 1.
+# If you know NumPy, you know most of JAX: `jnp` is `np`, on any device. Two things are new: four functions that take a
+# *function* (three of them return a new one, and are called **transformations**), and random numbers that are honest
+# about where they come from. If all this is old news to you, do the exercises and continue with Lesson 1.
 
 # %%
 import json
@@ -42,30 +42,30 @@ n = {"smoke": 2_000, "short": 10_000, "full": 100_000}[BUDGET]
 # %% [markdown]
 # ## 1. Arrays that do not change
 #
-# Two things differ from NumPy at once: numbers are float32 unless you ask for more, and arrays cannot be written to. A
-# changed copy is made with `.at[...].set(...)`; there is no `a[0] = 1`.
+# Two differences from NumPy show at once. Numbers are float32 unless you request more precision. And arrays are
+# **immutable**: `a[0] = 1` is an error, and `.at[...].set(...)` returns a changed copy instead.
 
 # %%
 a = jnp.arange(4.0)
 b = a.at[0].set(9.0)
 assert a.dtype == jnp.float32
-assert a[0] == 0 and b[0] == 9  # a is what it was
-assert jnp.float32(16_777_216) + 1 == 16_777_216  # float32 has 24 bits: about seven digits
+assert a[0] == 0 and b[0] == 9  # a itself has not changed
+assert jnp.float32(16_777_216) + 1 == 16_777_216  # 24 bits of precision: about seven digits
 b
 
 # %% [markdown]
 # ## 2. Keys
 #
-# `np.random` keeps a hidden state, so the same line gives another number each time. In JAX, randomness is an argument:
-# a **key**. The same key gives the same numbers, always, on every machine.
+# `np.random` keeps a hidden state, so the same line gives another number each time. In JAX the source of randomness is
+# an explicit argument, a **key**. The same key gives the same numbers, always, on every machine.
 
 # %%
 key = jax.random.key(0)
 assert np.array_equal(jax.random.normal(key, (3,)), jax.random.normal(key, (3,)))
 
 # %% [markdown]
-# So a key must be used *once*. From one key make as many as you need: `jax.random.split(key, 3)` gives three, and
-# `jax.random.fold_in(key, i)` the one with the number $i$, which is handy in loops.
+# So a key must be used *once*. You can derive as many keys as you need from a single one: `jax.random.split(key, 3)`
+# returns three, and `jax.random.fold_in(key, i)` returns the one with number $i$, which is handy in loops.
 #
 # ### Exercise 0.1 - two keys from one
 
@@ -80,8 +80,8 @@ def two_normals(key, n):
 
 
 # %% [markdown]
-# They are not correlated (a correlation of $n$ pairs is off by $1/\sqrt n$; we allow six times that), and the next
-# time they are the same.
+# The two rows are uncorrelated. (The correlation of $n$ independent pairs has a standard error of $1/\sqrt n$; we
+# allow six of those.) And a second call with the same key returns the same numbers.
 
 # %%
 x, y = two_normals(key, n)
@@ -94,9 +94,9 @@ assert np.array_equal(*same)
 # %% [markdown]
 # ## 3. Loops: scan
 #
-# A Python loop over a thousand steps is slow to compile: all thousand are written out. `jax.lax.scan` compiles *one*
-# step. It takes a function `(carry, x) -> (carry, y)`, a first carry, and an array whose first axis is walked along;
-# it returns the last carry and all `y`, stacked.
+# A Python loop over a thousand steps is slow to compile, because all thousand are written out. `jax.lax.scan` compiles
+# *one* step. It takes a function `(carry, x) -> (carry, y)`, the initial carry, and an array to loop over along its
+# first axis; it returns the final carry and all the `y`, stacked.
 
 # %%
 total, running = jax.lax.scan(lambda carry, x: (carry + x, carry + x), 0.0, jnp.arange(5.0))
@@ -104,8 +104,8 @@ assert total == 10 and np.array_equal(running, [0, 1, 3, 6, 10])
 
 # %% [markdown]
 # ### Exercise 0.2 - a chain
-# $x_t = a_t\,x_{t-1} + \varepsilon_t$ from $x_0 = 0$: shrink, and add something. (Diffusion is such a chain.) Return
-# all of $x_1 \dots x_T$, with `jax.lax.scan`. Its second argument may be a tuple of arrays that are walked together.
+# Start from $x_0 = 0$, and at each step shrink and add something: $x_t = a_t\,x_{t-1} + \varepsilon_t$. (Diffusion is
+# such a **Markov chain**.) Return all of $x_1 \dots x_T$ with `jax.lax.scan`, which also loops over a tuple of arrays.
 
 
 # %%
@@ -133,12 +133,12 @@ assert np.allclose(chain(a, eps), by_loop, atol=1e-5)
 # %% [markdown]
 # ## 4. One becomes many: vmap
 #
-# Write the function for *one* image, and let `jax.vmap` make it one for a batch. `in_axes` says for each argument along
-# which axis the batch lies; `None`: the same for all.
+# Write the function for *one* image, and let `jax.vmap` turn it into a function of a batch. `in_axes` states for each
+# argument which axis is the batch; `None` means that all images share the argument.
 #
 # ### Exercise 0.3 - a time for each image
-# One noisy image is $\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ (Lesson 1). Do it for a batch
-# in which every image has its own $t$; the list of the $\bar\alpha$ is shared.
+# One noisy image is $\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ (Lesson 1). Compute it for a
+# batch in which every image has a different time $t$, while all share the array of the $\bar\alpha$.
 
 
 # %%
@@ -161,30 +161,30 @@ assert np.allclose(noisy_batch(alpha_bar, x0, t, eps)[:, 0, 0], np.sqrt([1, 0, 0
 # %% [markdown]
 # ## 5. Slopes: grad
 #
-# `jax.grad(f)` is the derivative of a function that returns one number: not by small differences, but exact to the last
-# digits, by the chain rule. Slopes of log densities are what a diffusion model learns (Lesson 5). For
-# $\mathcal N(\mu, v)$ the slope is $-(x-\mu)/v$.
+# `jax.grad(f)` is the gradient of a function that returns one number. It comes from the chain rule (**automatic
+# differentiation**), not from small differences, so it is exact up to rounding. The gradient of a log density, called
+# the **score**, is what a diffusion model learns (Lesson 5). For $\mathcal N(\mu, v)$ the score is $-(x-\mu)/v$.
 
 
 # %%
 def log_two_lumps(x):
-    """log of ½ N((-1.2, 0), .3 I) + ½ N((1.2, 0), .3 I), up to a constant.   x: (2,)  ->  ()"""
+    """log of the mixture ½ N((-1.2, 0), .3 I) + ½ N((1.2, 0), .3 I), up to a constant.   x: (2,)  ->  ()"""
     left, right = jnp.array([-1.2, 0.0]), jnp.array([1.2, 0.0])
     return jnp.logaddexp(-((x - left) ** 2).sum() / 0.6, -((x - right) ** 2).sum() / 0.6)
 
 
 slope = jax.grad(lambda x: -((x - 2.0) ** 2) / (2 * 0.5))
 assert np.isclose(slope(3.0), -(3.0 - 2.0) / 0.5)
-field = jax.jit(jax.vmap(jax.grad(log_two_lumps)))  # they compose: a slope, for many points, compiled
+field = jax.jit(jax.vmap(jax.grad(log_two_lumps)))  # they compose: the gradient, at many points, compiled
 assert np.allclose(field(jnp.array([[0.0, 1.0]])), [[0.0, -1.0 / 0.3]], atol=1e-4)  # between the lumps: only down
-assert np.allclose(field(jnp.array([[9.0, 0.0]])), [[-(9.0 - 1.2) / 0.3, 0.0]], atol=1e-4)  # far out: one lump's slope
+assert np.allclose(field(jnp.array([[9.0, 0.0]])), [[-(9.0 - 1.2) / 0.3, 0.0]], atol=1e-4)  # far out: one lump only
 
 # %% [markdown]
 # ## 6. When does it compile?
 #
-# `jax.jit(f)` runs the Python code of `f` *once*, with placeholders in place of numbers, writes down what happens to
-# them, and compiles that. Called again with arrays of the same shapes and types, it runs what is compiled, and no
-# Python. So a `print` in it prints once, an `if` on a value cannot work, and new *numbers* cost nothing. New shapes do.
+# `jax.jit(f)` **traces** `f`: it runs the Python code *once*, with placeholders in place of numbers, records the
+# operations, and compiles the record. Called again with the same shapes and types, it runs the compiled code and no
+# Python. So a `print` in it prints once, an `if` on a value cannot work, and new *numbers* cost nothing; new shapes do.
 #
 # ### Exercise 0.4 - a bet
 # The cell below calls a compiled function six times. **Before you run it:** how often does its Python code run?
@@ -204,7 +204,7 @@ traced = []
 
 @jax.jit
 def double(x):
-    traced.append(x.shape)  # Python: happens while tracing only
+    traced.append(x.shape)  # plain Python: it runs only while JAX traces
     return 2 * x
 
 
@@ -214,26 +214,27 @@ assert len(traced) == 3  # (3,) floats; (4,) floats; (3,) whole numbers
 len(traced)
 
 # %% [markdown]
-# One more habit: JAX hands out promises. A call returns before the work is done; to time it, wait for the result with
-# `.block_until_ready()`, and time the second call, since the first one compiles.
+# One more habit: JAX hands out promises (**asynchronous dispatch**), and a call returns before the work is done. To
+# measure its time, wait for the result with `.block_until_ready()`, and time the second call: the first one compiles.
 #
 # ## 7. The picture
 #
-# Left: a chain by `scan` for sixty walkers by `vmap`, with the exact band of two standard deviations. Middle: a slope
-# field by `grad` and `vmap`. Right: pairs of draws with two keys, and with one key used twice.
+# Left: the chain of Exercise 0.2, by `scan`, for sixty walkers at once, with the exact band of two standard deviations.
+# Middle: a field of gradients, by `grad` and `vmap`. Right: pairs of draws with two keys, and with one key used twice.
 
 # %%
 steps, keep = 120, 0.97
 shocks = np.sqrt(1 - keep**2) * jax.random.normal(jax.random.key(1), (steps, 60))
 walks = np.asarray(chain(jnp.full(steps, keep), shocks))  # (120, 60)
 variance = 1 - keep ** (2 * np.arange(1, steps + 1))  # exactly: v ← a² v + 1 - a²
+assert walks.shape == (steps, 60)  # sixty walkers
 many = chain(jnp.full(steps, keep), np.sqrt(1 - keep**2) * jax.random.normal(jax.random.key(2), (steps, n)))
 assert np.all(np.abs(np.asarray(many).var(1) / variance - 1) < 6 * np.sqrt(2 / n))
 
 
 # %%
 def draw_field(axis):
-    """Density and slopes of two lumps."""
+    """The density of the two lumps, and the gradient of its logarithm."""
     u, v = np.meshgrid(np.linspace(-3, 3, 121), np.linspace(-2.4, 2.4, 121))
     density = np.exp(jax.vmap(log_two_lumps)(jnp.stack([u.ravel(), v.ravel()], 1))).reshape(u.shape)
     axis.contourf(u, v, density, 12, cmap="Blues")
@@ -271,11 +272,11 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What to take along
 #
-# - A key is used once; split it. The same key is the same numbers.
-# - `scan` for loops, `vmap` for batches, `grad` for slopes, `jit` around it all. They compose.
-# - It compiles for new shapes and types, not for new numbers.
+# - Use a key once, and split it when you need more. The same key gives the same numbers.
+# - Use `scan` for loops, `vmap` for batches, `grad` for gradients, and `jit` around it all. They compose.
+# - JAX compiles again for new shapes and types, not for new numbers.
 #
 # ## Further reading
 #
-# - *JAX: The Sharp Bits*, in the documentation of JAX: all the traps on one page.
+# - *JAX: The Sharp Bits*, in the documentation of JAX. All the traps on one page.
 # - Salmon et al. 2011, *Parallel Random Numbers: As Easy as 1, 2, 3*. Why a key is enough.

@@ -21,8 +21,8 @@
 # | importance | ●●●●● |
 # | paper | Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*, Sec. 2, Fig. 2 |
 #
-# A diffusion model learns to undo a process that it is given for free: forgetting. This lesson is about the forgetting.
-# There is nothing to train in it. Every sentence that claims something is followed by the line that checks it.
+# A diffusion model learns to undo a process that comes for free: forgetting. This lesson is about the forgetting, which
+# the papers call the **forward process**. Nothing is trained here. After every claim comes the line that checks it.
 
 # %%
 import itertools
@@ -36,6 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ddpm import data, forward, oracle, schedule
+from ddpm.datasets import sources
 
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many random draws to afford
@@ -43,21 +44,22 @@ BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how man
 # %% [markdown]
 # ## 1. One step
 #
-# Take an image $x_0$ and forget a little: shrink it, and add a little noise. With a small $\beta_t$,
+# Take an image $x_0$ and forget a little of it: shrink it, and add a little Gaussian noise. With a small $\beta_t$,
 #
 # $$q(x_t \mid x_{t-1}) = \mathcal N\!\big(\sqrt{1-\beta_t}\;x_{t-1},\; \beta_t I\big)
 #   \qquad\text{[Ho et al. 2020, Eq. 2]}$$
 #
-# which is to say $x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\varepsilon$ with
+# or, written as a draw, $x_t = \sqrt{1-\beta_t}\,x_{t-1} + \sqrt{\beta_t}\,\varepsilon$ with
 # $\varepsilon \sim \mathcal N(0, I)$.
 #
-# Why shrink at all, and why by a *square root*? Variances add, and scaling by $a$ multiplies a variance by $a^2$. If
-# $x_{t-1}$ has variance 1, then $x_t$ has variance $(1-\beta_t)\cdot 1 + \beta_t = 1$: the scale of things never
-# changes, so that one network can look at all the noise levels.
+# Why shrink at all, and why by a *square root*? The variances of independent variables add, and scaling by $a$
+# multiplies a variance by $a^2$. If $x_{t-1}$ has variance 1, then $x_t$ has variance
+# $(1-\beta_t)\cdot 1 + \beta_t = 1$. The scale never changes (the process is **variance preserving**), so one network
+# can serve all the noise levels.
 #
 # ### Exercise 1.1 - how much of the image is left
-# The share of the signal's *power* that is left after $t$ steps is $\bar\alpha_t = \prod_{s\le t}(1-\beta_s)$.
-# Count as the papers do: $t = 1 \dots T$ are noise levels and $t = 0$ is the clean image, so $\bar\alpha_0 = 1$.
+# The fraction of the signal's *power* that is left after $t$ steps is $\bar\alpha_t = \prod_{s\le t}(1-\beta_s)$.
+# We count as the papers do: $t = 1 \dots T$ are noise levels and $t = 0$ is the clean image, so $\bar\alpha_0 = 1$.
 
 
 # %%
@@ -70,7 +72,7 @@ def alpha_bar(beta):
 
 # %% [markdown]
 # ### Exercise 1.2 - one step
-# > **Note.** $\beta_t$ is a *variance*. The noise has to be multiplied by a standard deviation.
+# > **Note.** $\beta_t$ is a *variance*, while the noise has to be multiplied by a standard deviation.
 
 
 # %%
@@ -82,27 +84,28 @@ def q_step(x_prev, beta_t, eps):
 
 
 # %% [markdown]
-# The thousand $\beta_t$ of the paper rise in a straight line from $10^{-4}$ to $0.02$. After the last one, 0.004 %
+# The thousand $\beta_t$ of the paper rise in a straight line from $10^{-4}$ to $0.02$. After the last step, 0.004 %
 # of the image's power is left.
 
 # %%
 beta = np.linspace(1e-4, 0.02, 1000)
 abar = alpha_bar(beta)
 
-linear = schedule.linear(1000)  # the library's own: the same numbers, as float32 arrays for the device
+linear = schedule.linear(1000)  # the library's version: the same numbers, as float32 arrays
 assert np.allclose(abar, linear.alpha_bar, rtol=1e-6)
 assert abar[0] == 1 and np.all(np.diff(abar) < 0)  # it only ever falls
 assert 4.0e-5 < abar[1000] < 4.1e-5
 abar[[1, 100, 250, 500, 750, 1000]]
 
 # %% [markdown]
-# A step keeps variance 1 whatever $\beta_t$ is. (With 10,000 draws, the variance of a sample is off by about 1.4 %; we
-# allow six times that. A check that fails by bad luck teaches nothing.)
+# A step preserves variance 1 for any $\beta_t$. (With 10,000 draws, the standard error of a sample variance is 1.4 %;
+# we allow six of those. A check that fails by bad luck teaches nothing.)
 
 # %%
 n = 10_000
 key_x, key_eps = jax.random.split(jax.random.key(0))  # never use one key twice
 x_prev, eps = jax.random.normal(key_x, (n,)), jax.random.normal(key_eps, (n,))
+assert round(np.sqrt(2 / n), 3) == 0.014  # 1.4 %
 for beta_t in (1e-4, 0.02, 0.5):
     assert abs(float(q_step(x_prev, beta_t, eps).var()) - 1) < 6 * np.sqrt(2 / n)
 
@@ -111,14 +114,14 @@ for beta_t in (1e-4, 0.02, 0.5):
 #
 # Two steps in a row:
 # $x_2 = \sqrt{1-\beta_2}\,(\sqrt{1-\beta_1}\,x_0 + \sqrt{\beta_1}\,\varepsilon_1) + \sqrt{\beta_2}\,\varepsilon_2$.
-# The two noises are independent Gaussians, so their sum is one Gaussian, with variance
-# $(1-\beta_2)\beta_1 + \beta_2 = 1 - (1-\beta_1)(1-\beta_2) = 1 - \bar\alpha_2$. And so on, by induction:
+# The two noise terms are independent Gaussians, so their sum is again Gaussian, with variance
+# $(1-\beta_2)\beta_1 + \beta_2 = 1 - (1-\beta_1)(1-\beta_2) = 1 - \bar\alpha_2$. By induction:
 #
 # $$q(x_t \mid x_0) = \mathcal N\!\big(\sqrt{\bar\alpha_t}\;x_0,\; (1-\bar\alpha_t) I\big), \qquad
 #   x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon \qquad\text{[Ho et al. 2020, Eq. 4]}$$
 #
-# This line is the reason why diffusion models can be trained at all: any noise level of any image, at once, without
-# walking there.
+# This line is the reason why diffusion models can be trained at all: it draws any noise level of any image at once,
+# without walking there step by step.
 #
 # ### Exercise 1.3 - jump straight to step $t$
 
@@ -133,8 +136,8 @@ def q_sample(x0, alpha_bar_t, eps):
 
 # %% [markdown]
 # ### Exercise 1.4 - compose the steps
-# Follow the induction with numbers instead of symbols. After some steps $x_t = a\,x_s + \sqrt{v}\,\varepsilon$; what
-# does one more step with $\beta$ make of $a$ and of $v$?
+# Follow the induction with numbers instead of symbols. After some steps, $x_t = a\,x_s + \sqrt{v}\,\varepsilon$. How
+# does one more step with $\beta$ change $a$ and $v$?
 
 
 # %%
@@ -149,8 +152,8 @@ def compose(beta):
 
 
 # %% [markdown]
-# **Exactly:** walking is jumping, from any $s$ to any $t$: $a = \sqrt{\bar\alpha_t/\bar\alpha_s}$ and
-# $v = 1 - \bar\alpha_t/\bar\alpha_s$. No randomness is needed to see it; thirteen digits agree.
+# **Exactly:** walking is jumping, from any $s$ to any $t$, with $a = \sqrt{\bar\alpha_t/\bar\alpha_s}$ and
+# $v = 1 - \bar\alpha_t/\bar\alpha_s$. No randomness is needed to see it: the two agree to within $10^{-13}$.
 
 # %%
 for s, t in ((0, 1), (0, 1000), (100, 101), (250, 750), (999, 1000)):
@@ -159,8 +162,8 @@ for s, t in ((0, 1), (0, 1000), (100, 101), (250, 750), (999, 1000)):
     assert abs(v - (1 - abar[t] / abar[s])) < 1e-13
 
 # %% [markdown]
-# **By chance:** many walkers start at $x_0 = 0.7$ and take 300 random steps each. Their mean and variance are those of
-# the jump, as closely as that many draws can tell.
+# **By simulation:** many walkers start at $x_0 = 0.7$ and take 300 random steps each. Their mean and variance are those
+# of the jump, as closely as that many draws can tell.
 
 # %%
 walkers = {"smoke": 10_000, "short": 20_000, "full": 200_000}[BUDGET]
@@ -179,7 +182,7 @@ assert abs(float(walked.var()) / var_300 - 1) < 6 * np.sqrt(2 / walkers)
 
 # %% [markdown]
 # The library's function is the one you have just written, with a schedule and a time in place of $\bar\alpha_t$. It
-# takes one time for all the images, or one for each, which is what training needs.
+# accepts one time for all the images, or a separate time for each, which is what training needs.
 
 # %%
 x0, eps = jax.random.uniform(key_x, (4, 8, 8, 1), minval=-1), jax.random.normal(key_eps, (4, 8, 8, 1))
@@ -190,8 +193,9 @@ assert np.allclose(x_t[0], x0[0])  # time 0 is the image itself
 
 # %% [markdown]
 # > **Easy to get wrong.** Leave out the roots, and write $\bar\alpha_t x_0 + (1-\bar\alpha_t)\varepsilon$. It looks
-# > right: the weights add up to one! But it is the *powers* that have to. Halfway down, the variance of unit data
-# > would be $\tfrac14 + \tfrac14 = \tfrac12$; a network trained on this sees images that fade in the middle.
+# > right, for the weights add up to one! But it is the *powers* that have to. At $\bar\alpha_t = \tfrac12$, data of
+# > variance 1 would have variance $\tfrac14 + \tfrac14 = \tfrac12$: a network trained on this sees images that fade in
+# > the middle.
 
 # %%
 half = 0.5
@@ -201,11 +205,11 @@ assert half**2 + (1 - half) ** 2 == 0.5  # ... and those of ᾱ and 1-ᾱ do not
 # %% [markdown]
 # ## 3. Signal and noise
 #
-# All that matters at time $t$ is how the image's power compares with the noise's:
-# $\mathrm{SNR}(t) = \bar\alpha_t / (1-\bar\alpha_t)$.
+# All that matters at time $t$ is how the power of the image compares with the power of the noise. Their ratio is the
+# **signal-to-noise ratio**, $\mathrm{SNR}(t) = \bar\alpha_t / (1-\bar\alpha_t)$.
 #
 # ### Exercise 1.5 - when they are equal
-# Write the ratio, and find the first time at which the noise is at least as strong as the signal.
+# Write the ratio, and find the first time at which the noise is at least as strong as the signal is.
 
 
 # %%
@@ -224,26 +228,27 @@ def equal_power(alpha_bar):
 
 
 # %% [markdown]
-# With the paper's schedule this is a quarter of the way. The last third of the thousand steps works on images that are
-# more than 99 % noise: much effort for little. Lesson 2 is about that.
+# With the paper's schedule this happens at $t = 260$, about a quarter of the way. And in 327 of the thousand steps,
+# nearly a third, the images are more than 99 % noise: much effort for little. Lesson 2 is about that.
 
 # %%
 t_equal = equal_power(abar)
 assert abar[t_equal - 1] > 0.5 >= abar[t_equal]
 assert np.allclose(snr(abar), schedule.snr(linear)[1:], rtol=1e-3)
-assert 0.32 < np.mean(abar[1:] < 0.01) < 0.33
+assert t_equal == 260 and np.sum(abar[1:] < 0.01) == 327
 t_equal
 
 # %% [markdown]
 # ## 4. A path is more than its points
 #
-# Take one image and draw $x_{200}$ and $x_{300}$ by two separate jumps. Each of them is right, but the *pair* is not a
-# piece of any path: along a path, $x_{300}$ is made from $x_{200}$, and inherits its noise. For $s \le t$,
+# Take one image and draw $x_{200}$ and $x_{300}$ by two separate jumps. Each of them has the right **marginal**
+# distribution, but the *pair* is not part of any path: along a path, $x_{300}$ is made from $x_{200}$ and inherits its
+# noise. For $s \le t$,
 #
 # $$\mathrm{Cov}(x_s, x_t \mid x_0) = \sqrt{\bar\alpha_t/\bar\alpha_s}\;(1-\bar\alpha_s).$$
 #
-# Sampling (Lesson 3) runs such paths backwards. And DDIM (Lesson 6) starts from the question: which *other* joint laws
-# have the same points?
+# Sampling (Lesson 3) runs such paths backwards. And DDIM (Lesson 6) starts from the question: which *other* joint
+# distributions have the same marginals?
 #
 # ### Exercise 1.6 - the covariance of two times
 
@@ -257,9 +262,9 @@ def covariance(alpha_bar_s, alpha_bar_t):
 
 
 # %% [markdown]
-# Exactly: at $s = t$ it is the variance, and from there on each step multiplies it by what the step keeps of $x_s$,
-# which is the $a$ of Exercise 1.4. By chance: along a path it is as stated, and for separate jumps it is zero. (The
-# tolerance is six standard errors of a covariance, $\sqrt{(v_s v_t + \mathrm{Cov}^2)/n}$.)
+# Exactly: at $s = t$ the covariance is the variance, and from there on each step multiplies it by the fraction of $x_s$
+# that it keeps, which is the $a$ of Exercise 1.4. By simulation: along a path the covariance is as stated, and for
+# separate jumps it is zero. (The tolerance is six standard errors, $\sqrt{(v_s v_t + \mathrm{Cov}^2)/n}$ each.)
 
 # %%
 s, t, n = 200, 300, walkers
@@ -277,20 +282,21 @@ assert abs(float(jnp.mean(x_s * x_t_alone))) < error < exact
 # %% [markdown]
 # ## 5. What becomes of the data
 #
-# So far, one $x_0$. Now all of them: $p_t(x_t) = \int q(x_t \mid x_0)\,p(x_0)\,dx_0$ is the law of a noisy image when
-# nobody says which image it was. Usually we cannot write it down. But one *pixel* of scikit-learn's digits has 17 grey
-# levels $v_k$, with frequencies $w_k$ that we can count. Then $p_t$ is exactly a mixture of 17 Gaussians,
+# So far we had one $x_0$. Now take all of them: $p_t(x_t) = \int q(x_t \mid x_0)\,p(x_0)\,dx_0$ is the distribution of
+# a noisy image when nobody tells us which image it was. Usually we cannot write it down. But one *pixel* of
+# scikit-learn's digits has 17 grey levels $v_k$, whose frequencies $w_k$ we can count. Then $p_t$ is exactly a
+# **mixture** of 17 Gaussians,
 #
 # $$p_t(x) = \sum_k w_k\, \mathcal N\!\big(x;\ \sqrt{\bar\alpha_t}\,v_k,\ 1-\bar\alpha_t\big),$$
 #
-# and `ddpm.oracle` knows all about those.
+# and `ddpm.oracle` knows all about Gaussian mixtures.
 
 # %%
-digits = data.load("digits")  # 8 x 8 pixels, inside scikit-learn: no download
+digits = sources.load("digits")  # 8 x 8 pixels, inside scikit-learn: no download
 images = data.to_float(digits.x_train)  # uint8 0..255 -> float32 in [-1, 1]
 levels, counts = np.unique(images, return_counts=True)
 pixel = oracle.mixture(mean=levels[:, None], cov=0.0, weight=counts / counts.sum())
-assert len(levels) == 17 and images.shape == (1500, 8, 8, 1)
+assert len(levels) == 17 and images.shape == (1500, 8, 8, 1) and images.size == 96_000
 
 
 grid = np.linspace(-6, 6, 4801)
@@ -303,8 +309,8 @@ def pixel_log_density(t):
 
 
 # %% [markdown]
-# It is a density: it integrates to one. And the noisy pixels that we draw follow it: in every bin of a histogram the
-# count is what the density says, within six standard errors.
+# It is a probability density: it integrates to one. And the noisy pixels that we draw follow it: in every bin of a
+# histogram, the count is the one that the density predicts, within six standard errors.
 
 # %%
 eps = np.asarray(jax.random.normal(jax.random.key(3), images.shape))
@@ -317,9 +323,10 @@ for t in (20, 300, 1000):
     assert np.all(np.abs(drawn - expected) < 6 * np.sqrt(expected + 1))
 
 # %% [markdown]
-# How far is $p_t$ from pure noise? The Kullback-Leibler divergence to $\mathcal N(0, 1)$ says it in nats. It can only
-# fall: *adding noise to two things never makes them easier to tell apart*, and $\mathcal N(0,1)$ is the one law that
-# the chain leaves alone. At $t = 800$ there is a ten-thousandth of a nat left.
+# How far is $p_t$ from pure noise? The Kullback-Leibler (KL) divergence to $\mathcal N(0, 1)$ measures it in nats. It
+# can only fall, by the **data-processing inequality**: *adding noise to two things never makes them easier to tell
+# apart*, and $\mathcal N(0,1)$ is the one distribution that the chain leaves unchanged. At $t = 800$, about a
+# ten-thousandth of a nat is left.
 
 
 # %%
@@ -332,21 +339,21 @@ def kl_to_noise(t):
 kl_times = [20, 50, 100, 200, 300, 400, 500, 600, 700, 800]
 kl = [kl_to_noise(t) for t in kl_times]
 assert all(earlier > later for earlier, later in itertools.pairwise(kl))
-assert kl[0] > 0.5 and kl[-1] < 2e-4
+assert kl[0] > 0.5 and 1.1e-4 < kl[-1] < 1.2e-4
 
 # %% [markdown]
 # ## 6. The picture
 #
-# Three digits on their way to noise, and under each time the histogram of all 96,000 noisy pixels (bars), the exact
-# density (line) and the standard normal that it is closing on (dashed). At the bottom, the two amplitudes that make
-# every one of these pictures, and the distance that is left.
+# The picture shows three digits on their way to noise. Under each time stand the histogram of all 96,000 noisy pixels
+# (bars), the exact density (line) and the standard normal density that it approaches (dashed). At the bottom are the
+# two amplitudes that make every one of these pictures, and the KL divergence that is left.
 
 # %%
 SHOWN = [0, 20, 60, 120, 200, 350, 600, 1000]
 
 
 def draw_strip(axes, x0, eps):
-    """Row by row an image, column by column a time; the same ε all along a row."""
+    """Each row is an image and each column a time; the noise ε is the same all along a row."""
     for row, column in np.ndindex(axes.shape):
         t = SHOWN[column]
         axes[row, column].imshow(q_sample(x0[row], abar[t], eps[row])[..., 0], cmap="gray", vmin=-1.6, vmax=1.6)
@@ -421,12 +428,12 @@ if __name__ == "__main__":
 # ## What to take along
 #
 # - $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$. Amplitudes are roots; powers add up to one.
-# - Any two times are one Gaussian step apart, with $\bar\alpha_t/\bar\alpha_s$ in the place of $1-\beta_t$.
-# - The end is $\mathcal N(0, I)$ whatever the data were. To generate is to walk back; Lesson 3 begins to.
+# - Any two times are one Gaussian step apart, with $\bar\alpha_t/\bar\alpha_s$ in place of $1-\beta_t$.
+# - The process ends in $\mathcal N(0, I)$ for any data, very nearly. To generate is to walk back, from Lesson 3 on.
 #
 # ## Further reading
 #
-# - Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*. Section 2 is this lesson in one page.
+# - Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*. Section 2 is this lesson on one page.
 # - Sohl-Dickstein, Weiss, Maheswaranathan, Ganguli 2015, *Deep Unsupervised Learning using Nonequilibrium
 #   Thermodynamics*. Where the idea comes from.
 # - Kingma, Salimans, Poole, Ho 2021, *Variational Diffusion Models*. Why the signal-to-noise ratio is all that matters.

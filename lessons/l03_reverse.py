@@ -21,9 +21,9 @@
 # | importance | ●●●●● |
 # | paper | Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*, Sec. 2, 3.2 and 3.4, Eqs. 6-14 |
 #
-# Lesson 1 walked from an image to noise. Now back. With one guess to make at every step, *which noise is in this
-# image?*, everything else follows from Gaussians. Still no network here: for some data the perfect guess is known,
-# and with the perfect guess we can see what the rest of the machine does.
+# Lesson 1 walked from an image to noise. Now we walk back: this is the **reverse process**. It takes one guess at every
+# step, *which noise is in this image?*, and everything else follows from Gaussians. There is still no network here. For
+# some data the perfect guess is known, and with it we can see what the rest of the machine does.
 
 # %%
 import json
@@ -46,17 +46,18 @@ n = {"smoke": 4_000, "short": 20_000, "full": 200_000}[BUDGET]
 # ## 1. One step back, if somebody tells us $x_0$
 #
 # Let $s < t$ be two times, usually $s = t-1$. We know how $x_s$ was made, $q(x_s \mid x_0)$, and what became of it,
-# $q(x_t \mid x_s)$. Bayes' rule multiplies the two; a product of Gaussians is a Gaussian:
+# $q(x_t \mid x_s)$. Bayes' rule multiplies the two, and a product of Gaussian densities is again Gaussian. This is
+# the **posterior** of $x_s$:
 #
 # $$q(x_s \mid x_t, x_0) = \mathcal N(\tilde\mu, \tilde\beta I), \qquad
 #   \tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\,x_0
 #             + \frac{\sqrt{\alpha}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\,x_t, \qquad
 #   \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta \qquad\text{[Eqs. 6-7]}$$
 #
-# with $\alpha = \bar\alpha_t/\bar\alpha_s$ and $\beta = 1-\alpha$, the size of the step from $s$ to $t$.
+# with $\alpha = \bar\alpha_t/\bar\alpha_s$, and with $\beta = 1-\alpha$, the variance of the step from $s$ to $t$.
 #
 # ### Exercise 3.1 - the posterior
-# It needs no special case for the last step: at $s = 0$, $\bar\alpha_0 = 1$, and the answer is $x_0$ with variance 0.
+# The last step needs no special case: at $s = 0$ we have $\bar\alpha_0 = 1$, and the answer is $x_0$ with variance 0.
 
 
 # %%
@@ -97,14 +98,14 @@ assert posterior(1.0, abar[1], -0.3, 0.9) == (0.9, 0.0)  # s = 0
 # ## 2. Guess the noise
 #
 # Nobody tells us $x_0$. But $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ is one equation
-# for two unknowns: guess one of them and you have guessed the other. A network may be asked for either, or for a
-# third:
+# with two unknowns: once you guess one of them, you have guessed the other. A network may predict either of them, or a
+# third quantity, $v$:
 #
 # $$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}}, \qquad
 #   v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0.$$
 #
-# $(x_t, v)$ is $(x_0, \varepsilon)$ turned by an angle, the one whose cosine is $\sqrt{\bar\alpha_t}$ (Salimans and
-# Ho 2022).
+# The pair $(x_t, v)$ is the pair $(x_0, \varepsilon)$, rotated by the angle whose cosine is $\sqrt{\bar\alpha_t}$
+# (Salimans and Ho 2022).
 #
 # ### Exercise 3.2 - three names for one guess
 
@@ -132,7 +133,7 @@ def eps_from_v(alpha_bar_t, x_t, v):
 
 
 # %% [markdown]
-# Round trips come home, and a turn keeps lengths: $x_t^2 + v^2 = x_0^2 + \varepsilon^2$.
+# Every round trip comes home, and a rotation preserves lengths: $x_t^2 + v^2 = x_0^2 + \varepsilon^2$.
 
 # %%
 rng = np.random.default_rng(0)
@@ -146,8 +147,8 @@ for t in (1, 300, 1000):
     assert np.allclose(x_t**2 + v**2, x0**2 + eps**2)
 
 # %% [markdown]
-# Put the guess into the posterior and you have the step of Algorithm 2: mean $\tilde\mu(x_t, \hat x_0)$, plus noise
-# of a variance $\sigma^2$ that is yet to be chosen. For $s = t-1$ it simplifies to the paper's Eq. 11.
+# Put the guess into the posterior and you have the step of Algorithm 2: the mean $\tilde\mu(x_t, \hat x_0)$, plus noise
+# with a variance $\sigma^2$ that is yet to be chosen. For $s = t-1$, the mean simplifies to the paper's Eq. 11.
 
 # %%
 x_t, guess = rng.standard_normal(64), rng.standard_normal(64)
@@ -159,9 +160,10 @@ for t in (2, 300, 1000):
 # %% [markdown]
 # ## 3. What to train for
 #
-# We want the steps back, $p(x_s \mid x_t) = \mathcal N(\tilde\mu(x_t, \hat x_0), \sigma^2 I)$, to be likely to
-# produce the data. The bound on $-\log p(x_0)$ is a sum over the steps, and the term of one step is a distance
-# between two Gaussians: $L_{t-1} = \mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\|\,p(x_{t-1} \mid x_t)\big)$ [Eq. 5].
+# We want the reverse steps, $p(x_s \mid x_t) = \mathcal N(\tilde\mu(x_t, \hat x_0), \sigma^2 I)$, to be likely to
+# produce the data. The **variational bound** on $-\log p(x_0)$ is a sum over the steps, and the term of one step is the
+# KL divergence between two Gaussians:
+# $L_{t-1} = \mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\|\,p(x_{t-1} \mid x_t)\big)$ [Eq. 5].
 #
 # ### Exercise 3.3 - the distance of two Gaussians
 
@@ -175,7 +177,7 @@ def kl(mean_q, var_q, mean_p, var_p):
 
 
 # %% [markdown]
-# By definition it is $\int q \ln(q/p)$; so integrate.
+# By definition, the KL divergence is $\int q \ln(q/p)$; so we integrate.
 
 # %%
 for case in ((0.2, 0.3, -0.4, 0.3), (0.0, 0.1, 0.5, 0.4), (1.0, 0.5, 1.0, 0.5)):
@@ -183,8 +185,8 @@ for case in ((0.2, 0.3, -0.4, 0.3), (0.0, 0.1, 0.5, 0.4), (1.0, 0.5, 1.0, 0.5)):
     assert np.isclose(np.trapezoid(np.exp(log_q) * (log_q - log_p), grid), kl(*case), atol=1e-5)
 
 # %% [markdown]
-# The two means differ only by the guess. So the distance is a constant, plus the squared error of the noise, times a
-# weight that depends on the time alone:
+# The two means differ only by the guess. So the divergence is a constant, plus the squared error of the predicted noise
+# times a weight that depends on the time alone:
 #
 # $$L_{t-1} = C + w_t\,\|\varepsilon - \hat\varepsilon\|^2, \qquad
 #   w_t = \frac{\beta_t^2}{2\sigma_t^2\,\alpha_t\,(1-\bar\alpha_t)} \qquad\text{[Eq. 12]}$$
@@ -202,7 +204,7 @@ def bound_weight(alpha_bar_s, alpha_bar_t, sigma2):
 
 
 # %% [markdown]
-# Both sides, by number: the distance for a wrong guess, minus the distance for the right one.
+# We check both sides numerically: the divergence for a wrong guess, minus the divergence for the right one.
 
 # %%
 for t in (2, 300, 1000):
@@ -214,22 +216,23 @@ for t in (2, 300, 1000):
     assert np.allclose(excess, bound_weight(abar[t - 1], abar[t], beta) * (eps - guess) ** 2, rtol=1e-6)
 
 # %% [markdown]
-# Ho et al. then *leave the weight out*: $L_\text{simple} = \|\varepsilon - \hat\varepsilon\|^2$, the mean over all
-# $t$ [Eq. 14]. The bound cares a hundred times more for $t = 1$ than for $t = 300$; the eye does not. This is the
-# one step of the derivation that is a matter of taste, and it made the pictures good: on CIFAR-10 the paper reports an
-# FID of 13.51 with the weight and 3.17 without [Table 2].
+# Ho et al. then *leave the weight out*: $L_\text{simple}$ is the mean of $\|\varepsilon - \hat\varepsilon\|^2$ over all
+# $t$ [Eq. 14]. The bound cares 99 times more about $t = 1$ than about $t = 300$; the eye does not. This is the one step
+# of the derivation that is a matter of taste, and it made the pictures good: on CIFAR-10 the paper reports an FID of
+# 13.51 with the weight, and of 3.17 without it [Table 2].
 
 # %%
 w = bound_weight(abar[:-1], abar[1:], 1 - abar[1:] / abar[:-1])  # w_1 … w_T, with σ² = β
-assert abs(w[0] - 0.5) < 1e-3 and 80 < w[0] / w[300 - 1] < 120
+assert abs(w[0] - 0.5) < 1e-3 and round(w[0] / w[300 - 1]) == 99
 assert w.max() == w[0]
 
 # %% [markdown]
 # ## 4. The best possible guess
 #
-# The error is squared, so the best guess is a mean: $\varepsilon^*(x_t) = \mathbb E[\varepsilon \mid x_t]$. For data
-# $x_0 \sim \mathcal N(m, \lambda)$ everything is Gaussian, and the mean of one given the other is a straight line,
-# $\mathrm{Cov}(\varepsilon, x_t)\,/\,\mathrm{Var}(x_t)$ times the deviation.
+# The error is squared, so the best guess is the **conditional mean**,
+# $\varepsilon^*(x_t) = \mathbb E[\varepsilon \mid x_t]$. For data $x_0 \sim \mathcal N(m, \lambda)$ everything is
+# Gaussian, and this mean is a straight line in $x_t$: its slope $\mathrm{Cov}(\varepsilon, x_t)\,/\,\mathrm{Var}(x_t)$
+# times the deviation of $x_t$ from its mean.
 #
 # ### Exercise 3.5 - the perfect network for a Gaussian
 
@@ -244,9 +247,9 @@ def gaussian_eps(alpha_bar_t, x_t, m, lam):
 
 
 # %% [markdown]
-# The library's oracle says the same. And so do random draws: among many pairs $(\varepsilon, x_t)$ the error of this
-# guess is uncorrelated with $x_t$ (else it could be improved by adding a multiple of it), and its size is
-# $\bar\alpha_t\lambda / (\bar\alpha_t\lambda + 1 - \bar\alpha_t)$: **no network can do better on these data**.
+# The library's oracle agrees, and so do random draws. Over many pairs $(\varepsilon, x_t)$, the error of this guess is
+# uncorrelated with $x_t$ (otherwise adding a multiple of $x_t$ would improve the guess), and its mean square is
+# $\bar\alpha_t\lambda / (\bar\alpha_t\lambda + 1 - \bar\alpha_t)$. **No network can do better on these data.**
 
 # %%
 lib, m, lam, t = schedule.linear(1000), 0.3, 0.25, 300
@@ -264,10 +267,10 @@ assert abs(np.mean(error**2) - floor) < 6 * np.std(error**2) / np.sqrt(n)
 # %% [markdown]
 # ## 5. How much noise on the way back?
 #
-# One choice is left: $\sigma^2$. Ho et al. name two, $\beta$ and $\tilde\beta$, and report that they work alike
-# [Sec. 3.2]: the first is right if the data are $\mathcal N(0, I)$, the second if they are a single point. In
-# between, the true variance of $x_s$ given $x_t$ is that of the posterior, plus what is not known about $x_0$. For
-# Gaussian data:
+# One choice is left: $\sigma^2$. Ho et al. name two values, $\beta$ and $\tilde\beta$, and report that they work
+# equally well [Sec. 3.2]. The first is right if the data are $\mathcal N(0, I)$, the second if they are a single point.
+# In between, the true variance of $x_s$ given $x_t$ is the variance of the posterior, plus the contribution of our
+# uncertainty about $x_0$. For Gaussian data:
 #
 # $$\sigma_*^2 = \tilde\beta + \Big(\frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\Big)^{\!2}
 #   \frac{\lambda\,(1-\bar\alpha_t)}{\bar\alpha_t\lambda + 1-\bar\alpha_t}.$$
@@ -280,15 +283,15 @@ for s, t in ((0, 1), (299, 300), (500, 700)):
     right = {lam: small + share * lam / (abar[t] * lam + 1 - abar[t]) for lam in (0.0, 0.25, 1.0)}
     assert right[0.0] == small  # a single point: β̃
     assert np.isclose(right[1.0], beta)  # N(0, I): β
-    assert small < right[0.25] < beta  # anything between: between
+    assert small < right[0.25] < beta  # any data in between: in between
 
 # %% [markdown]
 # ### Exercise 3.6 - predict the end of the walk
 # Let the data be $\mathcal N(0, 1)$ and the guess perfect. A step back is then
-# $x_s = \sqrt{\alpha}\,x_t + \sigma z$: the mean is shrunk by $\sqrt\alpha$, whatever $\sigma$ is. Start from
-# variance 1, follow it through all the steps, and remember that the last one, to $s = 0$, adds no noise. **Before
-# you run it:** the variance ought to be 1 at the end. With $T = 50$, what do you expect from $\sigma^2 = \beta$, and
-# from $\sigma^2 = \tilde\beta$? Write two numbers down; within 0.03 counts as right.
+# $x_s = \sqrt{\alpha}\,x_t + \sigma z$: the mean is shrunk by $\sqrt\alpha$ for any $\sigma$. Start from variance 1,
+# follow it through all the steps, and remember that the last step, to $s = 0$, adds no noise. **Before you run it:**
+# the variance ought to be 1 at the end. With $T = 50$, what do you expect from $\sigma^2 = \beta$, and from
+# $\sigma^2 = \tilde\beta$? Write down two numbers; within 0.03 counts as right.
 
 
 # %%
@@ -313,8 +316,9 @@ def final_variance(alpha_bar, large):
 
 
 # %% [markdown]
-# With $\beta$, .998: all that is missing is the noise of the last step. With $\tilde\beta$, **.854**: a perfect
-# network, and the samples come out too narrow. It is not a bug and more training does not help; more steps do.
+# With $\beta$ the answer is .998: only the noise of the last step is missing. With $\tilde\beta$ it is **.854**: the
+# network is perfect, and still the samples come out too narrow. This is not a bug, and more training does not help;
+# more steps do: with $T = 1000$, it is .991.
 
 # %%
 Ts = [25, 50, 100, 200, 400, 1000]
@@ -323,10 +327,11 @@ predicted = {
     for large in (True, False)
 }
 assert round(predicted[True][1], 3) == 0.998 and round(predicted[False][1], 3) == 0.854
+assert np.isclose(predicted[True][1], schedule.linear(50).alpha_bar[1])  # 1 - β_1: the last step's noise is missing
 assert round(predicted[True][-1], 4) == 0.9999 and round(predicted[False][-1], 4) == 0.9911
 
 # %% [markdown]
-# And the library walks as predicted: the same oracle, the same 50 steps, real random numbers.
+# And the library walks as predicted, with the same oracle, the same 50 steps, and real random numbers.
 
 # %%
 T = 50
@@ -343,7 +348,7 @@ walked
 
 # %% [markdown]
 # ### Exercise 3.7 - spot the bug
-# The most common slip of all, published more than once: $\bar\alpha_t$ where $\bar\alpha_s$ belongs. Repair the mean.
+# This slip is common, and was published more than once: $\bar\alpha_t$ where $\bar\alpha_s$ belongs. Repair the mean.
 
 
 # %%
@@ -364,8 +369,8 @@ def repaired_mean(alpha_bar_s, alpha_bar_t, x_t, x0):
 
 
 # %% [markdown]
-# Two questions find it, and both are cheap to ask of any code that you meet. *At $s = 0$, does it return $x_0$?* And
-# *is it right on average?* If $x_0$ and $x_t$ are what they should be,
+# Two questions find it, and both are cheap to put to any code that you meet. *At $s = 0$, does it return $x_0$?* And
+# *is it right on average?* Averaged over $x_t \sim q(x_t \mid x_0)$, the mean has to be
 # $\mathbb E[\tilde\mu] = \sqrt{\bar\alpha_s}\,x_0$.
 
 # %%
@@ -380,9 +385,9 @@ for s, t in ((1, 2), (299, 300), (100, 700)):
 # %% [markdown]
 # ## 6. A whole walk
 #
-# Data with three lumps on a line, and the perfect guess for them. Thousands of walkers start from pure noise and take a
-# thousand steps back. They end in the lumps, in the right proportions, and the law of where they end is that of the
-# data.
+# Our data are three lumps on a line (a mixture of three Gaussians), and we have the perfect guess for them. Thousands
+# of walkers start from pure noise and take a thousand steps back. They end in the lumps, in the right proportions, and
+# the variance of their end points is that of the data.
 
 # %%
 lumps = oracle.mixture(
@@ -391,7 +396,7 @@ lumps = oracle.mixture(
 step = ddpm_step(lumps.eps(lib), lib, variance="fixed_large")
 start, times = jax.random.normal(jax.random.key(2), (n, 1)), schedule.make_times(1000, 1000)
 end = walk(step, jax.random.key(3), start, times)
-_, path = walk(step, jax.random.key(4), start[:20], times, path=True)  # twenty to look at: (1000, 20, 1)
+_, path = walk(step, jax.random.key(4), start[:20], times, path=True)  # twenty to draw: (1000, 20, 1)
 
 arrived = np.bincount(np.argmax(lumps.class_posterior(lib, end), axis=1), minlength=3) / n
 weights = np.array([0.3, 0.5, 0.2])
@@ -405,14 +410,14 @@ arrived
 # %% [markdown]
 # ## 7. The picture
 #
-# Above: the exact $p_t(x)$ (the shade), twenty of the walks, and where all of them end, against the exact density.
-# Below: the final variance of Exercise 3.6, predicted (lines) and walked (dots, two standard errors); and the weight
-# that $L_\text{simple}$ leaves out.
+# Above are the exact density $p_t(x)$ (the shading), twenty of the walks, and a histogram of where all of them end,
+# with the exact density. Below are the final variance of Exercise 3.6, predicted (lines) and simulated (dots, with two
+# standard errors), and the weight that $L_\text{simple}$ leaves out.
 
 
 # %%
 def draw_walk(axis, ending):
-    """Time runs from noise (left) to data (right)."""
+    """The time axis runs from noise (left) to data (right)."""
     x, times = np.linspace(-3, 3, 401), np.arange(1000, -1, -10)
     log_p = jax.jit(lumps.log_prob)
     shade = np.stack([log_p(lib, jnp.asarray(x, jnp.float32)[:, None], jnp.int32(t)) for t in times], axis=1)
@@ -477,10 +482,10 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## What to take along
 #
-# - Know the noise and you know the way back; $\hat\varepsilon$, $\hat x_0$ and $v$ are one guess with three names.
-# - The bound is a weighted squared error of the noise; $L_\text{simple}$ drops the weight.
-# - The best guess is $\mathbb E[\varepsilon \mid x_t]$. Even with it, a wrong $\sigma^2$ leaves a mark when steps
-#   are few.
+# - If you know the noise, you know the way back; $\hat\varepsilon$, $\hat x_0$ and $v$ are one guess with three names.
+# - The variational bound is a weighted squared error of the noise, and $L_\text{simple}$ drops the weight.
+# - The best guess is $\mathbb E[\varepsilon \mid x_t]$. Even with it, a wrong $\sigma^2$ leaves a mark when
+#   there are few steps.
 #
 # ## Further reading
 #

@@ -15,15 +15,16 @@
 #
 # | | |
 # |---|---|
-# | you learn | to make a model do what it is asked for, more and more insistently, and what that costs |
+# | you learn | to make a model do what is requested of it, more and more insistently, and what that costs |
 # | time | 60 minutes to read and do, 2 minutes to run |
 # | difficulty | ●●●○○ |
 # | importance | ●●●●● |
 # | paper | Ho, Salimans 2022, *Classifier-Free Diffusion Guidance*, Eq. 6, Figs. 2, 4; Dhariwal, Nichol 2021, Eq. 14 |
 #
-# Ask a conditional model for a sandal, and you get what people photographed as sandals: all of them, the odd ones
-# too. Guidance turns a knob: *more* like a sandal. Every text-to-image system you know uses it. It is two lines of
-# code; what it samples is known exactly for simple data, and it is not what most people say it is.
+# Request a sandal from a conditional model, and you get what people photographed as sandals: all of them, the odd
+# ones too. **Guidance** is a knob that makes the image *more* like a sandal. Every text-to-image system that you know
+# uses it. It is two lines of code. What it samples is known exactly for simple data, and it is not what most people
+# think it is.
 
 # %%
 import itertools
@@ -36,8 +37,11 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ddpm import classifier, guide, metrics, model, oracle, plot, schedule
+from ddpm import guide, oracle, plot, schedule
+from ddpm.classifiers import classifier
+from ddpm.evaluation import distances
 from ddpm.sample import ddim_step, walk
+from ddpm.zoo import model
 
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many images and steps
@@ -46,16 +50,17 @@ n = {"smoke": 4_000, "short": 20_000, "full": 200_000}[BUDGET]
 # %% [markdown]
 # ## 1. Ask a classifier
 #
-# We want to draw from $p(x \mid c)$ and have a model of $p(x)$. Bayes' rule,
-# $p(x_t\mid c) = p(x_t)\,p(c\mid x_t)/p(c)$, holds at every noise level. Take the logarithm and the gradient;
-# $p(c)$ has none:
+# We want to draw from $p(x \mid c)$, and we have a model of $p(x)$. Bayes' rule,
+# $p(x_t\mid c) = p(x_t)\,p(c\mid x_t)/p(c)$, holds at every noise level. Take the logarithm of both sides and then the
+# gradient in $x_t$. The gradient of $\log p(c)$ is zero, so
 #
 # $$\nabla\log p(x_t\mid c) = \nabla\log p(x_t) + \nabla\log p(c\mid x_t).$$
 #
-# A denoiser is a score, $\hat\varepsilon = -\sqrt{1-\bar\alpha_t}\,\nabla\log p$ (Lesson 5). So the gradient of a
-# classifier, one that has learned to look at *noisy* images, turns an unconditional model into a conditional one:
-# $\hat\varepsilon_c = \hat\varepsilon - \sqrt{1-\bar\alpha_t}\;\nabla\log p(c\mid x_t)$. Put a factor $s$ before the
-# gradient, and the classifier is heard $s$ times as loud [Dhariwal and Nichol 2021, Eq. 14].
+# A denoiser is a scaled score, $\hat\varepsilon = -\sqrt{1-\bar\alpha_t}\,\nabla\log p$ (Lesson 5). So the gradient of
+# a classifier that was trained on *noisy* images turns an unconditional model into a conditional one:
+# $\hat\varepsilon_c = \hat\varepsilon - \sqrt{1-\bar\alpha_t}\;\nabla\log p(c\mid x_t)$. This is **classifier
+# guidance**. Put a factor $s$, the guidance scale, before the gradient, and the classifier is heard $s$ times as loud
+# [Dhariwal and Nichol 2021, Eq. 14].
 #
 # ### Exercise 9.1 - classifier guidance
 
@@ -69,9 +74,9 @@ def classifier_guidance(eps_null, gradient, alpha_bar_t, s):
 
 
 # %% [markdown]
-# **Exactly:** three Gaussians in the plane, three classes. The oracle knows $p(c\mid x_t)$ at every level. With $s=1$
-# the unconditional $\varepsilon^*$ becomes the conditional one, and averaging the conditional ones over
-# $p(c \mid x_t)$ gives the unconditional one back.
+# **Exactly:** the data are three Gaussians in the plane, one for each of three classes. The oracle knows
+# $p(c\mid x_t)$ at every noise level. With $s=1$ the unconditional noise prediction $\varepsilon^*$ becomes the
+# conditional one. The average of the conditional predictions over $p(c \mid x_t)$ is the unconditional one again.
 
 # %%
 lib = schedule.linear(1000)
@@ -99,22 +104,23 @@ for t in (1, 100, 300, 700):
 # %% [markdown]
 # ## 2. Ask the model twice
 #
-# A classifier of noisy images is a second network to train. Ho and Salimans do without. Drop the label of every tenth
-# training image; then *one* network knows $\hat\varepsilon_c$ and $\hat\varepsilon_\varnothing$. By Bayes' rule their
-# difference is the gradient of a classifier that nobody trained. So:
+# A classifier of noisy images is a second network to train. Ho and Salimans do without it. Drop the label of each
+# training image with probability .1; then *one* network predicts both $\hat\varepsilon_c$ (with the label) and
+# $\hat\varepsilon_\varnothing$ (without it). By Bayes' rule the difference of the two is, up to a factor, the gradient
+# of a classifier that nobody trained. This is **classifier-free guidance**:
 #
 # $$\hat\varepsilon = \hat\varepsilon_\varnothing + s\,(\hat\varepsilon_c - \hat\varepsilon_\varnothing)$$
 #
-# $s=0$: unconditional; $s=1$: conditional; $s>1$: *beyond* conditional. The paper writes
-# $(1+w)\,\hat\varepsilon_c - w\,\hat\varepsilon_\varnothing$ [Eq. 6]. Most code calls either of the two numbers
-# "guidance scale".
+# With $s=0$ the prediction is unconditional, with $s=1$ it is conditional, and with $s>1$ it goes *beyond*
+# conditional. The paper writes $(1+w)\,\hat\varepsilon_c - w\,\hat\varepsilon_\varnothing$ [Eq. 6]. Code in the wild
+# calls either of the two numbers, $s$ or $w$, the "guidance scale".
 #
 # ### Exercise 9.2 - two calls, two conventions
 
 
 # %%
 def guided(eps_null, eps_c, s):
-    """ε̂_∅ + s (ε̂_c - ε̂_∅).   eps_null, eps_c: (B, ...);  s: (B,), one scale for each image  ->  (B, ...)"""
+    """ε̂_∅ + s (ε̂_c - ε̂_∅).   eps_null, eps_c: (B, ...);  s: (B,), a scale for each image  ->  (B, ...)"""
     ### BEGIN SOLUTION
     s = s.reshape((-1,) + (1,) * (eps_c.ndim - 1))
     return eps_null + s * (eps_c - eps_null)
@@ -122,7 +128,7 @@ def guided(eps_null, eps_c, s):
 
 
 def s_from_w(w):
-    """Our scale s of the paper's weight w.   w: number  ->  number"""
+    """Our scale s that corresponds to the paper's weight w.   w: number  ->  number"""
     ### BEGIN SOLUTION
     return 1 + w
     ### END SOLUTION
@@ -141,19 +147,21 @@ for w in (0.0, 0.5, 3.0):
 # %% [markdown]
 # ## 3. What does it sample?
 #
-# The usual answer: since $\nabla$ of $\log\big(p(x)\,p(c\mid x)^s\big)$ is the guided score, it samples the **tilted**
-# law $p(x)\,p(c\mid x)^s \propto p(x\mid c)^{s}\,p(x)^{1-s}$. At $t=0$ the formula is right. Let us find out whether
-# the answer is.
+# The usual answer starts from the guided score, which is the gradient of $\log\big(p(x)\,p(c\mid x)^s\big)$. It
+# concludes that guidance samples the **tilted distribution**
+# $p(x)\,p(c\mid x)^s \propto p(x\mid c)^{s}\,p(x)^{1-s}$. At $t=0$ the formula is right. Let us find out whether the
+# conclusion is.
 #
 # ### Exercise 9.3 - the tilted law, and a bet
-# On a grid: multiply, normalise, take mean and standard deviation. The data: two classes, $\mathcal N(1, \frac14)$ and
-# $\mathcal N(-1, \frac14)$; we ask for the first. **Before you run it:** with $s=5$ ($w=4$) the tilted law has the mean
-# 1.07. Where is the mean of what the sampler draws with the perfect denoiser: at 1, at 1.07, or quite elsewhere?
+# Work on a grid: multiply, normalise, and take the mean and the standard deviation. The data have two classes,
+# $\mathcal N(1, \frac14)$ and $\mathcal N(-1, \frac14)$, and we request the first. **Before you run it:** with $s=5$
+# ($w=4$) the tilted distribution has the mean 1.07. Where is the mean of what the sampler draws with the perfect
+# denoiser: at 1, at 1.07, or somewhere else entirely?
 
 
 # %%
 def tilted(x, log_p, log_p_c, s):
-    """Mean and standard deviation of the law ∝ p(x|c)^s p(x)^(1-s).
+    """Mean and standard deviation of the distribution ∝ p(x|c)^s p(x)^(1-s).
 
     x: (N,) evenly spaced;  log_p, log_p_c: (N,) at x;  s: number  ->  two numbers
     """
@@ -167,16 +175,17 @@ def tilted(x, log_p, log_p_c, s):
 
 
 def where_is_the_mean():
-    """Your bet: the mean of what is drawn with s = 5.   ->  a number"""
+    """Your bet: the mean of the samples drawn with s = 5.   ->  a number"""
     ### BEGIN SOLUTION
     return 1.8
     ### END SOLUTION
 
 
 # %% [markdown]
-# The walk is deterministic (DDIM, 1000 steps) and everything is exact: what differs from the tilted law differs in
-# truth. $s=1$ is as it should be. Then the samples run away from the class's mean, *beyond* where data are, and huddle
-# together. At $s=5$ the mean is at 1.80, where the tilted law says 1.07 and the data of the class are at 1.
+# The sampler is deterministic (DDIM, 1000 steps) and the denoiser is exact. So a difference from the tilted
+# distribution is a real one and no sampling error. At $s=1$ the result is as it should be. With larger $s$ the samples
+# run away from the mean of their class, *beyond* where the data are, and huddle together. At $s=5$ their mean is 1.80,
+# where the tilted distribution has 1.07 and the class itself 1.
 
 # %%
 grid = np.linspace(-6, 6, 24_001)
@@ -185,18 +194,19 @@ log_p_c = -((grid - 1) ** 2) / 0.5 - 0.5 * np.log(2 * np.pi * 0.25)
 log_p = np.logaddexp(log_p_c, log_p_c[::-1]) - np.log(2)
 start = jnp.asarray(np.sqrt(2) * np.asarray(jax.scipy.special.erfinv(2 * (np.arange(n) + 0.5) / n - 1)))[:, None]
 scales = [1.0, 1.3, 2.0, 3.0, 5.0, 8.0]
-drawn, exact = {}, {s: tilted(grid, log_p, log_p_c, s) for s in scales}
-for s in scales:  # quantiles of N(0, 1) instead of random draws: no chance in it
+drawn, nearer, exact = {}, {}, {s: tilted(grid, log_p, log_p_c, s) for s in scales}
+for s in scales:  # the start is the quantiles of N(0, 1) instead of random draws: nothing here is random
     step = ddim_step(guide.cfg(two.eps(lib), s), lib, jnp.zeros(n, int))
     x_0 = walk(step, jax.random.key(0), start, schedule.make_times(1000, 1000))
-    drawn[s] = float(x_0.mean()), float(x_0.std())
+    drawn[s], nearer[s] = (float(x_0.mean()), float(x_0.std())), float((x_0 > 0).mean())
 assert np.allclose(exact[1.0], (1, 0.5), atol=1e-3) and np.allclose(drawn[1.0], (1, 0.5), atol=6e-3)
 assert np.allclose(exact[5.0], (1.0697, 0.4445), atol=1e-3) and np.allclose(drawn[5.0], (1.805, 0.273), atol=5e-3)
 drawn, exact
 
 # %% [markdown]
-# Why? The sampler follows the guided score at *every* level, and there the formula is not the score of the noised
-# tilted law: to tilt and then to add noise is not to add noise and then to tilt. By number, at one level:
+# Why? The sampler follows the guided score at *every* noise level. At levels above 0 the guided score is not the score
+# of the noised tilted distribution: tilting and then adding noise is not the same as adding noise and then tilting.
+# Here is the largest difference of the two noise predictions at one level, $t=400$:
 
 # %%
 t, s = 400, 5.0
@@ -216,9 +226,10 @@ gap
 # %% [markdown]
 # ## 4. Too much contrast
 #
-# Beyond the data also means beyond $[-1, 1]$. Clipping $\hat x_0$ to the range makes large guided images black and
-# white. Saharia et al. (2022) clip each image at a percentile $q$ of its own $|\hat x_0|$ and divide by it, if $q > 1$:
-# the pixels keep their order.
+# Beyond the data also means beyond the pixel range $[-1, 1]$. Clipping $\hat x_0$ to that range turns strongly guided
+# images black and white. **Dynamic thresholding** [Saharia et al. 2022] takes a percentile $q$ of $|\hat x_0|$ for each
+# image by itself. If $q > 1$, it clips the image to $[-q, q]$ and divides it by $q$, so that the pixels below the
+# percentile keep their order.
 #
 # ### Exercise 9.4 - dynamic thresholding
 
@@ -237,7 +248,7 @@ def dynamic_threshold(x0, percentile):
 loud = np.random.default_rng(0).normal(size=(4, 28, 28, 1)) * np.array([0.1, 0.5, 1, 3]).reshape(4, 1, 1, 1)
 once = dynamic_threshold(loud, 99.5)
 assert np.abs(once).max() <= 1
-assert np.array_equal(dynamic_threshold(once, 99.5), once)  # twice is once
+assert np.array_equal(dynamic_threshold(once, 99.5), once)  # a second application changes nothing
 assert np.allclose(once[0], loud[0])  # an image within the range is left alone
 saturated = np.mean(np.abs(once[3]) == 1), np.mean(np.abs(loud[3]) >= 1)
 assert saturated[0] < 0.01 < 0.5 < saturated[1]
@@ -246,16 +257,16 @@ saturated
 # %% [markdown]
 # ## 5. What it costs
 #
-# The papers show two numbers that disagree: the share of images that a classifier recognises rises, and the distance
-# of the samples from the data rises too. The distance is Fréchet's, of two Gaussians with the samples' means and
-# covariances:
+# The papers report two numbers that disagree. The share of images that a classifier recognises rises with $s$, which is
+# good; the distance of the samples from the data rises too, which is bad. The distance is the **Fréchet distance** of
+# two Gaussians, which have the means and covariances of the two sets of images:
 #
 # $$d^2 = \|\mu_p-\mu_q\|^2 + \mathrm{tr}\,\Sigma_p + \mathrm{tr}\,\Sigma_q
 #   - 2\,\mathrm{tr}\big(\Sigma_p^{1/2}\,\Sigma_q\,\Sigma_p^{1/2}\big)^{1/2}.$$
 #
 # ### Exercise 9.5 - the Fréchet distance
-# > **Note.** The matrix under the last root is symmetric with eigenvalues $\ge 0$; the trace of its root is the sum of
-# > their roots. `np.linalg.eigh` and `eigvalsh` are all you need.
+# > **Note.** The matrix under the last root is symmetric, with eigenvalues $\ge 0$. The trace of its root is the sum of
+# > the roots of these eigenvalues. `np.linalg.eigh` and `eigvalsh` are all you need.
 
 
 # %%
@@ -276,30 +287,33 @@ cov_a, cov_b, m = A @ A.T, B_ @ B_.T, rng.normal(size=5)
 assert abs(frechet(m, cov_a, m, cov_a)) < 1e-9
 assert np.isclose(frechet(m, cov_a, m + 2, cov_a), 5 * 4)
 assert np.isclose(frechet(m, 9 * np.eye(5), m, np.eye(5)), 5 * (3 - 1) ** 2)  # Σ (σ_p - σ_q)²
-library = metrics.frechet_moments(metrics.Moments(m, cov_a, 9), metrics.Moments(0 * m, cov_b, 9))
+library = distances.frechet_moments(distances.Moments(m, cov_a, 9), distances.Moments(0 * m, cov_b, 9))
 assert np.isclose(frechet(m, cov_a, 0 * m, cov_b), library)
 
 # %% [markdown]
-# On the two classes above: how often is a draw nearer to its own class than to the other, and how far is the law
-# of the draws from the class's own? Both rise with $s$, and the distance is least at $s=1$: **a perfect model gains
-# nothing from guidance** but certainty. Ho and Salimans found their best distance at $w=.1$ and $w=.3$; a network is
-# not perfect, and guidance mends a little of that.
+# Take the two classes above. How often is a sample nearer to the mean of its class than to that of the other class, and
+# how far is the distribution of the samples from that of the class? The share of samples on the right side rises from
+# .977 at $s=1$ to nearly 1. The distance is smallest at $s=1$ and rises too: **a perfect model gains nothing from
+# guidance** but certainty. Ho and Salimans found their smallest distances at $w=.1$ and $w=.3$, depending on the data.
+# A network is not perfect, and guidance repairs a little of that.
 
 # %%
 cost = {s: frechet(np.array([1.0]), np.eye(1) / 4, np.array([m]), np.eye(1) * std**2) for s, (m, std) in drawn.items()}
 assert min(cost, key=cost.get) == 1.0 and cost[1.0] < 1e-4
-assert all(cost[a] < cost[b] for a, b in itertools.pairwise(scales))
+assert all(cost[a] < cost[b] and nearer[a] <= nearer[b] for a, b in itertools.pairwise(scales))
+assert abs(nearer[1.0] - 0.977) < 1e-3 and nearer[2.0] > 0.999  # P(x > 0) of N(1, 1/4) is .977
 cost
 
 # %% [markdown]
 # ## 6. Garments
 #
-# The shipped network was trained with every tenth label dropped. The same noise, the same class, another scale. And a
-# classifier's opinion of the result, with the mean distance of two garments of one class, in that classifier's
-# features.
+# The shipped network was trained with each label dropped with probability .1. We draw from the same noise and with the
+# same class at several scales. A classifier judges the result. The **variety** of a class is the mean squared distance
+# of two of its garments, measured between the features of that classifier.
 
 # %%
 garments = model.load("fashion_mnist")
+assert garments.card["train"]["p_uncond"] == 0.1
 per_class = {"smoke": 2, "short": 5, "full": 50}[BUDGET]
 steps = {"smoke": 8, "short": 25, "full": 50}[BUDGET]
 knob = {"smoke": [1.0, 4.0], "short": [0.0, 1.0, 2.0, 4.0, 8.0], "full": [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]}[
@@ -325,8 +339,8 @@ for s in knob:
     accuracy[s], variety[s] = float(np.mean(logits.argmax(1) == np.asarray(labels))), spread_of(features)
 
 # %% [markdown]
-# Without the class ($s=0$) the label is right by luck only. With it, mostly; with more of it, nearly always. And the
-# garments of a class become more alike: at $s=8$ there is little left but *the* pullover.
+# Without the class ($s=0$) the label is right only by luck. With the class it is right mostly, and with more guidance
+# nearly always. And the garments of a class become more alike: at $s=8$ there is little left but *the* pullover.
 
 # %%
 N = 10 * per_class
@@ -340,14 +354,15 @@ accuracy, variety
 # %% [markdown]
 # ## 7. The picture
 #
-# Above: three Gaussians (lines: where the data of each class are), and what is drawn with more and more guidance, the
-# perfect denoiser's Fig. 2 of the paper. Below, left: one noise for each row, one scale for each column. Right: the
-# means of Exercise 9.3, drawn and tilted; accuracy and variety of the garments.
+# Above: samples of three Gaussian classes with more and more guidance; the circles show where the data of each class
+# are. This is Fig. 2 of the paper, with a perfect denoiser. Below, on the left: garments, with one noise for each row
+# and one scale for each column. On the right: the means of Exercise 9.3, of the samples and of the tilted distribution;
+# and the accuracy and variety of the garments.
 
 
 # %%
 def draw_three(axes, shown=(1.0, 2.0, 4.0, 8.0)):
-    """Draws of three classes, with contours of each class's own law."""
+    """Samples of three classes, with contours of the data distribution of each class."""
     count = 900
     c, x_T = jnp.arange(count) % 3, jax.random.normal(jax.random.key(2), (count, 2))
     colours = np.array(["#1f4e79", "#b5523b", "#2e8b57"])
@@ -364,7 +379,7 @@ def draw_three(axes, shown=(1.0, 2.0, 4.0, 8.0)):
 
 # %%
 def draw_garments(axis, rows):
-    """A row for each of some classes, a column for each scale."""
+    """A row for each class in `rows`, a column for each scale."""
     which = [int(c) * per_class for c in rows]
     canvas = plot.grid(np.stack([images[s][k] for k in which for s in knob]), len(knob))
     axis.imshow(canvas[..., 0], cmap="gray")
@@ -377,21 +392,21 @@ def draw_garments(axis, rows):
 
 # %%
 def draw_curves(toy, trade):
-    """What is drawn against what is often said to be drawn; accuracy and variety."""
-    for values, colour, name in ((drawn, "#b5523b", "drawn"), (exact, "#1f4e79", "tilted law")):
+    """What is sampled, compared with what is often claimed to be sampled; accuracy and variety."""
+    for values, colour, name in ((drawn, "#b5523b", "sampled"), (exact, "#1f4e79", "tilted distribution")):
         m, std = np.array([values[s] for s in scales]).T
         toy.plot(scales, m, "o-", ms=3, color=colour, label=name)
         toy.fill_between(scales, m - std, m + std, color=colour, alpha=0.15, lw=0)
     toy.axhline(1, color="grey", lw=0.8, ls=":")
     toy.set(xlabel="scale $s$", ylabel=r"mean $\pm$ deviation")
-    toy.set_title("guidance does not sample the tilted law (exact)", fontsize=9)
+    toy.set_title("guidance does not sample the tilted distribution (exact)", fontsize=9)
     toy.legend(frameon=False, fontsize=8)
     trade.plot(knob, [accuracy[s] for s in knob], "o-", ms=4, color="#1f4e79", label="recognised")
     trade.plot(
         knob, [variety[s] / variety[1.0] for s in knob], "s--", ms=4, color="#b5523b", label="variety (1 at $s=1$)"
     )
     trade.set(xlabel="scale $s$", ylim=(0, None))
-    trade.set_title(f"garments: sure or various ({N} images a point)", fontsize=9)
+    trade.set_title(f"garments: certainty against variety ({N} images per point)", fontsize=9)
     trade.legend(frameon=False, fontsize=8)
     for axis in (toy, trade):
         axis.spines[["top", "right"]].set_visible(False)
@@ -421,20 +436,23 @@ if __name__ == "__main__":
         "budget": BUDGET,
     }
     (out / "l09.json").write_text(json.dumps(numbers, indent=1, default=float) + "\n")
-    print(f"L9: with s = 5 the mean is {drawn[5.0][0]:.2f}; the tilted law says {exact[5.0][0]:.2f}. out/l09.png")
+    print(f"L9: with s = 5 the mean is {drawn[5.0][0]:.2f}; the tilted one is {exact[5.0][0]:.2f}. out/l09.png")
 
 # %% [markdown]
 # ## What to take along
 #
-# - $\hat\varepsilon_\varnothing + s(\hat\varepsilon_c-\hat\varepsilon_\varnothing)$: a classifier that nobody trained,
-#   heard $s$ times as loud. Ask which convention, $s$ or $w = s-1$, before you compare numbers.
-# - It does not sample $p(x)\,p(c\mid x)^s$. It goes further out, and closer together.
-# - More certainty, less variety. With a perfect model $s=1$ is best; with a network a little more may be.
+# - Guidance, $\hat\varepsilon_\varnothing + s(\hat\varepsilon_c-\hat\varepsilon_\varnothing)$, is a classifier that
+#   nobody trained, heard $s$ times as loud. Find out which convention is used, $s$ or $w = s-1$, before you compare
+#   numbers.
+# - It does not sample $p(x)\,p(c\mid x)^s$. The samples lie further out and closer together.
+# - Guidance buys certainty and pays with variety. With a perfect model $s=1$ is best; with a network a little more may
+#   be better.
 #
 # ## Further reading
 #
 # - Ho, Salimans 2022, *Classifier-Free Diffusion Guidance*; Dhariwal, Nichol 2021, *Diffusion Models Beat GANs on Image
 #   Synthesis*.
-# - Bradley, Nakkiran 2024, *Classifier-Free Guidance is a Predictor-Corrector*. What it does sample.
-# - Kynkäänniemi et al. 2024, *Applying Guidance in a Limited Interval*. Only where it helps (`guide.interval`).
+# - Bradley, Nakkiran 2024, *Classifier-Free Guidance is a Predictor-Corrector*. It shows what guidance does sample.
+# - Kynkäänniemi et al. 2024, *Applying Guidance in a Limited Interval*. Guidance only at the noise levels where it
+#   helps (`guide.interval`).
 # - Karras et al. 2024, *Guiding a Diffusion Model with a Bad Version of Itself*. Certainty without losing variety.

@@ -15,15 +15,16 @@
 #
 # | | |
 # |---|---|
-# | you learn | to ask a denoiser what makes an image look like its class, where in the image, and how sure that is |
+# | you learn | to measure with a denoiser what makes an image look like its class, where in it, and how sure that is |
 # | time | 90 minutes to read and do, 3 minutes to run |
 # | difficulty | ●●●○○ |
 # | importance | ●●●○○ |
 # | paper | Siglidis et al. 2024, *Diffusion Models as Data Mining Tools*; Li et al. 2023, Eq. 5; Doersch et al. 2012 |
 #
-# So far a denoiser was for drawing. But it also *knows* something: what garments look like, and what boots look like.
-# Put noise on an image and let it guess the noise twice, once told "a boot" and once told nothing. If the hint helped,
-# the image looks like a boot; the pixels in which it helped are what makes it look like one.
+# So far a denoiser was a tool for drawing. But it also *knows* something: what garments look like, and what boots look
+# like. Add noise to an image and let the denoiser predict the noise twice, once with the hint "a boot" and once without
+# a hint. If the hint helped, the image looks like a boot. The pixels in which it helped are what makes the image look
+# like one.
 
 # %%
 import itertools
@@ -36,8 +37,15 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ddpm import data, diffusion_classifier, features, localisation, model, oracle, patches, plot, schedule
-from ddpm.typicality import typicality as library_typicality
+from ddpm import data, oracle, plot, schedule
+from ddpm.classifiers import by_denoising
+from ddpm.datasets import sources
+from ddpm.features import activations
+from ddpm.features import match as match_
+from ddpm.mining import localisation, patches
+from ddpm.oracles import gaussian
+from ddpm.typicality import measure as library_typicality
+from ddpm.zoo import model
 
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many images and draws
@@ -47,19 +55,20 @@ abar = np.asarray(lib.alpha_bar, np.float64)
 # %% [markdown]
 # ## 1. Two questions, one noise
 #
-# Let $L_t(x,\varepsilon,c) = \|\varepsilon-\hat\varepsilon(x_t,t,c)\|^2/D$, the mean over the $D$ pixels, with
-# $x_t=\sqrt{\bar\alpha_t}\,x+\sqrt{1-\bar\alpha_t}\,\varepsilon$. Without a class, $c=\varnothing$. The **typicality**
-# of $x$ for the class $c$ is how much the class helps:
+# Let $L_t(x,\varepsilon,c) = \|\varepsilon-\hat\varepsilon(x_t,t,c)\|^2/D$ be the loss, a mean over the $D$ pixels,
+# with $x_t=\sqrt{\bar\alpha_t}\,x+\sqrt{1-\bar\alpha_t}\,\varepsilon$. We write $c=\varnothing$ if no class is given.
+# The **typicality** of $x$ for the class $c$ is how much the class lowers the loss:
 #
 # $$T(x\mid c) = \mathbb E_{t,\varepsilon}\big[\,L_t(x,\varepsilon,\varnothing) - L_t(x,\varepsilon,c)\,\big].$$
 #
-# The two losses are large and nearly equal, and mostly luck: some noises are hard to guess. So ask both questions about
-# **the same** noisy image. Then the luck cancels.
+# The two losses are large and nearly equal, and they vary a lot from noise to noise: some noises are hard to predict.
+# So evaluate both losses at **the same** noisy image. Then this luck cancels. (In statistics this is called *common
+# random numbers*.)
 #
 # ### Exercise 15.1 - typicality with its error, and a bet
-# `times` and `noise` hold $K$ pairs $(t,\varepsilon)$. Return the mean difference and its standard error, the spread of
-# the $K$ differences (divide by $K-1$) over $\sqrt K$. **Then bet:** two classes as near to each other as pullovers and
-# coats, 784 pixels, $t=300$. By what factor would the *variance* rise if each term had a noise of its own?
+# `times` and `noise` hold $K$ pairs $(t,\varepsilon)$. Return the mean of the $K$ differences and its standard error:
+# their standard deviation (divide by $K-1$) over $\sqrt K$. **Then bet:** take two classes as near to each other as
+# pullovers and coats, 784 pixels, $t=300$. By what factor would the *variance* rise if each loss had a separate noise?
 
 
 # %%
@@ -79,16 +88,16 @@ def typicality_of(eps, alpha_bar, x, c, times, noise):
 
 
 def variance_rises_by():
-    """Your bet: variance with two noises over variance with one.   ->  a number"""
+    """Your bet: the variance with two noises over that with one.   ->  a number"""
     ### BEGIN SOLUTION
     return 25.0
     ### END SOLUTION
 
 
 # %% [markdown]
-# **Exactly:** two classes $\mathcal N(\pm1,\frac14)$, for which $\varepsilon^*$ is known. $T$ is then an integral over
-# one noise, which a quadrature gives. In the middle between the classes, at $x=0$, the class says nothing; but $T<0$
-# there. Keep that in mind for section 2.
+# **Exactly:** for two classes $\mathcal N(\pm1,\frac14)$ the perfect denoiser $\varepsilon^*$ is known. $T$ is then an
+# integral over one number, the noise, and a quadrature gives it. In the middle between the classes, at $x=0$, the image
+# is no evidence for either class; yet $T<0$ there. Keep that in mind for section 2.
 
 # %%
 z, w = np.polynomial.hermite_e.hermegauss(80)  # E f(ε) = Σ w f(z) for ε ~ N(0, 1)
@@ -107,14 +116,14 @@ def both_losses(alpha_bar, x):
 
 
 def exact_T(x, first=1, last=1000):
-    """T(x | +1), t uniform on first…last."""
+    """T(x | +1), with t uniform on first…last."""
     without, told = both_losses(abar[first : last + 1], x)
     return (without - told).mean()
 
 
 # %%
 def asked(x_t, t, c):
-    """The oracle as the exercise wants it."""
+    """The oracle, with the arguments and results of the exercise."""
     return np.asarray(
         ask_two(jnp.asarray(x_t, jnp.float32), jnp.asarray(t), None if c is None else jnp.full(len(t), c))
     )
@@ -130,8 +139,10 @@ assert exact_T(0.0) < -0.04 and exact_T(1.0) > 0.1 and exact_T(-1.0) < -0.9
 [round(exact_T(x), 3) for x in (-1.0, 0.0, 0.5, 1.0)]
 
 # %% [markdown]
-# The bet. For two Gaussian classes $\mathcal N(\mu_c, vI)$ the ratio of the variances is known: only the difference of
-# the means counts with one noise, all $D$ pixels with two. Pullovers and coats: $\|\mu-\mu'\|^2=24.7$, $v=.348$.
+# Now the bet. For two Gaussian classes $\mathcal N(\mu_c, vI)$ the ratio of the variances is known. With one noise only
+# the direction between the means counts; with two noises all $D$ pixels do. For the means of pullovers and coats
+# $\|\mu-\mu'\|^2=24.7$. The mean variance of a pixel over *all* garments is $v=.348$, which makes the factor 26; within
+# the two classes alone it is .231, which would make it 17.
 
 # %%
 D, gap2, var, a = 784, 24.7, 0.348, abar[300]
@@ -150,28 +161,31 @@ shared = typicality_of(far, abar, x, 0, at_300, noise)[1] ** 2 * K
 x_t = np.sqrt(a) * x + np.sqrt(1 - a) * noise
 own = ((noise - far(x_t, at_300, 0)) ** 2).mean(1)
 other = ((noise - far(x_t, at_300, None)) ** 2).mean(1)
-ratio = (other.var() + own[::-1].var()) / shared  # of independent draws the variances add
+ratio = (other.var() + own[::-1].var()) / shared  # the variances of independent draws add up
 exact_ratio = (D * a * var**2 / (1 - a) + ((x - mu) ** 2).sum()) / gap2
 assert abs(ratio / exact_ratio - 1) < 6 * np.sqrt(4 / K) and 20 < exact_ratio < 32
+on_average = [(D * a * v**2 / (1 - a) + 2 * D * v + gap2) / gap2 for v in (var, 0.231)]  # E ‖x-μ‖² = D v
+assert np.array_equal(np.round(on_average), [26, 17])
 ratio, exact_ratio
 
 # %% [markdown]
-# A hundred draws with one noise are worth 2,500 with two.
+# A hundred draws with one noise are worth about 2,500 with two.
 #
 # ## 2. What it measures
 #
-# $T$ is an average over noise levels. Weight the levels differently, as the variational bound does, and it becomes
-# something well known. With the log signal-to-noise ratio $\lambda=\log\frac{\bar\alpha}{1-\bar\alpha}$ and losses
+# $T$ is an average over noise levels. Weight the levels as the variational bound does, and $T$ becomes a well-known
+# quantity. With the log signal-to-noise ratio $\lambda=\log\frac{\bar\alpha}{1-\bar\alpha}$, and with losses that are
 # *summed* over the pixels,
 #
 # $$\tfrac12\int \mathbb E_\varepsilon\big[L_\lambda(x,\varepsilon,\varnothing) - L_\lambda(x,\varepsilon,c)\big]\,
 #   d\lambda \;=\; \log\frac{p(x\mid c)}{p(x)},$$
 #
-# because $-\log p(x\mid c)$ *is* the bound, $\frac12\int L_\lambda\,d\lambda$ and a constant, when the denoiser is
-# perfect [Kingma et al. 2021]. The right side is how much the class tells about the image, in nats.
+# The reason is that with a perfect denoiser $-\log p(x\mid c)$ *equals* the bound, $\frac12\int L_\lambda\,d\lambda$
+# plus a constant [Kingma et al. 2021]. The right side is the **log-likelihood ratio**, or *pointwise mutual
+# information*: how much the class tells about the image, in nats.
 #
 # ### Exercise 15.2 - the integral
-# By the trapezoid rule. The list of $\bar\alpha$ falls, as it does along $t$.
+# Use the trapezoid rule. The list of $\bar\alpha$ falls, as it does along $t$.
 
 
 # %%
@@ -187,9 +201,9 @@ def information(alpha_bar, without, told):
 
 
 # %% [markdown]
-# Three or four digits at every point, and **zero in the middle**: there the class tells nothing. $T$ with equal
-# weights on all $t$ is another average of the same curve. It ranks images in much the same way, but its zero is
-# elsewhere.
+# The integral is right to within .0001 at every point, and it is **zero in the middle**: there the class tells nothing.
+# $T$, with equal weights on all $t$, is another average of the same curve. On this line it ranks the points in the same
+# order, but its zero is elsewhere.
 
 # %%
 levels = 1 / (1 + np.exp(-np.linspace(14, -14, 4001)))  # ᾱ, evenly spaced in λ
@@ -197,7 +211,7 @@ points = np.linspace(-1.5, 2.5, 17)
 log_c, log_other = -2 * (points - 1) ** 2, -2 * (points + 1) ** 2
 truth = log_c - np.logaddexp(log_c, log_other) + np.log(2)
 integral = np.array([information(levels, *both_losses(levels, x)) for x in points])
-assert np.allclose(integral, truth, atol=2e-3)
+assert np.allclose(integral, truth, atol=1e-4, rtol=0)
 assert abs(information(levels, *both_losses(levels, 0.0))) < 2e-3 and exact_T(0.0) < -0.04
 plain = np.array([exact_T(x) for x in points])
 assert np.all(np.diff(integral) > -1e-3) and np.all(np.diff(plain) > -1e-3)  # both rise
@@ -206,11 +220,12 @@ np.abs(integral - truth).max()
 # %% [markdown]
 # ## 3. The same losses classify
 #
-# With $\log p(x\mid c) = \text{constant} - \frac12\int L_\lambda(x,c)\,d\lambda$ for each class, Bayes' rule gives
-# $p(c\mid x)$: a classifier that was never trained as one. The constant is the same for all classes and cancels.
+# We have $\log p(x\mid c) = \text{constant} - \frac12\int L_\lambda(x,c)\,d\lambda$ for each class. From this, Bayes'
+# rule gives $p(c\mid x)$: a **diffusion classifier**, which was never trained as a classifier. The constant is the same
+# for all classes and cancels.
 #
 # ### Exercise 15.3 - a denoiser that classifies
-# > **Note.** Subtract the largest logarithm before you take the exponential.
+# > **Note.** Subtract the largest logarithm before you take the exponential, so that nothing overflows.
 
 
 # %%
@@ -228,13 +243,14 @@ def class_posterior(alpha_bar, loss, prior):
 
 
 # %% [markdown]
-# **Exactly:** three Gaussian classes of different means, variances and priors. The loss of the perfect denoiser of
-# $\mathcal N(\mu,s)$ is known, with $v=\bar\alpha s+1-\bar\alpha$:
+# **Exactly:** take three Gaussian classes with different means, variances and prior probabilities. The loss of the
+# perfect denoiser of $\mathcal N(\mu,s)$ is known. With $v=\bar\alpha s+1-\bar\alpha$ it is
 #
 # $$\mathbb E_\varepsilon L = (\bar\alpha s/v)^2 + \bar\alpha(1-\bar\alpha)(x-\mu)^2/v^2.$$
 #
-# It is Bayes' posterior, number by number. And with equal weights on some times only, as in the paper, classes that
-# differ in their means alone are still told apart as well as can be: the nearest mean wins, whatever the times.
+# The classifier reproduces the exact posterior, number by number. The paper puts equal weights on some times only. Even
+# then classes that differ in their means alone are told apart as well as possible: the nearest mean wins, for any
+# choice of the times.
 
 # %%
 mean, s, prior = np.array([-1.0, 0.5, 2.0]), np.array([0.3, 0.1, 1.0]), np.array([0.2, 0.5, 0.3])
@@ -246,16 +262,17 @@ for x in (-2.0, -0.4, 0.1, 0.7, 1.5):
 alike = oracle.mixture(mean=mean[:, None], cov=0.3)
 xs = np.linspace(-3, 4, 50)
 for window in (range(1, 1001), range(101, 701), [300]):
-    L = diffusion_classifier.gaussian_losses(alike, lib, xs[:, None], [window])[..., 0]
+    L = gaussian.gaussian_losses(alike, lib, xs[:, None], [window])[..., 0]
     assert np.array_equal(L.argmin(1), np.abs(xs[:, None] - mean).argmin(1))
 
 # %% [markdown]
 # ## 4. A world whose answer is known
 #
-# *Where* does an image look like its class? To know whether an answer is right we draw a world. A facade has $4\times4$
-# cells of $7\times7$ pixels. In each cell is a motif, at one of nine places, or nothing, independently. Four motifs are
-# common everywhere. Six are **planted**: each town has two of its own, in every tenth cell; elsewhere they are in every
-# hundredth. A little noise on top.
+# *Where* does an image look like its class? To know whether an answer is right we construct a world. A facade has
+# $4\times4$ cells of $7\times7$ pixels. Each cell holds a motif, at one of nine places, or nothing, independently of
+# the other cells. Four motifs are common in all towns. The other six are **planted**: two of them belong to each town.
+# A cell holds a given motif with probability .1 if it is common or belongs to the town, and else with probability .01.
+# A little noise is added on top.
 
 # %%
 MOTIFS = """
@@ -287,7 +304,7 @@ def to_cells(x):
 
 
 def facades(rng, towns):
-    """Images of the towns (n,), and the motif at each pixel, -1 for none.   ->  (n, 28, 28, 1), (n, 28, 28)"""
+    """Images of the given towns (n,), and the motif at each pixel, -1: none.   ->  (n, 28, 28, 1), (n, 28, 28)"""
     n = len(towns)
     form = np.stack([rng.choice(91, size=16, p=rate[c]) for c in towns]).reshape(n, 4, 4)
     cells = forms[form] + STD * rng.normal(size=(n, 4, 4, 7, 7))
@@ -302,9 +319,9 @@ def facades(rng, towns):
 
 
 # %% [markdown]
-# The density of a noisy facade is a product over cells of a sum over forms; without the town, the mean over towns. And
-# the perfect denoiser is its gradient (Lesson 5), $\varepsilon^*=-\sqrt{1-\bar\alpha_t}\,\nabla\log p_t$. JAX takes
-# it.
+# The density of a noisy facade is a product over cells of a sum over forms. If the town is not given, it is the mean of
+# these densities over the towns. The perfect denoiser follows from its gradient (Lesson 5),
+# $\varepsilon^*=-\sqrt{1-\bar\alpha_t}\,\nabla\log p_t$, which JAX computes.
 
 # %%
 FORMS, LOG_RATE = jnp.asarray(forms.reshape(91, 49), jnp.float32), jnp.log(jnp.asarray(rate, jnp.float32) + 1e-30)
@@ -318,7 +335,7 @@ def log_likelihoods(x_t, t):
 
 
 def log_p(x_t, t, c):
-    """log p_t(x_t | c) up to a constant; c = None: without the town.   ->  (B,)"""
+    """log p_t(x_t | c) up to a constant; with c = None the town is not given.   ->  (B,)"""
     joint = log_likelihoods(x_t, t)[:, :, None] + LOG_RATE[None, None]  # (B, 16, towns, forms)
     by_town = jax.nn.logsumexp(joint, -1).sum(1)
     if c is None:
@@ -333,11 +350,12 @@ def perfect(x_t, t, c=None):
 
 
 # %% [markdown]
-# Is it perfect? A conditional mean leaves an error that is uncorrelated with it, that is,
-# $\mathbb E\,(\varepsilon-\varepsilon^*)\,\varepsilon^* = 0$; and knowing the town can only help, on average.
+# Is it perfect? The error of a conditional mean is uncorrelated with that mean,
+# $\mathbb E\,(\varepsilon-\varepsilon^*)\,\varepsilon^* = 0$ (the *orthogonality principle*). And knowing the town can
+# only lower the loss, on average.
 
 # %%
-n = {"smoke": 16, "short": 48, "full": 192}[BUDGET]  # facades of town 0, and as many of the others
+n = {"smoke": 16, "short": 48, "full": 192}[BUDGET]  # facades of town 0, and as many of the other two together
 towns = np.concatenate([np.zeros(n, int), 1 + np.arange(n) % 2])
 x, motif = facades(np.random.default_rng(1), towns)
 t = np.random.default_rng(2).integers(100, 700, 2 * n)
@@ -353,11 +371,12 @@ assert error[False] < error[True]
 error[True], error[False]
 
 # %% [markdown]
-# Now the instrument: all facades, asked for town 0; the library's `typicality` with a hundred shared draws, which also
-# keeps the **map**, the difference before the mean over pixels. $T$ goes with the exact $\log p(x\mid c)/p(x)$ (the
-# correlation is above .85, though the weights are not the bound's). And the pixels of the planted motifs have higher
-# values than the rest, though nobody told the denoiser that there are motifs: the area under the curve (AUC) is the
-# chance that a pixel of a planted motif has a higher value than another.
+# Now the instrument. We compute the typicality of all facades for town 0 with the library's `typicality` and shared
+# draws. It also keeps the **map**, the difference of the losses before the mean over pixels. $T$ agrees well with the
+# exact $\log p(x\mid c)/p(x)$: the correlation is above .85, though the weights are not those of the bound. And the
+# pixels of the planted motifs have higher values than the rest, though nobody marked the motifs in the images. We
+# report this as the area under the ROC curve (**AUC**): the probability that a pixel of a planted motif has a higher
+# value than another pixel.
 
 # %%
 draws = {"smoke": 60, "short": 100, "full": 200}[BUDGET]
@@ -375,9 +394,9 @@ assert auc[0] > 0.8 and auc[1] > 0.9
 # %% [markdown]
 # ## 5. From the map to patches
 #
-# Single pixels of the map are noisy. Average it over each $k\times k$ square. Adding up $k^2$ numbers for each place is
-# wasteful; with the *integral image* $I_{ij}=\sum_{y<i,\,x<j} m_{yx}$, which begins with a row and a column of zeros,
-# any sum over a rectangle is four numbers: $I_{bd}-I_{ad}-I_{bc}+I_{ac}$.
+# Single pixels of the map are noisy, so average the map over each $k\times k$ square. Adding up $k^2$ numbers for each
+# place is wasteful. Take the *integral image* $I_{ij}=\sum_{y<i,\,x<j} m_{yx}$ instead, which begins with a row and a
+# column of zeros. It gives the sum over any rectangle from four numbers: $I_{bd}-I_{ad}-I_{bc}+I_{ac}$.
 #
 # ### Exercise 15.4 - the scores of all patches
 
@@ -393,9 +412,10 @@ def patch_scores(m, k):
 
 
 # %% [markdown]
-# The best place, and the second best? It is the same one moved by a pixel. So take the best, cross out all that touch
-# it, take the best of the rest, and so on. Patches at $(i,j)$ and $(i',j')$ **touch** if $|i-i'|\le k$ *and*
-# $|j-j'|\le k$: those that share a side or a corner count, as in the released code of the paper.
+# Which place is the best, and which the second best? The second is usually the first, moved by a pixel. So take the
+# best patch, cross out all patches that touch it, take the best of the rest, and so on (*non-maximum suppression*).
+# Patches at $(i,j)$ and $(i',j')$ **touch** if $|i-i'|\le k$ *and* $|j-j'|\le k$. Patches that share only a side or a
+# corner count as touching, as in the released code of the paper.
 #
 # ### Exercise 15.5 - the best that do not touch
 
@@ -419,15 +439,15 @@ def pick(scores, k, count):
 # %%
 k = 5
 S = np.stack([patch_scores(m, k) for m in T.map.astype(float)])
-assert np.allclose(S, patches.pooled(T.map, k))  # the library's
+assert np.allclose(S, patches.pooled(T.map, k))  # the library gives the same
 assert np.isclose(S[3, 10, 7], T.map[3, 10:15, 7:12].mean())  # brute force
-chosen = patches.select(S, k, 2)  # the library's, of all images at once
+chosen = patches.select(S, k, 2)  # the library's choice, for all images at once
 for i in range(3):
     assert np.array_equal(pick(S[i], k, 2), chosen.where[chosen.where[:, 0] == i, 1:])
 
 # %% [markdown]
-# Now mine: of each facade of town 0 the two best patches, of all these the best few. How many lie on a motif that was
-# planted in this town? The control takes places at random by the same rule.
+# Now mine the facades: take the two best patches of each facade of town 0, and of all these the best few. How many lie
+# on a motif that was planted in this town? The control takes places at random by the same rule.
 
 # %%
 of_town = np.concatenate([np.c_[np.full(2, i), pick(S[i], k, 2)] for i in range(n)])  # (2n, 3): image, top, left
@@ -443,10 +463,11 @@ precision
 # %% [markdown]
 # ## 6. How many kinds?
 #
-# The patches are a heap; sort it. **k-means** repeats one step: each point goes to its nearest centre, each centre to
-# the mean of its points. It needs *features* in which patches that show the same thing are close. Where the truth is
-# known, the **purity** says how well it went: in each cluster count the most frequent kind; add up; divide by the
-# number of points. A patch with nothing planted under it has the kind $-1$ and never counts as right.
+# The patches are a heap; sort it into clusters. **k-means** repeats one step (*Lloyd's algorithm*): assign each point
+# to its nearest centre, then move each centre to the mean of its points. It needs *features* in which patches that show
+# the same thing are close. Where the truth is known, the **purity** measures the result: count the most frequent kind
+# in each cluster, add these counts, and divide by the number of points. A patch with no motif under it has the kind
+# $-1$ and never counts as right.
 #
 # ### Exercise 15.6 - one step, and how pure
 
@@ -472,14 +493,15 @@ def purity(cluster, kind):
 
 
 # %% [markdown]
-# Pixels are poor features: the same ring, one pixel to the left, is far away. What does the *denoiser* see? To guess
-# the noise it must find out which motif is in each cell; these probabilities are what stands inside of it, and they do
-# not care about a pixel to the left. They are the perfect denoiser's version of a network's inner layers.
+# Pixels are poor features: the same ring, moved one pixel to the left, is far away. What does the *denoiser* see? To
+# predict the noise it must find out which motif is in each cell. The probabilities of the motifs appear inside its
+# computation, and they hardly change if a motif moves by a pixel. In the perfect denoiser they play the part of the
+# inner layers of a network.
 
 
 # %%
 def pixel_features(where):
-    """The pixels of each patch, without their mean, of length 1: (n, k²)"""
+    """The pixels of each patch, minus their mean, scaled to length 1: (n, k²)"""
     f = patches.cut(x, where, k).reshape(len(where), -1)
     f = f - f.mean(1, keepdims=True)
     return f / (np.linalg.norm(f, axis=1, keepdims=True) + 1e-6)
@@ -497,7 +519,7 @@ def inner_features(where, t=160, noises=8):
 
 # %%
 def k_means(f, K, starts=20, seed=0):
-    """The best of some starts at random points: (n,) clusters."""
+    """The best result of several random starts: (n,) clusters."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(starts):
         centre = f[rng.choice(len(f), K, replace=False)]
@@ -519,15 +541,16 @@ pure
 # %% [markdown]
 # ## 7. The same place in another image
 #
-# Features of all places of two images tell which place of one belongs to which of the other: take the place whose
-# feature has the largest cosine with it. No training, no geometry, nothing else [Tang et al. 2023, DIFT].
+# The features of all places of two images tell which place in one image **corresponds** to which place in the other:
+# take the place whose feature has the largest cosine similarity. No training, no geometry, nothing else [Tang et al.
+# 2023, DIFT].
 #
 # ### Exercise 15.7 - correspondence
 
 
 # %%
 def match(f_a, f_b, points):
-    """For each point of a the place in b whose feature has the largest cosine with it.
+    """For each point in a, the place in b whose feature has the largest cosine with that of the point.
 
     f_a: (h, w, C);  f_b: (h', w', C);  points: (n, 2) int, row and column in a  ->  (n, 2) int
     """
@@ -539,24 +562,25 @@ def match(f_a, f_b, points):
 
 
 # %% [markdown]
-# **Exactly:** random features, and the same moved by a known shift and made louder. All points are found (PCK, the
-# share of correct keypoints, is 1).
+# **Exactly:** take random features, and the same features moved by a known shift and multiplied by random factors. All
+# points are found: the share of correct keypoints (PCK) is 1.
 
 # %%
 f = np.random.default_rng(5).normal(size=(9, 12, 16))
 by = np.array([2, -3])
 moved = np.random.default_rng(6).uniform(1, 5, (9, 12, 1)) * np.roll(f, by, axis=(0, 1))
 points = np.argwhere(np.ones((7, 9))) - np.minimum(by, 0)  # those that stay inside
-assert features.pck(match(f, moved, points), points + by, size=12) == 1
-assert np.array_equal(match(f, moved, points), features.correspondence(f[None], moved[None], points[None])[0][0])
+assert match_.pck(match(f, moved, points), points + by, size=12) == 1
+assert np.array_equal(match(f, moved, points), match_.correspondence(f[None], moved[None], points[None])[0][0])
 
 # %% [markdown]
 # ## 8. Without a network: 2012
 #
-# "What makes Paris look like Paris?" was asked long before diffusion [Doersch et al. 2012]. Their feature is a
-# histogram of gradient directions. Edges have no sign (a dark line on white is a white line on dark), so angles count
-# modulo $\pi$: each pixel adds the length of its gradient to the bin of its angle, $\lfloor\theta\,b/\pi\rfloor$ of
-# $b$; the histogram is divided by its length (the root of the sum of squares), so that contrast does not matter.
+# "What makes Paris look like Paris?" is a question from long before diffusion [Doersch et al. 2012]. The feature of
+# that paper is a **histogram of oriented gradients** (HOG). The sign of an edge shall not matter (a dark line on white
+# is like a white line on dark), so angles count modulo $\pi$. Each pixel adds the length of its gradient to the bin of
+# its angle, number $\lfloor\theta\,b/\pi\rfloor$ of $b$. The histogram is divided by its length (the root of the sum of
+# squares), so that contrast does not matter either.
 #
 # ### Exercise 15.8 - directions of edges
 # > **Note.** `np.gradient` gives the slope along rows (down) first, then along columns.
@@ -585,15 +609,16 @@ for degrees in (10, 55, 110, 170):
 assert not orientations(np.ones((5, 5)), 9).any()
 
 # %% [markdown]
-# Their second idea: a patch is typical of Paris if its nearest neighbours are in Paris. For a seed patch find its best
-# match in every image, of Paris and of elsewhere; of the $m$ images with the best matches, what share is from Paris?
+# The second idea of the paper: a patch is typical of Paris if its nearest neighbours are in Paris. For a seed patch
+# find the best match in every image, from Paris and from elsewhere. Of the $m$ images with the best matches, what share
+# is from Paris?
 #
 # ### Exercise 15.9 - whose are the neighbours?
 
 
 # %%
 def neighbours_share(seeds, f, positive, m):
-    """For each seed: the share of positive ones among the m images whose best patch is most like it (inner product).
+    """For each seed: the share of positives among the m images whose best patch is most similar (inner product).
 
     seeds: (S, d);  f: (n, P, d) of all patches of each image;  positive: (n,) bool;  m: int  ->  (S,)
     """
@@ -604,9 +629,10 @@ def neighbours_share(seeds, f, positive, m):
 
 
 # %% [markdown]
-# On our facades: seeds at random where there is something to see. (Their method then trains detectors; `ddpm.doersch`
-# has all of it.) It works well here: the drawn motifs are always the same, as those of real facades are not. It knows
-# nothing of what *else* could be in a place; typicality does, and needs no negative images at search time.
+# On our facades we take random seeds from the half with more contrast. (The paper then trains detectors;
+# `ddpm.doersch` has the whole method.) It works well here, since a motif always looks the same, which is not so on real
+# facades. The method knows nothing of what *else* could be in a place. Typicality does, and it needs no negative images
+# at search time.
 
 # %%
 windows = np.lib.stride_tricks.sliding_window_view(x[..., 0], (k, k), axis=(1, 2)).reshape(2 * n, -1, k * k)
@@ -629,8 +655,8 @@ share[on_planted].mean(), share[~on_planted].mean(), precision["neighbours, 2012
 # ## 9. The face of a cluster
 #
 # ### Exercise 15.10 - spot the bug
-# A released program for mining shows each cluster by its *exemplar*, the member nearest to the mean of all, and then
-# the others in order of their distance from the exemplar. Its figures begin with odd patches. Repair it.
+# A released program for mining shows the *exemplar* of each cluster first, which is the member nearest to the mean, and
+# then the other members in order of their distance from the exemplar. Its figures begin with odd patches. Repair it.
 
 
 # %%
@@ -642,7 +668,7 @@ def published_order(f):
 
 
 def repaired_order(f):
-    """The members of a cluster: the exemplar, then the rest by distance from it.   f: (n, d)  ->  (n,) int"""
+    """The members of a cluster: the exemplar, then the others by distance from it.   f: (n, d)  ->  (n,) int"""
     ### BEGIN SOLUTION
     distance = np.linalg.norm(f - f.mean(0), axis=1)
     exemplar = f[distance.argmin()]
@@ -657,16 +683,17 @@ assert published_order(heap)[0] == 20 and repaired_order(heap)[-1] == 20
 # %% [markdown]
 # ## 10. Garments
 #
-# The same with the network of Lesson 4, on garments that it drew itself (set `DDPM_REAL=1`, and the test images of
-# Fashion-MNIST are used instead, if they are found). All images and all classes share the pairs $(t,\varepsilon)$: one
-# table of losses gives $T$, the maps and the classifier.
+# Now the same with the network of Lesson 4, on garments that the network itself drew. (Set `DDPM_REAL=1`, and the test
+# images of Fashion-MNIST are used instead, if they are found.) All images and all classes share the pairs
+# $(t,\varepsilon)$, so one table of losses gives $T$, the maps and the classifier.
 #
-# > **Note.** The papers draw $t$ from $(.1T,.7T]$ of the *linear* schedule. This network has the cosine schedule; the
-# > same signal-to-noise ratios are in $(.2T,.95T]$. A window of times belongs to a schedule.
+# > **Note.** The papers draw $t$ from $(.1T,.7T]$ of the *linear* schedule. This network has the cosine schedule, for
+# > which about the same signal-to-noise ratios are in $(.2T,.95T]$. A window of times belongs to a schedule.
 
 # %%
 fashion = model.load("fashion_mnist")
 ab = np.asarray(fashion.schedule.alpha_bar, np.float64)
+assert np.allclose(*(np.log(r / (1 - r)) for r in (ab[[200, 950]], abar[[100, 700]])), atol=0.2)  # the note's windows
 B = {"smoke": 10, "short": 20, "full": 100}[BUDGET]
 K = {"smoke": 4, "short": 24, "full": 100}[BUDGET]
 labels = np.arange(B) % 10
@@ -674,13 +701,13 @@ network = jax.jit(lambda eps, x, t, c: eps(x, jnp.full(B, t), c))
 
 
 def guess(x, t, c):
-    """ε̂ of the network for B images, in float64."""
+    """The network's ε̂ for B images, in float64."""
     c = jnp.broadcast_to(jnp.asarray(c), (B,))
     return np.asarray(network(fashion.eps, jnp.asarray(x, jnp.float32), int(t), c), np.float64)
 
 
 def drawn(key=1):
-    """Garments of the labels, by DDIM with guidance 2 (Lessons 6 and 9)."""
+    """Garments of the given labels, drawn by DDIM with guidance 2 (Lessons 6 and 9)."""
     x = np.random.default_rng(key).normal(size=(B, 28, 28, 1))
     times = schedule.make_times(1000, {"smoke": 12, "short": 30, "full": 100}[BUDGET])
     for t, s in itertools.pairwise(times):
@@ -693,12 +720,12 @@ def drawn(key=1):
 
 # %%
 if os.environ.get("DDPM_REAL") == "1":
-    test = data.load("fashion_mnist")
+    test = sources.load("fashion_mnist")
     ids = np.concatenate([np.flatnonzero(test.y_test == c)[: B // 10] for c in range(10)]).reshape(10, -1).T.ravel()
     garments = np.asarray(data.to_float(test.x_test[ids]), np.float64)
 else:
     garments = drawn()
-times = diffusion_classifier.even_times(1000, K, (0.2, 0.95))
+times = by_denoising.even_times(1000, K, (0.2, 0.95))
 noise = np.random.default_rng(2).normal(size=(K, 1, 28, 28, 1))
 loss, total = np.empty((K, 11, B)), np.zeros((11, B, 28, 28))  # the last of the 11 "classes" is ∅
 for i, t in enumerate(times):
@@ -708,9 +735,10 @@ for i, t in enumerate(times):
         loss[i, c], total[c] = error.mean((1, 2)), total[c] + error
 
 # %% [markdown]
-# The true class is typical of nearly all of them, and the class with the least loss is nearly always the right one,
-# with a few draws. These garments were drawn *for* their class by the same network, which makes it easy. For 1,000
-# real test images, and beside the exact Gaussian denoisers, see `experiments/results/diffusion_classifier`.
+# Nearly all of these garments are typical of their true class ($T>0$), and the class with the smallest loss is nearly
+# always the right one, with a few draws. These garments were drawn *for* their class by the same network, which makes
+# it easy. For 1,000 real test images, and a comparison with the exact Gaussian denoisers, see
+# `experiments/results/diffusion_classifier`.
 
 # %%
 T_of = (loss[:, 10:] - loss[:, :10]).mean(0).T  # (B, 10): T(x | c)
@@ -719,7 +747,7 @@ where_typical = (total[10] - total[labels, np.arange(B)]) / K
 by_draws = {
     m: float((loss[:m, :10].mean(0).argmin(0) == labels).mean()) for m in (1, 2, 4, 8, 16, 24, 48, 100) if m <= K
 }
-least = 0.4 if BUDGET == "smoke" else 0.85  # four draws do not say much
+least = 0.4 if BUDGET == "smoke" else 0.85  # four draws of one garment for each class do not tell much
 assert (own_T > 0).mean() >= least and by_draws[max(by_draws)] >= least
 differences = loss[:, 10] - loss[:, labels, np.arange(B)]  # (K, B)
 error_of = differences.std(0, ddof=1) / np.sqrt(K)
@@ -728,16 +756,17 @@ assert np.all(unpaired > error_of)
 by_draws, (own_T > 0).mean(), float(np.median((unpaired / error_of) ** 2))
 
 # %% [markdown]
-# And correspondence, by a layer on the way up. A known shift first: the garment four pixels to the right. Then what it
-# is for, two *different* garments. The layer has $14\times14$ positions, so it cannot be exact; judge in the picture.
+# And now correspondence, with the features of a layer on the way up. First a known shift: the same garment, four pixels
+# further to the right. Then what it is for: two *different* garments. The layer has $14\times14$ positions, so it
+# cannot be exact to the pixel; judge the result in the picture.
 
 
 # %%
 def layer(x, c):
-    """What the network says inside about images, at each pixel: (b, 28, 28, 64)"""
+    """The network's inner features of images, at each pixel: (b, 28, 28, 64)"""
     how = {"layer": "up.0", "ensemble": {"smoke": 1, "short": 8, "full": 16}[BUDGET], "t": 160}
-    f = features.dift(fashion.unet, fashion.params, fashion.schedule, x, c, jax.random.key(0), **how)
-    return features.resize(f, (28, 28))
+    f = activations.dift(fashion.unet, fashion.params, fashion.schedule, x, c, jax.random.key(0), **how)
+    return match_.resize(f, (28, 28))
 
 
 ten = np.clip(garments[:10], -1, 1).astype(np.float32)
@@ -746,17 +775,17 @@ found = []
 for i in range(10):
     points = np.argwhere(ten[i, ..., 0] > -0.5)
     points = points[(points[:, 1] < 22) & (points[:, 1] > 1)]
-    found.append(features.pck(match(both[i], both[10 + i], points), points + np.array([0, 4]), size=28))
+    found.append(match_.pck(match(both[i], both[10 + i], points), points + np.array([0, 4]), size=28))
 assert np.mean(found) > 0.7
 np.round(found, 2)
 
 # %% [markdown]
 # ## 11. The picture
 #
-# Above, the world with known answers: facades of town 0, the map of the perfect denoiser (red: the town helped; black
-# frames: what was planted; dashed: what was mined), the mined patches in their clusters, and $T$ against what it should
-# rank by. Below, garments that the network drew, where they are typical of their class, and corresponding places of two
-# different garments.
+# Above is the world with known answers: facades of town 0, with the map of the perfect denoiser (red: the town helped;
+# black frames: what was planted; dashed: what was mined); the mined patches in their clusters; and $T$ against the
+# log-likelihood ratio. Below are garments that the network drew, where they are typical of their class, how many draws
+# the classifier needs, and corresponding places of two different garments.
 
 
 # %%
@@ -768,7 +797,7 @@ def plain(axis, title="", size=9):
 
 
 def draw_town(axes, shown):
-    """Facades above, maps below, with frames."""
+    """Facades above, their maps with frames below."""
     most = np.quantile(np.abs(T.map[:n]), 0.995)
     for axis, i in zip(axes[0], shown, strict=True):
         axis.imshow(x[i, ..., 0], cmap="gray", vmin=-1, vmax=1)
@@ -780,7 +809,7 @@ def draw_town(axes, shown):
             axis.add_patch(plt.Rectangle((left - 0.5, top - 0.5), k, k, fill=False, ls="--", lw=1.1, color="#1e8449"))
         plain(axis)
     axes[0, 0].set_ylabel("facades", fontsize=9)
-    axes[1, 0].set_ylabel("T, in place", fontsize=9)
+    axes[1, 0].set_ylabel("map of T", fontsize=9)
 
 
 # %%
@@ -832,7 +861,7 @@ def draw_garments(axes):
 
 # %%
 def draw_match(axes, pairs=((2, 4), (7, 9))):
-    """Coloured places of one garment, and where the features find them in another."""
+    """Coloured places in one garment, and where the features find them in another."""
     for (left, right), (a, b) in zip(axes.reshape(-1, 2), pairs, strict=True):
         y, x = np.nonzero(ten[a, ..., 0] > -0.3)
         corners = [
@@ -858,8 +887,8 @@ def draw_accuracy(axis):
     axis.semilogx(list(by_draws), list(by_draws.values()), "o-", ms=4, color="#1b4f72", base=2)
     axis.set_xticks(list(by_draws), list(by_draws))
     axis.set(ylim=(0, 1.05))
-    axis.set_xlabel("shared draws (t, ε) a class", fontsize=8)
-    axis.set_title(f"share whose class has the least loss ({B} garments)", fontsize=9)
+    axis.set_xlabel("shared draws (t, ε) per class", fontsize=8)
+    axis.set_title(f"share whose class has the smallest loss ({B} garments)", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -898,19 +927,21 @@ if __name__ == "__main__":
         "budget": BUDGET,
     }
     (out / "l15.json").write_text(json.dumps(numbers, indent=1, default=np.ndarray.tolist) + "\n")
-    print(f"L15: mined {precision['mined']:.2f} planted, at random {precision['at random']:.2f}. out/l15.png")
+    mine, control = precision["mined"], precision["at random"]
+    print(f"L15: {mine:.2f} of the mined patches are on a planted motif, {control:.2f} of random ones. out/l15.png")
 
 # %% [markdown]
 # ## What to take along
 #
-# - Typicality is how much the class helps to guess the noise. With the bound's weights it is $\log p(x\mid c)/p(x)$.
-# - Ask both questions about the same noisy image. It is worth twenty-five times the draws.
-# - The same losses classify, and the maps say where. Before you believe a map, plant something and see it found.
+# - Typicality is how much the class helps to predict the noise. With the weights of the bound it is
+#   $\log p(x\mid c)/p(x)$.
+# - Evaluate both losses at the same noisy image. In our example this is worth about twenty-five times the draws.
+# - The same losses classify, and the maps show where. Before you believe a map, plant something and see it found.
 #
 # ## Further reading
 #
-# - Siglidis et al. 2024, *Diffusion Models as Data Mining Tools*. `ddpm mine` is their method, with p-values.
+# - Siglidis et al. 2024, *Diffusion Models as Data Mining Tools*. `ddpm mine` is this method, with p-values.
 # - Li et al. 2023, *Your Diffusion Model is Secretly a Zero-Shot Classifier*.
 # - Tang et al. 2023, *Emergent Correspondence from Image Diffusion* (DIFT).
-# - Doersch et al. 2012, *What Makes Paris Look like Paris?* `ddpm.doersch` has it, with its detectors.
-# - Kong et al. 2023, *Information-Theoretic Diffusion*. The integral, and what else it gives.
+# - Doersch et al. 2012, *What Makes Paris Look like Paris?* `ddpm.doersch` has the method, with its detectors.
+# - Kong et al. 2023, *Information-Theoretic Diffusion*. The integral of section 2, and what else it gives.

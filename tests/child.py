@@ -14,7 +14,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import numpy as np
 
-from ddpm import config, data, store
+from ddpm import config, data
+from ddpm.tools import files
 
 TINY = config.UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
 config.UNETS["tiny"] = TINY
@@ -30,7 +31,7 @@ def kill(number=signal.SIGKILL):
 def spoil(what):
     """Put the accident in its place."""
     kind, _, of = what.partition(":")
-    ids, write = data.batch_ids, store.write_atomic
+    ids, write = data.batch_ids, files.write_atomic
     if kind in AT_A_STEP:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 
@@ -41,20 +42,21 @@ def spoil(what):
 
         data.batch_ids = or_not
     if kind == "file":
-        store.write_atomic = lambda path, content: kill() if path.name == of else write(path, content)
+        files.write_atomic = lambda path, content: kill() if path.name == of else write(path, content)
 
 
 def no_pictures():
     """Sampling would take longer to compile than the rest."""
-    from ddpm import loop
+    from ddpm.training import loop
 
     loop.sample_grid = lambda *args: np.zeros((8, 8, 8, 1))
 
 
 if __name__ == "__main__":
     spoil(sys.argv[1])
-    from ddpm import cli, distributed
+    from ddpm.cli import start
+    from ddpm.training import devices
 
-    distributed.start()
+    devices.start()
     no_pictures()
-    sys.exit(cli.main(sys.argv[2:]))
+    sys.exit(start.main(sys.argv[2:]))

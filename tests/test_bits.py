@@ -7,10 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import bits, data, oracle
-from ddpm.bound import bits_per_dim, decoder_nll
+from ddpm import data
 from ddpm.config import UNetConfig
+from ddpm.datasets import sources
+from ddpm.evaluation import bits, ode_likelihood
+from ddpm.losses.bound import bits_per_dim, decoder_nll
 from ddpm.network import build, eps_fn
+from ddpm.oracles import gaussian
+from ddpm.samplers import solvers
 from ddpm.schedule import linear
 
 T = 50
@@ -43,7 +47,7 @@ def test_gaussian_bits_is_the_entropy_of_wide_gaussians():
 
 def test_bound_estimate_is_the_whole_sum(bytes_):
     x0, schedule = jnp.asarray(data.to_float(bytes_[:100])), linear(T)
-    eps = oracle.fit(np.asarray(x0)).eps(schedule)
+    eps = gaussian.fit(np.asarray(x0)).eps(schedule)
     exact = np.mean([np.asarray(bits_per_dim(eps, schedule, jax.random.key(i), x0, variance="fixed_large").total).mean()
                      for i in range(20)])  # fmt: skip
     runs = [bits.bound_bits(eps, schedule, x0, draws=8, seed=i).mean() for i in range(12)]
@@ -56,10 +60,10 @@ def test_flow_bits_are_those_of_the_gaussian_at_the_first_time(bytes_):
     """The flow of a fitted Gaussian gives -log₂ N(x; √ᾱ_1 μ, ᾱ_1 Σ + 1-ᾱ_1)/D + 7."""
     schedule = linear(1000)
     x0 = data.to_float(bytes_)
-    fitted = oracle.fit(x0)
+    fitted = gaussian.fit(x0)
     got = bits.flow_bits(fitted.eps(schedule), schedule, bytes_, steps=200, seed=3)
     x = np.concatenate([
-        np.asarray(bits.dequantise(jax.random.split(jax.random.fold_in(jax.random.key(3), i))[0],
+        np.asarray(ode_likelihood.dequantise(jax.random.split(jax.random.fold_in(jax.random.key(3), i))[0],
                                    jnp.asarray(bytes_[i : i + 50])))
         for i in range(0, 300, 50)
     ]).reshape(300, 6)  # fmt: skip
@@ -88,14 +92,14 @@ def test_even_times_rise_from_1_to_T_and_are_even_in_log_sigma():
     schedule = linear(1000)
     times = bits.even_times(schedule, 40)
     assert times[0] == 1 and times[-1] == 1000 and np.all(np.diff(times) > 0) and len(times) <= 41
-    sigma = np.log(np.asarray(bits.sigma_bar(schedule, jnp.asarray(times))))
+    sigma = np.log(np.asarray(solvers.sigma_bar(schedule, jnp.asarray(times))))
     assert np.diff(sigma)[5:].max() < 2 * (sigma[-1] - sigma[0]) / 40
 
 
 def test_measures_say_what_stands_beside():
-    digits = data.load("digits")
+    digits = sources.load("digits")
     schedule = linear(100)
-    eps = oracle.fit(data.to_float(digits.x_train)).eps(schedule)
+    eps = gaussian.fit(data.to_float(digits.x_train)).eps(schedule)
     m = bits.measures(eps, schedule, digits, 0, n_bound=60, n_flow=40, progress=False)
     assert m["bits_bound"].beside == pytest.approx(bits.histogram_bits(digits.x_train, digits.x_test).mean())
     assert m["bits_flow"].beside == pytest.approx(bits.gaussian_bits(digits.x_train, digits.x_test).mean())

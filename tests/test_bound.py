@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm import bound as B
-from ddpm import oracle, weighting
-from ddpm.importance import draw_times, loss_history, probabilities, remember
+from ddpm import oracle
 from ddpm.loss import squared_error
-from ddpm.schedule import linear, make_times, respace
-from ddpm.variance import optimal
+from ddpm.losses import bound as B
+from ddpm.losses import weighting
+from ddpm.losses.importance import draw_times, loss_history, probabilities, remember
+from ddpm.samplers.respacing import respace
+from ddpm.samplers.variance import optimal
+from ddpm.schedule import linear, make_times
 
 ROOT3 = np.sqrt(3.0)
 NODES = [(x, z) for x in (-ROOT3, 0, ROOT3) for z in (-ROOT3, 0, ROOT3)]  # exact for polynomials of degree 5

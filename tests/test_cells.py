@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 from ddpm import oracle
-from ddpm.cells import cells, join, split
+from ddpm.oracles.cell_grid import cells, join, split
 from ddpm.schedule import linear
 
 RNG = np.random.default_rng(0)

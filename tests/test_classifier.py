@@ -8,28 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import classifier as cl
-from ddpm import classifier_config as cc
-from ddpm import classifier_run as cr
-from ddpm import classifier_train as ct
-from ddpm import data, store, weights
-from ddpm.augment import augment
+from ddpm import data, weights
+from ddpm.classifiers import classifier as cl
+from ddpm.classifiers import convnet
+from ddpm.classifiers import recipes as cc
+from ddpm.classifiers import train as ct
+from ddpm.classifiers.augmentation import augment
+from ddpm.classifiers.timenet import TimeNetConfig
+from ddpm.cli import classifier as cr
+from ddpm.cli import options, start
+from ddpm.datasets import sources
 from ddpm.schedule import make_schedule
-from ddpm.timenet import TimeNetConfig
+from ddpm.tools import files
 
-TINY = cl.ClassifierConfig(8, 1, widths=(8, 16), features=12)
+TINY = convnet.ClassifierConfig(8, 1, widths=(8, 16), features=12)
 HOW = dataclasses.replace(cc.default_recipe("digits"), epochs=1)
-COMMAND = cc.ClassifierCommand("digits", epochs=1)
+COMMAND = options.ClassifierCommand("digits", epochs=1)
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return sources.load("digits")
 
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    config = cl.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
+    config = convnet.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
     how = dataclasses.replace(HOW, epochs=12, ema=0.9)
     return ct.train(config, how, digits.x_train, digits.y_train, progress=False)
 
@@ -56,7 +60,7 @@ def test_shapes_for_every_data_set(name):
 
 
 def test_sizes_that_are_odd_are_padded():
-    config = cl.ClassifierConfig(14, 1, widths=(8, 8, 8))  # 14, 7, 4, 2
+    config = convnet.ClassifierConfig(14, 1, widths=(8, 8, 8))  # 14, 7, 4, 2
     logits, _ = untrained(config)(images(2, (14, 14, 1)))
     assert logits.shape == (2, 10) and np.all(np.isfinite(logits))
 
@@ -103,7 +107,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="clean images"):
         c(images(2), t=3)
     with pytest.raises(ValueError, match=r"Known: .*digits.*Did you mean 'digits'"):
-        cr.main(dataclasses.replace(COMMAND, data="digit"))
+        start.main(dataclasses.replace(COMMAND, data="digit"))
 
 
 # --- augmentation and training ----------------------------------------------------------------------------------------
@@ -139,7 +143,7 @@ def test_the_same_seed_gives_the_same_bits(digits):
     x, y = digits.x_train[:256], digits.y_train[:256]
     a, b = (ct.train(TINY, HOW, x, y, progress=False) for _ in range(2))
     other = ct.train(TINY, dataclasses.replace(HOW, seed=1), x, y, progress=False)
-    flat = [store.flatten(jax.tree.map(np.asarray, c.params)) for c in (a, b, other)]
+    flat = [files.flatten(jax.tree.map(np.asarray, c.params)) for c in (a, b, other)]
     assert all(np.array_equal(flat[0][k], flat[1][k]) for k in flat[0])
     assert not np.array_equal(flat[0]["head/kernel"], flat[2]["head/kernel"])
 
@@ -152,7 +156,7 @@ def test_training_that_diverges_is_an_error(digits):
 def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
     command = dataclasses.replace(COMMAND, lr=0.05, erase=2, flip=True, out=tmp_path / "d")
-    made = cr.main(command)
+    made = start.main(command)
     assert str(tmp_path / "d" / "classifier") in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]  # nothing is shipped that was not asked to be
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["classifier.json", "classifier.safetensors"]
@@ -161,19 +165,19 @@ def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, c
     np.testing.assert_array_equal(made.logits(x), loaded.logits(x))
     card = loaded.card
     assert card["kind"] == "classifier" and loaded.config == made.config
-    assert card["data"] == {"name": "digits", "sha256": data.load("digits").sha256, "train_images": 1500}
+    assert card["data"] == {"name": "digits", "sha256": sources.load("digits").sha256, "train_images": 1500}
     assert card["command"] == "ddpm classifier --data digits --epochs 1 --lr 0.05 --flip True --erase 2"
     for field in ("test", "seconds", "device", "versions", "commit", "train", "parameters"):
         assert field in card
     file = tmp_path / "d" / "classifier.safetensors"
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
-    with pytest.raises(store.Damaged, match="checksum"):
+    with pytest.raises(files.Damaged, match="checksum"):
         cl.load(str(tmp_path / "d"))
 
 
 def test_it_ships_where_it_is_asked_to(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
-    cr.main(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
+    start.main(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
     said = capsys.readouterr().out
     assert said.index("package/digits_classifier.safetensors") < said.index("test: ")  # before the work begins
     assert cl.load("digits").card == cl.load(str(tmp_path / "d")).card
@@ -186,8 +190,8 @@ def test_the_command_line_is_the_recipe(schedule):
 
     how = dataclasses.replace(cc.default_recipe("digits", schedule), lr=0.01, shift=2, flip=True, seed=3)
     words = cc.command_line(how).removeprefix("ddpm classifier ").split()
-    assert cc.recipe_of(tyro.cli(cc.ClassifierCommand, args=words)) == how
-    assert cc.recipe_of(cc.ClassifierCommand("digits", schedule)) == cc.default_recipe("digits", schedule)
+    assert options.recipe_of(tyro.cli(options.ClassifierCommand, args=words)) == how
+    assert options.recipe_of(options.ClassifierCommand("digits", schedule)) == cc.default_recipe("digits", schedule)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
@@ -213,7 +217,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monk
 
 
 def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_path):
-    made = cr.main(dataclasses.replace(COMMAND, validate=300, out=tmp_path / "v"))
+    made = start.main(dataclasses.replace(COMMAND, validate=300, out=tmp_path / "v"))
     assert made.card["data"]["train_images"] == 1200 and made.card["test"]["n"] == 300
     assert "held-out training images" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
@@ -249,7 +253,7 @@ def test_noisy_accuracy_of_exact_posteriors(digits):
     uniform = cr.by_time(lambda x_t, t: jnp.full((len(x_t), 10), -np.log(10)), schedule, x, y, times)
     assert uniform["cross_entropy"][1] == pytest.approx(np.log(10), abs=1e-4)
     assert uniform["accuracy"][1] == pytest.approx((y == 0).mean())  # the first of equals
-    from ddpm.finite import finite
+    from ddpm.oracles.finite_set import finite
 
     known = finite(x, y)
     sure = cr.by_time(lambda x_t, t: jnp.log(known.class_posterior(schedule, x_t, jnp.int32(t))), schedule, x, y, times)
@@ -276,9 +280,9 @@ def test_shipped_classifier_loads_and_states_what_it_is():
 
 
 def test_shipped_classifier_is_as_good_as_its_card_says():
-    if not os.environ.get("DDPM_DATA_DIR") or data.where("fashion_mnist") is None:
+    if not os.environ.get("DDPM_DATA_DIR") or sources.where("fashion_mnist") is None:
         pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
-    c, d = cl.load("fashion_mnist"), data.load("fashion_mnist")
+    c, d = cl.load("fashion_mnist"), sources.load("fashion_mnist")
     assert c.card["data"]["sha256"] == d.sha256
     a = cl.accuracy(c, d.x_test, d.y_test)
     assert a["accuracy"] == pytest.approx(c.card["test"]["accuracy"], abs=5e-4)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm import cli, data
+from ddpm.cli import start
+from ddpm.datasets import sources
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -49,7 +50,7 @@ def test_help_and_info_do_not_import_jax():
 )
 def test_bad_input_is_one_line_with_the_remedy(args, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(args) == 2
+    assert start.main(args) == 2
     err = capsys.readouterr().err
     assert words in err and "Traceback" not in err and err.strip().splitlines()[-1].startswith("ddpm: ")
     assert not list(tmp_path.iterdir())  # nothing was half done
@@ -57,24 +58,24 @@ def test_bad_input_is_one_line_with_the_remedy(args, words, capsys, tmp_path, mo
 
 def test_an_unknown_option_suggests_the_right_one(capsys):
     with pytest.raises(SystemExit) as e:
-        cli.main(["sample", "--guidence", "2"])
+        start.main(["sample", "--guidence", "2"])
     assert e.value.code == 2
     assert "--guidance" in capsys.readouterr().err
 
 
 def test_sample_by_class_writes_a_grid_and_an_npz(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["sample", "--label", "ankle boot", "--n", "3", "--steps", "4", "--npz", "x.npz"]) == 0
+    assert start.main(["sample", "--label", "ankle boot", "--n", "3", "--steps", "4", "--npz", "x.npz"]) == 0
     arrays = np.load("x.npz")
     assert arrays["arr_0"].shape == (3, 28, 28, 1) and arrays["arr_0"].dtype == np.uint8
     assert list(arrays["arr_1"]) == [9, 9, 9] and (tmp_path / "out/samples.png").stat().st_size > 500
-    assert cli.main(["sample", "--label", "9", "--n", "3", "--steps", "4", "--npz", "y.npz", "--seed", "0"]) == 0
+    assert start.main(["sample", "--label", "9", "--n", "3", "--steps", "4", "--npz", "y.npz", "--seed", "0"]) == 0
     np.testing.assert_array_equal(arrays["arr_0"], np.load("y.npz")["arr_0"])
 
 
 def test_typicality_of_generated_garments(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["typicality", "--label", "Trouser", "--n", "3", "--draws", "5"]) == 0
+    assert start.main(["typicality", "--label", "Trouser", "--n", "3", "--draws", "5"]) == 0
     rows = (tmp_path / "out/typicality.csv").read_text().splitlines()
     assert rows[0] == "image,class,typicality,stderr" and len(rows) == 4
     assert "Trouser" in capsys.readouterr().out
@@ -87,14 +88,14 @@ def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monk
     monkeypatch.setitem(config.UNETS, "tiny", tiny)
     monkeypatch.chdir(tmp_path)
     train = ["train", "--data", "digits", "--preset", "tiny", "--name", "r", "--steps", "4", "--save-every", "4"]
-    assert cli.main(train) == 0
+    assert start.main(train) == 0
     said = capsys.readouterr().out
     assert "parameters" in said and "GFLOP" in said and "MiB" in said and "min" in said
-    assert cli.main(train) == 0 and "4 steps already" in capsys.readouterr().out
-    assert cli.main([*train, "--lr", "0.5"]) == 2 and "lr was 0.001, now 0.5" in capsys.readouterr().err
-    assert cli.main(["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]) == 0
-    assert cli.main(["info"]) == 0 and "step 4 of 4" in capsys.readouterr().out
-    assert data.where("digits")
+    assert start.main(train) == 0 and "4 steps already" in capsys.readouterr().out
+    assert start.main([*train, "--lr", "0.5"]) == 2 and "lr was 0.001, now 0.5" in capsys.readouterr().err
+    assert start.main(["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]) == 0
+    assert start.main(["info"]) == 0 and "step 4 of 4" in capsys.readouterr().out
+    assert sources.where("digits")
 
 
 def test_huge_pages_are_asked_for_once(monkeypatch):
@@ -102,9 +103,9 @@ def test_huge_pages_are_asked_for_once(monkeypatch):
     monkeypatch.setattr(os, "execv", lambda *args: calls.append(args))
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    cli.ask_for_huge_pages()
-    assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
-    cli.ask_for_huge_pages()
+    start.ask_for_huge_pages()
+    assert os.environ["GLIBC_TUNABLES"] == start.MALLOC
+    start.ask_for_huge_pages()
     assert len(calls) == 1 and calls[0][0] == sys.executable
 
 
@@ -114,11 +115,11 @@ def test_glibc_knows_each_of_its_settings():
     if loader is None:
         pytest.skip("no glibc here")
     told = subprocess.run(
-        [loader, "--list-tunables"], env={"GLIBC_TUNABLES": cli.MALLOC}, capture_output=True, text=True
+        [loader, "--list-tunables"], env={"GLIBC_TUNABLES": start.MALLOC}, capture_output=True, text=True
     )
     if told.returncode:
         pytest.skip("this glibc does not list its settings")
-    for name, value in (setting.split("=") for setting in cli.MALLOC.split(":")):
+    for name, value in (setting.split("=") for setting in start.MALLOC.split(":")):
         assert int(re.findall(rf"^{name}: (\S+)", told.stdout, re.MULTILINE)[0], 0) == int(value)
 
 
@@ -126,7 +127,7 @@ def test_glibc_knows_each_of_its_settings():
 def test_a_reader_that_has_seen_enough_is_no_error(args, tmp_path):
     """As `ddpm info | head -3`."""
     if args[0] == "course":
-        assert cli.main(["course", "init", str(tmp_path)]) == 0
+        assert start.main(["course", "init", str(tmp_path)]) == 0
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "ddpm.cli", *args]

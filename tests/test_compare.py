@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from ddpm import cli, compare
-from ddpm.config import TrainConfig, unet_config
+from ddpm.cli import start
+from ddpm.config import unet_config
+from ddpm.training import reference as compare
+from ddpm.training.config import TrainConfig
 from experiments.reference_runs import collect
 
 R, S, STEPS, EVERY, WIDTH = 0.08, 0.01, 4000, 10, 100
@@ -122,20 +124,20 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_command_says_it_in_words_and_draws_it(folder, capsys):
-    assert cli.main(["compare", "run"]) == 0
+    assert start.main(["compare", "run"]) == 0
     said = capsys.readouterr().out
     assert "made up" in said and "inside the band" in said and "windows inside so far" in said
     assert (folder / "out" / "compare.png").stat().st_size > 5000
-    assert cli.main(["compare", "run/metrics.csv", "--reference", "made"]) == 0
+    assert start.main(["compare", "run/metrics.csv", "--reference", "made"]) == 0
 
 
 def test_the_command_says_what_is_missing(folder, capsys):
-    assert cli.main(["compare", "nothing"]) == 2 and "metrics.csv is missing" in capsys.readouterr().err
-    assert cli.main(["compare", "run", "--reference", "mode"]) == 2 and "made" in capsys.readouterr().err
+    assert start.main(["compare", "nothing"]) == 2 and "metrics.csv is missing" in capsys.readouterr().err
+    assert start.main(["compare", "run", "--reference", "mode"]) == 2 and "made" in capsys.readouterr().err
     about = json.loads((folder / "run" / "config.json").read_text())
     about["train"]["preset"] = "large"
     (folder / "run" / "config.json").write_text(json.dumps(about))
-    assert cli.main(["compare", "run"]) == 2 and "no reference for" in capsys.readouterr().err
+    assert start.main(["compare", "run"]) == 2 and "no reference for" in capsys.readouterr().err
 
 
 def test_the_references_that_ship_hold_together():

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import adaptive, oracle
-from ddpm.compose import compose, given, two_scale
+from ddpm import oracle
 from ddpm.guide import cfg
-from ddpm.langevin import corrected
+from ddpm.guides import adaptive
+from ddpm.guides.composition import compose, given, two_scale
 from ddpm.sample import ddim_step, walk
+from ddpm.samplers.langevin_dynamics import corrected
 from ddpm.schedule import linear, make_times
 
 KEY = jax.random.key(0)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import convnet as cn
+from ddpm.classifiers import convnet as cn
+from ddpm.tools import ops
 
 TINY = cn.ClassifierConfig(8, 1, widths=(6, 8), features=5, num_classes=4, mirror=False)
 
@@ -52,7 +53,7 @@ def test_whitened_patches_have_the_unit_covariance(patch, channels):
     d = patch * patch * channels
     assert kernel.shape == (3, 3, channels, 2 * d)
     np.testing.assert_array_equal(kernel[..., :d], -kernel[..., d:])
-    out = np.asarray(cn.conv(jnp.asarray(x, jnp.float32), jnp.asarray(kernel)))[:, 1:-1, 1:-1, :d].reshape(-1, d)
+    out = np.asarray(ops.conv(jnp.asarray(x, jnp.float32), jnp.asarray(kernel)))[:, 1:-1, 1:-1, :d].reshape(-1, d)
     np.testing.assert_allclose(np.cov(out.T), np.eye(d), atol=0.25)
     assert np.all(kernel[: 3 - patch] == 0) and np.all(kernel[:, : 3 - patch] == 0)
 

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import data, formats
+from ddpm import data
+from ddpm.datasets import formats, sources
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -27,7 +28,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 def fake(name, n_train=50, n_test=20):
     """Random arrays in the shape of a published set; each class occurs."""
     rng = np.random.default_rng(0)
-    shape = data.PUBLISHED[name].shape
+    shape = formats.PUBLISHED[name].shape
     out = {}
     for split, n in (("train", n_train), ("test", n_test)):
         out[f"x_{split}"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
@@ -97,14 +98,14 @@ def no_network(name, folder):
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(data.PUBLISHED))
+@pytest.mark.parametrize("name", list(formats.PUBLISHED))
 def test_npz(name, tmp_path):
     arrays = fake(name)
     np.savez(tmp_path / f"{name}.npz", **arrays)
-    dataset = data.load(name, tmp_path)
+    dataset = sources.load(name, tmp_path)
     assert_same(dataset, arrays)
-    assert data.where(name, tmp_path) == dataset.source == str(tmp_path / f"{name}.npz")
-    assert (dataset.num_classes, dataset.image_shape) == (10, data.PUBLISHED[name].shape)
+    assert sources.where(name, tmp_path) == dataset.source == str(tmp_path / f"{name}.npz")
+    assert (dataset.num_classes, dataset.image_shape) == (10, formats.PUBLISHED[name].shape)
 
 
 def test_npz_as_keras_ships_it(tmp_path):
@@ -114,8 +115,8 @@ def test_npz_as_keras_ships_it(tmp_path):
         tmp_path / "fashion_mnist.npz", **{k: a[..., 0] if k[0] == "x" else a.astype("u1") for k, a in grey.items()}
     )
     np.savez(tmp_path / "cifar10.npz", **{k: a if k[0] == "x" else a[:, None].astype("i8") for k, a in colour.items()})
-    assert_same(data.load("fashion_mnist", tmp_path), grey)
-    assert_same(data.load("cifar10", tmp_path), colour)
+    assert_same(sources.load("fashion_mnist", tmp_path), grey)
+    assert_same(sources.load("cifar10", tmp_path), colour)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -123,9 +124,9 @@ def test_npz_as_keras_ships_it(tmp_path):
 def test_idx_files(sub, zipped, tmp_path):
     arrays = fake("fashion_mnist")
     write_idx(tmp_path / sub, arrays, zipped)
-    dataset = data.load("fashion_mnist", tmp_path)
+    dataset = sources.load("fashion_mnist", tmp_path)
     assert_same(dataset, arrays)
-    assert data.where("fashion_mnist", tmp_path) == dataset.source == str(tmp_path / sub)
+    assert sources.where("fashion_mnist", tmp_path) == dataset.source == str(tmp_path / sub)
 
 
 @pytest.mark.parametrize("sub", ["", "cifar10"])
@@ -139,7 +140,7 @@ def test_cifar_files(sub, kind, tmp_path):
         (place / "cifar-10-batches-bin").mkdir()
         for file, content in cifar_files(arrays).items():
             (place / "cifar-10-batches-bin" / file).write_bytes(content)
-    assert_same(data.load("cifar10", tmp_path), arrays)
+    assert_same(sources.load("cifar10", tmp_path), arrays)
 
 
 def test_order_of_sources(tmp_path, monkeypatch, alone):
@@ -149,15 +150,15 @@ def test_order_of_sources(tmp_path, monkeypatch, alone):
     for folder in (given, default, alone):
         folder.mkdir(parents=True)
     np.savez(alone / "fashion_mnist.npz", **sets[0])
-    assert_same(data.load("fashion_mnist"), sets[0])
+    assert_same(sources.load("fashion_mnist"), sets[0])
     np.savez(default / "fashion_mnist.npz", **sets[1])
     monkeypatch.setenv("DDPM_DATA_DIR", str(default))
-    assert_same(data.load("fashion_mnist"), sets[1])
-    assert_same(data.load("fashion_mnist", given), sets[1])  # nothing there yet: the next place
+    assert_same(sources.load("fashion_mnist"), sets[1])
+    assert_same(sources.load("fashion_mnist", given), sets[1])  # nothing there yet: the next place
     write_idx(given, sets[2])
-    assert_same(data.load("fashion_mnist", given), sets[2])
+    assert_same(sources.load("fashion_mnist", given), sets[2])
     np.savez(given / "fashion_mnist.npz", **sets[3])
-    assert_same(data.load("fashion_mnist", given), sets[3])
+    assert_same(sources.load("fashion_mnist", given), sets[3])
 
 
 def test_content_hash_does_not_depend_on_the_source(tmp_path):
@@ -169,7 +170,7 @@ def test_content_hash_does_not_depend_on_the_source(tmp_path):
     write_idx(b, arrays)
     changed = arrays | {"x_test": arrays["x_test"] ^ (np.arange(20) == 3).astype("u1")[:, None, None, None]}
     np.savez(c / "fashion_mnist.npz", **changed)
-    first, second, third = (data.load("fashion_mnist", folder).sha256 for folder in (a, b, c))
+    first, second, third = (sources.load("fashion_mnist", folder).sha256 for folder in (a, b, c))
     assert first == second != third
 
 
@@ -217,11 +218,11 @@ def prepared(folder):
 
 
 def test_prepared_set_is_read_once_and_kept(tfds, tmp_path):
-    assert data.where("fashion_mnist", tmp_path) is None
+    assert sources.where("fashion_mnist", tmp_path) is None
     folder = prepared(tmp_path)
-    assert data.where("fashion_mnist", tmp_path) == str(folder)
-    assert_same(data.load("fashion_mnist", tmp_path), tfds.arrays)
-    again = data.load("fashion_mnist", tmp_path)
+    assert sources.where("fashion_mnist", tmp_path) == str(folder)
+    assert_same(sources.load("fashion_mnist", tmp_path), tfds.arrays)
+    again = sources.load("fashion_mnist", tmp_path)
     assert_same(again, tfds.arrays)
     assert again.source == str(tmp_path / "fashion_mnist.npz") and tfds.calls == ["source train", "source test"]
 
@@ -233,22 +234,22 @@ def test_prepared_set_in_a_folder_that_cannot_be_written(tfds, tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(formats, "write_npz", full)
-    assert_same(data.load("fashion_mnist", tmp_path), tfds.arrays)
+    assert_same(sources.load("fashion_mnist", tmp_path), tfds.arrays)
     assert "No space left" in capsys.readouterr().err
 
 
 def test_tfrecord_needs_tensorflow(tfds, tmp_path, monkeypatch):
     folder, tfds.format = prepared(tmp_path), "tfrecord"
     with pytest.raises(ValueError, match=f"{folder} is stored as tfrecord: install TensorFlow"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
     monkeypatch.setattr(data, "find_spec", lambda name: True)
-    assert_same(data.load("fashion_mnist", tmp_path), tfds.arrays)
+    assert_same(sources.load("fashion_mnist", tmp_path), tfds.arrays)
 
 
 def test_prepared_set_without_the_library_is_not_found(tmp_path):
     prepared(tmp_path)
     with pytest.raises(FileNotFoundError, match="not installed"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
 
 
 # --- download ---------------------------------------------------------------------------------------------------------
@@ -267,10 +268,10 @@ def server(tmp_path, monkeypatch):
     asked: list[str] = []
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=www))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    published = data.PUBLISHED["fashion_mnist"]
+    published = formats.PUBLISHED["fashion_mnist"]
     sums = {f: hashlib.sha256((www / f).read_bytes()).hexdigest() for f in published.files}
     url = f"http://127.0.0.1:{httpd.server_port}"
-    monkeypatch.setitem(data.PUBLISHED, "fashion_mnist", published._replace(url=url, files=sums))
+    monkeypatch.setitem(formats.PUBLISHED, "fashion_mnist", published._replace(url=url, files=sums))
     monkeypatch.setattr(formats, "fetch", REAL_FETCH)
     for key in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(key, "127.0.0.1")
@@ -280,11 +281,11 @@ def server(tmp_path, monkeypatch):
 
 
 def test_downloads_once_without_tensorflow(server, alone):
-    dataset = data.load("fashion_mnist")
+    dataset = sources.load("fashion_mnist")
     assert_same(dataset, server.arrays)
     assert dataset.source == str(alone / "fashion_mnist.npz") and len(server.asked) == 4
     assert [f.name for f in alone.iterdir()] == ["fashion_mnist.npz"]  # nothing else is left behind
-    again = data.load("fashion_mnist")
+    again = sources.load("fashion_mnist")
     assert_same(again, server.arrays)
     assert len(server.asked) == 4 and again.sha256 == dataset.sha256
 
@@ -293,7 +294,7 @@ def test_download_goes_to_the_chosen_folder(server, tmp_path, monkeypatch):
     chosen = tmp_path / "chosen"
     chosen.mkdir()
     monkeypatch.setenv("DDPM_DATA_DIR", str(chosen))
-    assert data.load("fashion_mnist").source == str(chosen / "fashion_mnist.npz")
+    assert sources.load("fashion_mnist").source == str(chosen / "fashion_mnist.npz")
     assert (chosen / "fashion_mnist.npz").is_file()
 
 
@@ -301,20 +302,20 @@ def test_wrong_checksum_is_refused(server, alone):
     file = server.www / "t10k-labels-idx1-ubyte.gz"
     file.write_bytes(gzip.compress(idx_bytes(server.arrays["y_test"][::-1])))  # well-formed, but not what was published
     with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte\.gz: what came is not what was published"):
-        data.load("fashion_mnist")
+        sources.load("fashion_mnist")
     assert list(alone.iterdir()) == []
 
 
 def test_missing_on_the_server(server):
     (server.www / "train-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError, match="404"):
-        data.load("fashion_mnist")
+        sources.load("fashion_mnist")
 
 
 def test_offline_does_not_ask(server, monkeypatch):
     monkeypatch.setenv("DDPM_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match="DDPM_OFFLINE is set"):
-        data.load("fashion_mnist")
+        sources.load("fashion_mnist")
     assert server.asked == []
 
 
@@ -323,41 +324,43 @@ def test_where_tensorflow_is_it_prepares_the_set_too(server, tfds, alone, monkey
     seen = []
     tfds.prepare = lambda builder, manual_dir: seen.extend(sorted(os.listdir(manual_dir)))
     tfds.arrays = fake("fashion_mnist", n_train=33)  # it shuffles; ours is the published order
-    assert_same(data.load("fashion_mnist"), server.arrays)
-    assert seen == sorted(data.PUBLISHED["fashion_mnist"].files)  # it gets the files, and so never waits for a network
+    assert_same(sources.load("fashion_mnist"), server.arrays)
+    assert seen == sorted(
+        formats.PUBLISHED["fashion_mnist"].files
+    )  # it gets the files, and so never waits for a network
 
     def broken(builder, manual_dir):
         raise ModuleNotFoundError("No module named 'importlib_resources'")
 
     (alone / "fashion_mnist.npz").unlink()
     tfds.prepare = broken
-    assert_same(data.load("fashion_mnist"), server.arrays)
+    assert_same(sources.load("fashion_mnist"), server.arrays)
     assert "importlib_resources" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", list(data.PUBLISHED))
+@pytest.mark.parametrize("name", list(formats.PUBLISHED))
 def test_no_network_says_at_once_what_to_do(name, tmp_path, monkeypatch, alone):
     monkeypatch.setenv("DDPM_DATA_DIR", str(tmp_path / "typo"))
     start = time.monotonic()
     with pytest.raises(FileNotFoundError) as e:
-        data.load(name)
+        sources.load(name)
     assert time.monotonic() - start < 1
     for words in (f"{tmp_path}/typo (no such folder)", str(alone), f"{name}.npz", "x_train", "no route to host"):
         assert words in str(e.value)
-    for words in ("DDPM_DATA_DIR", "--data digits", *data.PUBLISHED[name].files, data.PUBLISHED[name].url):
+    for words in ("DDPM_DATA_DIR", "--data digits", *formats.PUBLISHED[name].files, formats.PUBLISHED[name].url):
         assert words in str(e.value)
-    assert data.where(name) is None
+    assert sources.where(name) is None
 
 
 def test_unreachable_server_fails_within_seconds(monkeypatch):
-    published = data.PUBLISHED["cifar10"]
-    monkeypatch.setitem(data.PUBLISHED, "cifar10", published._replace(url="http://127.0.0.1:9"))
+    published = formats.PUBLISHED["cifar10"]
+    monkeypatch.setitem(formats.PUBLISHED, "cifar10", published._replace(url="http://127.0.0.1:9"))
     monkeypatch.setattr(formats, "fetch", REAL_FETCH)
     for key in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(key, "127.0.0.1")
     start = time.monotonic()
     with pytest.raises(FileNotFoundError, match="ConnectionError"):
-        data.load("cifar10")
+        sources.load("cifar10")
     assert time.monotonic() - start < 2
 
 
@@ -366,14 +369,14 @@ def test_unreachable_server_fails_within_seconds(monkeypatch):
 
 def test_unknown_name():
     with pytest.raises(ValueError, match=r"fashion_mnist, cifar10, digits.*Did you mean 'fashion_mnist'"):
-        data.load("fashion-mnist")
+        sources.load("fashion-mnist")
     with pytest.raises(ValueError, match="data set 'x' is not known"):
-        data.where("x")
+        sources.where("x")
 
 
 def test_data_dir_must_be_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data_dir .*nowhere' is not a folder"):
-        data.load("cifar10", tmp_path / "nowhere")
+        sources.load("cifar10", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("cut", [0, 10, 0.5, 0.99])
@@ -383,7 +386,7 @@ def test_truncated_npz(cut, tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole[: cut if cut >= 1 else int(cut * len(whole))])
     with pytest.raises(ValueError, match=r"fashion_mnist\.npz is not a whole \.npz file"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
 
 
 def test_flipped_byte_in_npz(tmp_path):
@@ -393,7 +396,7 @@ def test_flipped_byte_in_npz(tmp_path):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"fashion_mnist\.npz is not a whole \.npz file"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
 
 
 def test_npy_and_pickles_are_refused(tmp_path):
@@ -401,10 +404,10 @@ def test_npy_and_pickles_are_refused(tmp_path):
     with open(file, "wb") as f:
         np.save(f, np.zeros(3))
     with pytest.raises(ValueError, match=r"fashion_mnist\.npz is not a whole"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
     np.savez(file, **fake("fashion_mnist") | {"y_test": np.array([{}] * 20, dtype=object)})
     with pytest.raises(ValueError, match=r"fashion_mnist\.npz .*allow_pickle"):
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
 
 
 BROKEN = {
@@ -432,7 +435,7 @@ def test_wrong_contents_of_npz(what, tmp_path):
     change, message = BROKEN[what]
     np.savez(tmp_path / "fashion_mnist.npz", **change(fake("fashion_mnist")))
     with pytest.raises(ValueError, match=message) as e:
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
     assert str(tmp_path / "fashion_mnist.npz") in str(e.value)
 
 
@@ -454,7 +457,7 @@ def test_broken_idx(content, message, tmp_path):
     file = tmp_path / "train-images-idx3-ubyte.gz"
     file.write_bytes(content(idx_bytes(arrays["x_train"])))
     with pytest.raises(ValueError, match=message) as e:
-        data.load("fashion_mnist", tmp_path)
+        sources.load("fashion_mnist", tmp_path)
     assert str(file) in str(e.value)
 
 
@@ -462,20 +465,20 @@ def test_broken_cifar(tmp_path):
     members, file = cifar_files(fake("cifar10")), tmp_path / "cifar-10-binary.tar.gz"
     write_tar(file, {k: v for k, v in members.items() if k != "data_batch_4.bin"})
     with pytest.raises(ValueError, match=r"lacks data_batch_4\.bin"):
-        data.load("cifar10", tmp_path)
+        sources.load("cifar10", tmp_path)
     write_tar(file, members | {"data_batch_2.bin": members["data_batch_2.bin"][:-5]})
     with pytest.raises(ValueError, match=r"data_batch_2\.bin has \d+ bytes, not a multiple of 3,073"):
-        data.load("cifar10", tmp_path)
+        sources.load("cifar10", tmp_path)
     write_tar(file, members)
     file.write_bytes(file.read_bytes()[:-3000])
     with pytest.raises(ValueError, match=r"cifar-10-binary\.tar\.gz is not a whole tar\.gz file"):
-        data.load("cifar10", tmp_path)
+        sources.load("cifar10", tmp_path)
 
 
 def test_three_of_four_files_are_not_a_set(tmp_path):
     write_idx(tmp_path, fake("fashion_mnist"))
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    assert data.where("fashion_mnist", tmp_path) is None
+    assert sources.where("fashion_mnist", tmp_path) is None
 
 
 # --- the real ones ----------------------------------------------------------------------------------------------------
@@ -485,9 +488,9 @@ def test_digits():
     """All 1,797, each once; every class shared out 1,500 : 297 to within one image; the same split each time."""
     from sklearn.datasets import load_digits
 
-    d, published = data.load("digits"), load_digits()
+    d, published = sources.load("digits"), load_digits()
     assert (d.image_shape, d.num_classes, len(d.x_train), len(d.x_test)) == ((8, 8, 1), 10, 1500, 297)
-    assert data.where("digits") == "built in" and data.load("digits").sha256 == d.sha256
+    assert sources.where("digits") == "built in" and sources.load("digits").sha256 == d.sha256
     both = np.concatenate([d.x_train, d.x_test])[..., 0]
     back = np.round(both * (16 / 255))  # the scaling loses nothing
     rows = np.column_stack([back.reshape(1797, 64), np.concatenate([d.y_train, d.y_test])])
@@ -501,9 +504,9 @@ def test_digits():
 
 @pytest.mark.parametrize(("name", "train"), [("fashion_mnist", 60_000), ("cifar10", 50_000)])
 def test_the_published_sets(name, train):
-    if REAL_DIR is None or data.where(name, REAL_DIR) is None:
+    if REAL_DIR is None or sources.where(name, REAL_DIR) is None:
         pytest.skip(f"set DDPM_DATA_DIR to a folder with {name}")
-    d = data.load(name, REAL_DIR)
+    d = sources.load(name, REAL_DIR)
     assert len(d.x_train) == train
     np.testing.assert_array_equal(np.bincount(d.y_train), np.full(10, train // 10))
     assert d.x_train.min() == 0 and d.x_train.max() == 255
@@ -511,7 +514,7 @@ def test_the_published_sets(name, train):
 
 def test_arrays_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
-        data.load("digits").x_train[0] = 0
+        sources.load("digits").x_train[0] = 0
 
 
 # --- scaling, classes, batches ----------------------------------------------------------------------------------------
@@ -553,7 +556,7 @@ def test_scaling_refuses_the_wrong_type():
 
 
 def test_class_index():
-    names = data.PUBLISHED["fashion_mnist"].class_names
+    names = formats.PUBLISHED["fashion_mnist"].class_names
     for i, name in enumerate(names):
         assert (
             i == data.class_index(names, i) == data.class_index(names, str(i)) == data.class_index(names, np.int64(i))

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.diffusion_classifier import (
-    check_stages,
-    classify,
-    default_stages,
-    draw_losses,
-    even_times,
-    gaussian_losses,
-    planned_calls,
-)
+from ddpm.classifiers.by_denoising import check_stages, classify, default_stages, draw_losses, even_times, planned_calls
+from ddpm.contracts import Partial
 from ddpm.oracle import mixture
-from ddpm.pytree import Partial
+from ddpm.oracles.gaussian import gaussian_losses
 from ddpm.schedule import cosine, linear
 
 SCHEDULE = linear(1000)
@@ -114,7 +107,7 @@ def test_an_image_does_not_depend_on_its_neighbours():
 
 
 def test_one_program_for_all_stages_and_weights():
-    from ddpm.diffusion_classifier import _draw_losses
+    from ddpm.classifiers.by_denoising import _draw_losses
 
     x0, stages = np.zeros((4, 1), np.float32), ((2, 3), (4, 2), (6, 1))
     m = [oracle.mixture(RNG.normal(size=(4, 1)), 0.3) for _ in range(2)]

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import test_resume
 
-from ddpm import checkpoint, config, distributed, loop, model, run
-from ddpm.config import TrainConfig
-from ddpm.store import flatten
+from ddpm import config
+from ddpm.tools import checkpoint
+from ddpm.tools.files import flatten
+from ddpm.training import devices, loop, run, tables
+from ddpm.training.config import TrainConfig
+from ddpm.zoo import model
 
 WITHIN = 90  # seconds after a process was killed, until the others have stopped (distributed.SILENCE, and some)
 
@@ -104,7 +107,7 @@ def test_two_processes_are_one(tmp_path, tiny):
     assert not list(folders[1].iterdir()) and "GFLOP" in said[0] and "GFLOP" not in said[1]
     whole = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 25}), tmp_path / "one", quiet=True)
     two = folders[0] / "runs" / "r"
-    a, b = run.read_metrics(two), run.read_metrics(whole)
+    a, b = tables.read_metrics(two), tables.read_metrics(whole)
     np.testing.assert_array_equal(a["step"], b["step"])
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
     np.testing.assert_allclose(a["grad_norm"], b["grad_norm"], rtol=2e-3)  # before Adam, which would hide a factor
@@ -125,8 +128,8 @@ def test_one_process_is_killed_and_the_run_goes_on_alone(tmp_path, tiny):
     said = both[0].communicate(timeout=600)[0]
     assert both[0].returncode not in (0, None) and time.monotonic() - since < WITHIN, said
     folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 30}), tmp_path / "runs", quiet=True)
-    np.testing.assert_array_equal(run.read_metrics(folder)["step"], [5, 10, 15, 20, 25, 30])
-    assert np.isfinite(run.read_metrics(folder)["loss"]).all()
+    np.testing.assert_array_equal(tables.read_metrics(folder)["step"], [5, 10, 15, 20, 25, 30])
+    assert np.isfinite(tables.read_metrics(folder)["loss"]).all()
 
 
 @pytest.mark.slow
@@ -141,7 +144,7 @@ def test_a_scheduler_stops_one_process_and_both_stop_at_one_step(tmp_path, tiny)
     (step,) = checkpoint.steps(tmp_path / "runs" / "r" / "checkpoints")
     assert step > 40 and f"stopped; step {step} is saved" in said[0]
     folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": step + 5}), tmp_path / "runs", quiet=True)
-    assert run.read_metrics(folder)["step"][-1] == step + 5
+    assert tables.read_metrics(folder)["step"][-1] == step + 5
 
 
 def test_what_cannot_be_spread_is_refused_before_anything_is_built(tmp_path, tiny):
@@ -161,4 +164,4 @@ def test_half_an_address_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
     with pytest.raises(ValueError, match="JAX_NUM_PROCESSES is not"):
-        distributed.start()
+        devices.start()

@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip("skimage", reason="needs scikit-image (pip install 'ddpm[mining]')")
 
-from ddpm import doersch, hog
-from ddpm.localisation import motif_auc, patch_motif, precision_at_k
+from ddpm.mining import doersch, hog
+from ddpm.mining.localisation import motif_auc, patch_motif, precision_at_k
 
 RNG = np.random.default_rng(0)
 K = 6

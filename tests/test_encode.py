@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.encode import decode, encode, slerp
+from ddpm.editing.inversion import decode, encode, slerp
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
 

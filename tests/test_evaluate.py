@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import classifier as cl
-from ddpm import classifier_config as cc
-from ddpm import classifier_train as ct
-from ddpm import data, oracle
-from ddpm import evaluate as ev
-from ddpm.pytree import Partial
+from ddpm import data
+from ddpm.classifiers import classifier as cl
+from ddpm.classifiers import convnet
+from ddpm.classifiers import recipes as cc
+from ddpm.classifiers import train as ct
+from ddpm.contracts import Partial
+from ddpm.datasets import sources
+from ddpm.evaluation import denoising_loss, measure, real_features, scores, statistics
+from ddpm.evaluation import model as ev
+from ddpm.oracles import gaussian
 from ddpm.schedule import linear, make_schedule
 
 T = 100
@@ -34,19 +38,19 @@ def world():
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return sources.load("digits")
 
 
 @pytest.fixture(scope="module")
 def digits_classifier(digits):
-    config = cl.ClassifierConfig(8, 1, widths=(8, 16), features=16, mirror=False)
+    config = convnet.ClassifierConfig(8, 1, widths=(8, 16), features=16, mirror=False)
     how = cc.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=0.1, shift=1, flip=False, erase=0, ema=0.9)
     c = ct.train(config, how, digits.x_train, digits.y_train, progress=False)
     return dataclasses.replace(c, card={"test": cl.accuracy(c, digits.x_test, digits.y_test)})
 
 
 def score(x, labels, digits, classifier):
-    return ev.score_images(x, labels, digits, classifier, cache=False, progress=False)
+    return scores.score_images(x, labels, digits, classifier, cache=False, progress=False)
 
 
 # --- ε-MSE ------------------------------------------------------------------------------------------------------------
@@ -55,10 +59,10 @@ def score(x, labels, digits, classifier):
 @pytest.mark.parametrize("conditional", [True, False])
 def test_eps_mse_of_the_oracle_is_its_closed_form(world, conditional):
     x, c, schedule = world
-    fitted = oracle.fit(x, c if conditional else None)
-    exact = oracle.linear_loss(fitted, schedule, x, c if conditional else None)
+    fitted = gaussian.fit(x, c if conditional else None)
+    exact = gaussian.linear_loss(fitted, schedule, x, c if conditional else None)
     label = c if conditional else None
-    m = ev.eps_mse(fitted.eps(schedule), schedule, x, label, jax.random.key(1), repeats=10, baseline=exact)
+    m = denoising_loss.eps_mse(fitted.eps(schedule), schedule, x, label, jax.random.key(1), repeats=10, baseline=exact)
     assert m.value == pytest.approx(exact[1:].mean(), abs=4 * m.standard_error)
     assert m.standard_error < 0.02 * m.value and m.beside == pytest.approx(exact[1:].mean())
     rows = m.detail["by_t"]
@@ -70,8 +74,8 @@ def test_eps_mse_of_the_oracle_is_its_closed_form(world, conditional):
 
 def test_eps_mse_error_is_the_spread_over_keys(world):
     x, _, schedule = world
-    eps = oracle.fit(x).eps(schedule)
-    runs = [ev.eps_mse(eps, schedule, x[:100], key=jax.random.key(i)) for i in range(60)]
+    eps = gaussian.fit(x).eps(schedule)
+    runs = [denoising_loss.eps_mse(eps, schedule, x[:100], key=jax.random.key(i)) for i in range(60)]
     spread = np.std([m.value for m in runs], ddof=1)
     assert np.mean([m.standard_error for m in runs]) / spread == pytest.approx(1, abs=0.3)
 
@@ -83,32 +87,36 @@ def _sees_only_time(x_t, t, c):
 def test_times_are_uniform_and_stratified(world):
     """ε̂ = √t·1 has the loss 1 + t exactly in the mean; without strata t alone would bring an error of T/√(12 n)."""
     x, _, schedule = world
-    m = ev.eps_mse(Partial(_sees_only_time), schedule, x, key=jax.random.key(2))
+    m = denoising_loss.eps_mse(Partial(_sees_only_time), schedule, x, key=jax.random.key(2))
     assert m.value == pytest.approx(1 + (T + 1) / 2, abs=4 * m.standard_error)
     assert m.standard_error < 0.5 * T / np.sqrt(12 * len(x))
 
 
 def test_one_key_pairs_two_denoisers_whatever_the_batch(world):
     x, c, schedule = world
-    eps, key = oracle.fit(x).eps(schedule), jax.random.key(3)
-    a = ev.eps_mse(eps, schedule, x, None, key, batch=64)
-    assert ev.eps_mse(eps, schedule, x, None, key, batch=250).value == pytest.approx(a.value, rel=1e-5)
-    assert ev.eps_mse(eps, schedule, x, c, key).value == pytest.approx(a.value, rel=1e-5)  # one Gaussian: no classes
-    assert ev.eps_mse(eps, schedule, x, None, jax.random.key(4)).value != a.value
+    eps, key = gaussian.fit(x).eps(schedule), jax.random.key(3)
+    a = denoising_loss.eps_mse(eps, schedule, x, None, key, batch=64)
+    assert denoising_loss.eps_mse(eps, schedule, x, None, key, batch=250).value == pytest.approx(a.value, rel=1e-5)
+    assert denoising_loss.eps_mse(eps, schedule, x, c, key).value == pytest.approx(
+        a.value, rel=1e-5
+    )  # one Gaussian: no classes
+    assert denoising_loss.eps_mse(eps, schedule, x, None, jax.random.key(4)).value != a.value
 
 
 def test_denoising_of_the_fit_equals_its_own_baseline(digits):
     """The class-conditional oracle of the training digits, on test digits, under the labels and under ∅."""
     schedule = make_schedule("cosine", T)
-    fitted = oracle.fit(data.to_float(digits.x_train), digits.y_train)
-    out = ev.denoising(fitted.eps(schedule), schedule, digits, 10, repeats=4, progress=False)
+    fitted = gaussian.fit(data.to_float(digits.x_train), digits.y_train)
+    out = denoising_loss.denoising(fitted.eps(schedule), schedule, digits, 10, repeats=4, progress=False)
     m = out["eps_mse"]
     assert m.value == pytest.approx(m.beside, abs=4 * m.standard_error)
     null = out["eps_mse_null"]
     assert null.value < null.beside  # under ∅ the mixture is better than one Gaussian
     assert null.beside > m.beside
-    one = oracle.fit(data.to_float(digits.x_train))
-    assert list(ev.denoising(one.eps(schedule), schedule, digits, 0, n=50, progress=False)) == ["eps_mse_null"]
+    one = gaussian.fit(data.to_float(digits.x_train))
+    assert list(denoising_loss.denoising(one.eps(schedule), schedule, digits, 0, n=50, progress=False)) == [
+        "eps_mse_null"
+    ]
 
 
 # --- sets of images ---------------------------------------------------------------------------------------------------
@@ -158,45 +166,45 @@ def test_what_each_measure_sees(digits, digits_classifier):
 
 
 def test_every_measure_says_what_it_is(digits, digits_classifier):
-    measures = ev.score_images(
+    measures = scores.score_images(
         digits.x_test, digits.y_test, digits, digits_classifier, of="test digits", seed=5, cache=False, progress=False
     )
-    text = ev.table(measures)
+    text = measure.table(measures)
     for m in measures.values():
         assert m.name in text and "n = 297 test digits, 8 bit" in str(m)
         assert m.beside is not None and m.beside_what
         assert m.low_high[0] <= m.value <= m.low_high[1] and m.error
     assert "unnamed" not in text and "(16 wide, unsaved)" in text and "seed 5" in str(measures["frechet"])
-    back = json.loads(json.dumps(ev.as_json(measures), allow_nan=False))
+    back = json.loads(json.dumps(measure.as_json(measures), allow_nan=False))
     assert back["frechet"]["value"] == measures["frechet"].value
     assert back["recall"]["beside_what"] == "test, n = 297"
 
 
 def test_a_subset_has_of_each_class_its_share():
     y = np.repeat(np.arange(4), [100, 200, 300, 400])
-    ids = ev.stratified_subset(y, 100, seed=1)
+    ids = statistics.stratified_subset(y, 100, seed=1)
     assert len(np.unique(ids)) == 100
     assert np.all(abs(np.bincount(y[ids]) - [10, 20, 30, 40]) <= 1)
-    np.testing.assert_array_equal(ids, ev.stratified_subset(y, 100, seed=1))
-    assert not np.array_equal(ids, ev.stratified_subset(y, 100, seed=2))
-    assert sorted(ev.stratified_subset(y, 5000, seed=1)) == list(range(1000))
+    np.testing.assert_array_equal(ids, statistics.stratified_subset(y, 100, seed=1))
+    assert not np.array_equal(ids, statistics.stratified_subset(y, 100, seed=2))
+    assert sorted(statistics.stratified_subset(y, 5000, seed=1)) == list(range(1000))
 
 
 def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classifier, tmp_path, monkeypatch):
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     saved = dataclasses.replace(digits_classifier, card={"sha256": "ab" * 32}, name="mine")
-    first = ev.reference(digits, saved, progress=False)
+    first = real_features.reference(digits, saved, progress=False)
     assert first.name == "mine (16 wide, abababab)" and len(list(tmp_path.glob("features-*"))) == 2
     np.testing.assert_allclose(first.test, saved.features(digits.x_test), atol=1e-5)
     monkeypatch.setattr(cl.Classifier, "__call__", lambda *a: pytest.fail("computed again"))
-    np.testing.assert_array_equal(ev.reference(digits, saved, progress=False).train, first.train)
+    np.testing.assert_array_equal(real_features.reference(digits, saved, progress=False).train, first.train)
     monkeypatch.undo()
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     file = next(tmp_path.glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-4] + b"oops")
-    np.testing.assert_array_equal(ev.reference(digits, saved, progress=False).train, first.train)
+    np.testing.assert_array_equal(real_features.reference(digits, saved, progress=False).train, first.train)
     other = dataclasses.replace(saved, card={"sha256": "cd" * 32})
-    ev.reference(digits, other, progress=False)
+    real_features.reference(digits, other, progress=False)
     assert len(list(tmp_path.glob("features-*"))) == 4
 
 
@@ -221,15 +229,15 @@ def test_images_that_cannot_be_scored_are_refused(digits, digits_classifier, x, 
 def test_evaluate_the_gaussian_fit(digits, digits_classifier):
     """A 'model' whose answers are exact: its loss is its baseline, its samples are of the asked class."""
     schedule = make_schedule("cosine", T)
-    fitted = oracle.fit(data.to_float(digits.x_train), digits.y_train)
+    fitted = gaussian.fit(data.to_float(digits.x_train), digits.y_train)
     model = SimpleNamespace(
         eps=fitted.eps(schedule), schedule=schedule, num_classes=10, image_shape=(8, 8, 1), name="fit"
     )
     m = ev.evaluate(model, digits, digits_classifier, n=100, steps=20, guidance=1.0, cache=False, progress=False)
     assert m["eps_mse"].value == pytest.approx(m["eps_mse"].beside, abs=4 * m["eps_mse"].standard_error)
     assert m["accuracy"].value > 0.6 and m["accuracy"].n == 100
-    assert "images of fit (ddim 20, guidance 1, seed 0), 8 bit" in ev.table(m)
-    json.dumps(ev.as_json(m), allow_nan=False)
+    assert "images of fit (ddim 20, guidance 1, seed 0), 8 bit" in measure.table(m)
+    json.dumps(measure.as_json(m), allow_nan=False)
     x, c = ev.draw(model, 30, steps=5, guidance=1.0, progress=False)
     assert x.dtype == np.uint8 and x.shape == (30, 8, 8, 1) and np.all(np.bincount(c) == 3)
     same = ev.draw(model, 30, steps=5, guidance=1.0, progress=False)[0]

@@ -9,39 +9,43 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ddpm import cache, cli, data, evaluate_run, export, inception, scoring
-from ddpm import classifier as cl
-from ddpm import classifier_config as cc
-from ddpm import classifier_train as ct
+from ddpm.classifiers import classifier as cl
+from ddpm.classifiers import convnet
+from ddpm.classifiers import recipes as cc
+from ddpm.classifiers import train as ct
+from ddpm.cli import options, start
+from ddpm.datasets import sources
+from ddpm.evaluation import inception, scores
+from ddpm.tools import cache, image_files
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return sources.load("digits")
 
 
 @pytest.fixture
 def judged(digits, tmp_path, monkeypatch):
     """An `ddpm evaluate --samples` of 100 test digits, with a classifier of its own."""
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path / "cache"))
-    config = cl.ClassifierConfig(8, 1, widths=(8,), features=8, mirror=False)
+    config = convnet.ClassifierConfig(8, 1, widths=(8,), features=8, mirror=False)
     how = cc.ClassifierTrainConfig(data="digits", epochs=2, batch=64, lr=0.1, shift=0, flip=False, erase=0)
     cl.save(tmp_path / "judge", ct.train(config, how, digits.x_train, digits.y_train, progress=False))
-    export.save_npz(tmp_path / "x.npz", digits.x_test[:100], digits.y_test[:100].astype(int))
-    return cli.Evaluate(
+    image_files.save_npz(tmp_path / "x.npz", digits.x_test[:100], digits.y_test[:100].astype(int))
+    return options.Evaluate(
         samples=tmp_path / "x.npz", data="digits", classifier=str(tmp_path / "judge"), out=tmp_path / "out" / "e.json"
     )
 
 
 def test_samples_are_scored_once(judged, capsys, monkeypatch):
-    evaluate_run.main(judged)
+    start.main(judged)
     first = capsys.readouterr().out
     folder = judged.out.parent
     assert {p.name for p in folder.iterdir()} == {"e.json", "e.png", "e_neighbours.png"}
     numbers = json.loads(judged.out.read_text())
     assert numbers["measures"]["frechet"]["n"] == 100 and len(numbers["samples_sha256"]) == 64
-    monkeypatch.setattr(scoring, "_frechet", lambda *a: pytest.fail("measured again"))
-    evaluate_run.main(judged)
+    monkeypatch.setattr(scores, "_frechet", lambda *a: pytest.fail("measured again"))
+    start.main(judged)
     second = capsys.readouterr().out
     assert "known:" in second and first.splitlines()[0] in second
     again = json.loads(judged.out.read_text())
@@ -49,20 +53,20 @@ def test_samples_are_scored_once(judged, capsys, monkeypatch):
 
 
 def test_other_images_or_seeds_or_no_cache_are_measured(judged, digits, monkeypatch):
-    evaluate_run.main(judged)
-    export.save_npz(judged.samples, digits.x_test[100:200], digits.y_test[100:200].astype(int))
-    monkeypatch.setattr(scoring, "_frechet", lambda *a: (_ for _ in ()).throw(InterruptedError("measured")))
+    start.main(judged)
+    image_files.save_npz(judged.samples, digits.x_test[100:200], digits.y_test[100:200].astype(int))
+    monkeypatch.setattr(scores, "_frechet", lambda *a: (_ for _ in ()).throw(InterruptedError("measured")))
     for changed in (judged, dataclasses.replace(judged, seed=1), dataclasses.replace(judged, cache=False)):
         with pytest.raises(InterruptedError, match="measured"):
-            evaluate_run.main(changed)
+            start.main(changed)
 
 
 def test_a_damaged_result_is_measured_again(judged, tmp_path):
-    evaluate_run.main(judged)
+    start.main(judged)
     (kept,) = (tmp_path / "cache").glob("evaluation-*.json")
     whole = kept.read_text()
     kept.write_text(whole[:100])
-    evaluate_run.main(judged)
+    start.main(judged)
     assert json.loads(kept.read_text()) == json.loads(whole)
 
 
@@ -73,7 +77,7 @@ def test_keys_depend_on_every_part_and_not_on_the_order_of_dicts():
     assert cache.key("a", {"x": 1, "y": 2}) == cache.key("a", {"y": 2, "x": 1})
     keys = {cache.key("a", 1), cache.key("a", 2), cache.key("b", 1), cache.key("a1"), cache.key("a", "1"), cache.key()}
     assert len(keys) == 6
-    assert cache.code(cache) != cache.code(cache, export) and cache.code(cache) == cache.code(cache)
+    assert cache.code(cache) != cache.code(cache, image_files) and cache.code(cache) == cache.code(cache)
 
 
 # --- Inception --------------------------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ def test_the_library_gets_folders_of_colour_images(digits, monkeypatch):
     seen = []
 
     def calculate_metrics(**how):
-        x, n = export.load_png(how["input1"]), len(list(Path(how["input2"]).iterdir()))
+        x, n = image_files.load_png(how["input1"]), len(list(Path(how["input2"]).iterdir()))
         seen.append((how["input1"].split("/")[-1], x.shape, n))
         assert np.all(x[..., 0] == x[..., 2]) or x.shape[-1] == 1
         return {

@@ -8,16 +8,19 @@ import os
 import numpy as np
 import pytest
 
-from ddpm import bits, data, metrics, oracle
-from ddpm.diffusion_classifier import gaussian_losses
+from ddpm import data
+from ddpm.datasets import sources
+from ddpm.evaluation import bits, distances
+from ddpm.oracles import gaussian
+from ddpm.oracles.gaussian import gaussian_losses
 from ddpm.schedule import linear
 
 
 @pytest.fixture(scope="module")
 def fashion():
-    if not os.environ.get("DDPM_DATA_DIR") or data.where("fashion_mnist") is None:
+    if not os.environ.get("DDPM_DATA_DIR") or sources.where("fashion_mnist") is None:
         pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
-    return data.load("fashion_mnist")
+    return sources.load("fashion_mnist")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def pixels(fashion):
 def fitted(fashion):
     """The best Gaussian of all training images, and that of each class."""
     train = data.to_float(fashion.x_train)
-    return oracle.fit(train), oracle.fit(train, fashion.y_train)
+    return gaussian.fit(train), gaussian.fit(train, fashion.y_train)
 
 
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[:, None]  # t = 1…1000, linear
@@ -81,9 +84,9 @@ def test_c3_linear_gaussian_denoiser(fashion, fitted):
     expected = {1: 0.978, 10: 0.863, 50: 0.482, 100: 0.271, 200: 0.117, 300: 0.0581, 500: 0.0140, 700: 0.00203}
     np.testing.assert_allclose(loss[list(expected)], list(expected.values()), rtol=5e-3)
     test, schedule = data.to_float(fashion.x_test), linear(1000)
-    assert oracle.linear_loss(one, schedule, test)[1:].mean() == pytest.approx(0.0873, abs=6e-5)
+    assert gaussian.linear_loss(one, schedule, test)[1:].mean() == pytest.approx(0.0873, abs=6e-5)
     assert given[1:].mean() == pytest.approx(0.0644, abs=6e-5)
-    assert oracle.linear_loss(by_class, schedule, test, fashion.y_test)[1:].mean() == pytest.approx(0.0690, abs=1e-4)
+    assert gaussian.linear_loss(by_class, schedule, test, fashion.y_test)[1:].mean() == pytest.approx(0.0690, abs=1e-4)
     gap = (loss - given)[1:]  # t = 1…1000
     assert gap.mean() == pytest.approx(0.02255, abs=1e-5)
     assert gap[100:700].mean() == pytest.approx(0.01541, abs=1e-5)  # 100…699 counted from 0: our 101…700
@@ -155,13 +158,13 @@ def test_c8_frechet_on_whitened_pixels(fashion, pixels):
         return (data.to_float(x).reshape(len(x), -1) - mean) @ (U[:, :64] / np.sqrt(lam[:64]))
 
     train, rng = features(fashion.x_train), np.random.default_rng(0)
-    reference = metrics.moments(train)
+    reference = distances.moments(train)
 
     def distance(f):
-        return metrics.frechet_moments(metrics.moments(f), reference)
+        return distances.frechet_moments(distances.moments(f), reference)
 
     assert distance(features(fashion.x_test)) == pytest.approx(0.152, abs=1e-3)
-    floor = metrics.frechet_floor(np.eye(64), 10_000)
+    floor = distances.frechet_floor(np.eye(64), 10_000)
     assert distance(train[rng.permutation(60_000)[:10_000]]) == pytest.approx(0.1095, rel=0.05)  # without replacement
     assert distance(rng.normal(size=(10_000, 64))) == pytest.approx(0.115, rel=0.06)
     assert floor == pytest.approx(0.1104, abs=1e-4)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from test_network import TINY, random_params
 
-from ddpm.features import correspondence, default_layer, default_time, dift, layers, patch_features, pck, resize
+from ddpm.features.activations import default_layer, default_time, dift, layers, patch_features
+from ddpm.features.match import correspondence, pck, resize
 from ddpm.forward import q_sample
-from ddpm.network import activations, eps_fn
+from ddpm.network import eps_fn
+from ddpm.networks.inspect import activations
 from ddpm.schedule import linear
 
 SCHEDULE = linear(100)

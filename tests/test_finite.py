@@ -9,8 +9,8 @@ import pytest
 from scipy.special import logsumexp
 
 from ddpm import oracle
-from ddpm.finite import finite
 from ddpm.forward import q_sample
+from ddpm.oracles.finite_set import finite
 from ddpm.schedule import linear
 
 RNG = np.random.default_rng(0)

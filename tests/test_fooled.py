@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm import data
+from ddpm.datasets import sources
 from experiments import fooled, ranking
 
 
@@ -25,7 +26,7 @@ def test_an_order_names_what_stands_against_the_list():
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return sources.load("digits")
 
 
 def test_the_gaussian_fit_has_the_moments_of_the_images(digits):

@@ -6,23 +6,15 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.forward import v_from_eps, x0_from_eps
-from ddpm.guide import (
-    cfg,
-    classifier,
-    clip_x0,
-    distillation_loss,
-    dynamic_threshold,
-    interval,
-    negative,
-    retime,
-    v_head,
-    w_to_s,
-    x0_head,
-)
-from ddpm.pytree import Partial
+from ddpm.contracts import Partial
+from ddpm.forward import x0_from_eps
+from ddpm.guide import cfg, clip_x0, w_to_s
+from ddpm.guides.rules import classifier, dynamic_threshold, interval, negative
+from ddpm.losses.distillation import distillation_loss
+from ddpm.networks.heads import v_from_eps, v_head, x0_head
 from ddpm.sample import ddim_step, ddpm_step, walk
-from ddpm.schedule import cosine, linear, make_times, respace
+from ddpm.samplers.respacing import respace, retime
+from ddpm.schedule import cosine, linear, make_times
 
 
 def setup(schedule=None):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import inpaint, oracle
+from ddpm import oracle
+from ddpm.editing import inpaint, masks
 from ddpm.forward import x0_from_eps
 from ddpm.sample import ddim_step, ddpm_step, walk
 from ddpm.schedule import linear, make_times
@@ -120,10 +121,10 @@ def test_sdedit_begins_at_the_noised_sketch(x64):
     np.testing.assert_allclose(out, 2.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", inpaint.MASKS)
+@pytest.mark.parametrize("name", masks.MASKS)
 @pytest.mark.parametrize(("H", "W"), [(28, 28), (32, 32), (7, 10)])
 def test_masks(name, H, W):
-    mask = inpaint.make_mask(name, H, W)
+    mask = masks.make_mask(name, H, W)
     assert mask.shape == (H, W, 1) and set(np.unique(mask)) == {0.0, 1.0}
     share = {"half": (W // 2) / W, "every_second_row": -(-H // 2) / H, "every_second_pixel": 0.25}.get(name)
     if name == "every_second_pixel":
@@ -135,14 +136,14 @@ def test_masks(name, H, W):
     else:
         low, high = {"thin": (0.2, 0.5), "wide": (0.4, 0.85)}[name]
         assert low <= 1 - mask.mean() < high
-        np.testing.assert_array_equal(mask, inpaint.make_mask(name, H, W))
+        np.testing.assert_array_equal(mask, masks.make_mask(name, H, W))
 
 
 def test_wide_strokes_are_wider():
     """Distance of the missing pixels from the known: the widest part of `wide` is wider."""
     from scipy.ndimage import distance_transform_edt
 
-    widest = [distance_transform_edt(1 - f(64, 64)[..., 0]).max() for f in (inpaint.thin, inpaint.wide)]
+    widest = [distance_transform_edt(1 - f(64, 64)[..., 0]).max() for f in (masks.thin, masks.wide)]
     assert widest[1] > 1.5 * widest[0]
 
 
@@ -160,8 +161,8 @@ X = jnp.zeros((2, 4, 4, 1))
         (lambda s: inpaint.repaint_times([0, 5]), "fall to 0"),
         (lambda s: inpaint.repaint_times([5, 0], jump=0), "jump is 0"),
         (lambda s: inpaint.repaint_times([5, 0], resample=0), "resample is 0"),
-        (lambda s: inpaint.make_mask("halve", 4, 4), "Did you mean 'half'"),
-        (lambda s: inpaint.strokes(4, 4, share=1.0), "share"),
+        (lambda s: masks.make_mask("halve", 4, 4), "Did you mean 'half'"),
+        (lambda s: masks.strokes(4, 4, share=1.0), "share"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ddpm import cli, interop, model, peer_config
+from ddpm.cli import start
 from ddpm.config import UNETS, UNetConfig
-from ddpm.layers import time_embedding
-from ddpm.network import count, param_shapes
+from ddpm.networks.inspect import count, param_shapes
 from ddpm.schedule import make_schedule
-from ddpm.store import flatten
+from ddpm.tools.files import flatten
+from ddpm.tools.ops import time_embedding
+from ddpm.zoo import diffusers as interop
+from ddpm.zoo import diffusers_config, model
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4, num_classes=3)
@@ -103,7 +105,7 @@ def test_the_released_configuration_is_the_cifar10_preset():
         "time_embedding_type": "positional",
         "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
     }
-    assert peer_config.to_unet(config) == UNETS["cifar10"]
+    assert diffusers_config.to_unet(config) == UNETS["cifar10"]
 
 
 def test_old_attention_names_and_half_precision_load(folder):
@@ -271,22 +273,22 @@ def test_what_the_peer_cannot_be_is_not_exported(tmp_path):
 
 @pytest.mark.parametrize("name, T", [("linear", 200), ("linear_ho", 1000), ("cosine", 100)])
 def test_schedules_have_names_on_both_sides(name, T):
-    there = peer_config.from_schedule(name, T, make_schedule(name, T))
-    assert peer_config.to_schedule(there) == (name, T)
+    there = diffusers_config.from_schedule(name, T, make_schedule(name, T))
+    assert diffusers_config.to_schedule(there) == (name, T)
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["import", str(GOLDEN / "unet2d_plain")]) == 0
+    assert start.main(["import", str(GOLDEN / "unet2d_plain")]) == 0
     assert "ddpm sample --model out/unet2d_plain" in capsys.readouterr().out
     io = np.load(GOLDEN / "unet2d_plain" / "io.npz")
     m = model.load("out/unet2d_plain")
     np.testing.assert_allclose(run(m, nhwc(io["x"]), io["t"] + 1), nhwc(io["y"]), atol=2e-5)
-    assert cli.main(["export", "out/unet2d_plain", "--to", "e"]) == 0
+    assert start.main(["export", "out/unet2d_plain", "--to", "e"]) == 0
     first, again = (load_file(f / interop.WEIGHTS) for f in (GOLDEN / "unet2d_plain", tmp_path / "e"))
     assert first.keys() == again.keys() and all((first[k] == again[k]).all() for k in first)
-    assert cli.main(["import", str(GOLDEN / "unet2d_plain")]) == 2 and "is there already" in capsys.readouterr().err
-    assert cli.main(["import", "nothing-here"]) == 2 and "Traceback" not in capsys.readouterr().err
+    assert start.main(["import", str(GOLDEN / "unet2d_plain")]) == 2 and "is there already" in capsys.readouterr().err
+    assert start.main(["import", "nothing-here"]) == 2 and "Traceback" not in capsys.readouterr().err
 
 
 # --- beside the peer itself -------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.langevin import annealed_langevin, corrected, langevin
+from ddpm.oracles.gaussian import teleport
 from ddpm.sample import ddim_step, ddpm_step, walk
+from ddpm.samplers.langevin_dynamics import annealed_langevin, corrected, langevin
 from ddpm.schedule import linear, make_times
-from ddpm.teleport import teleport
 
 
 @pytest.mark.parametrize("r", [0.1, 0.5, 1.0])

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import bits, likelihood, oracle
+from ddpm import oracle
+from ddpm.evaluation import bits, ode_likelihood
 from ddpm.schedule import cosine, linear
 
 
@@ -19,7 +20,7 @@ def test_log_prob_of_a_mixture(x64, make):
     m, schedule = oracle.mixture([[0.5, 0.3], [-0.6, 0.0]], cov, [0.6, 0.4]), make()
     x = jax.random.normal(jax.random.key(0), (5, 2)) * 0.8
     for c in (None, jnp.array([0, 1, 0, 1, 2])):
-        ours = likelihood.ode_log_prob(m.eps(schedule), schedule, x, c)
+        ours = ode_likelihood.ode_log_prob(m.eps(schedule), schedule, x, c)
         np.testing.assert_allclose(ours, m.log_prob(schedule, x, 1, c), atol=2e-2)
 
 
@@ -34,7 +35,7 @@ def test_the_error_falls_with_the_square_of_the_step(x64):
         x_T = float(x[0, 0] * jnp.sqrt((a * 0.25 + 1 - a) / (schedule.alpha_bar[1] * 0.25 + 1 - schedule.alpha_bar[1])))
         var = float(a * 0.25 + 1 - a)
         gap = -0.5 * x_T**2 + 0.5 * x_T**2 / var + 0.5 * np.log(var)
-        errors.append(abs(float(likelihood.ode_log_prob(m.eps(schedule), schedule, x)[0] - exact[0]) - gap))
+        errors.append(abs(float(ode_likelihood.ode_log_prob(m.eps(schedule), schedule, x)[0] - exact[0]) - gap))
     assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.5)
     assert np.log2(errors[1] / errors[2]) == pytest.approx(2, abs=0.5)
 
@@ -45,33 +46,33 @@ def test_few_steps_are_enough(x64, make):
     var = np.logspace(-3, 0, 12)
     m, schedule = oracle.gaussian(np.zeros(12), np.diag(var)), make()
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 12)) * np.sqrt(var)[None])
-    ours = likelihood.ode_log_prob(m.eps(schedule), schedule, x, times=bits.even_times(schedule, 50))
+    ours = ode_likelihood.ode_log_prob(m.eps(schedule), schedule, x, times=bits.even_times(schedule, 50))
     np.testing.assert_allclose(ours / 12, m.log_prob(schedule, x, 1) / 12, atol=0.02)
 
 
 def test_hutchinson_is_unbiased_and_images_keep_their_shape():
     m = oracle.gaussian(np.zeros((2, 2, 1)), np.diag([0.1, 0.2, 0.5, 1.0]) + 0.05)
     schedule, x = cosine(100), 0.3 * jnp.ones((1, 2, 2, 1))
-    exact = likelihood.ode_log_prob(m.eps(schedule), schedule, x)
-    many = likelihood.ode_log_prob(m.eps(schedule), schedule, x, key=jax.random.key(1), probes=400)
+    exact = ode_likelihood.ode_log_prob(m.eps(schedule), schedule, x)
+    many = ode_likelihood.ode_log_prob(m.eps(schedule), schedule, x, key=jax.random.key(1), probes=400)
     assert exact.shape == (1,)
     assert many[0] == pytest.approx(float(exact[0]), abs=0.15)
 
 
 def test_bits_of_dequantised_bytes(x64):
     """Uniform bytes under their own density, 1/2 on [-1, 1): exactly 8 bits."""
-    assert likelihood.density_bits_per_dim(jnp.log(0.5) * 12, 12) == pytest.approx(8)
-    x = likelihood.dequantise(jax.random.key(0), jnp.array([[0, 127, 255]], jnp.uint8))
+    assert ode_likelihood.density_bits_per_dim(jnp.log(0.5) * 12, 12) == pytest.approx(8)
+    x = ode_likelihood.dequantise(jax.random.key(0), jnp.array([[0, 127, 255]], jnp.uint8))
     np.testing.assert_array_equal(jnp.floor((x + 1) * 128), [[0, 127, 255]])
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s, x: likelihood.ode_log_prob(lambda x, t, c: x, s, x, times=[5, 3]), ValueError, "that rise"),
-        (lambda s, x: likelihood.ode_log_prob(lambda x, t, c: x, s, x, times=[0, 3]), ValueError, "1..1000"),
-        (lambda s, x: likelihood.ode_log_prob(lambda x, t, c: x, s, x, probes=0), ValueError, "probes"),
-        (lambda s, x: likelihood.dequantise(jax.random.key(0), x), TypeError, "uint8"),
+        (lambda s, x: ode_likelihood.ode_log_prob(lambda x, t, c: x, s, x, times=[5, 3]), ValueError, "that rise"),
+        (lambda s, x: ode_likelihood.ode_log_prob(lambda x, t, c: x, s, x, times=[0, 3]), ValueError, "1..1000"),
+        (lambda s, x: ode_likelihood.ode_log_prob(lambda x, t, c: x, s, x, probes=0), ValueError, "probes"),
+        (lambda s, x: ode_likelihood.dequantise(jax.random.key(0), x), TypeError, "uint8"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

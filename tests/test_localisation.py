@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddpm import localisation as loc
+from ddpm.mining import localisation as loc
 
 RNG = np.random.default_rng(0)
 

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from ddpm import sample, typicality
-from ddpm.config import TrainConfig, UNetConfig
+from ddpm.config import UNetConfig
 from ddpm.guide import cfg, clip_x0
-from ddpm.network import eps_fn, param_shapes
+from ddpm.network import eps_fn
+from ddpm.networks.inspect import param_shapes
+from ddpm.samplers.names import STEPS
 from ddpm.schedule import cosine
-from ddpm.train import init_state, make_step
+from ddpm.training.config import TrainConfig
+from ddpm.training.step import init_state, make_step
 
 UNET = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4, num_classes=3, dropout=0.1)
 SCHEDULE, TYPES = cosine(100), ("float32", "bfloat16")
@@ -49,19 +52,19 @@ def test_the_training_step(dtype, how, many):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("sampler", sample.STEPS)
+@pytest.mark.parametrize("sampler", STEPS)
 def test_the_samplers_with_guidance(dtype, sampler):
     def draw(params, key, c):
         eps = clip_x0(cfg(eps_fn(unet(dtype), params), 2.0), SCHEDULE)
-        return sample.walk(sample.STEPS[sampler](eps, SCHEDULE, c), key, X, np.array([100, 50, 0]))
+        return sample.walk(STEPS[sampler](eps, SCHEDULE, c), key, X, np.array([100, 50, 0]))
 
     lowers(jax.jit(draw), param_shapes(UNET), jax.random.key(0), C)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_typicality(dtype):
+def test_measure(dtype):
     def measure(params, x, key):
         args = (eps_fn(unet(dtype), params), SCHEDULE, x, C, None, key, jnp.asarray([10, 70]), jnp.ones(101), 3, True)
-        return typicality._typicality(*args)
+        return typicality._measure(*args)
 
     lowers(jax.jit(measure), param_shapes(UNET), X, jax.random.key(0))

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm import maps
-from ddpm.pytree import Partial
+from ddpm import typicality
+from ddpm.contracts import Partial
+from ddpm.mining import maps
 from ddpm.schedule import linear
-from ddpm.typicality import typicality
 
 SCHEDULE = linear(50)
 
@@ -31,7 +31,7 @@ def test_it_is_typicality_by_groups(tmp_path):
     m = measured(tmp_path / "a")
     assert m.groups.shape == (7, 6, 6, 6) and m.draws == 12
     keys = [jax.random.fold_in(jax.random.key(0), g) for g in range(6)]
-    direct = [typicality(EPS, SCHEDULE, X, 1, key, draws=2) for key in keys]
+    direct = [typicality.measure(EPS, SCHEDULE, X, 1, key, draws=2) for key in keys]
     np.testing.assert_allclose(m.groups, np.stack([T.map for T in direct], 1), atol=1e-6)
     np.testing.assert_allclose(m.value, np.mean([T.value for T in direct], 0), atol=1e-6)
     np.testing.assert_allclose(m.stderr, np.sqrt(sum(T.stderr**2 for T in direct)) / 6, rtol=1e-5)
@@ -46,9 +46,9 @@ def test_a_stopped_measurement_goes_on(tmp_path, monkeypatch):
         calls.append(1)
         if len(calls) == 9:  # in the middle of the second chunk
             raise KeyboardInterrupt
-        return typicality(*args, **kwargs)
+        return typicality.measure(*args, **kwargs)
 
-    monkeypatch.setattr(maps, "typicality", counted)
+    monkeypatch.setattr(maps.typicality, "measure", counted)
     with pytest.raises(KeyboardInterrupt):
         measured(tmp_path / "b")
     assert len(list((tmp_path / "b").glob("chunk_*.npz"))) == 1

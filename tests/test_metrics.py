@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from ddpm import metrics as m
-from ddpm import statistics
+from ddpm.evaluation import distances as m
+from ddpm.evaluation import neighbours, statistics
 
 
 def gaussian(rng, d):
@@ -94,7 +94,7 @@ def test_extrapolation_removes_the_bias():
 
 def test_bootstrap_of_the_mean_is_the_known_error():
     f = np.random.default_rng(5).normal(size=(400, 1)) * 3
-    assert m.bootstrap(f, lambda g: float(g.mean()), 400) == pytest.approx(f.std() / 20, rel=0.15)
+    assert statistics.bootstrap(f, lambda g: float(g.mean()), 400) == pytest.approx(f.std() / 20, rel=0.15)
 
 
 def test_bootstrap_within_classes_is_the_error_of_balanced_sets():
@@ -105,8 +105,8 @@ def test_bootstrap_within_classes_is_the_error_of_balanced_sets():
     def mean(g):
         return float(g.mean())
 
-    assert m.bootstrap(f, mean, 300, strata=y) == pytest.approx(1 / 20, rel=0.15)
-    assert m.bootstrap(f, mean, 300) == pytest.approx(f.std() / 20, rel=0.15)
+    assert statistics.bootstrap(f, mean, 300, strata=y) == pytest.approx(1 / 20, rel=0.15)
+    assert statistics.bootstrap(f, mean, 300) == pytest.approx(f.std() / 20, rel=0.15)
 
 
 def test_bootstrap_error_of_frechet_covers():
@@ -119,7 +119,7 @@ def test_bootstrap_error_of_frechet_covers():
         return m.frechet_moments(m.moments(g), q)
 
     values = np.array([distance(a) for a in sets])
-    errors = np.array([m.bootstrap(a, distance, 40, seed=i) for i, a in enumerate(sets)])
+    errors = np.array([statistics.bootstrap(a, distance, 40, seed=i) for i, a in enumerate(sets)])
     assert 0.85 <= (abs(values - values.mean()) < 1.96 * errors).mean() <= 1
 
 
@@ -206,7 +206,7 @@ def test_overlap_is_the_definition_in_loops():
     def inside(x, f, k):  # in which balls of f does x lie
         return [np.linalg.norm(x - f[i]) <= ball(f, i, k) for i in range(len(f))]
 
-    o = m.overlap(real, fake)
+    o = neighbours.overlap(real, fake)
     assert o.precision.tolist() == [any(inside(x, real, 3)) for x in fake]
     assert o.recall.tolist() == [any(inside(x, fake, 3)) for x in real]
     np.testing.assert_allclose(o.density, [sum(inside(x, real, 5)) / 5 for x in fake])
@@ -222,26 +222,28 @@ def test_overlap_of_sets_with_a_known_answer():
     def means(o):
         return [round(float(np.mean(a)), 2) for a in o]
 
-    assert means(m.overlap(left, right)) == [0, 0, 0, 0]
-    precision, recall, density, coverage = means(m.overlap(left, left.copy()))
+    assert means(neighbours.overlap(left, right)) == [0, 0, 0, 0]
+    precision, recall, density, coverage = means(neighbours.overlap(left, left.copy()))
     assert (precision, recall, coverage) == (1, 1, 1) and density == pytest.approx(1 + 1 / 5, abs=0.01)
-    precision, recall, density, coverage = means(m.overlap(both, one))  # a mode is missing
+    precision, recall, density, coverage = means(neighbours.overlap(both, one))  # a mode is missing
     assert precision > 0.9 and recall <= 0.5 and recall > 0.4 and 0.4 < coverage <= 0.5
     with pytest.raises(ValueError, match="k = 5"):
-        m.overlap(left[:5], right)
+        neighbours.overlap(left[:5], right)
 
 
 def test_overlap_ignores_shifts_and_rotations_of_both():
     rng = np.random.default_rng(2)
     real, fake, U = rng.normal(size=(90, 4)), rng.normal(size=(80, 4)), np.linalg.qr(rng.normal(size=(4, 4)))[0]
-    for a, b in zip(m.overlap(real, fake), m.overlap(real @ U + 7, fake @ U + 7), strict=True):
+    for a, b in zip(neighbours.overlap(real, fake), neighbours.overlap(real @ U + 7, fake @ U + 7), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_density_of_one_law_is_one():
     """Each sample lies in k/n of the n real balls on average, whatever the law."""
     rng = np.random.default_rng(3)
-    values = [m.overlap(rng.normal(size=(300, 3)), rng.normal(size=(300, 3))).density.mean() for _ in range(40)]
+    values = [
+        neighbours.overlap(rng.normal(size=(300, 3)), rng.normal(size=(300, 3))).density.mean() for _ in range(40)
+    ]
     assert np.mean(values) == pytest.approx(1, abs=0.03)
 
 
@@ -250,27 +252,27 @@ def test_nearest_is_the_brute_force():
     a, b = rng.normal(size=(700, 6)).astype(np.float32) + 30, rng.normal(size=(50, 6)).astype(np.float32) + 30
     d = np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=2)
     for k in (1, 2, 5):
-        distance, index = m.nearest(a, b, k)
+        distance, index = neighbours.nearest(a, b, k)
         np.testing.assert_allclose(distance, np.sort(d, axis=1)[:, :k], rtol=1e-5)
         np.testing.assert_array_equal(index, np.argsort(d, axis=1, kind="stable")[:, :k])
-    assert np.all(m.nearest(b, b)[0] == 0)
+    assert np.all(neighbours.nearest(b, b)[0] == 0)
 
 
 def test_closer_is_the_share_of_pairs_and_its_error_the_spread():
     rng = np.random.default_rng(5)
     a, b = rng.integers(0, 6, 40), rng.integers(1, 7, 50)
     pairs = np.mean([(x < y) + 0.5 * (x == y) for x in a for y in b])
-    assert m.closer(a, b)[0] == pytest.approx(pairs, rel=1e-12)
-    assert m.closer(a, a)[0] == pytest.approx(0.5)
-    draws = np.array([m.closer(rng.normal(size=60), rng.normal(size=80) + 0.5) for _ in range(300)])
+    assert statistics.closer(a, b)[0] == pytest.approx(pairs, rel=1e-12)
+    assert statistics.closer(a, a)[0] == pytest.approx(0.5)
+    draws = np.array([statistics.closer(rng.normal(size=60), rng.normal(size=80) + 0.5) for _ in range(300)])
     assert draws[:, 1].mean() / draws[:, 0].std() == pytest.approx(1, abs=0.15)
 
 
 def test_wilson_covers_and_stays_inside():
     rng, n, p = np.random.default_rng(6), 50, 0.95
     hits = rng.binomial(n, p, 2000) / n
-    assert 0.92 < np.mean([m.wilson(h, n)[0] <= p <= m.wilson(h, n)[1] for h in hits]) < 0.99
-    low, high = m.wilson(1.0, n)
+    assert 0.92 < np.mean([statistics.wilson(h, n)[0] <= p <= statistics.wilson(h, n)[1] for h in hits]) < 0.99
+    low, high = statistics.wilson(1.0, n)
     assert high == pytest.approx(1) and low == pytest.approx(n / (n + 1.96**2))
 
 

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm import maps, mine, model, patches
 from ddpm.config import UNetConfig
-from ddpm.finite import finite
-from ddpm.localisation import motif_auc, patch_motif
+from ddpm.mining import maps, nulls, patches, patterns
+from ddpm.mining.localisation import motif_auc, patch_motif
+from ddpm.oracles.finite_set import finite
 from ddpm.schedule import linear
+from ddpm.zoo import model
 
 RNG = np.random.default_rng(0)
 SCHEDULE = linear(1000)
@@ -42,7 +43,7 @@ def test_the_exact_denoiser_finds_the_planted_motif(tmp_path):
     mine_maps = maps.measure(tmp_path / "a", oracle, SCHEDULE, x0, 0, **options)
     others = maps.measure(tmp_path / "b", oracle, SCHEDULE, other, 0, **options)
     assert motif_auc(mine_maps.map, masks[y == 0], 3) > 0.95
-    found = mine.mine(mine_maps, x0, 0, mine.pixel_features, others=others, k=4, count=2, clusters=2, most=24)
+    found = patterns.mine(mine_maps, x0, 0, patterns.pixel_features, others=others, k=4, count=2, clusters=2, most=24)
     first = found.patches.turn == 0
     assert np.all(patch_motif(found.patches.where, np.where(masks[y == 0], 0, -1), 4, 0.75)[first] == 0)
     assert np.all(found.p_label[first] == 1 / 13) and np.all(found.p_draws[first] <= 0.01)
@@ -59,7 +60,7 @@ def scores(n, turns=3):
 
 def test_p_label_is_a_rank_and_uniform_under_its_null():
     found, others = scores(2000), scores(999)
-    p = mine.p_label(found, others, 999)
+    p = nulls.p_label(found, others, 999)
     for i in (0, 17, 500):
         theirs = others.score[others.turn == found.turn[i]]
         assert p[i] == (1 + (theirs >= found.score[i]).sum()) / 1000
@@ -68,16 +69,16 @@ def test_p_label_is_a_rank_and_uniform_under_its_null():
             error = np.sqrt(level * (1 - level) * (1 / 2000 + 1 / 999))
             assert abs((p[found.turn == r] <= level).mean() - level) < 5 * error
     assert p.min() >= 1 / 1000
-    assert np.all(mine.p_label(found, found._replace(score=found.score - 100), 2000) == 1 / 2001)
+    assert np.all(nulls.p_label(found, found._replace(score=found.score - 100), 2000) == 1 / 2001)
     equal = found._replace(score=np.zeros(len(found.score)))
-    assert np.all(mine.p_label(equal, equal, 2000) == 1)  # ties are no evidence
+    assert np.all(nulls.p_label(equal, equal, 2000) == 1)  # ties are no evidence
 
 
 def test_p_draws_by_all_signs():
     groups = RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)
     S = patches.pooled(groups.mean(1), 3)
     found = patches.select(S, 3, 2)
-    p = mine.p_draws(found, groups, 3)
+    p = nulls.p_draws(found, groups, 3)
     for i in range(2):
         best = [
             patches.pooled((np.array(s)[:, None, None] * groups[i]).mean(0), 3).max()
@@ -90,21 +91,21 @@ def test_p_draws_by_all_signs():
 def test_p_draws_is_uniform_under_its_null_and_small_beyond_it():
     groups = RNG.normal(size=(600, 10, 10, 10)).astype(np.float32)
     found = patches.select(patches.pooled(groups.mean(1), 4), 4, 1)
-    p = mine.p_draws(found, groups, 4)
+    p = nulls.p_draws(found, groups, 4)
     for level in (0.05, 0.5):
         assert abs((p <= level).mean() - level) < 5 * np.sqrt(level * (1 - level) / 600)
     groups[:5, :, 2:6, 2:6] += 5
     found = patches.select(patches.pooled(groups[:5].mean(1), 4), 4, 1)
-    assert np.all(mine.p_draws(found, groups[:5], 4) == 1 / 1024)
-    assert np.all(mine.p_draws(found, 0 * groups[:5], 4) <= 1 / 1024)  # these scores are not those of a zero map
+    assert np.all(nulls.p_draws(found, groups[:5], 4) == 1 / 1024)
+    assert np.all(nulls.p_draws(found, 0 * groups[:5], 4) <= 1 / 1024)  # these scores are not those of a zero map
     zero = patches.select(np.zeros((2, 7, 7)), 4, 1)
-    assert np.all(mine.p_draws(zero, np.zeros((2, 10, 10, 10)), 4) == 1)  # a label that is ignored
+    assert np.all(nulls.p_draws(zero, np.zeros((2, 10, 10, 10)), 4) == 1)  # a label that is ignored
 
 
 def test_many_groups_draw_their_signs():
     groups = RNG.normal(size=(40, 14, 8, 8)).astype(np.float32)
     found = patches.select(patches.pooled(groups.mean(1), 3), 3, 1)
-    every, some = (mine.p_draws(found, groups, 3, flips=f) for f in (2**14, 1000))
+    every, some = (nulls.p_draws(found, groups, 3, flips=f) for f in (2**14, 1000))
     assert np.abs(every - some).max() < 6 * 0.5 / np.sqrt(1000) and (every != some).any()
 
 
@@ -113,7 +114,7 @@ def test_clusters_are_ranked_by_the_median_and_their_members_by_distance():
     f = np.eye(5)[which] + 0.05 * RNG.normal(size=(90, 5))
     score = np.array([2.0, 9.0, 5.0])[which] + RNG.normal(size=90)
     score[which == 2] += 100 * (np.arange((which == 2).sum()) == 0)  # an outlier moves a mean, not the median
-    rank, distance, members = mine.group_into(f, score, 3)
+    rank, distance, members = patterns.group_into(f, score, 3)
     np.testing.assert_array_equal(rank, np.array([3, 1, 2])[which])
     for r, ids in enumerate(members, 1):
         assert set(ids) == set(np.flatnonzero(rank == r)) and np.all(np.diff(distance[ids]) >= 0)
@@ -124,7 +125,7 @@ def test_clusters_are_ranked_by_the_median_and_their_members_by_distance():
 def test_the_standard_error_is_that_of_the_groups():
     groups = RNG.normal(size=(3, 10, 9, 9)).astype(np.float32)
     m = maps.Maps(groups, np.ones(3), 100)
-    found = mine.mine(m, RNG.random((3, 9, 9, 2)), 0, mine.pixel_features, k=3, count=2, clusters=2)
+    found = patterns.mine(m, RNG.random((3, 9, 9, 2)), 0, patterns.pixel_features, k=3, count=2, clusters=2)
     i, y, x = found.patches.where[0]
     each = groups[i, :, y : y + 3, x : x + 3].mean((1, 2))
     assert found.patches.score[0] == pytest.approx(each.mean(), abs=1e-6)
@@ -140,20 +141,23 @@ def a_model(num_classes, p_uncond=0.1):
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: mine.check_model(a_model(0)), "without classes"),
-        (lambda: mine.check_model(a_model(3, 0.0)), "no null label.*p-uncond"),
-        (lambda: mine.check_sizes(10, (28, 28), 29, 5, 100, 4), "patch is 29"),
-        (lambda: mine.check_sizes(3, (28, 28), 6, 5, 100, 16), "at most 15 patches.*more images"),
-        (lambda: mine.check_sizes(100, (28, 28), 6, 5, 10, 16), "at most 10 patches"),
-        (lambda: mine.check_sizes(10, (28, 28), 6, 0, 100, 4), "per_image"),
-        (lambda: mine.group_into(np.eye(3), np.ones(3), 4), "3 patches"),
-        (lambda: mine.mine(maps.Maps(np.zeros((2, 2, 8, 8)), None, 4), np.zeros((3, 8, 8, 1)), 0, None), "not those"),
+        (lambda: patterns.check_model(a_model(0)), "without classes"),
+        (lambda: patterns.check_model(a_model(3, 0.0)), "no null label.*p-uncond"),
+        (lambda: patterns.check_sizes(10, (28, 28), 29, 5, 100, 4), "patch is 29"),
+        (lambda: patterns.check_sizes(3, (28, 28), 6, 5, 100, 16), "at most 15 patches.*more images"),
+        (lambda: patterns.check_sizes(100, (28, 28), 6, 5, 10, 16), "at most 10 patches"),
+        (lambda: patterns.check_sizes(10, (28, 28), 6, 0, 100, 4), "per_image"),
+        (lambda: patterns.group_into(np.eye(3), np.ones(3), 4), "3 patches"),
+        (
+            lambda: patterns.mine(maps.Maps(np.zeros((2, 2, 8, 8)), None, 4), np.zeros((3, 8, 8, 1)), 0, None),
+            "not those",
+        ),
     ],
 )
 def test_doors(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-    assert mine.check_model(a_model(3)) is None
+    assert patterns.check_model(a_model(3)) is None
 
 
 def test_dift_of_a_network_describes_the_patches():
@@ -163,7 +167,7 @@ def test_dift_of_a_network_describes_the_patches():
     m = model.Model("m", unet, build(unet)[0](jax.random.key(0)), SCHEDULE, ("a", "b"), {})
     x = RNG.uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32)
     found = patches.select(RNG.random((4, 5, 5)), 4, 1)
-    f = mine.describe(mine.dift_features(m, ensemble=2), x, np.array([0, 1, 0, 1]), found, 4)
+    f = patterns.describe(patterns.dift_features(m, ensemble=2), x, np.array([0, 1, 0, 1]), found, 4)
     assert f.shape == (4, 8) and np.allclose(np.linalg.norm(f, axis=1), 1, atol=1e-5)
-    alone = mine.describe(mine.dift_features(m, ensemble=2), x, np.array([0, 1, 0, 1]), found.take([2]), 4)
+    alone = patterns.describe(patterns.dift_features(m, ensemble=2), x, np.array([0, 1, 0, 1]), found.take([2]), 4)
     np.testing.assert_allclose(alone, f[2:3], atol=1e-5)

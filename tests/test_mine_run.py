@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm import cli, data, mine_run, model, page, world
+from ddpm import data
+from ddpm.cli import options, start
 from ddpm.config import UNetConfig
-from ddpm.mine import Mined
+from ddpm.datasets import sources, world
+from ddpm.mining import report
+from ddpm.mining.patches import Patches
+from ddpm.mining.patterns import Mined
 from ddpm.network import build
-from ddpm.patches import Patches
 from ddpm.schedule import linear
+from ddpm.zoo import model
 
 UNET = UNetConfig(28, 1, patch=4, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4, num_classes=4)
 FLAGS = "--n 6 --others 4 --draws 4 --clusters 2 --top 8 --layer up.0".split()
@@ -37,7 +41,7 @@ def weights(tmp_path_factory):
 
 
 def mined(weights, out, *flags):
-    return cli.main(["mine", "--model", str(weights), "--label", "brevik", "--out", str(out), *FLAGS, *flags])
+    return start.main(["mine", "--model", str(weights), "--label", "brevik", "--out", str(out), *FLAGS, *flags])
 
 
 def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
@@ -52,7 +56,7 @@ def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     assert len(pictures) == 1 + len(numbers["clusters"]) and len(rows) == 8
     T = [float(r["T"]) for r in rows]
     assert numbers["median_score"] == pytest.approx(np.median(T), rel=1e-4)
-    x, y = data.load("cities").x_test, data.load("cities").y_test
+    x, y = sources.load("cities").x_test, sources.load("cities").y_test
     assert all(y[int(r["image"])] == 1 and float(r["p_label"]) >= 0.2 for r in rows) and len(x) == 2000
     clusters = list(csv.DictReader((tmp_path / "clusters.csv").open()))
     medians = [float(c["median_T"]) for c in clusters]
@@ -95,27 +99,27 @@ def test_what_is_refused_is_refused_at_once(weights, tmp_path, capsys, flags, wo
 def test_a_model_without_a_null_label_is_refused(weights, tmp_path, capsys):
     m = model.load(weights)
     model.save(tmp_path / "never", m, {"train": {"p_uncond": 0.0}})
-    assert cli.main(["mine", "--model", str(tmp_path / "never"), "--label", "0"]) == 2
+    assert start.main(["mine", "--model", str(tmp_path / "never"), "--label", "0"]) == 2
     assert "never saw ∅" in capsys.readouterr().err
 
 
 def test_a_label_without_images_is_refused(weights, monkeypatch):
-    d = data.load("cities")
+    d = sources.load("cities")
     keep = d.y_test != 1
     monkeypatch.setattr(data, "load", lambda *_: dataclasses.replace(d, x_test=d.x_test[keep], y_test=d.y_test[keep]))
     with pytest.raises(ValueError, match=r"no test image of 'Brevik'; take another --split"):
-        mine_run.main(cli.Mine("Brevik", model=str(weights), data="cities", n=6, draws=4, clusters=2, layer="up.0"))
+        start.main(options.Mine("Brevik", model=str(weights), data="cities", n=6, draws=4, clusters=2, layer="up.0"))
 
 
 def test_the_frame_is_around_the_patch():
     """Inside the frame of `in_place` lie the pixels of the patch, enlarged; above it in the tile the patch itself."""
     x = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 1))
     where = Patches(np.array([[0, 2, 3]]), np.zeros(1), np.zeros(1, int))
-    framed = page.in_place(x[0], 2, 3, 4, zoom=4)
-    red = np.all(framed == page.FRAME, -1)
+    framed = report.in_place(x[0], 2, 3, 4, zoom=4)
+    red = np.all(framed == report.FRAME, -1)
     rows, columns = np.nonzero(red)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 23, 12, 27) and red.sum() == 4 * 15
-    np.testing.assert_array_equal(framed[9:23, 13:27], page.enlarge(page.rgb(x[0, 2:6, 3:7]), 4)[1:15, 1:15])
+    np.testing.assert_array_equal(framed[9:23, 13:27], report.enlarge(report.rgb(x[0, 2:6, 3:7]), 4)[1:15, 1:15])
     result = Mined(where, *[np.zeros(1)] * 5, [], where)
-    (tile,) = page.tiles(x, result, [0], 4)
-    np.testing.assert_array_equal(tile[:32], page.enlarge(page.rgb(x[0, 2:6, 3:7]), 8))
+    (tile,) = report.tiles(x, result, [0], 4)
+    np.testing.assert_array_equal(tile[:32], report.enlarge(report.rgb(x[0, 2:6, 3:7]), 8))

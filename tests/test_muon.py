@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import classifier as cl
-from ddpm import classifier_config as cc
-from ddpm import classifier_train as ct
-from ddpm import data
-from ddpm.muon import muon, orthogonal, unit_kernels
+from ddpm.classifiers import classifier as cl
+from ddpm.classifiers import convnet
+from ddpm.classifiers import recipes as cc
+from ddpm.classifiers import train as ct
+from ddpm.classifiers.optimiser import muon, orthogonal, unit_kernels
+from ddpm.datasets import sources
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 4, 20), (3, 3, 2, 5), (7, 7)])
@@ -49,7 +50,7 @@ def test_only_kernels_of_convolutions_get_the_norm():
 
 
 def test_it_learns_the_digits_in_few_passes():
-    d, config = data.load("digits"), cl.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
+    d, config = sources.load("digits"), convnet.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
     how = dataclasses.replace(cc.default_recipe("digits"), epochs=6, ema=0.9, muon=0.24, momentum=0.85, lr=0.3)
     made = ct.train(config, how, d.x_train, d.y_train, progress=False)
     assert cl.accuracy(made, d.x_test, d.y_test)["accuracy"] > 0.9

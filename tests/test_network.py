@@ -10,10 +10,11 @@ import pytest
 from flax import nnx
 from scipy.signal import correlate2d
 
-from ddpm import layers
 from ddpm.config import UNETS, UNetConfig, unet_config
-from ddpm.layers import conv, group_norm
-from ddpm.network import build, count, eps_fn, param_shapes
+from ddpm.network import build, eps_fn
+from ddpm.networks.inspect import count, param_shapes
+from ddpm.tools import ops
+from ddpm.tools.ops import conv, group_norm
 
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4, num_classes=3)
 
@@ -63,7 +64,7 @@ def test_conv_gradients_are_those_of_autodiff(k):
     x = jax.random.normal(kx, (3, 7, 6, 4))
     w = jax.random.normal(kw, (k, k, 4, 5))
     g = jax.random.normal(kg, (3, 7, 6, 5))
-    ours, theirs = jax.vjp(conv, x, w)[1](g), jax.vjp(layers._conv, x, w)[1](g)
+    ours, theirs = jax.vjp(conv, x, w)[1](g), jax.vjp(ops._conv, x, w)[1](g)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
@@ -71,7 +72,7 @@ def test_conv_gradients_are_those_of_autodiff(k):
 def test_strided_conv_keeps_every_second_answer():
     """TensorFlow's SAME with stride 2 on an even size pads right and bottom: the odd positions of the full result."""
     x, w = jax.random.normal(jax.random.key(0), (2, 8, 8, 3)), jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
-    np.testing.assert_allclose(layers._conv(x, w, 2), conv(x, w)[:, 1::2, 1::2], atol=1e-5)
+    np.testing.assert_allclose(ops._conv(x, w, 2), conv(x, w)[:, 1::2, 1::2], atol=1e-5)
 
 
 def test_group_norm_is_flax_group_norm():
@@ -91,7 +92,7 @@ def test_group_norm_survives_a_large_mean():
 
 
 def test_time_embedding():
-    e = np.asarray(layers.time_embedding(jnp.array([1, 10, 1000]), 16))
+    e = np.asarray(ops.time_embedding(jnp.array([1, 10, 1000]), 16))
     np.testing.assert_allclose((e[:, :8] ** 2 + e[:, 8:] ** 2), 1, atol=1e-6)
     np.testing.assert_allclose(e[:, 0], np.sin([1, 10, 1000]), atol=1e-4)  # the fastest wave: one radian a step
     np.testing.assert_allclose(e[2, 7], np.sin(1000 / 10000), atol=1e-6)  # the slowest: 10,000 steps a radian
@@ -99,10 +100,10 @@ def test_time_embedding():
 
 def test_space_to_depth_is_a_bijection_of_blocks():
     x = jnp.arange(2 * 6 * 4 * 3.0).reshape(2, 6, 4, 3)
-    y = layers.space_to_depth(x, 2)
+    y = ops.space_to_depth(x, 2)
     assert y.shape == (2, 3, 2, 12)
     np.testing.assert_array_equal(np.sort(np.ravel(y[1, 2, 1])), np.sort(np.ravel(x[1, 4:6, 2:4])))
-    np.testing.assert_array_equal(layers.depth_to_space(y, 2), x)
+    np.testing.assert_array_equal(ops.depth_to_space(y, 2), x)
 
 
 def test_fresh_network_predicts_almost_nothing():
@@ -186,7 +187,7 @@ def test_parity_with_diffusers():
     """The same weights in diffusers' UNet2DModel give the same output: names, layouts, order, padding, epsilon."""
     torch = pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
     diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
-    from ddpm.store import flatten
+    from ddpm.tools.files import flatten
 
     config = UNetConfig(16, 3, channels=16, multipliers=(1, 2, 2), blocks=2, attention=(8,), groups=8)
     peer = diffusers.UNet2DModel(

@@ -7,14 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import bound, config, data, ema, guide, model, objective, run, train, weighting
-from ddpm.config import TrainConfig, UNetConfig
+from ddpm import config, data, train
+from ddpm.config import UNetConfig
+from ddpm.contracts import constant
 from ddpm.forward import q_posterior, q_sample
-from ddpm.importance import probabilities
 from ddpm.loss import per_image, squared_error
-from ddpm.pytree import constant
+from ddpm.losses import bound, objectives, weighting
+from ddpm.losses.importance import probabilities
+from ddpm.networks import heads
+from ddpm.samplers.variance import learned
 from ddpm.schedule import cosine, linear
-from ddpm.variance import learned
+from ddpm.training import averages, run, step
+from ddpm.training.config import TrainConfig
+from ddpm.zoo import model
 
 SCHEDULE = linear(50)
 B = 50
@@ -33,23 +38,23 @@ def draws(x64):
 def test_a_head_gives_back_the_noise_of_a_perfect_prediction(draws, predict):
     s, x0, noise, _ = draws
     x_t = q_sample(s, x0, T_ALL, noise)
-    said = objective.target(s, predict, x0, T_ALL, noise)
-    np.testing.assert_allclose(guide.head(constant(said), s, predict)(x_t, T_ALL, None), noise, atol=1e-9)
+    said = objectives.target(s, predict, x0, T_ALL, noise)
+    np.testing.assert_allclose(heads.head(constant(said), s, predict)(x_t, T_ALL, None), noise, atol=1e-9)
 
 
 def test_mu_is_the_mean_of_the_posterior(draws):
     """Eq. 11 is Eq. 7 with x0 written by ε."""
     s, x0, noise, _ = draws
     mean, _ = q_posterior(s, q_sample(s, x0, T_ALL, noise), x0, T_ALL, T_ALL - 1)
-    np.testing.assert_allclose(objective.target(s, "mu", x0, T_ALL, noise), mean, atol=1e-12)
+    np.testing.assert_allclose(objectives.target(s, "mu", x0, T_ALL, noise), mean, atol=1e-12)
 
 
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
 def test_the_error_of_the_prediction_is_a_weighted_error_of_the_noise(draws, predict):
     """mse = w ‖ε - ε̂‖² with the w that `for_target` turns into 1."""
     s, x0, noise, said = draws
-    mse = objective.objective("mse", predict)(constant(said), s, x0, T_ALL, noise, None)
-    eps = guide.head(constant(said), s, predict)
+    mse = objectives.objective("mse", predict)(constant(said), s, x0, T_ALL, noise, None)
+    eps = heads.head(constant(said), s, predict)
     w = 1 / weighting.for_target(s, weighting.simple(s), predict)[T_ALL]
     np.testing.assert_allclose(mse, w * per_image(squared_error(eps, s, x0, T_ALL, noise)), rtol=1e-9)
 
@@ -62,10 +67,10 @@ def test_simple_does_not_depend_on_the_name_of_the_prediction(draws, predict):
     x0_hat = (x_t - jnp.sqrt(1 - s.alpha_bar[T_ALL, None, None, None]) * said) / jnp.sqrt(
         s.alpha_bar[T_ALL, None, None, None]
     )
-    as_named = objective.target(s, predict, x0_hat, T_ALL, said)
-    ours = objective.objective("simple", predict)(constant(as_named), s, x0, T_ALL, noise, None)
+    as_named = objectives.target(s, predict, x0_hat, T_ALL, said)
+    ours = objectives.objective("simple", predict)(constant(as_named), s, x0, T_ALL, noise, None)
     np.testing.assert_allclose(ours, per_image((noise - said) ** 2), rtol=1e-8)
-    ratio = objective.objective("min_snr", predict)(constant(as_named), s, x0, T_ALL, noise, None) / ours
+    ratio = objectives.objective("min_snr", predict)(constant(as_named), s, x0, T_ALL, noise, None) / ours
     snr = s.alpha_bar / (1 - s.alpha_bar)
     np.testing.assert_allclose(ratio, jnp.minimum(1, 5 / snr)[T_ALL], rtol=1e-8)
 
@@ -75,7 +80,7 @@ def test_vlb_is_the_weighted_error_for_t_above_1(draws, variance):
     """w = β²/(2σ²α(1-ᾱ)) plus what the variances differ by, which no network changes.   [Ho et al. 2020, Eq. 12]"""
     s, x0, noise, said = draws
     a, b = (
-        objective.objective("vlb", "eps", variance)(constant(out), s, x0, T_ALL, noise, None) for out in (said, noise)
+        objectives.objective("vlb", "eps", variance)(constant(out), s, x0, T_ALL, noise, None) for out in (said, noise)
     )
     small = s.beta[1:] * (1 - s.alpha_bar[:-1]) / (1 - s.alpha_bar[1:])
     w = weighting.vlb(s, jnp.append(0.0, s.beta[1:] if variance == "fixed_large" else small))[T_ALL]
@@ -89,8 +94,8 @@ def test_vlb_of_a_learned_variance_at_its_ends(draws):
     s, x0, noise, said = draws
     for v, name in ((1.0, "fixed_large"), (-1.0, "fixed_small")):
         both = constant(jnp.concatenate([said, jnp.full_like(said, v)], -1))
-        ours = objective.objective("vlb", "eps", "learned")(both, s, x0, T_ALL, noise, None)
-        fixed = objective.objective("vlb", "eps", name)(constant(said), s, x0, T_ALL, noise, None)
+        ours = objectives.objective("vlb", "eps", "learned")(both, s, x0, T_ALL, noise, None)
+        fixed = objectives.objective("vlb", "eps", name)(constant(said), s, x0, T_ALL, noise, None)
         np.testing.assert_allclose(ours[1:], fixed[1:], rtol=1e-9)
 
 
@@ -98,8 +103,8 @@ def test_hybrid_is_simple_and_a_thousandth_of_the_bound(draws):
     s, x0, noise, said = draws
     both = constant(jnp.concatenate([said, jnp.zeros_like(said)], -1))
     args = (s, x0, T_ALL, noise, None)
-    hybrid = objective.objective("hybrid")(both, *args)
-    vlb, simple = objective.objective("vlb", "eps", "learned")(both, *args), per_image((noise - said) ** 2)
+    hybrid = objectives.objective("hybrid")(both, *args)
+    vlb, simple = objectives.objective("vlb", "eps", "learned")(both, *args), per_image((noise - said) ** 2)
     np.testing.assert_allclose(hybrid, simple + 0.001 * s.T * vlb, rtol=1e-9)
 
 
@@ -111,7 +116,7 @@ def test_the_sum_of_the_vlb_is_the_bound(draws):
     total = bound.prior_bits(s, x)
     for t in range(1, s.T + 1):
         noise = jax.random.normal(jax.random.fold_in(key, t), x.shape, x.dtype)
-        total += objective.objective("vlb", "eps", "learned")(net, s, x, jnp.full(3, t), noise, None)
+        total += objectives.objective("vlb", "eps", "learned")(net, s, x, jnp.full(3, t), noise, None)
     eps, v = (lambda x_t, t, c: 0.9 * x_t), (lambda x_t, t, c: 0.3 * jnp.ones_like(x_t))
     np.testing.assert_allclose(total, bound.bits_per_dim(eps, s, key, x, variance=learned(v)).total, rtol=1e-9)
 
@@ -130,9 +135,9 @@ def test_parts_of_a_batch_remember_what_the_whole_does():
     found = []
     for A in (1, 4):
         setup = dataclasses.replace(IMPORTANT, accumulate=A)
-        state = train.init_state(setup, PAIR)
+        state = step.init_state(setup, PAIR)
         args = (setup, PAIR, cosine(8), state.params, jax.random.key(1), x0, c, state.history)
-        found.append(jax.jit(lambda a=args: train.gradient(*a))())
+        found.append(jax.jit(lambda a=args: step.gradient(*a))())
     (loss, _, one), (loss_4, _, four) = found
     assert float(loss) == pytest.approx(float(loss_4), rel=1e-5)
     np.testing.assert_array_equal(one.seen, four.seen)
@@ -142,14 +147,14 @@ def test_parts_of_a_batch_remember_what_the_whole_does():
 
 def test_importance_draws_where_the_loss_was_large():
     """A history in which t = 1 weighs most: most draws are there, and their weights are 1/(T p)."""
-    state = train.init_state(IMPORTANT, PAIR)
+    state = step.init_state(IMPORTANT, PAIR)
     loss = jnp.ones((9, 10)).at[1].set(50.0)
     history = state.history._replace(loss=loss, seen=jnp.full(9, 10))
     x0 = jnp.zeros((400, 2, 2, 1))
-    draws, _ = train.draw(IMPORTANT, PAIR, cosine(8), jax.random.key(0), x0, jnp.zeros(400, int), history)
+    draws, _ = step.draw(IMPORTANT, PAIR, cosine(8), jax.random.key(0), x0, jnp.zeros(400, int), history)
     assert (draws.t == 1).mean() > 0.8
     np.testing.assert_allclose(draws.weight, 1 / (8 * probabilities(history)[draws.t]), rtol=1e-5)
-    even, _ = train.draw(IMPORTANT, PAIR, cosine(8), jax.random.key(0), x0, jnp.zeros(400, int), state.history)
+    even, _ = step.draw(IMPORTANT, PAIR, cosine(8), jax.random.key(0), x0, jnp.zeros(400, int), state.history)
     np.testing.assert_allclose(even.weight, 1, rtol=1e-5)
 
 
@@ -188,9 +193,9 @@ def test_one_program_serves_every_seed():
     rng = np.random.default_rng(0)
     images, labels = jnp.asarray(rng.integers(0, 256, (16, 8, 8, 1)), jnp.uint8), jnp.zeros(16, jnp.int32)
     rest = (linear(1000), images, labels, data.batch_ids(3, 0, 16, 8), np.int32(0))
-    inside, _ = train.make_step(setup, TINY)(train.init_state(setup, TINY), *rest)
-    other = train.make_step(dataclasses.replace(setup, seed=0), TINY)
-    outside, _ = other(train.init_state(setup, TINY), *rest, train.seed_data(setup))
+    inside, _ = step.make_step(setup, TINY)(step.init_state(setup, TINY), *rest)
+    other = step.make_step(dataclasses.replace(setup, seed=0), TINY)
+    outside, _ = other(step.init_state(setup, TINY), *rest, step.seed_data(setup))
     for a, b in zip(jax.tree.leaves(inside), jax.tree.leaves(outside), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -198,9 +203,9 @@ def test_one_program_serves_every_seed():
 def test_a_fixed_average_is_the_geometric_sum_with_the_start_in_it():
     """Σ (1-d) d^(n-i) θ_i + dⁿ θ_0"""
     setup = TrainConfig(fixed_ema=(0.9,))
-    decay, theta, average = ema.decays(setup)["fixed_0.9"], np.arange(6.0), 0.0 + 7.0
+    decay, theta, average = averages.decays(setup)["fixed_0.9"], np.arange(6.0), 0.0 + 7.0
     for n, new in enumerate(theta):
-        average = float(ema.update(jnp.float32(average), jnp.float32(new), decay(jnp.float32(n))))
+        average = float(train.update(jnp.float32(average), jnp.float32(new), decay(jnp.float32(n))))
     expected = 0.9**6 * 7 + sum(0.1 * 0.9 ** (5 - i) * theta[i] for i in range(6))
     assert average == pytest.approx(expected, rel=1e-5)
 

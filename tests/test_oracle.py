@@ -11,6 +11,7 @@ from scipy import integrate, stats
 
 from ddpm import oracle
 from ddpm.forward import q_sample
+from ddpm.oracles import gaussian
 from ddpm.sample import ddim_step, ddpm_step
 from ddpm.schedule import from_alpha_bar, linear, make_times
 
@@ -109,7 +110,7 @@ def test_fit_is_the_best_linear_denoiser(x64):
     cov_t = a * centred.T @ centred / 50 + (1 - a) * np.eye(3)
     x_t = np.random.default_rng(2).normal(size=(4, 3))
     expected = np.sqrt(1 - a) * np.linalg.solve(cov_t, (x_t - np.sqrt(a) * x.mean(0)).T).T
-    np.testing.assert_allclose(oracle.fit(x).eps(schedule)(jnp.asarray(x_t), t), expected, rtol=1e-9)
+    np.testing.assert_allclose(gaussian.fit(x).eps(schedule)(jnp.asarray(x_t), t), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -118,9 +119,9 @@ def test_linear_loss_is_the_loss(x64, conditional):
     rng = np.random.default_rng(3)
     x, label = rng.normal(size=(40, 2)) @ np.array([[1, 0.3], [0, 0.5]]), rng.integers(0, 2, 40)
     test, test_label = rng.normal(size=(7, 2)), rng.integers(0, 2, 7)
-    m = oracle.fit(x, label if conditional else None)
+    m = gaussian.fit(x, label if conditional else None)
     schedule = linear(50)
-    closed = oracle.linear_loss(m, schedule, test, test_label if conditional else None)
+    closed = gaussian.linear_loss(m, schedule, test, test_label if conditional else None)
     nodes, weights = np.array([-np.sqrt(3), 0, np.sqrt(3)]), np.array([1, 4, 1]) / 6
     for t in (1, 20, 50):
         loss = 0.0
@@ -137,7 +138,7 @@ def test_linear_loss_is_the_loss(x64, conditional):
 def test_the_loss_floor_of_a_gaussian(x64, lam, floor):
     """mean_t ᾱλ/(ᾱλ+1-ᾱ): what a perfect network reaches on N(0, λ)."""
     x0 = np.sqrt(lam) * np.array([[1.0], [-1.0]])  # second moment λ
-    loss = oracle.linear_loss(oracle.gaussian([0.0], lam), linear(), x0)
+    loss = gaussian.linear_loss(oracle.gaussian([0.0], lam), linear(), x0)
     assert loss[1:].mean() == pytest.approx(floor, rel=2e-5)
 
 
@@ -170,13 +171,13 @@ def fashion():
 @REAL
 def test_the_best_linear_denoiser_of_fashion_mnist(x64, fashion):
     """L_simple .0870 (train) and .0873 (test), with the label .0644; L_t .978, .271, .0581, .00203 at four times."""
-    m, schedule = oracle.fit(fashion["x_train"]), linear()
-    train = oracle.linear_loss(m, schedule, fashion["x_train"])
-    test = oracle.linear_loss(m, schedule, fashion["x_test"])
+    m, schedule = gaussian.fit(fashion["x_train"]), linear()
+    train = gaussian.linear_loss(m, schedule, fashion["x_train"])
+    test = gaussian.linear_loss(m, schedule, fashion["x_test"])
     assert train[1:].mean() == pytest.approx(0.0870, abs=6e-5) and test[1:].mean() == pytest.approx(0.0873, abs=6e-5)
     np.testing.assert_allclose(train[[1, 100, 300, 700]], [0.978, 0.271, 0.0581, 0.00203], rtol=5e-3)
-    by_class = oracle.fit(fashion["x_train"], fashion["y_train"])
-    assert oracle.linear_loss(by_class, schedule, fashion["x_train"], fashion["y_train"])[1:].mean() == pytest.approx(
+    by_class = gaussian.fit(fashion["x_train"], fashion["y_train"])
+    assert gaussian.linear_loss(by_class, schedule, fashion["x_train"], fashion["y_train"])[1:].mean() == pytest.approx(
         0.0644, abs=6e-5
     )
 
@@ -218,7 +219,7 @@ SINGULAR = oracle.gaussian([0.0, 0.0], np.diag([1.0, 0.0]))
         (lambda: oracle.mixture([[0.0], [1.0]], 1.0, [0.5, 0.6]), ValueError, "sum to 1"),
         (lambda: oracle.mixture([[0.0], [1.0]], 1.0, [float("nan"), 1.0]), ValueError, "sum to 1"),
         (lambda: oracle.mixture([[0.0], [1.0]], 1.0, label=[0, -1]), ValueError, "label"),
-        (lambda: oracle.fit(np.zeros((3, 2)), np.zeros(2, int)), ValueError, "one label for each"),
+        (lambda: gaussian.fit(np.zeros((3, 2)), np.zeros(2, int)), ValueError, "one label for each"),
         (lambda: SINGULAR.log_prob(linear(), jnp.zeros((1, 2)), 0), ValueError, "no density"),
         (lambda: SINGULAR.eps(linear())(jnp.zeros((1, 3)), 1), ValueError, "3 numbers an image"),
         (lambda: SINGULAR.eps(linear())(jnp.zeros((1, 2)), 1001), ValueError, "1001"),
@@ -232,7 +233,7 @@ SINGULAR = oracle.gaussian([0.0, 0.0], np.diag([1.0, 0.0]))
             ValueError,
             "class 1",
         ),
-        (lambda: oracle.linear_loss(oracle.mixture([[0.0], [1.0]], 1.0), linear(), [[0.0]]), ValueError, "labels c"),
+        (lambda: gaussian.linear_loss(oracle.mixture([[0.0], [1.0]], 1.0), linear(), [[0.0]]), ValueError, "labels c"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

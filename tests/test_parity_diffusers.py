@@ -12,13 +12,20 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ddpm[peers]'")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'ddpm[peers]'")
 
-from ddpm import forward, inpaint, oracle, weighting  # noqa: E402
-from ddpm.encode import decode, encode  # noqa: E402
+from ddpm import (  # noqa: E402
+    forward,
+    oracle,
+)
+from ddpm.editing import inpaint  # noqa: E402
+from ddpm.editing.inversion import decode, encode  # noqa: E402
 from ddpm.guide import cfg, clip_x0, w_to_s  # noqa: E402
-from ddpm.sample import ddim_step, ddpm_step, walk  # noqa: E402
-from ddpm.schedule import cosine, linear, linear_ho, log_snr, make_times, sigmoid, snr, zero_terminal_snr  # noqa: E402
-from ddpm.solvers import begin, heun_step, multistep  # noqa: E402
-from ddpm.variance import learned, make_variance  # noqa: E402
+from ddpm.losses import weighting  # noqa: E402
+from ddpm.networks import heads  # noqa: E402
+from ddpm.sample import ddim_step, ddpm_step, make_variance, walk  # noqa: E402
+from ddpm.samplers.respacing import zero_terminal_snr  # noqa: E402
+from ddpm.samplers.solvers import begin, heun_step, multistep  # noqa: E402
+from ddpm.samplers.variance import learned  # noqa: E402
+from ddpm.schedule import cosine, linear, linear_ho, log_snr, make_times, sigmoid, snr  # noqa: E402
 
 SHAPE = (4, 3, 3, 1)
 KEY = jax.random.key(0)
@@ -100,9 +107,9 @@ def test_add_noise_and_velocity():
     x_t = forward.q_sample(linear(), x0, t, noise)
     np.testing.assert_allclose(x_t, theirs, atol=2e-6)
     velocity = peer.get_velocity(t_(x0), t_(noise), torch.from_numpy(i)).numpy()
-    np.testing.assert_allclose(forward.v_from_eps(linear(), x_t, t, noise)[:3], velocity[:3], atol=1e-4)
+    np.testing.assert_allclose(heads.v_from_eps(linear(), x_t, t, noise)[:3], velocity[:3], atol=1e-4)
     # at ᾱ = 4e-5 v from ε divides a rounding error by √ᾱ = .006: their v is formed from x0 and ε directly
-    np.testing.assert_allclose(forward.v_from_x0(linear(), x_t, t, x0)[1:], velocity[1:], atol=1e-4)
+    np.testing.assert_allclose(heads.v_from_x0(linear(), x_t, t, x0)[1:], velocity[1:], atol=1e-4)
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------

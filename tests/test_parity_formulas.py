@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm import bound, forward
+from ddpm import forward
+from ddpm.losses import bound
+from ddpm.sample import make_variance
+from ddpm.samplers.variance import learned
 from ddpm.schedule import cosine, linear, make_times
-from ddpm.variance import learned, make_variance
 
 
 class Theirs:

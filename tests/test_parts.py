@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddpm.parts import parts
+from ddpm.tools.batches import parts
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 64, 65, 100, 101, 127])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddpm.patches import cut, pooled, random_patches, select, top
+from ddpm.mining.patches import cut, pooled, random_patches, select, top
 
 RNG = np.random.default_rng(0)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_network import TINY, random_params
 
-from ddpm.features import layers
-from ddpm.network import activations
-from ddpm.probe import linear_probe, pooled_features, probe_grid
+from ddpm.features.activations import layers
+from ddpm.features.probe import linear_probe, pooled_features, probe_grid
+from ddpm.networks.inspect import activations
 from ddpm.schedule import linear
 
 RNG = np.random.default_rng(0)

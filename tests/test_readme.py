@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import cli
+from ddpm.cli import options
 from ddpm.course import cli as course
 from experiments import readme
 
@@ -34,7 +34,7 @@ def test_links_lead_somewhere():
 def test_every_command_that_is_named_exists():
     text = (ROOT / "README.md").read_text()
     named = set(re.findall(r"(?:bin/|`)ddpm ([a-z]+)", text))
-    known = {a.__metadata__[0].name for a in typing.get_args(cli.COMMANDS)}
+    known = {a.__metadata__[0].name for a in typing.get_args(options.COMMANDS)}
     assert {"train", "mine", "course"} <= named <= known
     for command in re.findall(r"ddpm course ([a-z]+)", text):
         assert f"{command}" in Path(course.__file__).read_text(), command

@@ -10,8 +10,10 @@ import child
 import numpy as np
 import pytest
 
-from ddpm import checkpoint, config, loop, run
-from ddpm.config import TrainConfig
+from ddpm import config
+from ddpm.tools import checkpoint
+from ddpm.training import loop, run, tables
+from ddpm.training.config import TrainConfig
 
 ARGS = {"data": "digits", "preset": "tiny", "steps": 100, "batch": 8, "save_every": 25, "log_every": 5}
 ARGS |= {"more_ema": (0.9,), "power_ema": (0.1,), "warmup": 10, "dropout": 0.1}
@@ -56,7 +58,7 @@ def goes_on(runs, whole, begun=()):
     """The run in `runs` ends as the one that was never stopped; its table too, but for the means of windows `begun`."""
     folder = run.train(CONFIG, runs, quiet=True)
     assert last(folder) == last(whole)
-    a, b = run.read_metrics(folder), run.read_metrics(whole)
+    a, b = tables.read_metrics(folder), tables.read_metrics(whole)
     for column in ("step", "loss", "grad_norm", "lr"):
         kept = ~np.isin(b["step"], begun) if column == "loss" else slice(None)
         np.testing.assert_array_equal(np.array(a[column])[kept], np.array(b[column])[kept])

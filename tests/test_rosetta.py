@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import bound, forward, guide, inpaint, sample, schedule, variance, weighting
+from ddpm import forward, guide, sample, schedule
+from ddpm.editing import inpaint
+from ddpm.losses import bound, weighting
+from ddpm.samplers import variance
 from experiments.rosetta import PEERS, ROWS, markdown
 
 RNG = np.random.default_rng(0)

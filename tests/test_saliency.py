@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm.classifier import Classifier, ClassifierConfig, build
-from ddpm.pytree import Partial
-from ddpm.saliency import logits_fn, saliency
-from ddpm.timenet import TimeNetConfig
+from ddpm.classifiers.classifier import Classifier, build
+from ddpm.classifiers.convnet import ClassifierConfig
+from ddpm.classifiers.timenet import TimeNetConfig
+from ddpm.contracts import Partial
+from ddpm.mining.saliency_maps import logits_fn, saliency
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (3, 4, 5, 2)).astype(np.float32)

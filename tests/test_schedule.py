@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ddpm import schedule as S
+from ddpm.samplers import respacing
 
 
 def alpha_bar(name, T=1000):
@@ -79,10 +80,10 @@ def test_float32_is_the_float64_schedule_rounded_once(name):
 def test_respacing_keeps_alpha_bar(x64):
     schedule = S.linear()
     times = S.make_times(1000, 10, "leading")
-    short = S.respace(schedule, times)
+    short = respacing.respace(schedule, times)
     assert short.T == 10
     np.testing.assert_allclose(short.alpha_bar[1:], np.asarray(schedule.alpha_bar)[times[:-1]][::-1], rtol=1e-15)
-    whole = S.respace(schedule, np.arange(1000, -1, -1))
+    whole = respacing.respace(schedule, np.arange(1000, -1, -1))
     np.testing.assert_allclose(whole.beta, schedule.beta, rtol=1e-9)
 
 
@@ -97,7 +98,7 @@ def test_snr_and_its_logarithm(x64):
 
 def test_zero_terminal_snr(x64):
     schedule = S.linear()
-    zero = S.zero_terminal_snr(schedule)
+    zero = respacing.zero_terminal_snr(schedule)
     root, old = np.sqrt(np.asarray(zero.alpha_bar)), np.sqrt(np.asarray(schedule.alpha_bar))
     assert root[-1] == 0 and zero.beta[-1] == 1 and root[1] == pytest.approx(old[1], abs=1e-15)
     slope = np.diff(root[1:]) / np.diff(old[1:])  # an affine map of √ᾱ
@@ -156,9 +157,9 @@ def test_lists_of_times_fall_to_zero_inside_the_chain(rule):
         (lambda: S.make_times(10, 0), "steps is 0"),
         (lambda: S.make_times(10, 2, "trailling"), "Did you mean 'trailing'"),
         (lambda: S.make_times(10, 1, "leading"), "trailing"),
-        (lambda: S.respace(S.linear_ho(10), [5, 3]), "fall to 0"),
-        (lambda: S.respace(S.linear_ho(10), [11, 3, 0]), "0..10"),
-        (lambda: S.zero_terminal_snr(S.linear_ho(1)), "T >= 2"),
+        (lambda: respacing.respace(S.linear_ho(10), [5, 3]), "fall to 0"),
+        (lambda: respacing.respace(S.linear_ho(10), [11, 3, 0]), "0..10"),
+        (lambda: respacing.zero_terminal_snr(S.linear_ho(1)), "T >= 2"),
     ],
 )
 def test_bad_input_is_named(call, message):

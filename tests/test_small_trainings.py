@@ -7,10 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm import config, data, run
-from ddpm.config import TrainConfig, UNetConfig
+from ddpm import config
+from ddpm.config import UNetConfig
+from ddpm.datasets import sources
 from ddpm.schedule import make_schedule
-from ddpm.train import init_state
+from ddpm.training import run
+from ddpm.training.config import TrainConfig
+from ddpm.training.step import init_state
 from experiments import iddpm_table2, measured, min_snr, runner, trainings
 
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
@@ -28,7 +31,7 @@ def home(tmp_path, monkeypatch):
 def untrained(small, recipe, seed):
     """A run of that recipe whose parameters are those of the start and some noise: trained in no time."""
     setup = trainings.config_of(small, recipe, seed)
-    unet, schedule = run.network_for(setup, data.load(setup.data)), make_schedule(setup.schedule, setup.T)
+    unet, schedule = run.network_for(setup, sources.load(setup.data)), make_schedule(setup.schedule, setup.T)
     rng = np.random.default_rng(seed)
     start = init_state(setup, unet).params
     params = jax.tree.map(lambda a: np.asarray(a) + 0.02 * rng.normal(size=a.shape).astype(np.float32), start)

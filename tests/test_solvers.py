@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.edm import edm_sigmas, edm_weight, from_sigma, preconditioned, preconditioning
 from ddpm.forward import x0_from_eps
 from ddpm.sample import ddim_step, walk
+from ddpm.samplers.edm import edm_sigmas, edm_weight, from_sigma, preconditioned, preconditioning
+from ddpm.samplers.solvers import begin, heun_step, midpoint_step, multistep
 from ddpm.schedule import from_alpha_bar, linear, make_times
-from ddpm.solvers import begin, heun_step, midpoint_step, multistep
 
 KEY = jax.random.key(0)
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from ddpm import interop
 from ddpm.config import UNetConfig
+from ddpm.zoo import diffusers
 from experiments.speed import operators, parts
 
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=2, attention=(4,), groups=4)
@@ -32,8 +32,8 @@ def test_every_layer_of_the_network_is_timed():
     pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
     pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
     found = operators.layers(TINY, 2)
-    names = [theirs for theirs, shape in interop.layouts(TINY).values() if theirs.endswith("weight")]
-    shapes = {theirs: shape for theirs, shape in interop.layouts(TINY).values()}
+    names = [theirs for theirs, shape in diffusers.layouts(TINY).values() if theirs.endswith("weight")]
+    shapes = {theirs: shape for theirs, shape in diffusers.layouts(TINY).values()}
     convs = [n for n in names if len(shapes[n]) == 4]
     assert sum(v for (kind, *_), v in found.items() if kind == "conv") == len(convs)
     assert sum(v for (kind, *_), v in found.items() if kind == "norm") == sum("norm" in n for n in names)

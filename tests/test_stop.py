@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from ddpm import cli, stop
+from ddpm.cli import start
+from ddpm.training import signals
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def kept():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_is_noted_the_second_interrupts(number, capfd):
     before = signal.getsignal(number)
-    with stop.asked(signal.SIGINT, signal.SIGTERM) as came:
+    with signals.asked(signal.SIGINT, signal.SIGTERM) as came:
         assert not came
         signal.raise_signal(number)
         assert came == [number] and "stopping after this step" in capfd.readouterr().err
@@ -34,7 +35,7 @@ def test_the_first_is_noted_the_second_interrupts(number, capfd):
 def test_what_is_ignored_stays_ignored_and_what_is_not_asked_for_stays_as_it_is():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell has put into the background
     before = signal.getsignal(signal.SIGTERM)
-    with stop.asked(signal.SIGINT) as came:
+    with signals.asked(signal.SIGINT) as came:
         signal.raise_signal(signal.SIGINT)
         assert not came and signal.getsignal(signal.SIGTERM) is before
 
@@ -43,7 +44,7 @@ def test_in_another_thread_nothing_changes():
     seen = []
 
     def work():
-        with stop.asked(signal.SIGINT) as came:
+        with signals.asked(signal.SIGINT) as came:
             seen.append((signal.getsignal(signal.SIGINT), came))
 
     thread = threading.Thread(target=work)
@@ -53,11 +54,11 @@ def test_in_another_thread_nothing_changes():
 
 
 @pytest.mark.parametrize(
-    "error, status", [(KeyboardInterrupt(), 130), (stop.Stopped(signal.SIGTERM), 143), (stop.Stopped(), 130)]
+    "error, status", [(KeyboardInterrupt(), 130), (signals.Stopped(signal.SIGTERM), 143), (signals.Stopped(), 130)]
 )
 def test_the_exit_status_says_which_it_was(monkeypatch, error, status):
     def run(command):
         raise error
 
-    monkeypatch.setattr(cli, "run", run)
-    assert cli.main(["info"]) == status
+    monkeypatch.setattr(start, "run", run)
+    assert start.main(["info"]) == status

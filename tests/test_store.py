@@ -7,26 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import checkpoint, store
+from ddpm.tools import checkpoint, files
 
 TREE = {"a": {0: {"kernel": np.arange(6.0).reshape(2, 3)}, 1: {"kernel": np.ones(2)}}, "b": np.int32(7)}
 
 
 def equal(a, b):
-    a, b = store.flatten(a), store.flatten(b)
+    a, b = files.flatten(a), files.flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 
 
 def test_round_trip(tmp_path):
-    store.save(tmp_path / "w", TREE, {"note": "ε"})
-    tree, card = store.load(tmp_path / "w")
+    files.save(tmp_path / "w", TREE, {"note": "ε"})
+    tree, card = files.load(tmp_path / "w")
     assert equal(tree, TREE) and card["note"] == "ε"
     assert list(tree["a"]) == [0, 1]  # list positions stay ints
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "missing", "card cut", "card missing"])
 def test_damage_is_refused(tmp_path, damage):
-    store.save(tmp_path / "w", TREE, {})
+    files.save(tmp_path / "w", TREE, {})
     file = tmp_path / ("w.json" if damage.startswith("card") else "w.safetensors")
     data = bytearray(file.read_bytes())
     if damage.endswith("missing"):
@@ -36,22 +36,22 @@ def test_damage_is_refused(tmp_path, damage):
     else:
         data[-3] ^= 1
         file.write_bytes(data)
-    with pytest.raises(store.Damaged, match=str(file.name)):
-        store.load(tmp_path / "w")
+    with pytest.raises(files.Damaged, match=str(file.name)):
+        files.load(tmp_path / "w")
 
 
 @pytest.mark.parametrize("when", ["write", "rename"])
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, when):
-    store.save(tmp_path / "w", TREE, {"version": 1})
+    files.save(tmp_path / "w", TREE, {"version": 1})
 
     def fail(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync" if when == "write" else "replace", fail)
     with pytest.raises(OSError, match="No space left"):
-        store.save(tmp_path / "w", {"b": np.zeros(3)}, {"version": 2})
+        files.save(tmp_path / "w", {"b": np.zeros(3)}, {"version": 2})
     monkeypatch.undo()
-    tree, card = store.load(tmp_path / "w")
+    tree, card = files.load(tmp_path / "w")
     assert equal(tree, TREE) and card["version"] == 1
     assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
 
@@ -105,5 +105,5 @@ def test_nothing_to_restore(tmp_path):
 
 
 def test_the_card_is_json(tmp_path):
-    store.save(tmp_path / "w", TREE, {"x": 1})
+    files.save(tmp_path / "w", TREE, {"x": 1})
     assert json.loads((tmp_path / "w.json").read_text())["x"] == 1

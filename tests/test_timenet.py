@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import timenet as tn
+from ddpm.classifiers import timenet as tn
 
 TINY = tn.TimeNetConfig(7, 2, num_classes=4, widths=(8, 16), features=5, time=12, groups=4, T=50)
 

@@ -8,15 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import checkpoint, config, data, ema, log, loop, model, run, train
-from ddpm.config import TrainConfig, UNetConfig
-from ddpm.evaluate import eps_mse
-from ddpm.generate import generate
+from ddpm import config, data
+from ddpm import train as train_
+from ddpm.config import UNetConfig
+from ddpm.datasets import sources
+from ddpm.evaluation.denoising_loss import eps_mse
 from ddpm.loss import simple_loss
 from ddpm.network import build
 from ddpm.oracle import mixture
+from ddpm.samplers.generation import generate
 from ddpm.schedule import linear
-from ddpm.store import flatten
+from ddpm.tools import checkpoint
+from ddpm.tools.files import flatten
+from ddpm.training import averages as ema
+from ddpm.training import loop, optimiser, run, tables
+from ddpm.training import step as train
+from ddpm.training.config import TrainConfig
+from ddpm.zoo import model
 
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
 BASE = TrainConfig(data="digits", preset="tiny", name="r", steps=6, batch=16, warmup=2, save_every=3, log_every=1)
@@ -40,14 +48,14 @@ def test_ema_is_a_weighted_sum_that_forgets_its_start():
     """With decay min(d, (1+n)/(10+n)) the share of the start after N steps is ∏ (1+n)/(10+n) = N! 9!/(N+9)!."""
     share = 1.0
     for n in range(20):
-        share *= float(train.ema_decay(jnp.float32(n), 0.9999))
+        share *= float(train_.ema_decay(jnp.float32(n), 0.9999))
     assert share == pytest.approx(np.prod(np.arange(1, 21.0) / np.arange(10, 30.0)), rel=1e-4)
     assert share < 1e-6  # a fixed .9999 would keep .998 of it
-    assert float(train.ema_decay(jnp.float32(1e6), 0.999)) == pytest.approx(0.999)
+    assert float(train_.ema_decay(jnp.float32(1e6), 0.999)) == pytest.approx(0.999)
 
 
 def test_learning_rate_rises_stays_and_falls():
-    lr = train.learning_rate(TrainConfig(steps=1000, warmup=100, decay=0.5, lr=2e-3))
+    lr = optimiser.learning_rate(TrainConfig(steps=1000, warmup=100, decay=0.5, lr=2e-3))
     values = [float(lr(n)) for n in (0, 50, 100, 400, 500, 750, 1000)]
     np.testing.assert_allclose(values, [0, 1e-3, 2e-3, 2e-3, 2e-3, 1e-3, 0], atol=1e-9)
 
@@ -81,9 +89,9 @@ def test_a_run_in_two_parts_is_the_run_in_one(runs):
     assert int(part.step) == 6
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
         np.testing.assert_array_equal(a, b)
-    metrics = run.read_metrics(runs / "b" / "r")
+    metrics = tables.read_metrics(runs / "b" / "r")
     np.testing.assert_array_equal(metrics["step"], [1, 2, 3, 4, 5, 6])
-    np.testing.assert_array_equal(metrics["loss"], run.read_metrics(runs / "c" / "r")["loss"])
+    np.testing.assert_array_equal(metrics["loss"], tables.read_metrics(runs / "c" / "r")["loss"])
 
 
 def test_dropout_is_drawn_in_training_alone(runs):
@@ -91,11 +99,11 @@ def test_dropout_is_drawn_in_training_alone(runs):
     model that is read back drops nothing: its loss on given draws is one number."""
     one, other = (dataclasses.replace(BASE, decay=0.0, name=f"p{p}", dropout=p) for p in (0.0, 0.5))
     folders = [run.train(c, runs, quiet=True) for c in (one, other)]
-    plain, dropped = (run.read_metrics(f)["loss"] for f in folders)
+    plain, dropped = (tables.read_metrics(f)["loss"] for f in folders)
     assert plain[0] == pytest.approx(dropped[0], rel=1e-6) and abs(plain[-1] - dropped[-1]) > 1e-4
     m = model.load(folders[1])
     assert m.unet.dropout == 0.5
-    images = data.to_float(data.load("digits").x_train[:8])
+    images = data.to_float(sources.load("digits").x_train[:8])
     x_t, t = jnp.asarray(images), jnp.full(8, 300)
     undropped = dataclasses.replace(m.unet, dropout=0.0)
     np.testing.assert_array_equal(m.eps(x_t, t, jnp.arange(8)), build(undropped)[1](m.params, x_t, t, jnp.arange(8)))
@@ -108,13 +116,13 @@ def test_a_run_whose_last_checkpoint_is_gone_goes_on_from_the_one_before(runs):
     """And metrics.csv has each step once."""
     config = dataclasses.replace(BASE, decay=0.0)
     folder = run.train(config, runs, quiet=True)
-    before, rows = newest(folder), run.read_metrics(folder)
+    before, rows = newest(folder), tables.read_metrics(folder)
     (folder / "checkpoints" / "step_00000006.safetensors").unlink()
     with pytest.warns(UserWarning, match="step_00000006"):
         run.train(config, runs, quiet=True)
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(newest(folder)), strict=True):
         np.testing.assert_array_equal(a, b)
-    again = run.read_metrics(folder)
+    again = tables.read_metrics(folder)
     np.testing.assert_array_equal(again["step"], [1, 2, 3, 4, 5, 6])
     np.testing.assert_array_equal(again["loss"], rows["loss"])
 
@@ -125,7 +133,7 @@ def test_the_folder_of_a_run_and_the_model_it_gives(runs, monkeypatch):
     names = {p.name for p in folder.iterdir()}
     assert {"config.json", "metrics.csv", "loss.png", "samples_00000006.png", "checkpoints"} <= names
     about = json.loads((folder / "config.json").read_text())
-    assert about["data"]["sha256"] == data.load("digits").sha256 and about["versions"]["jax"] == jax.__version__
+    assert about["data"]["sha256"] == sources.load("digits").sha256 and about["versions"]["jax"] == jax.__version__
     m = model.load(folder)
     assert m.num_classes == 10 and m.image_shape == (8, 8, 1) and m.schedule.T == 1000
     ema = newest(folder).ema
@@ -151,7 +159,7 @@ def test_a_config_that_does_not_fit_is_refused_by_field(runs):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(runs):
     bad = dataclasses.replace(BASE, lr=1e38, warmup=2, decay=0.0, save_every=6, log_every=6)
-    with pytest.raises(run.Diverged, match=r"not finite after step \d+: on the way forward, the output of layer"):
+    with pytest.raises(loop.Diverged, match=r"not finite after step \d+: on the way forward, the output of layer"):
         run.train(bad, runs, quiet=True)
     state = newest(runs / "r")
     assert 0 < int(state.step) < 6
@@ -241,7 +249,7 @@ def test_after_a_bad_step_no_later_one_counts():
 @pytest.mark.parametrize("name, middle", [("constant", 2e-3), ("linear", 1e-3), ("cosine", 1e-3)])
 def test_learning_rates_by_name(name, middle):
     """All rise in the warm-up; half-way through the rest a fall to 0 is at a half, along a line and a cosine alike."""
-    lr = train.learning_rate(TrainConfig(steps=1100, warmup=100, lr=2e-3, lr_schedule=name))
+    lr = optimiser.learning_rate(TrainConfig(steps=1100, warmup=100, lr=2e-3, lr_schedule=name))
     end = 2e-3 if name == "constant" else 0.0
     np.testing.assert_allclose([float(lr(n)) for n in (0, 50, 100, 600, 1100)], [0, 1e-3, 2e-3, middle, end], atol=1e-9)
     quarter = {"constant": 2e-3, "linear": 1.5e-3, "cosine": 1e-3 * (1 + np.cos(np.pi / 4))}
@@ -269,16 +277,16 @@ def test_tables_snapshots_and_averages_of_a_run(runs):
     more = {"accumulate": 2, "eval_every": 3, "watch": True, "more_ema": (0.9,), "power_ema": (0.1,)}
     setup = dataclasses.replace(BASE, snapshot_every=2, steps_per_call=1, **more)
     folder = run.train(setup, runs, quiet=True)
-    tests = log.read_table(folder / "eval.csv")
+    tests = tables.read_table(folder / "eval.csv")
     assert list(tests) == ["step", "images", "params", "ema", "decay_0.9", "power_0.1"]
     assert list(tests["step"]) == [3, 6] and list(tests["images"]) == [297, 297]
     m = model.load(folder)
-    x, c = data.load("digits").x_test, data.load("digits").y_test
+    x, c = sources.load("digits").x_test, sources.load("digits").y_test
     mse = eps_mse(m.eps, m.schedule, data.to_float(x), c, jax.random.key(0)).value
     assert tests["ema"][-1] == pytest.approx(mse, rel=1e-5)
-    norms = log.read_table(folder / "layers.csv")
+    norms = tables.read_table(folder / "layers.csv")
     total = np.sqrt(sum(norms[name] ** 2 for name in norms if name != "step"))
-    np.testing.assert_allclose(total, run.read_metrics(folder)["grad_norm"], rtol=2e-3)
+    np.testing.assert_allclose(total, tables.read_metrics(folder)["grad_norm"], rtol=2e-3)
     assert checkpoint.steps(folder / "ema") == [2, 4, 6]
     kept = ema.combine(folder, 0.1)
     assert flatten(kept).keys() == flatten(m.params).keys()
@@ -318,12 +326,12 @@ def test_steps_per_call_fit_every_event():
 
 
 def test_tensorboard_writes_or_says_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "find_spec", lambda name: None)
+    monkeypatch.setattr(tables, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'ddpm\[tensorboard\]'"):
         run.train(dataclasses.replace(BASE, tensorboard=True), tmp_path / "x", quiet=True)
     assert not (tmp_path / "x").exists()
     pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
-    board = log.Board(tmp_path, 0)
+    board = tables.Board(tmp_path, 0)
     board.add(1, {"loss": 0.5})
     board.writer.close()
     assert next((tmp_path / "tensorboard").iterdir()).stat().st_size > 50

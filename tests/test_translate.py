@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from ddpm.editing.translation import translate, typicality_shift, way
 from ddpm.oracle import mixture
 from ddpm.schedule import cosine, linear
-from ddpm.translate import translate, typicality_shift, way
 
 SCHEDULE = linear(1000)
 MEANS = np.array([[0.5, -0.2, 0.1], [-0.4, 0.3, 0.2]])

@@ -9,9 +9,9 @@ import pytest
 from exact import affine, output_var
 
 from ddpm import oracle
-from ddpm.sample import ddim_step, ddpm_step
+from ddpm.sample import ddim_step, ddpm_step, make_variance
+from ddpm.samplers.variance import eps_half, learned, noise_power, optimal, v_half
 from ddpm.schedule import cosine, linear, make_times
-from ddpm.variance import eps_half, learned, make_variance, noise_power, optimal, v_half
 
 X = jnp.zeros((1, 1))
 

@@ -5,16 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import network, train, watch
-from ddpm.config import TrainConfig, UNetConfig
+from ddpm.config import UNetConfig
+from ddpm.networks import inspect
 from ddpm.schedule import cosine
+from ddpm.training import by_layer, diagnose, step
+from ddpm.training.config import TrainConfig
 
 UNET = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4, num_classes=3)
 CONFIG = TrainConfig(batch=4)
 
 
 def test_layers_come_in_the_order_of_the_computation():
-    names = watch.layers(network.param_shapes(UNET))
+    names = by_layer.layers(inspect.param_shapes(UNET))
     order = [
         "time_embedding.linear_1", "class_embedding", "conv_in", "down_blocks.0.resnets.0.norm1",
         "down_blocks.0.resnets.0.conv1", "down_blocks.0.resnets.0.time_emb_proj", "down_blocks.0.resnets.0.norm2",
@@ -30,22 +32,22 @@ def test_layers_come_in_the_order_of_the_computation():
 
 def test_the_norms_of_the_layers_make_the_norm_of_the_gradient():
     rng = np.random.default_rng(0)
-    tree = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), network.param_shapes(UNET))
-    norms = np.asarray(watch.layer_norms(tree))
+    tree = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), inspect.param_shapes(UNET))
+    norms = np.asarray(by_layer.layer_norms(tree))
     assert np.sqrt((norms**2).sum()) == pytest.approx(
         np.sqrt(sum(float((a**2).sum()) for a in jax.tree.leaves(tree))), rel=1e-5
     )
-    at = watch.layers(tree).index("conv_in")
+    at = by_layer.layers(tree).index("conv_in")
     assert norms[at] == pytest.approx(np.sqrt(sum((np.asarray(a) ** 2).sum() for a in tree["conv_in"].values())))
 
 
 def spoiled(change):
     """What `explain` says of a state whose parameters were changed."""
-    state = train.init_state(CONFIG, UNET)
+    state = step.init_state(CONFIG, UNET)
     params = jax.tree.map(lambda a: a, state.params)
     change(params)
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype(np.uint8)
-    return watch.explain(CONFIG, UNET, cosine(100), state._replace(params=params), images, np.arange(4) % 3)
+    return diagnose.explain(CONFIG, UNET, cosine(100), state._replace(params=params), images, np.arange(4) % 3)
 
 
 def set_to(layer, value):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ddpm import loss as L
-from ddpm import oracle, weighting
-from ddpm.forward import q_sample, v_from_eps, x0_from_eps
+from ddpm import oracle
+from ddpm.forward import q_sample, x0_from_eps
+from ddpm.losses import weighting
+from ddpm.networks.heads import v_from_eps
 from ddpm.schedule import cosine, linear, log_snr, snr
 
 

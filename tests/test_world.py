@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import data, patches, weighting
+from ddpm import data, typicality
 from ddpm.config import unet_config
-from ddpm.localisation import motif_auc, patch_motif
+from ddpm.datasets import sources
+from ddpm.datasets.world import BOX, CELL, CELLS, CLASSES, COMMON, MOTIFS, SIZE, draw, law, planted, tiles
+from ddpm.losses import weighting
+from ddpm.mining import patches
+from ddpm.mining.localisation import motif_auc, patch_motif
 from ddpm.schedule import linear
-from ddpm.typicality import typicality
-from ddpm.world import BOX, CELL, CELLS, CLASSES, COMMON, MOTIFS, SIZE, draw, law, planted, tiles
 
 FLOOR = [m for m, motif in enumerate(MOTIFS) if motif.row == "floor" and motif.city < 0]
 
@@ -88,7 +90,7 @@ def test_what_an_ornament_is_worth():
     keep = np.concatenate([np.flatnonzero(has)[:6], np.flatnonzero(~has)[:6]])
     weight = (window[1] - window[0]) * T * SIZE**2 * weighting.vlb(schedule)
     how = {"draws": 400, "t_range": window, "weight": weight}
-    nats = typicality(
+    nats = typicality.measure(
         law().eps(schedule), schedule, data.to_float(w.images[keep]), w.labels[keep], jax.random.key(0), **how
     )
     assert np.all(np.abs(nats.value - np.where(has[keep], np.log(4), 0)) < 4 * nats.stderr + 0.02)
@@ -99,15 +101,17 @@ def test_the_exact_denoiser_finds_what_was_planted():
     """Between the noise in which nothing is seen and that in which everything is, T is high in the planted boxes."""
     w, schedule = draw(48, 13), linear()
     x = data.to_float(w.images)
-    T = typicality(law().eps(schedule), schedule, x, w.labels, jax.random.key(0), draws=40, t_range=(0.2, 0.35)).map
+    T = typicality.measure(
+        law().eps(schedule), schedule, x, w.labels, jax.random.key(0), draws=40, t_range=(0.2, 0.35)
+    ).map
     assert motif_auc(T, w.mask) > 0.95 and motif_auc(T, w.mask, 3) > 0.98
     first = patches.top(patches.select(patches.pooled(T, BOX), BOX), 24)
     assert np.all(patch_motif(first.where, np.where(w.mask, w.motif, -1), BOX) >= 0)
 
 
 def test_it_is_a_data_set():
-    d = data.load("cities")
-    assert d is data.load("cities") and data.where("cities") == "built in"
+    d = sources.load("cities")
+    assert d is sources.load("cities") and sources.where("cities") == "built in"
     assert d.class_names == CLASSES and d.image_shape == unet_config("cities").image_shape
     assert np.all(np.bincount(d.y_train) == len(d.y_train) // 4)
     seen = {x.tobytes() for x in d.x_train}

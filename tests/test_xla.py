@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ddpm import xla
+from ddpm.tools import xla
 
 
 def test_no_convolution_goes_to_the_library_that_takes_one_core():

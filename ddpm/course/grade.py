@@ -135,7 +135,7 @@ def table(rows: dict[str, list[Verdict]]) -> str:
 
 def main(config: Grade) -> None:
     """Grade, write, and print the table."""
-    from ddpm.store import write_atomic
+    from ddpm.tools.files import write_atomic
 
     if os.name != "posix":
         raise ValueError("grade needs the process limits of Linux or macOS; use it there, or in a container")

@@ -23,13 +23,18 @@ import jax
 import numpy as np
 import tyro
 
-from ddpm import checkpoint, compare, model, plot
-from ddpm.cli import use_compile_cache
-from ddpm.network import count
-from ddpm.origin import commit
-from ddpm.run import sample_grid
-from ddpm.store import write_atomic
-from ddpm.train import init_state, make_step
+from ddpm import plot
+from ddpm.cli import compare as compare_
+from ddpm.cli.start import use_compile_cache
+from ddpm.networks.inspect import count
+from ddpm.tools import checkpoint
+from ddpm.tools.files import write_atomic
+from ddpm.tools.origin import commit
+from ddpm.training import config as config_
+from ddpm.training import reference as compare
+from ddpm.training.loop import sample_grid
+from ddpm.training.step import init_state, make_step
+from ddpm.zoo import model
 
 HERE = Path(__file__).parent
 SEED_ONLY = {"seed", "name", "log_every", "save_every", "sample_every", "data_dir"}
@@ -91,7 +96,7 @@ def left_out(reference: compare.Reference) -> float:
     return float(np.mean(inside))
 
 
-def step_mib(train: model.TrainConfig, unet: Any, schedule: Any) -> float:
+def step_mib(train: config_.TrainConfig, unet: Any, schedule: Any) -> float:
     """Memory of one training step on this device: state, data set aside, and temporaries, MiB."""
     shape = jax.ShapeDtypeStruct
     state = jax.eval_shape(lambda: init_state(train, unet))
@@ -103,7 +108,7 @@ def step_mib(train: model.TrainConfig, unet: Any, schedule: Any) -> float:
 
 def draw(run: Path, m: model.Model, folder: Path) -> None:
     """The grids of the average and of the raw parameters."""
-    train = model.TrainConfig.saved(m.card["train"])
+    train = config_.TrainConfig.saved(m.card["train"])
     found = checkpoint.restore(run / "checkpoints", jax.eval_shape(lambda: init_state(train, m.unet)))
     assert found is not None  # model.load has read it
     for kind, params in (("ema", found[0].ema), ("raw", found[0].params)):
@@ -169,14 +174,14 @@ def main(config: Config) -> dict[str, Any]:
         "steps": int(rows[-1]["step"]),
         "minutes": round(float(rows[-1]["seconds"]) / 60, 1),
         "images_per_s": float(np.median([float(r["images_per_s"]) for r in rows])),
-        "step_MiB": round(step_mib(model.TrainConfig.saved(about["train"]), m.unet, m.schedule), 1),
+        "step_MiB": round(step_mib(config_.TrainConfig.saved(about["train"]), m.unet, m.schedule), 1),
         "last_loss": float(f"{means[0, -1]:.5g}"),
         "baseline": json.loads((first / "baseline.json").read_text())["linear_gaussian_loss"],
         "inside_when_left_out": round(left_out(reference), 3) if len(read) > 2 else None,
         "device": about["device"].replace("1 cores", "1 core"),
         "versions": about["versions"],
         "data_sha256": about["data"]["sha256"],
-        "command": model.TrainConfig.saved(about["train"]).command(),
+        "command": config_.TrainConfig.saved(about["train"]).command(),
         "commit": commit() or "unknown",
         "note": config.note,
     }
@@ -188,7 +193,7 @@ def main(config: Config) -> dict[str, Any]:
     write_atomic(config.reference / f"{config.name}.json", _compact(whole))
     step, loss, _ = read[0]
     picture = compare.compare(step, loss, about, reference)
-    compare.save_picture(folder / "loss.png", step, loss, picture, reference)
+    compare_.save_picture(folder / "loss.png", step, loss, picture, reference)
     draw(first, m, folder)
     print(card(whole), f"\n{folder}, {config.reference / config.name}.json", sep="")
     return whole

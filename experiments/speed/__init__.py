@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm import plot, run
+from ddpm import plot
 from ddpm.config import UNetConfig, unet_config
-from ddpm.origin import commit
-from ddpm.store import write_atomic
+from ddpm.tools import machine
+from ddpm.tools.files import write_atomic
+from ddpm.tools.origin import commit
 from experiments.speed import operators, parts, peers, startup
 
 PEERS = ("torch", "diffusers", "denoising-diffusion-pytorch")
@@ -75,8 +76,8 @@ def main(config: Config) -> dict[str, Any]:
     start = time.perf_counter()
     result: dict[str, Any] = {
         "config": {k: v for k, v in dataclasses.asdict(config).items() if k != "out"},
-        "device": run.device_name(),
-        "versions": run.versions() | {p: v for p in PEERS if (v := _version(p))},
+        "device": machine.device_name(),
+        "versions": machine.versions() | {p: v for p in PEERS if (v := _version(p))},
         "commit": commit() or "unknown",
     }
     for name in config.parts:

@@ -3,7 +3,7 @@
 import tyro
 
 import experiments.speed as speed
-from ddpm.cli import ask_for_huge_pages
+from ddpm.cli.start import ask_for_huge_pages
 
 if __name__ == "__main__":
     ask_for_huge_pages()  # as the command `ddpm` does; all sides of each comparison have them

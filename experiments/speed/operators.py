@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.config import UNetConfig
-from ddpm.layers import _conv, conv, group_norm
+from ddpm.tools.ops import _conv, conv, group_norm
 from experiments.speed import peers
 from experiments.speed.parts import rounds_of
 

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import sample, typicality
-from ddpm.config import TrainConfig, UNetConfig
+from ddpm.config import UNetConfig
 from ddpm.guide import cfg, clip_x0
-from ddpm.network import count, eps_fn
+from ddpm.network import eps_fn
+from ddpm.networks.inspect import count
 from ddpm.schedule import cosine, linear, make_times
-from ddpm.train import init_state, make_step
+from ddpm.training.config import TrainConfig
+from ddpm.training.step import init_state, make_step
 from experiments.speed import peers
 
 Sides = dict[str, Callable[[], Any]]
@@ -178,14 +180,14 @@ def typical(unet: UNetConfig, batch: int, draws: int, rounds: int) -> dict[str, 
             jax.block_until_ready(bare(eps, x, t, c))
 
     def measure() -> None:
-        typicality.typicality(eps, schedule, x, 0, jax.random.key(0), draws=draws, batch=batch)
+        typicality.measure(eps, schedule, x, 0, jax.random.key(0), draws=draws, batch=batch)
 
     seconds = turns(rounds, network=network, typicality=measure)
 
     def memory(n: int) -> int:
         window, weight = jnp.array([101, 701]), jnp.ones(1001)
         args = (eps, schedule, x, c, None, jax.random.key(0), window, weight, n, True)
-        analysis: Any = typicality._typicality.lower(*args).compile().memory_analysis()
+        analysis: Any = typicality._measure.lower(*args).compile().memory_analysis()
         return analysis.temp_size_in_bytes
 
     return {

@@ -16,8 +16,8 @@ from unittest.mock import MagicMock
 
 import jax
 
-from ddpm import peer_config
 from ddpm.config import UNetConfig
+from ddpm.zoo import diffusers_config
 
 Step = Callable[[], Any]
 
@@ -43,7 +43,7 @@ def diffusers_unet(unet: UNetConfig) -> Any:
         import diffusers
     except ImportError:
         return None
-    config = {k: v for k, v in peer_config.from_unet(unet).items() if not k.startswith("_")}
+    config = {k: v for k, v in diffusers_config.from_unet(unet).items() if not k.startswith("_")}
     model: Any = diffusers.UNet2DModel(**config)
     return model.to(device())
 

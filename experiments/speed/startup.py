@@ -25,9 +25,9 @@ def start(cache: str, preset: str, began: str) -> dict[str, float]:
 
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    from ddpm import model
     from ddpm.config import unet_config
-    from ddpm.generate import generate
+    from ddpm.samplers.generation import generate
+    from ddpm.zoo import model
     from experiments.speed.parts import our_step
 
     imported = time.time()

@@ -1,0 +1,204 @@
+"""A denoiser as a classifier: the class that helps most to denoise the image.
+
+    ĉ(x0) = argmin_c E_{t,ε} ‖ε - ε̂(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²         [Li et al. 2023, Diffusion Classifier, Eq. 5]
+
+All classes (and all images) share the pairs (t, ε): the differences between classes are small beside the noise that
+they have in common. Most classes are out of the question after a few draws, so a schedule of `stages` drops them:
+`((10, 4), (50, 2), (200, 1))` gives all classes 10 draws, the best 4 of each image 50, the best 2 of these 200.
+Nothing here knows what an image is of: any `eps`, any data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ddpm.contracts import Eps, partial_of
+from ddpm.loss import per_image, squared_error
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+from ddpm.tools.batches import parts
+from ddpm.typicality import time_window
+
+Stages = Sequence[tuple[int, int]]  # (draws of each class by the end of the stage, classes kept after it)
+
+
+class Classified(NamedTuple):
+    """What `classify` says of each image."""
+
+    label: np.ndarray  # (B,) int  the class with the least loss
+    loss: np.ndarray  # (B, K)  mean loss of each class over the draws that it had, ε-MSE
+    draws: np.ndarray  # (B, K) int  how many those were
+    margin: np.ndarray  # (B,)  loss of the second best minus that of the best, over the draws that both had
+    stderr: np.ndarray  # (B,)  standard error of the margin over the draws (NaN for a single draw)
+
+    @property
+    def calls(self) -> int:
+        """How often ε̂ was asked about one image."""
+        return int(self.draws.sum())
+
+
+def even_times(T: int, n: int, t_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """n integer times spread evenly over the range, so that every beginning of the list is spread evenly too: (n,)
+
+    The k-th is at the share 0.b₀b₁b₂… (binary) of the range, k = …b₂b₁b₀: van der Corput's sequence, shifted to the
+    middle of the n cells. With n = 1 it is the middle of the range.
+    """
+    first, end = time_window(T, t_range)
+    check.whole("n", n, 1)
+    bits = max(1, (n - 1).bit_length())
+    k, u = np.arange(n), np.zeros(n)
+    for b in range(bits):
+        u += (k >> b & 1) / 2 ** (b + 1)
+    rank = np.argsort(np.argsort(u, kind="stable"), kind="stable")  # the same order, on n equal cells
+    return (first + np.floor((rank + 0.5) / n * (end - first))).astype(np.int32)
+
+
+def draw_losses(
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    c: Any,
+    key: jax.Array,
+    times: Any,
+    *,
+    first: int = 0,
+    end: int | None = None,
+    batch: int = 256,
+    progress: bool = False,
+) -> np.ndarray:
+    """L[b, m, k] = ‖ε_k - ε̂(x_t, t_k, c[b, m])‖²/D for the draws first ≤ k < end, NaN for the others: (B, M, n).
+
+    x0: (B, ...) in [-1, 1];  c: (B, M) the labels asked about each image;  times: (n,) t of each draw. ε_k comes from
+    fold_in(key, k): the same for all images and labels. `batch` pairs of image and label at a time (the last
+    ones filled up), one program.
+    """
+    x0 = np.asarray(x0, dtype=np.float32)
+    if x0.ndim == 4:
+        check.images(x0)
+    c = np.asarray(c)
+    if c.ndim != 2 or len(c) != len(x0) or not np.issubdtype(c.dtype, np.integer):
+        raise ValueError(
+            f"c has shape {c.shape} and type {c.dtype}; give labels ({len(x0)}, M) for each image, integers"
+        )
+    times = np.asarray(check.times(times, jnp.asarray(times), schedule.T), dtype=np.int32)
+    n, end = len(times), len(times) if end is None else end
+    if not 0 <= first < end <= n:
+        raise ValueError(f"draws {first}..{end} are asked for; there are {n} times")
+    image, label = np.repeat(np.arange(len(x0)), c.shape[1]), c.reshape(-1).astype(np.int32)
+    found = []
+    with tqdm(total=len(label) * (end - first), desc="losses", unit="call", disable=not progress) as bar:
+        for ids, m in parts(len(label), batch):
+            part = _draw_losses(partial_of(eps), schedule, x0[image[ids]], label[ids], key, times, first, end)
+            found.append(np.asarray(part)[:, :m])
+            bar.update(m * (end - first))
+    return np.concatenate(found, axis=1).T.reshape(*c.shape, n)
+
+
+@jax.jit
+def _draw_losses(
+    eps: Eps, schedule: Schedule, x0: jax.Array, c: jax.Array, key: jax.Array, times: jax.Array, first: Any, end: Any
+) -> jax.Array:
+    def draw(k: jax.Array, losses: jax.Array) -> jax.Array:  # losses: (n, B)
+        noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)
+        error = squared_error(eps, schedule, x0, times[k], jnp.broadcast_to(noise, x0.shape), c)
+        return losses.at[k].set(per_image(error))
+
+    return jax.lax.fori_loop(first, end, draw, jnp.full((len(times), len(x0)), jnp.nan, x0.dtype))
+
+
+def classify(
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    classes: int | Sequence[int],
+    key: jax.Array,
+    *,
+    stages: Stages | None = None,
+    t_range: tuple[float, float] = (0.0, 1.0),
+    times: Any = None,
+    weight: Any = None,
+    batch: int = 256,
+    progress: bool = False,
+) -> Classified:
+    """ĉ(x0), with successive elimination.   [Li et al. 2023, Alg. 2]
+
+    x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among;  stages: `default_stages(K)` if None, and
+    ((n, 1),) for all n draws of all classes;  times: (n,) t of each draw, n the draws of the last stage; None: spread
+    evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. `planned_calls` says beforehand what it costs.
+    """
+    x0 = np.asarray(x0, dtype=np.float32)
+    labels = np.arange(classes) if isinstance(classes, int | np.integer) else np.asarray(classes)
+    K = len(labels)
+    stages = check_stages(default_stages(K) if stages is None else stages, K)
+    n = stages[-1][0]
+    times = even_times(schedule.T, n, t_range) if times is None else np.asarray(times)
+    if times.shape != (n,):
+        raise ValueError(f"times has shape {times.shape}; the last stage has {n} draws: give ({n},)")
+    weight = np.ones(schedule.T + 1) if weight is None else np.asarray(weight, dtype=np.float64)
+    if weight.shape != (schedule.T + 1,):
+        raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
+
+    B = len(x0)
+    batch = max(1, min(batch, B * K))
+    table = np.full((B, K, n), np.nan)
+    kept, done = np.broadcast_to(np.arange(K), (B, K)), 0
+    for draws, keep in stages:
+        asked = {"first": done, "end": draws, "batch": batch, "progress": progress}
+        new = draw_losses(eps, schedule, x0, labels[kept], key, times, **asked)  # type: ignore[arg-type]
+        rows = np.arange(B)[:, None]
+        table[rows, kept, done:draws] = weight[times[done:draws]] * new[..., done:draws]
+        order = np.argsort(table[rows, kept, :draws].mean(2), axis=1, kind="stable")
+        kept, done = np.take_along_axis(kept, order, 1)[:, :keep], draws
+    return _decide(table, kept[:, 0], labels)
+
+
+def _decide(table: np.ndarray, best: np.ndarray, labels: np.ndarray) -> Classified:
+    """From the losses (B, K, n), NaN where a class had no draw, and the winners (B,)."""
+    B, K, _ = table.shape
+    draws, loss = (~np.isnan(table)).sum(2), np.nanmean(table, axis=2)
+    rows = np.arange(B)
+    others = np.where(np.arange(K) == best[:, None], -1, draws)
+    last = others == others.max(1, keepdims=True)  # those that stayed longest beside the winner
+    second = np.where(last, loss, np.inf).argmin(1)
+    difference = table[rows, second] - table[rows, best]  # (B, n)
+    both = (~np.isnan(difference)).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        margin = np.nanmean(difference, axis=1)
+        var = np.nansum((difference - margin[:, None]) ** 2, axis=1) / (both - 1)
+    return Classified(labels[best], loss, draws, margin, np.sqrt(var / both))
+
+
+def default_stages(K: int) -> list[tuple[int, int]]:
+    """10 draws of all classes, 50 of the best four, 200 of the best two; stages that would drop none are left out."""
+    return [(draws, keep) for draws, keep in ((10, 4), (50, 2), (200, 1)) if keep < K]
+
+
+def check_stages(stages: Stages, K: int) -> list[tuple[int, int]]:
+    """The stages as a list, if the draws rise and the kept classes fall from fewer than K to one."""
+    stages = [(check.whole("draws", d, 1), check.whole("keep", k, 1)) for d, k in stages]
+    draws, keep = [d for d, _ in stages], [k for _, k in stages]
+    if K < 2:
+        raise ValueError(f"there are {K} classes to choose among; give at least 2")
+    rises = all(a < b for a, b in pairwise(draws))
+    falls = all(a > b for a, b in pairwise([K, *keep]))
+    if not stages or not rises or not falls or keep[-1] != 1:
+        raise ValueError(
+            f"stages is {stages}; give pairs (draws, keep) with rising draws and with kept classes that fall from "
+            f"below {K} to 1, such as ((10, {max(1, K // 2)}), (100, 1))"
+        )
+    return stages
+
+
+def planned_calls(images: int, K: int, stages: Stages) -> int:
+    """How often ε̂ will be asked about one image: images · Σ_stages (classes left) · (new draws)."""
+    total, left, done = 0, K, 0
+    for draws, keep in check_stages(stages, K):
+        total, left, done = total + left * (draws - done), keep, draws
+    return images * total

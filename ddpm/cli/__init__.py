@@ -1,0 +1,1 @@
+"""The command `ddpm`: one file a command."""

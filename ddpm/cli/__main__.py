@@ -1,0 +1,7 @@
+"""`python -m ddpm.cli`: the command `ddpm`."""
+
+import sys
+
+from ddpm.cli.start import entry
+
+sys.exit(entry())

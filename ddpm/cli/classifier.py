@@ -1,0 +1,153 @@
+"""What `ddpm classifier` does: train, measure on the test images, write weights and card.
+
+    ddpm classifier --data fashion_mnist                     p(c | x), which gives accuracies and features
+    ddpm classifier --data fashion_mnist --schedule cosine   p(c | x_t, t), for classifier guidance
+    ddpm classifier --data fashion_mnist --validate 5000     the same, measured on the last 5,000 training images
+
+They go to runs/NAME/classifier.safetensors and .json, from where `classifier.load("runs/NAME")` takes them; with --ship
+also to the package's own weights, which `classifier.load("fashion_mnist")` takes. With --validate those images are left
+out of the training, and nothing is written: it is for choosing a recipe without a look at the test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm import data, weights
+from ddpm.classifiers.classifier import Classifier, Config, accuracy, build, save
+from ddpm.classifiers.recipes import RECIPES, command_line
+from ddpm.classifiers.timenet import TimeNetConfig
+from ddpm.classifiers.train import CONFIGS, train
+from ddpm.cli.options import ClassifierCommand, recipe_of
+from ddpm.datasets import sources
+from ddpm.evaluation.statistics import stratified_subset
+from ddpm.forward import q_sample
+from ddpm.networks.inspect import count
+from ddpm.oracles import gaussian as gaussian_
+from ddpm.oracles.finite_set import finite
+from ddpm.schedule import Schedule, make_schedule
+from ddpm.tools import check
+from ddpm.tools.origin import commit
+
+TIMES = (1, 10, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
+
+
+def config_of(name: str, schedule: str) -> Config:
+    """The network for a data set: of clean images, or of noisy ones."""
+    clean = CONFIGS[name]
+    return (
+        TimeNetConfig(clean.image_size, clean.image_channels, clean.num_classes, schedule=schedule)
+        if schedule
+        else clean
+    )
+
+
+def by_time(
+    log_posterior: Callable[[jax.Array, int], Any], schedule: Schedule, x: Any, y: Any, times: Any, seed: int = 0
+) -> dict[str, dict[int, float]]:
+    """How good log p(c | x_t), (x_t, t) -> (B, K), is at each time: {"accuracy": {t: …}, "cross_entropy": {t: nats}}.
+
+    x: (N, H, W, C) uint8. One noise for each image and time, the same for whoever is asked with this seed. A
+    probability of 0 for the true class counts as 1e-30.
+    """
+    x0 = jnp.asarray(data.to_float(np.asarray(x)))
+    found: dict[str, dict[int, float]] = {"accuracy": {}, "cross_entropy": {}}
+    for t in (int(t) for t in times):
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(seed), t), x0.shape)
+        x_t = q_sample(schedule, x0, jnp.int32(t), noise)
+        log_p = np.concatenate([np.asarray(log_posterior(x_t[i : i + 100], t)) for i in range(0, len(y), 100)])
+        found["accuracy"][t] = round(float((log_p.argmax(1) == y).mean()), 4)
+        true = np.maximum(log_p[np.arange(len(y)), y], np.log(1e-30))
+        found["cross_entropy"][t] = round(float(-true.mean()), 4)
+    return found
+
+
+def noisy_test(classifier: Classifier, images: data.Dataset, x: Any, y: Any, seed: int = 0) -> dict[str, Any]:
+    """The card of p(c | x_t, t): by t, beside what can be reached without a network, on the same images and noises.
+
+    Of up to 2,000 images, as many of each class. gaussian: the exact posterior if each class were one Gaussian, that of
+    its training images. ideal: the exact posterior if the training images were all there is (`finite`), on 200 of them:
+    where t is small it is too sure.
+    """
+    some = stratified_subset(y, min(2000, len(y)), seed)
+    x, y = x[some], y[some]
+    assert isinstance(classifier.config, TimeNetConfig)
+    schedule = make_schedule(classifier.config.schedule, classifier.config.T)
+    times = [t for t in TIMES if t <= schedule.T]
+    gaussian = gaussian_.fit(data.to_float(images.x_train), images.y_train)
+    whole = finite(images.x_train, images.y_train)
+
+    def network(x_t: jax.Array, t: int) -> Any:
+        return jax.nn.log_softmax(classifier.logits(x_t, t))
+
+    def exact(of: Any) -> Callable[[jax.Array, int], Any]:
+        return lambda x_t, t: jnp.log(of.class_posterior(schedule, x_t, jnp.int32(t)))
+
+    first = stratified_subset(y, min(200, len(y)), seed)
+    return {
+        "network": by_time(network, schedule, x, y, [0, *times], seed),
+        "gaussian": by_time(exact(gaussian), schedule, x, y, times, seed),
+        "ideal": by_time(exact(whole), schedule, x[first], y[first], times, seed) | {"n": len(first)},
+        "n": len(y),
+        "seed": seed,
+    }
+
+
+def run(command: ClassifierCommand) -> Classifier:
+    """Train a classifier of a data set, measure it on the test images, and write weights and card."""
+    from ddpm.tools.machine import device_name, versions
+
+    check.choice("data set", command.data, RECIPES)
+    how, config = recipe_of(command), config_of(command.data, command.schedule)
+    images = sources.load(command.data, command.data_dir)
+    x, y, x_test, y_test = images.x_train, images.y_train, images.x_test, images.y_test
+    if command.validate:
+        split = len(x) - check.whole("validate", command.validate, 1, len(x) - how.batch)
+        x, y, x_test, y_test = x[:split], y[:split], x[split:], y[split:]
+    params = count(jax.eval_shape(build(config)[0], jax.random.key(0)))
+    steps = len(x) // how.batch * how.epochs
+    print(f"{command.data}: a classifier of {params:,} parameters, {steps:,} steps of {how.batch} on {device_name()}")
+    folder = command.out or Path("runs") / command.name
+    places = [] if command.validate else [folder / "classifier", *([weights.FOLDER / command.name] * command.ship)]
+    for place in places:
+        print(f"weights and card will go to {place}.safetensors, .json")
+    resumed = (folder / "checkpoints").exists()
+    start, at_commit = time.perf_counter(), commit()
+    classifier = train(config, how, x, y, folder=None if command.validate else folder / "checkpoints")
+    seconds = time.perf_counter() - start
+    if command.schedule:
+        test = noisy_test(classifier, images, x_test, y_test, command.seed)
+    else:
+        test = accuracy(classifier, x_test, y_test)
+    card: dict[str, Any] = {
+        "parameters": params,
+        "train": dataclasses.asdict(how),
+        "data": {"name": command.data, "sha256": images.sha256, "train_images": len(x)},
+        "test": test,
+        "seconds" if not resumed else "seconds_since_it_went_on": round(seconds),
+        "device": device_name().replace(" 1 cores", " 1 core"),
+        "versions": versions(),
+        "commit": at_commit,
+        "command": command_line(how),
+    } | ({"note": command.note} if command.note else {})
+    if command.schedule:
+        right = test["network"]["accuracy"]
+        some = ", ".join(f"{right[t]:.3f} at t = {t}" for t in (0, 200, 500, 800) if t in right)
+        card["summary"] = f"classifier of noisy images, {command.schedule} schedule, test accuracy {some}"
+    classifier = dataclasses.replace(classifier, card=card, name=command.name)
+    print(f"{'held-out training images' if command.validate else 'test'}: {test}\n{seconds:.0f} s")
+    for place in places:
+        save(place, classifier)
+        print(f"weights and card: {place}.safetensors, .json")
+    if places:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return classifier

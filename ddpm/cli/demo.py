@@ -1,0 +1,115 @@
+"""`make demo`: garments drawn by the shipped model, samplers side by side, typicality, and a training in a minute."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm import data, plot, typicality
+from ddpm.cli import options
+from ddpm.datasets import sources
+from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.samplers.generation import generate
+from ddpm.schedule import make_schedule
+from ddpm.tools import machine
+from ddpm.tools.files import write_atomic
+from ddpm.training import loop, tables
+from ddpm.training import run as training_run
+from ddpm.training.config import TrainConfig
+from ddpm.zoo import model
+
+
+def run(command: options.Demo) -> None:
+    """Four pictures and report.json in `out`, with a line for each."""
+    out, steps = command.out, command.steps
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    m = model.load("fashion_mnist")
+    report: dict[str, Any] = {
+        "device": machine.device_name(),
+        "versions": machine.versions(),
+        "model": m.card.get("summary"),
+    }
+
+    def done(number: int, what: str, picture: str, since: float, **numbers: Any) -> None:
+        seconds = time.perf_counter() - since
+        report[picture] = {"shows": what, "seconds": round(seconds, 1), **numbers}
+        print(f"{number}. {what}\n   {out / picture}   ({seconds:.0f} s)\n", flush=True)
+
+    print(f"ddpm demo on {report['device']}: about two to three minutes\n", flush=True)
+    now = time.perf_counter()
+    c = np.repeat(np.arange(m.num_classes), 10)
+    x = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, steps=50, guidance=2.0)
+    plot.save_rows(out / "1_classes.png", np.split(x, m.num_classes), list(m.classes))
+    done(1, "ten garments of each class, drawn from noise: DDIM, 50 steps, guidance 2, seed 0", "1_classes.png", now)
+
+    now = time.perf_counter()
+    one_each = np.arange(m.num_classes)
+    settings = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("ddpm", m.schedule.T)]
+    rows = [
+        generate(m.eps, m.schedule, jax.random.key(1), m.image_shape, one_each, sampler=s, steps=n) for s, n in settings
+    ]
+    plot.save_rows(out / "2_samplers.png", rows, [f"{s.upper()} {n} steps" for s, n in settings])
+    what = (
+        "the same noise through DDIM with 10, 20, 50 steps, and through DDPM with all 1,000 (which adds its own noise)"
+    )
+    done(2, what, "2_samplers.png", now)
+
+    now = time.perf_counter()
+    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), draws=100, progress=True)
+    panels = []
+    for k in range(m.num_classes):
+        order = 10 * k + np.argsort(-T.value[10 * k : 10 * k + 10])
+        panels.append((m.classes[k], x[order], T.map[order], T.value[order]))
+    plot.save_typicality(
+        out / "3_typicality.png",
+        panels,
+        "T(x|c) x 1000, most typical first; red: knowing the class helps to denoise here",
+    )
+    what = "what makes each class look like itself: typicality T(x|c) of those garments and its map, 100 draws"
+    by_class = {m.classes[k]: round(float(T.value[c == k].mean()), 5) for k in range(m.num_classes)}
+    done(3, what, "3_typicality.png", now, mean_typicality=by_class, median_stderr=float(np.median(T.stderr)))
+
+    now = time.perf_counter()
+    shutil.rmtree(out / "digits", ignore_errors=True)  # the demo's own run, made anew each time
+    config = TrainConfig(
+        data="digits",
+        preset="digits",
+        name="digits",
+        steps=steps,
+        batch=64,
+        log_every=10,
+        save_every=steps,
+        sample_every=0,
+    )
+    folder = training_run.train(config, runs=out)
+    plot.save_loss(out / "4_loss.png", tables.read_metrics(folder), loop.baseline(folder, sources.load("digits"),
+                   make_schedule(config.schedule, config.T), True))  # fmt: skip
+    shutil.copy(next(folder.glob("samples_*.png")), out / "4_digits.png")
+    loss, exact = digits_loss(folder, config)
+    what = (
+        f"a denoiser trained here on scikit-learn's digits, {steps} steps: loss {loss:.4f} on 297 test images; "
+        f"the best linear-Gaussian denoiser has {exact:.4f}, exactly"
+    )
+    done(4, what, "4_loss.png", now, test_loss=loss, linear_gaussian_test_loss=exact, samples="4_digits.png")
+
+    report["seconds"] = round(time.perf_counter() - start, 1)
+    write_atomic(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    print(f"all numbers: {out / 'report.json'}   ({report['seconds']:.0f} s in all)")
+    print('next: ddpm sample --label "Ankle boot" --guidance 3      ddpm typicality --label Dress      ddpm --help')
+
+
+def digits_loss(folder: Path, config: TrainConfig, repeats: int = 8) -> tuple[float, float]:
+    """The trained network's ε-MSE on the test digits (labels given, times stratified), and the exact Gaussian one."""
+    from ddpm.evaluation.denoising_loss import eps_mse
+
+    m, digits = model.load(folder), sources.load("digits")
+    x, c = data.to_float(digits.x_test), digits.y_test
+    exact = linear_loss(fit(data.to_float(digits.x_train), digits.y_train), m.schedule, x, c)[1:].mean()
+    return float(eps_mse(m.eps, m.schedule, x, c, jax.random.key(3), repeats=repeats).value), float(exact)

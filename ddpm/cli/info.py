@@ -1,0 +1,63 @@
+"""`ddpm info`: what is here. Imports nothing slow unless it is asked for the devices."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+import ddpm
+from ddpm import weights
+from ddpm.cli import options
+from ddpm.config import UNETS
+from ddpm.datasets import sources
+from ddpm.training.reference import FOLDER
+
+
+def run(command: options.Info) -> None:
+    """Print versions, weights, data, presets and runs."""
+    packages = ", ".join(f"{p} {_version(p)}" for p in ("jax", "flax", "optax", "numpy"))
+    print(f"ddpm {ddpm.__version__}, Python {platform.python_version()}, {packages}, {os.cpu_count()} CPU cores")
+    if command.devices:
+        import jax
+
+        print("devices: " + ", ".join(str(d) for d in jax.devices()))
+
+    print("\nshipped weights (ddpm sample --model NAME)")
+    for name, card in weights.cards().items():
+        accuracy = card.get("test", {}).get("accuracy")
+        says = card.get("summary") or f"classifier, test accuracy {accuracy}"
+        print(f"  {name:28s} {says}")
+
+    print("\ndata sets (ddpm train --data NAME)")
+    for name in sources.NAMES:
+        print(f"  {name:28s} {sources.where(name) or 'not on this machine; downloaded when first used'}")
+
+    print("\nnetwork presets (ddpm train --preset NAME)")
+    for name, u in UNETS.items():
+        shape = "x".join(map(str, u.image_shape))
+        patch = f", {u.patch}x{u.patch} pixels a position" if u.patch > 1 else ""
+        print(f"  {name:28s} {shape} images, {u.channels} channels x {u.multipliers}{patch}")
+
+    print("\nreference runs (ddpm compare runs/NAME)")
+    for file in sorted(FOLDER.glob("*.json")):
+        print(f"  {file.stem:28s} {json.loads(file.read_text())['summary']}")
+
+    print("\nruns (ddpm sample --model runs/NAME)")
+    found = sorted(Path("runs").glob("*/config.json"))
+    for file in found:
+        train = json.loads(file.read_text())["train"]
+        steps = [int(p.stem[5:]) for p in file.parent.glob("checkpoints/step_*.json")]
+        step = f"step {max(steps, default=0)} of {train['steps']}"
+        print(f"  {file.parent!s:28s} {train['data']}, {train['preset']}, {step}")
+    if not found:
+        print("  none yet; `ddpm train --data digits --preset digits` makes one in a minute")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,213 @@
+"""The options of every command, as frozen dataclasses; reading them does not import JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
+from ddpm.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class ClassifierCommand:
+    """Train a classifier of a data set. What is not given is the recipe's of that data set. Goes on if stopped.
+
+    Example: ddpm classifier --data fashion_mnist --schedule cosine
+    """
+
+    data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
+    schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
+    epochs: int | None = None
+    batch: int | None = None  # images a step
+    lr: float | None = None  # highest rate of the one-cycle schedule
+    momentum: float | None = None  # Nesterov's; Adam's β1 for noisy images
+    weight_decay: float | None = None  # of the kernels only
+    smoothing: float | None = None  # label smoothing
+    shift: int | None = None  # each image is moved by up to this many pixels in both directions
+    flip: bool | None = None  # mirror half of the images, left and right
+    erase: int | None = None  # side of the square that is set to mid grey at a random place, pixels; 0: none
+    ema: float | None = None  # the average of the parameters, which is what is kept
+    muon: float | None = None  # highest rate of Muon for the convolutions; 0: all by SGD
+    seed: int = 0  # of the parameters, the order of the data and its augmentation
+    validate: int = 0  # leave out the last so many training images and measure on them; nothing is written
+    note: str = ""  # what else there is to say on the card
+    out: Path | None = None  # the folder of the run; runs/DATA_classifier or runs/DATA_noisy_classifier if not given
+    ship: bool = False  # also put weights and card into the package's own folder of weights
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+    @property
+    def name(self) -> str:
+        """Under which it ships."""
+        return f"{self.data}{'_noisy' if self.schedule else ''}_classifier"
+
+
+def recipe_of(command: ClassifierCommand) -> ClassifierTrainConfig:
+    """The recipe with what the command changes of it."""
+    fields = {f.name for f in dataclasses.fields(ClassifierTrainConfig)}
+    given = {k: v for k, v in vars(command).items() if k in fields and v is not None}
+    return dataclasses.replace(default_recipe(command.data, command.schedule), **given)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images with a trained model: a grid as PNG.
+
+    Example: ddpm sample --label "Ankle boot" --n 20 --guidance 3
+    """
+
+    model: str = "fashion_mnist"  # shipped weights by name (see `ddpm info`), a folder runs/NAME, or a path
+    label: str = "all"  # a class by name or number; "all" draws n of each, a row a class; "none" leaves the class open
+    n: int = 10  # images (of each class)
+    sampler: str = "ddim"  # ddim: deterministic; ddpm: ancestral with variance β̃; ddpm_large: with β
+    steps: int = 50  # network calls, 1..T; ddpm looks best with all T
+    guidance: float = 2.0  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class
+    rule: str = "trailing"  # which times are visited: trailing, leading, linspace or quad
+    seed: int = 0  # of the initial noise
+    out: Path = Path("out/samples.png")  # the picture
+    npz: Path | None = None  # also write the images as uint8 arr_0 and the labels as arr_1
+
+
+@dataclass(frozen=True)
+class Typicality:
+    """Measure what makes images look like their class: T(x|c), with its standard error, and where in the image.
+
+    Example: ddpm typicality --data fashion_mnist --label Dress --n 200
+    """
+
+    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    data: str = "generated"  # test images of fashion_mnist, cifar10 or digits; "generated": drawn by the model itself
+    label: str = "all"  # a class by name or number, or "all"
+    n: int = 20  # images of each class
+    draws: int = 100  # pairs (t, ε) for each image
+    t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
+    seed: int = 0  # of the draws (and of the generated images)
+    out: Path = Path("out/typicality.png")  # the picture; the numbers go beside it as .csv
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Find what makes a class look like itself: its most typical patches, clustered, with p-values. Resumable.
+
+    Example: ddpm mine --data fashion_mnist --label "Ankle boot" --n 1000
+    """
+
+    label: str  # a class by name or number
+    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    data: str = "generated"  # fashion_mnist, cifar10, digits or cities; "generated": drawn by the model itself
+    split: Literal["test", "train"] = "test"  # of the data
+    n: int = 300  # images of the label
+    others: int = 100  # images of other labels, for the null; 0: none
+    draws: int = 100  # pairs (t, ε) for each image
+    t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
+    patch: int = 6  # side in pixels; 6 suits images of 28 pixels, 8 of 32
+    per_image: int = 5  # patches of an image, that do not touch
+    top: int = 1000  # patches that are clustered, the most typical of all
+    clusters: int = 16  # k of k-means
+    layer: str = ""  # of the U-Net, whose features describe the patches; up.1 (of a network with one level up.0.0)
+    seed: int = 0  # of the draws (and of the generated images)
+    out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command goes on there
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model: ε-MSE, accuracy of conditional samples, Fréchet distance, each beside its baseline or floor.
+
+    Example: ddpm evaluate --model fashion_mnist --n 2000
+    """
+
+    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    samples: Path | None = None  # score these images instead of a model: an .npz with arr_0 (arr_1), or a folder of PNG
+    data: str = "fashion_mnist"  # the data set to compare with
+    classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
+    n: int = 2000  # images to draw
+    sampler: str = "ddim"  # ddim, ddpm or ddpm_large
+    steps: int = 50  # network calls an image
+    guidance: float = 2.0  # scale s
+    seed: int = 0  # of the samples
+    n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none
+    n_flow: int = 100  # and by the probability-flow ODE
+    inception: bool = False  # also Inception FID and KID: wants torch-fidelity, and weights from the internet
+    cache: bool = True  # keep images and numbers under the hash of weights, data, settings and code
+    out: Path = Path("out/evaluate.json")  # all numbers, with how they were made; the pictures go beside it
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Is a training going well? Its loss beside a reference run's at the same step, in words and as a picture.
+
+    Example: ddpm compare runs/fashion_mnist-cpu
+    """
+
+    run: tyro.conf.Positional[Path]  # a folder runs/NAME, or a metrics.csv
+    reference: str = ""  # a reference by name (see `ddpm info`); the one of the same data and preset if empty
+    out: Path = Path("out/compare.png")  # the picture
+
+
+@dataclass(frozen=True)
+class Import:
+    """Take in the weights of a diffusers UNet2DModel, from a folder or from the Hugging Face hub.
+
+    Example: ddpm import google/ddpm-cifar10-32
+    """
+
+    source: tyro.conf.Positional[str]  # a folder with config.json and .safetensors, or owner/name on the hub
+    out: Path = Path("out")  # the folder that NAME.safetensors and its card NAME.json go to
+    name: str = ""  # NAME; the last part of the source if empty
+    schedule: str = ""  # where the source has no scheduler_config.json: linear_ho, linear or cosine
+    T: int = 1000  # its noise levels, in that case
+    null_label: str = ""  # "last": the last row of its class table means "no class"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as a folder that diffusers' UNet2DModel.from_pretrained and DDPMPipeline.from_pretrained read.
+
+    Example: ddpm export fashion_mnist --to out/for_diffusers
+    """
+
+    model: tyro.conf.Positional[str]  # shipped weights by name, a folder runs/NAME, or a path
+    to: Path  # a new folder
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is here: versions, shipped weights with their numbers, data sets found, presets, runs."""
+
+    devices: bool = False  # also ask JAX for its devices (takes a second)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Everything in three minutes: garments, samplers, typicality, and a training that beats an exact baseline."""
+
+    out: Path = Path("out/demo")  # where the pictures go
+    steps: int = 1000  # of the training on digits
+
+
+@dataclass(frozen=True)
+class Course:
+    """Lessons with exercises that check themselves: `ddpm course --help`."""
+
+
+COMMANDS = (
+    Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or go on with a run.")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Typicality, tyro.conf.subcommand("typicality")]
+    | Annotated[Mine, tyro.conf.subcommand("mine")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[ClassifierCommand, tyro.conf.subcommand("classifier")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Course, tyro.conf.subcommand("course")]
+)

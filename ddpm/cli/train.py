@@ -1,0 +1,13 @@
+"""`ddpm train`: train a denoiser, or resume a run."""
+
+from __future__ import annotations
+
+from ddpm.training import devices
+from ddpm.training import run as training_run
+from ddpm.training.config import TrainConfig
+
+
+def run(command: TrainConfig) -> None:
+    """Train in runs/NAME, on as many devices as were requested."""
+    devices.start(command.devices)  # before anything else of JAX
+    training_run.train(command)

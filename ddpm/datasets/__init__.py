@@ -1,0 +1,24 @@
+"""Where data sets come from: published files, scikit-learn, and worlds that are drawn."""
+
+from ddpm.tools.lazy import namespace
+
+__getattr__, __dir__ = namespace(
+    __name__,
+    {
+        "digits": (),
+        "formats": (
+            "Published",
+            "checked",
+            "fetch",
+            "find_cifar",
+            "find_idx",
+            "read_cifar",
+            "read_idx",
+            "read_idx_files",
+            "read_npz",
+            "write_npz",
+        ),
+        "sources": ("cache_dir", "load", "where"),
+        "world": ("Motif", "Tiles", "World", "chances", "draw", "law", "planted", "tiles"),
+    },
+)

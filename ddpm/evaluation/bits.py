@@ -1,0 +1,197 @@
+"""Bits a number ("bits/dim"): what it costs to store an image of bytes, by the bound and by the flow, beside baselines.
+
+A model that gives the byte image b ∈ {0…255}^D the mass P(b) stores it in -log₂ P(b) bits, -log₂ P(b)/D a number.
+
+*The bound.* The decoder at t = 1 is a mass on bytes (`bound.decoder_nll`), so -log₂ P(b) ≤ L with nothing added:
+data are x = b/127.5 - 1, and no density is involved. [Ho et al. 2020, Eq. 5] The sum over t is estimated without bias:
+L_T and the term of t = 1 exactly, of 2…T a few drawn with probability q(t) ∝ 1/t and divided by it.
+
+*The flow.* It gives a density p on R^D, and a density is turned into a mass by adding noise [Theis et al. 2016, Eq. 3]:
+with u ~ U[0, 1)^D and y = b + u, P(b) = ∫ p_y(b + u) du, so by Jensen's inequality
+
+    -log₂ P(b) ≤ -E_u log₂ p_y(b + u).
+
+The network sees x = y/128 - 1, in [-1, 1); y = 128 (x + 1) stretches each of the D numbers by 128, so
+
+    p_y(y) = p_x(x) 128^-D        and        bits/dim = -log₂ p_x(x)/D + log₂ 128,
+
+the offset being 7. (For data on [0, 1] it is 8. Left out, a model looks 7 or 8 bits better than it is and its bits are
+negative.) Two choices make the number an upper bound rather than an estimate of the best: u is not learned, and p_x is
+the density at the first time, p_1 (data and noise of variance 1-ᾱ_1), taken at x itself.
+
+Baselines, both of the training images: a histogram for each pixel (a mass on bytes), and one Gaussian with a full
+covariance (a density, with the same u and the same offset).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ddpm.contracts import partial_of
+from ddpm.data import Dataset, to_float
+from ddpm.evaluation.measure import Measure
+from ddpm.evaluation.ode_likelihood import density_bits_per_dim, dequantise, ode_log_prob
+from ddpm.evaluation.statistics import stratified_subset
+from ddpm.losses.bound import bound_term, prior_bits
+from ddpm.samplers.solvers import sigma_bar
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+from ddpm.tools.batches import parts
+
+# --- baselines --------------------------------------------------------------------------------------------------------
+
+
+def histogram_bits(train: np.ndarray, test: np.ndarray, prior: float = 0.5) -> np.ndarray:
+    """A histogram of the training bytes at each pixel, ½ added to every count: bits/dim of (N, ...) uint8 -> (N,)
+
+    [the added ½: Krichevsky and Trofimov 1981]
+    """
+    a, b = train.reshape(len(train), -1), test.reshape(len(test), -1)
+    bits = np.zeros(len(b))
+    for pixel in range(a.shape[1]):
+        count = np.bincount(a[:, pixel], minlength=256) + prior
+        bits -= np.log2(count / count.sum())[b[:, pixel]]
+    return bits / a.shape[1]
+
+
+def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0) -> np.ndarray:
+    """One Gaussian fitted to all training bytes with uniform noise, on dequantised test bytes: bits/dim, (N,)"""
+    rng, D = np.random.default_rng(seed), int(np.prod(train.shape[1:]))
+    x, y = ((b.reshape(len(b), D) + rng.random((len(b), D), np.float32)) / 128 - 1 for b in (train, test))
+    mean = x.mean(0, dtype=np.float64)
+    x, y = x - mean.astype(np.float32), y - mean
+    lam, U = np.linalg.eigh(np.asarray(x.T @ x, np.float64) / (len(x) - 1))
+    log_prob = -0.5 * ((y @ U) ** 2 / lam + np.log(2 * np.pi * lam)).sum(1)
+    return np.asarray(density_bits_per_dim(log_prob, D))
+
+
+# --- a model ----------------------------------------------------------------------------------------------------------
+
+
+def drawn_times(T: int, n: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times 2…T with probability q(t) ∝ 1/t, one from each of `draws` equal parts of q: t and 1/q(t), (draws, n)."""
+    t = np.arange(2, T + 1)
+    q = (1 / t) / (1 / t).sum()
+    u = (np.arange(draws)[:, None] + np.random.default_rng(seed).random((draws, n))) / draws
+    at = np.minimum(np.searchsorted(np.cumsum(q), u), len(t) - 1)
+    return t[at], 1 / q[at]
+
+
+def bound_bits(
+    eps: Any,
+    schedule: Schedule,
+    x0: Any,
+    c: Any = None,
+    *,
+    draws: int = 20,
+    variance: Any = "fixed_large",
+    seed: int = 0,
+    batch: int = 100,
+    progress: bool = False,
+) -> np.ndarray:
+    """The variational bound of each image, estimated without bias from 1 + draws calls of ε: (N, ...) -> (N,) bits/dim.
+
+    x0: bytes scaled to [-1, 1];  c: (N,) labels, or None for ∅;  variance: as in `bound.bound_term`.
+    """
+    check.whole("draws", draws, 1)
+    x0, eps, n = np.asarray(x0, np.float32), partial_of(eps), len(x0)
+    times, weight = drawn_times(schedule.T, n, draws, seed)
+    times, weight = np.vstack([np.ones((1, n), int), times]), np.vstack([np.ones((1, n)), weight / draws])
+    bits, key = np.zeros(n), jax.random.key(seed)
+    with tqdm(total=n * (draws + 1), desc="bits/dim, bound", unit="call", disable=not progress) as bar:
+        for ids, m in parts(n, batch):
+            x, key_part = jnp.asarray(x0[ids]), jax.random.fold_in(key, ids[0])
+            label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
+            total = np.asarray(prior_bits(schedule, x), np.float64)
+            for k in range(draws + 1):
+                t = jnp.asarray(times[k, ids], jnp.int32)
+                noise = jax.random.normal(jax.random.fold_in(key_part, k), x.shape)
+                term = bound_term(eps, schedule, x, t, t - 1, noise, label, variance=variance)
+                total += weight[k, ids] * np.asarray(term, np.float64)
+                bar.update(m)
+            bits[ids[:m]] = total[:m]
+    return bits
+
+
+def even_times(schedule: Schedule, steps: int) -> np.ndarray:
+    """Times rising from 1 to T, about evenly spaced in log σ̄, σ̄ = √((1-ᾱ)/ᾱ): at most steps + 1 of them."""
+    check.whole("steps", steps, 1)
+    sigma = np.log(np.asarray(sigma_bar(schedule, jnp.arange(1, schedule.T + 1)), np.float64))
+    wanted = np.linspace(sigma[0], sigma[-1], steps + 1)
+    return np.unique(1 + np.abs(sigma[None, :] - wanted[:, None]).argmin(1))
+
+
+def flow_bits(
+    eps: Any,
+    schedule: Schedule,
+    images: Any,
+    c: Any = None,
+    *,
+    steps: int = 50,
+    seed: int = 0,
+    batch: int = 50,
+    progress: bool = False,
+) -> np.ndarray:
+    """The probability-flow ODE's bits/dim of each byte image, one u and one Hutchinson probe each: (N, ...) -> (N,)
+
+    images: uint8;  c: (N,) labels, or None for ∅;  steps: of Heun's rule, two calls of ε and of its gradient each.
+    """
+    images, eps, n = np.asarray(images), partial_of(eps), len(images)
+    times, key, bits = even_times(schedule, steps), jax.random.key(seed), np.zeros(n)
+    with tqdm(total=n, desc="bits/dim, flow", unit="image", disable=not progress) as bar:
+        for ids, m in parts(n, batch):
+            key_u, key_probe = jax.random.split(jax.random.fold_in(key, ids[0]))
+            x = dequantise(key_u, jnp.asarray(images[ids]))
+            label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
+            log_prob = ode_log_prob(eps, schedule, x, label, times=times, key=key_probe)
+            bits[ids[:m]] = np.asarray(density_bits_per_dim(log_prob, int(np.prod(x.shape[1:]))))[:m]
+            bar.update(m)
+    return bits
+
+
+def measures(
+    eps: Any,
+    schedule: Schedule,
+    data: Dataset,
+    num_classes: int,
+    *,
+    n_bound: int = 500,
+    n_flow: int = 100,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Measure]:
+    """Bits/dim of test images, the class given where the model takes one, by both ways; 0 images leave one out."""
+    out: dict[str, Measure] = {}
+    for name, says, n in (("bits_bound", "bits/dim, bound", n_bound), ("bits_flow", "bits/dim, flow", n_flow)):
+        if not n:
+            continue
+        ids = stratified_subset(data.y_test, min(n, len(data.x_test)), seed)
+        x, c = data.x_test[ids], data.y_test[ids] if num_classes else None
+        if name == "bits_bound":
+            bits = bound_bits(eps, schedule, to_float(x), c, seed=seed, progress=progress)
+            beside, what = histogram_bits(data.x_train, data.x_test).mean(), "histogram of each pixel"
+            how = "variational bound, variance β; L_T and t = 1 exactly, 20 draws of 2..T"
+        else:
+            bits = flow_bits(eps, schedule, x, c, seed=seed, progress=progress)
+            beside, what = gaussian_bits(data.x_train, data.x_test, seed).mean(), "one Gaussian, full covariance"
+            how = "probability-flow ODE, 50 steps of Heun, uniform dequantisation, one probe, offset 7"
+        out[name] = Measure(
+            says,
+            float(bits.mean()),
+            float(bits.std(ddof=1) / np.sqrt(len(bits))),
+            len(bits),
+            f"test images of {data.name}{', labels given' if num_classes else ''}",
+            how,
+            "pixels",
+            seed,
+            "lower",
+            "over images, with their draws",
+            float(beside),
+            what,
+        )
+    return out

@@ -1,0 +1,133 @@
+"""How well a denoiser denoises: its ε-MSE on test images, beside the best linear-Gaussian denoiser, which is exact."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from ddpm.contracts import Eps, partial_of
+from ddpm.data import Dataset, to_float
+from ddpm.evaluation.measure import Measure
+from ddpm.evaluation.statistics import stratified_subset
+from ddpm.loss import per_image, squared_error
+from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+from ddpm.tools.batches import parts
+
+
+@jax.jit
+def _errors(
+    eps: Eps, schedule: Schedule, x0: jax.Array, t: jax.Array, c: jax.Array | None, key: jax.Array, ids: jax.Array
+) -> jax.Array:
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), x0.shape[1:]))(ids)
+    return per_image(squared_error(eps, schedule, x0, t, noise, c))
+
+
+def eps_mse(
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    c: Any = None,
+    key: jax.Array | None = None,
+    *,
+    repeats: int = 1,
+    batch: int = 250,
+    baseline: np.ndarray | None = None,
+    of: str = "",
+    progress: bool = False,
+) -> Measure:
+    """L_simple = E_{t, x0, ε} ‖ε - ε̂(x_t, t, c)‖²/D on given images, t uniform on 1…T.   [Ho et al. 2020, Eq. 14]
+
+    x0: (N, ...) floats in [-1, 1];  c: (N,) labels, or None for ∅. Each image is used `repeats` times. The N·repeats
+    times are one draw from each of as many equal parts of 1…T, dealt out to the images at random, so that little of the
+    error comes from t. The same key gives the same times and noises: differences between denoisers are paired.
+    baseline: (T+1,) the loss of another denoiser at each t (`oracle.linear_loss`); its mean stands beside.
+    """
+    x0, T = np.asarray(x0, dtype=np.float32), schedule.T
+    key = jax.random.key(0) if key is None else key
+    N = len(x0)
+    n = N * check.whole("repeats", repeats, 1)
+    c = None if c is None else np.asarray(c, dtype=np.int32)
+    key_t, key_deal, key_noise = jax.random.split(key, 3)
+    u = (np.arange(n) + np.asarray(jax.random.uniform(key_t, (n,)))) / n
+    t = np.minimum(1 + (u * T).astype(np.int32), T)  # rising
+    who = np.asarray(jax.random.permutation(key_deal, n)) % N  # which image each time goes to
+    eps, loss = partial_of(eps), np.empty(n)
+    for ids, m in tqdm(parts(n, batch), desc="ε-MSE", unit="batch", disable=not progress):
+        label = None if c is None else jnp.asarray(c[who[ids]])
+        errors = _errors(
+            eps, schedule, jnp.asarray(x0[who[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
+        )
+        loss[ids[:m]] = np.asarray(errors)[:m]
+    bins = [_bin(loss[part], t[part]) for part in np.array_split(np.arange(n), min(50, max(1, n // 4)))]
+    error = float(np.sqrt(sum((b[1] * b[2] / n) ** 2 for b in bins)))
+    return Measure(
+        "ε-MSE",
+        float(loss.mean()),
+        error,
+        n,
+        of or f"draws on {N:,} images, {'no label' if c is None else 'labels given'}",
+        f"t uniform on 1..{T}",
+        better="lower",
+        error="over draws within 50 parts of 1..T",
+        beside=None if baseline is None else float(np.mean(baseline[1:])),
+        beside_what="" if baseline is None else "best linear-Gaussian",
+        detail={"by_t": _by_t(loss, t, T, baseline)},
+    )
+
+
+def _bin(loss: np.ndarray, t: np.ndarray) -> tuple[float, float, int]:
+    """Mean, its standard error, and number."""
+    n = len(loss)
+    return float(loss.mean()), float(loss.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0, n
+
+
+def _by_t(loss: np.ndarray, t: np.ndarray, T: int, baseline: np.ndarray | None) -> list[dict]:
+    """Tenths of 1…T: the loss, its standard error, and the baseline."""
+    edges, rows = np.unique(np.linspace(0, T, 11).astype(int)), []
+    for low, high in zip(edges[:-1] + 1, edges[1:], strict=True):
+        inside = (t >= low) & (t <= high)
+        if inside.any():
+            value, error, n = _bin(loss[inside], t[inside])
+            row: dict[str, Any] = {"t": [int(low), int(high)], "value": value, "standard_error": error, "n": n}
+            rows.append(row if baseline is None else {**row, "baseline": float(np.mean(baseline[low : high + 1]))})
+    return rows
+
+
+def denoising(
+    eps: Eps,
+    schedule: Schedule,
+    data: Dataset,
+    num_classes: int,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    repeats: int = 1,
+    progress: bool = True,
+) -> dict[str, Measure]:
+    """Test ε-MSE under the labels and under ∅, each beside the best linear-Gaussian denoiser of the training images.
+
+    That baseline is exact (`oracle.linear_loss`): Gaussians fitted to the training images, their loss on the same test
+    images, with one Gaussian a class under the labels and one in all under ∅.
+    """
+    ids = stratified_subset(data.y_test, len(data.x_test) if n is None else min(n, len(data.x_test)), seed)
+    x, c, train = to_float(data.x_test[ids]), data.y_test[ids], to_float(data.x_train)
+    out, key = {}, jax.random.key(seed)
+    for name, says, labels, train_labels in (
+        ("eps_mse", "ε-MSE, class given", c, data.y_train),
+        ("eps_mse_null", "ε-MSE, no class", None, None),
+    ):
+        if labels is not None and not num_classes:
+            continue
+        baseline = linear_loss(fit(train, train_labels), schedule, x, labels)
+        m = eps_mse(eps, schedule, x, labels, key, repeats=repeats, baseline=baseline, progress=progress)
+        of = f"draws on {len(x):,} test images of {data.name}"
+        detail = {**m.detail, "ratio": m.value / float(np.mean(baseline[1:]))}  # below 1: better than any linear one
+        out[name] = dataclasses.replace(m, name=says, of=of, seed=seed, detail=detail)
+    return out

@@ -1,0 +1,46 @@
+"""The features of the real images: computed once, then kept under the hash of the images and of the network."""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm.classifiers.classifier import Classifier
+from ddpm.data import Dataset
+from ddpm.tools import cache as cache_
+from ddpm.tools import files
+
+
+class Reference(NamedTuple):
+    """Features of the real images, and where they come from."""
+
+    train: np.ndarray  # (N, d)
+    test: np.ndarray  # (M, d)
+    name: str  # of the features
+
+
+def reference(data: Dataset, classifier: Classifier, cache: bool = True, progress: bool = True) -> Reference:
+    """The features of all real images: computed once, then kept in the cache folder under the hash of both contents."""
+    checksum = classifier.card.get("sha256", "")
+    name = f"{classifier.name} ({classifier.config.features} wide, {checksum[:8] or 'unsaved'})"
+    path = cache_.path("features", checksum, data.sha256) if cache and checksum else None
+    if path is not None:
+        try:
+            arrays = files.load(path)[0]
+            return Reference(arrays["train"], arrays["test"], name)
+        except files.Damaged:
+            pass
+    x, parts = np.concatenate([data.x_train, data.x_test]), []
+    for i in tqdm(range(0, len(x), 2000), desc="features of the real images", unit="batch", disable=not progress):
+        parts.append(classifier.features(x[i : i + 2000]))
+    f = np.concatenate(parts)
+    out = Reference(f[: len(data.x_train)], f[len(data.x_train) :], name)
+    if path is not None:
+        try:
+            files.save(path, {"train": out.train, "test": out.test}, {"features": name, "data": data.name})
+        except OSError as e:
+            print(f"could not keep the features for the next time: {e}", file=sys.stderr)
+    return out

@@ -1,0 +1,12 @@
+"""Other functions eps -> eps: guidance rules, compositions, adaptive guidance."""
+
+from ddpm.tools.lazy import namespace
+
+__getattr__, __dir__ = namespace(
+    __name__,
+    {
+        "adaptive": ("Guided", "adaptive_step", "begin", "cosine"),
+        "composition": ("compose", "given", "two_scale"),
+        "rules": ("classifier", "dynamic_threshold", "interval", "negative"),
+    },
+)

@@ -1,0 +1,93 @@
+"""Adaptive guidance: two network calls a step until they agree, then one.
+
+Late in the walk ε̂_c and ε̂_∅ point the same way and guidance changes little. As soon as their cosine similarity reaches
+a threshold (for the whole batch: its least similar image), the rest of the walk is conditional only.
+
+    cost of a walk guided for a share f of its steps, beside full guidance:  (1 + f)/2          [Castillo et al. 2023]
+
+It needs a memory ("have we stopped?"), so it is a step that carries one beside x, and it counts its calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ddpm.contracts import Eps, Partial, Step, constant, falls, partial_of
+from ddpm.guide import cfg
+from ddpm.sample import ddim_step
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+
+
+class Guided(NamedTuple):
+    """What adaptive guidance carries through `walk`."""
+
+    x: jax.Array  # (B, ...)
+    on: jax.Array  # () bool  still guiding
+    calls: jax.Array  # () int  network calls so far, each of the whole batch
+
+
+def begin(x_T: jax.Array) -> Guided:
+    """The state that `adaptive_step` starts from; the walk's result has the image `x` and the number of `calls`."""
+    return Guided(x_T, jnp.asarray(True), jnp.int32(0))
+
+
+def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a·b/(|a||b|) of each image: (B,)"""
+    axes = tuple(range(1, a.ndim))
+    return (a * b).sum(axes) / jnp.sqrt((a * a).sum(axes) * (b * b).sum(axes))
+
+
+def adaptive_step(
+    eps: Eps,
+    schedule: Schedule,
+    c: jax.Array,
+    scale: Any,
+    threshold: float = 0.99,
+    *,
+    make_step: Callable[..., Step] = ddim_step,
+    after: Callable[[Eps], Eps] | None = None,
+) -> Partial:
+    """Guidance of scale s until cos(ε̂_c, ε̂_∅) ≥ threshold, then ε̂_c.   [Castillo et al. 2023, Sec. 4]
+
+    make_step: any sampler's (eps, schedule, c) -> step that calls ε̂ once;  after: a guide put on the result, such as
+    Partial(clip_x0, schedule=schedule). walk(adaptive_step(...), key, begin(x_T), times) returns x, on and calls.
+    """
+    check.number("threshold", threshold, -1)
+    if c is None:
+        raise ValueError("adaptive guidance needs labels c to guide towards")
+    return Partial(
+        _adaptive_step, partial_of(eps), schedule, jnp.asarray(c), jnp.asarray(check.scale(scale), dtype=float),
+        jnp.asarray(threshold, dtype=float), Partial(make_step), None if after is None else partial_of(after),
+    )  # fmt: skip
+
+
+@falls
+def _adaptive_step(
+    eps: Eps, schedule: Schedule, c: jax.Array, scale: jax.Array, threshold: jax.Array, make_step: Any, after: Any,
+    key: jax.Array, state: Guided, t: jax.Array, s: jax.Array,
+) -> Guided:  # fmt: skip
+    if not isinstance(state, Guided):
+        raise TypeError("adaptive_step carries a state: give walk `begin(x_T)`, take `.x` and `.calls` of its result")
+    t_all = jnp.broadcast_to(t, state.x.shape[:1])
+
+    def both() -> tuple[jax.Array, jax.Array]:
+        eps_c, eps_null = eps(state.x, t_all, c), eps(state.x, t_all, None)
+        guided = cfg(Partial(_pick, eps_c, eps_null), scale)(state.x, t_all, c)
+        return guided, cosine(eps_c, eps_null).min() < threshold
+
+    def alone() -> tuple[jax.Array, jax.Array]:
+        return eps(state.x, t_all, c), jnp.asarray(False)
+
+    eps_t, on = jax.lax.cond(state.on, both, alone)
+    denoiser = constant(eps_t)
+    step = make_step(denoiser if after is None else after(denoiser), schedule, c)
+    return Guided(step(key, state.x, t, s), on, state.calls + jnp.where(state.on, 2, 1))
+
+
+def _pick(eps_c: jax.Array, eps_null: jax.Array, x_t: jax.Array, t: jax.Array, c: Any) -> jax.Array:
+    return eps_null if c is None else eps_c

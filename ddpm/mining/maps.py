@@ -1,0 +1,169 @@
+"""Typicality maps of many images, in chunks on the disk: a measurement that can be stopped and goes on.
+
+    folder/config.json         what is measured: a run with another configuration is refused
+    folder/chunk_00000.npz     groups (b, G, H, W) float32, stderr (b,): written whole or not at all
+
+The draws are measured in G groups of equal size, each with its own key. All images see the same pairs (t, ε), as in the
+released code. The mean over the groups is T; the groups by themselves show the noise of the draws in every place, say
+how fewer draws would have done, and serve the sign-flip null of `ddpm.mine`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from ddpm import typicality
+from ddpm.contracts import Eps
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+from ddpm.tools.files import write_atomic
+from ddpm.typicality import time_window
+
+
+class Maps(NamedTuple):
+    """T of each image in each place, by groups of draws."""
+
+    groups: np.ndarray  # (n, G, H, W) float32: each the mean over draws/G pairs (t, ε)
+    stderr: np.ndarray  # (n,) standard error of T(x|c), the mean over pixels and draws
+    draws: int  # pairs in all
+
+    @property
+    def map(self) -> np.ndarray:
+        """(n, H, W)"""
+        return self.groups.mean(1)
+
+    @property
+    def value(self) -> np.ndarray:
+        """(n,) T(x|c)"""
+        return self.groups.mean((1, 2, 3))
+
+
+def group_count(draws: int, most: int = 10) -> int:
+    """How many groups: the largest G <= `most` that divides `draws` into groups of at least two."""
+    fits = [g for g in range(2, most + 1) if draws % g == 0 and draws // g >= 2]
+    if not fits:
+        raise ValueError(
+            f"draws is {draws}; give an even number >= 4 (or one divided by 3, 5 or 7): they come in groups"
+        )
+    return max(fits)
+
+
+def digest(*trees: Any) -> str:
+    """SHA-256 of the arrays of pytrees: parameters, images."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(trees):
+        a = np.asarray(leaf)
+        total.update(f"{a.dtype}{a.shape}".encode() + np.ascontiguousarray(a).tobytes())
+    return total.hexdigest()
+
+
+def measure(
+    folder: str | Path,
+    eps: Eps,
+    schedule: Schedule,
+    x0: Any,
+    c: Any,
+    *,
+    draws: int = 100,
+    t_range: tuple[float, float] = (0.1, 0.7),
+    null: Any = None,
+    seed: int = 0,
+    chunk: int = 64,
+    quiet: bool = False,
+    say: Callable[[str], Any] = print,
+) -> Maps:
+    """T(x|c) of all images, or what is still to be measured of it: the same call goes on where it was stopped.
+
+    x0: (n, H, W, C) in [-1, 1];  c: (n,) labels, or one for all;  null: as in `typicality`, labels to compare with.
+    Before it starts it says what it will cost: forward calls at once, minutes after one warm group of draws.
+    """
+    x0, folder = np.asarray(check.images(x0)), Path(folder)
+    n, G = check.whole("images", len(x0), 1), group_count(draws)
+    c = np.broadcast_to(np.asarray(c, np.int32), (n,))
+    other = None if null is None else np.broadcast_to(np.asarray(null, np.int32), (n,))
+    time_window(schedule.T, t_range)
+    chunk = min(check.whole("chunk", chunk, 1), n)
+    config = {
+        "images": n, "draws": draws, "t_range": list(t_range), "seed": seed, "chunk": chunk,
+        "data_sha256": digest(x0, c, [] if other is None else other), "eps_sha256": digest(eps, schedule),
+    }  # fmt: skip
+    _check_same(folder, config)
+    files = [folder / f"chunk_{i:05d}.npz" for i in range(math.ceil(n / chunk))]
+    sizes = [min(chunk, n - i * chunk) for i in range(len(files))]
+    parts = [_read(f, (b, G, *x0.shape[1:3])) for f, b in zip(files, sizes, strict=True)]
+    todo = [i for i, part in enumerate(parts) if part is None]
+    left = sum(sizes[i] for i in todo)
+    if left < n:
+        say(f"{folder}: {n - left} of {n} images are measured already")
+    if left:
+        say(f"typicality: {left:,} images x {draws} draws x 2 conditions = {2 * left * draws:,} images forward")
+
+    keys = [jax.random.fold_in(jax.random.key(seed), g) for g in range(G)]
+    with tqdm(total=n * G, initial=(n - left) * G, unit="image·group", disable=quiet, file=sys.stderr) as bar:
+        for i in todo:
+            ids = np.minimum(np.arange(i * chunk, (i + 1) * chunk), n - 1)  # filled up: nothing compiles again
+            null = None if other is None else other[ids]
+            found = []
+            for g, key in enumerate(keys):
+                start = time.perf_counter()
+                how: dict[str, Any] = {"draws": draws // G, "batch": chunk, "t_range": t_range, "null": null}
+                T = typicality.measure(eps, schedule, x0[ids], c[ids], key, **how)
+                found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))
+                if i == todo[0] and g == 1 and not quiet:  # the first group compiled; this one is warm
+                    seconds = time.perf_counter() - start
+                    bar.clear()
+                    say(_cost(seconds, chunk, draws // G, (len(todo) * G - 2)))
+                bar.update(sizes[i])
+            parts[i] = (np.stack([m for m, _ in found], 1), np.sqrt(sum(s**2 for _, s in found)) / G)
+            _write(files[i], parts[i])  # type: ignore[arg-type]
+    groups, stderr = zip(*parts, strict=True)
+    return Maps(np.concatenate(groups), np.concatenate(stderr), draws)
+
+
+def _cost(seconds: float, images: int, draws: int, groups: int) -> str:
+    rate = images * draws / seconds
+    return f"{rate:,.0f} images x draws a second on one warm group: about {groups * seconds / 60:,.1f} min left"
+
+
+def _check_same(folder: Path, config: dict) -> None:
+    """Keep the configuration, or refuse to go on with another one, naming what differs."""
+    file = folder / "config.json"
+    if file.exists():
+        old = json.loads(file.read_text())
+        wrong = [f"{k} was {old.get(k)!r}, now {v!r}" for k, v in config.items() if old.get(k) != v]
+        if wrong:
+            raise ValueError(
+                f"{folder} holds another measurement: {'; '.join(wrong)}. "
+                f"Use the old values to go on with it, or another folder to start anew"
+            )
+    else:
+        write_atomic(file, (json.dumps(config, indent=1) + "\n").encode())
+
+
+def _write(file: Path, part: tuple[np.ndarray, np.ndarray]) -> None:
+    out = io.BytesIO()
+    np.savez(out, groups=part[0].astype(np.float32), stderr=part[1].astype(np.float32))
+    write_atomic(file, out.getvalue())
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """A chunk, or None where it is missing, damaged or of another shape: then it is measured again."""
+    try:
+        with np.load(file, allow_pickle=False) as z:
+            groups, stderr = z["groups"], z["stderr"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return (groups, stderr) if groups.shape == shape and stderr.shape == shape[:1] else None

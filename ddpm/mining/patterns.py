@@ -1,0 +1,198 @@
+"""Diff-mining: the patches that look most like their class, sorted into clusters.   [Siglidis et al. 2024]
+
+    maps T(x|c) of the images of one label       `ddpm.maps.measure`: 100 draws, t in (.1T, .7T], noise shared
+    S = k × k means of the maps                  `ddpm.patches.pooled`
+    five patches an image that do not touch      `ddpm.patches.select`
+    the 1,000 best of them all                   `ddpm.patches.top`
+    their features, of length 1                  `ddpm.features`: DIFT, layer up.1, t = .16 T, 8 draws of the noise
+    k-means; clusters by median S                here
+
+and what says whether that is more than chance: a random control (the same rule at positions in random order), and two
+nulls with p-values, `p_label` and `p_draws`, which include that the patches were the best of many places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ddpm.features.activations import patch_features
+from ddpm.mining import nulls, patches
+from ddpm.mining.maps import Maps
+from ddpm.mining.patches import Patches
+from ddpm.tools import check
+from ddpm.zoo import model
+
+Features = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (x0 (B, H, W, C), c (B,)) -> (B, h, w, d)
+
+
+class Cluster(NamedTuple):
+    """Patches with like features."""
+
+    rank: int  # 1 is the most typical
+    median: float  # of the members' scores
+    members: np.ndarray  # numbers of patches, nearest to the centre first
+    significant: float  # share of the members with q <= .05 among all patches (Benjamini-Hochberg on p_label), or nan
+
+
+class Mined(NamedTuple):
+    """The result for one label."""
+
+    patches: Patches  # highest score first
+    stderr: np.ndarray  # (P,) standard error of each score over the draws
+    p_label: np.ndarray  # (P,) nan without images of other labels
+    p_draws: np.ndarray  # (P,)
+    cluster: np.ndarray  # (P,) the rank of its cluster, from 1
+    distance: np.ndarray  # (P,) from the centre of its cluster
+    clusters: list[Cluster]  # by rank
+    control: Patches  # at random positions, with their scores
+
+
+# --- the doors --------------------------------------------------------------------------------------------------------
+
+
+def check_model(m: model.Model) -> None:
+    """Refuse a model that has no null label, or has never seen it in training."""
+    if not m.num_classes:
+        raise ValueError(
+            f"model {m.name!r} was trained without classes; typicality wants one with labels (`--conditional`)"
+        )
+    if m.card.get("train", {}).get("p_uncond") == 0:
+        raise ValueError(
+            f"model {m.name!r} has no null label: it was trained with p_uncond = 0 and never saw ∅; "
+            f"train it with --p-uncond 0.1"
+        )
+
+
+def check_sizes(n: int, shape: tuple[int, ...], k: int, count: int, most: int, clusters: int) -> None:
+    """Refuse, before anything long, a patch larger than the image, and more clusters than there can be patches."""
+    H, W = shape[:2]
+    patches.side("patch", k, H, W)
+    for name, value in (("per_image", count), ("top", most), ("clusters", clusters)):
+        check.whole(name, value, 1)
+    fit = len(patches.select(np.zeros((1, H - k + 1, W - k + 1)), k, count).score)  # a full packing
+    if (P := min(n * fit, most)) < clusters:
+        raise ValueError(
+            f"{n} images give at most {P} patches of {k} x {k} pixels, fewer than the {clusters} clusters; "
+            f"take more images, or fewer clusters"
+        )
+
+
+# --- the algorithm ----------------------------------------------------------------------------------------------------
+
+
+def describe(features: Features, x0: np.ndarray, c: np.ndarray, found: Patches, k: int) -> np.ndarray:
+    """The mean of the features over each patch, divided by its length: (P, d). Of the images that have one only."""
+    used, image = np.unique(found.where[:, 0], return_inverse=True)
+    return patch_features(features(x0[used], c[used]), image, found.where[:, 1:], k, x0.shape[1])
+
+
+def group_into(
+    f: np.ndarray, score: np.ndarray, K: int, seed: int = 10
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """k-means with k-means++ and ten starts (the released code: one), clusters ranked by median score.
+
+    f: (P, d);  score: (P,)  ->  (rank of each from 1 (P,), distance from its centre (P,), members by rank)
+    """
+    from sklearn.cluster import KMeans
+
+    if len(f) < K:
+        raise ValueError(f"{len(f)} patches cannot make {K} clusters; take more images, or fewer clusters")
+    means = KMeans(K, n_init=10, random_state=seed).fit(f)
+    distance = np.linalg.norm(f - means.cluster_centers_[means.labels_], axis=1)
+    there = np.unique(means.labels_)  # equal features leave clusters empty
+    order = sorted(there, key=lambda j: -np.median(score[means.labels_ == j]))
+    rank = np.zeros(len(f), dtype=int)
+    members = []
+    for r, j in enumerate(order, 1):
+        mine = np.flatnonzero(means.labels_ == j)
+        rank[mine] = r
+        members.append(mine[np.argsort(distance[mine], kind="stable")])
+    return rank, distance, members
+
+
+def mine(
+    maps: Maps,
+    x0: Any,
+    c: Any,
+    features: Features,
+    *,
+    others: Maps | None = None,
+    k: int = 6,
+    count: int = 5,
+    most: int = 1000,
+    clusters: int = 16,
+    seed: int = 0,
+) -> Mined:
+    """Patches, clusters, control and p-values from the maps of one label's images; see the top of this file.
+
+    maps: of the images x0 (n, H, W, C) with their label c;  others: of images of other labels, measured with the same
+    c and draws, for `p_label`.
+    """
+    x0 = np.asarray(x0)
+    n, (H, W) = len(x0), x0.shape[1:3]
+    if maps.groups.shape[0] != n or maps.groups.shape[2:] != (H, W):
+        raise ValueError(f"maps {maps.groups.shape} are not those of the images {x0.shape}")
+    check_sizes(n, (H, W), k, count, most, clusters)
+    c = np.broadcast_to(np.asarray(c, np.int32), (n,))
+    S = patches.pooled(maps.map, k)
+    found = patches.top(patches.select(S, k, count), most)
+    if others is None:
+        by_label = np.full(len(found.score), np.nan)
+    else:
+        theirs = patches.select(patches.pooled(others.map, k), k, count)
+        by_label = nulls.p_label(found, theirs, len(others.groups))
+    rank, distance, members = group_into(describe(features, x0, c, found, k), found.score, clusters)
+    q = nulls.false_discovery(by_label)
+    return Mined(
+        found,
+        _stderr(found, maps.groups, k),
+        by_label,
+        nulls.p_draws(found, maps.groups, k, seed=seed),
+        rank,
+        distance,
+        [
+            Cluster(
+                r, float(np.median(found.score[m])), m, float("nan") if others is None else float((q[m] <= 0.05).mean())
+            )
+            for r, m in enumerate(members, 1)
+        ],
+        patches.random_patches(S, k, count, seed),
+    )
+
+
+def _stderr(found: Patches, groups: np.ndarray, k: int) -> np.ndarray:
+    """Of the scores, from the spread over the groups of draws: (P,)"""
+    i, y, x = found.where.T
+    G, out = groups.shape[1], np.empty(len(i))
+    for image in np.unique(i):
+        mine = i == image
+        out[mine] = patches.pooled(groups[image], k)[:, y[mine], x[mine]].std(0, ddof=1) / np.sqrt(G)
+    return out
+
+
+def dift_features(
+    m: model.Model, *, layer: str = "", ensemble: int = 8, seed: int = 0, progress: bool = False
+) -> Features:
+    """The features of the paper: DIFT of the whole image with its label, t = .16 T, averaged over noise draws.
+
+    layer: a name of `ddpm.features.layers`; if empty `features.default_layer`.
+    """
+    import jax
+
+    from ddpm.features.activations import default_layer, dift
+
+    layer = layer or default_layer(m.unet)
+
+    def features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
+        key = jax.random.fold_in(jax.random.key(seed), 2)
+        return dift(m.unet, m.params, m.schedule, x0, c, key, layer=layer, ensemble=ensemble, progress=progress)
+
+    return features
+
+
+def pixel_features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """The pixels themselves: features for tests, and for denoisers without layers."""
+    return np.asarray(x0)

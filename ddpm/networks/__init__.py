@@ -1,0 +1,22 @@
+"""What stands around the U-Net: heads for other predictions, and a look inside."""
+
+from ddpm.tools.lazy import namespace
+
+__getattr__, __dir__ = namespace(
+    __name__,
+    {
+        "heads": (
+            "eps_from_mu",
+            "eps_from_v",
+            "head",
+            "mu_from_eps",
+            "mu_head",
+            "v_from_eps",
+            "v_from_x0",
+            "v_head",
+            "x0_from_v",
+            "x0_head",
+        ),
+        "inspect": ("activations", "count", "param_shapes"),
+    },
+)

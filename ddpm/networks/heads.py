@@ -1,0 +1,82 @@
+"""Heads: the denoiser ε̂ of a network that predicts x0, v or μ, and the conversions between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.forward import at, eps_from_x0
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+
+
+def v_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
+    """v = √ᾱ_t ε - √(1-ᾱ_t) x0 = (ε - √(1-ᾱ_t) x_t) / √ᾱ_t   [Salimans and Ho 2022, App. D]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return (eps - jnp.sqrt(1 - alpha_bar) * x_t) / jnp.sqrt(alpha_bar)
+
+
+def eps_from_v(schedule: Schedule, x_t: Any, t: Any, v: jax.Array) -> jax.Array:
+    """ε = √ᾱ_t v + √(1-ᾱ_t) x_t   [Salimans and Ho 2022, App. D]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return jnp.sqrt(alpha_bar) * v + jnp.sqrt(1 - alpha_bar) * x_t
+
+
+def mu_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
+    """μ = (x_t - β_t ε/√(1-ᾱ_t)) / √α_t: the mean of q(x_{t-1} | x_t, x̂0), for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
+    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
+    return (x_t - beta / jnp.sqrt(1 - alpha_bar) * eps) / jnp.sqrt(1 - beta)
+
+
+def eps_from_mu(schedule: Schedule, x_t: Any, t: Any, mu: Any) -> jax.Array:
+    """ε = (x_t - √α_t μ) √(1-ᾱ_t)/β_t, for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
+    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
+    return (x_t - jnp.sqrt(1 - beta) * mu) * jnp.sqrt(1 - alpha_bar) / beta
+
+
+def x0_from_v(schedule: Schedule, x_t: jax.Array, t: Any, v: jax.Array) -> jax.Array:
+    """x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v: finite even where ᾱ_t = 0   [Salimans and Ho 2022, App. D]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return jnp.sqrt(alpha_bar) * x_t - jnp.sqrt(1 - alpha_bar) * v
+
+
+def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.Array:
+    """v = (√ᾱ_t x_t - x0) / √(1-ᾱ_t), for t ≥ 1   [Salimans and Ho 2022, App. D]"""
+    alpha_bar = at(schedule.alpha_bar, t, x_t)
+    return (jnp.sqrt(alpha_bar) * x_t - x0) / jnp.sqrt(1 - alpha_bar)
+
+
+def v_head(net: Eps, schedule: Schedule) -> Partial:
+    """The denoiser of a network that predicts v: ε̂ = √ᾱ_t v̂ + √(1-ᾱ_t) x_t.   [Salimans and Ho 2022, App. D]"""
+    return Partial(_v_head, partial_of(net), schedule)
+
+
+def _v_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps_from_v(schedule, x_t, t, net(x_t, t, c))
+
+
+def x0_head(net: Eps, schedule: Schedule) -> Partial:
+    """The denoiser of a network that predicts x0: ε̂ = (x_t - √ᾱ_t x̂0)/√(1-ᾱ_t), for t ≥ 1."""
+    return Partial(_x0_head, partial_of(net), schedule)
+
+
+def _x0_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps_from_x0(schedule, x_t, t, net(x_t, t, c))
+
+
+def mu_head(net: Eps, schedule: Schedule) -> Partial:
+    """The denoiser of a network that predicts the mean of the step t → t-1, for t ≥ 1.   [Ho et al. 2020, Eq. 11]"""
+    return Partial(_mu_head, partial_of(net), schedule)
+
+
+def _mu_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps_from_mu(schedule, x_t, t, net(x_t, t, c))
+
+
+def head(net: Eps, schedule: Schedule, predict: str) -> Partial:
+    """The denoiser of a network that predicts `eps`, `x0`, `v` or `mu`."""
+    heads = {"eps": lambda net, _: partial_of(net), "x0": x0_head, "v": v_head, "mu": mu_head}
+    return heads[check.choice("predict", predict, heads)](net, schedule)

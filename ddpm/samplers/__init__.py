@@ -1,0 +1,16 @@
+"""Other steps from noise to images, lists of times, and many images at once."""
+
+from ddpm.tools.lazy import namespace
+
+__getattr__, __dir__ = namespace(
+    __name__,
+    {
+        "edm": ("edm_sigmas", "edm_weight", "from_sigma", "preconditioned", "preconditioning"),
+        "generation": ("PIECE", "generate"),
+        "langevin_dynamics": ("annealed_langevin", "corrected", "langevin"),
+        "names": (),
+        "respacing": ("respace", "retime", "zero_terminal_snr"),
+        "solvers": ("History", "begin", "heun_step", "midpoint_step", "multistep", "sigma_bar"),
+        "variance": ("eps_half", "learned", "noise_power", "optimal", "v_half"),
+    },
+)

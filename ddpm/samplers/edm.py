@@ -1,0 +1,75 @@
+"""EDM: noise levels σ of one's own choice, and the preconditioned network.   [Karras et al. 2022]
+
+    x̄ = x0 + σ n,  n ~ N(0, I)      is our  x_t = √ᾱ_t x̄  with  ᾱ = 1/(1 + σ²)
+
+so a list of σ is a `Schedule`, and every sampler of this library walks it: `heun_step` over all its times is Alg. 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.forward import at
+from ddpm.schedule import Schedule, from_alpha_bar
+from ddpm.tools import check
+
+
+def edm_sigmas(N: int = 18, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> np.ndarray:
+    """σ_i = (high^{1/ρ} + i/(N-1) (low^{1/ρ} - high^{1/ρ}))^ρ, i = 0…N-1: falling.   [Karras et al. 2022, Eq. 5]"""
+    check.whole("N", N, 2)
+    check.number("rho", rho, 1e-6)
+    if not 0 < low < high:
+        raise ValueError(f"low is {low} and high is {high}; give 0 < low < high")
+    return (high ** (1 / rho) + np.arange(N) / (N - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+
+
+def from_sigma(sigmas: Any) -> Schedule:
+    """The schedule with these noise levels, ᾱ = 1/(1+σ²); σ falls, as samplers meet it, and t counts from the end.
+
+    sigmas: (T,), each > 0. An x̄ of EDM is x_t/√ᾱ_t: begin with x_T = √ᾱ_T · σ_T · n, close to n.
+    """
+    sigmas = np.asarray(sigmas, dtype=np.float64)
+    if sigmas.ndim != 1 or sigmas.size < 1 or not np.all(sigmas > 0) or np.any(np.diff(sigmas) >= 0):
+        raise ValueError(f"sigmas is {sigmas}; give a falling list of positive numbers")
+    return from_alpha_bar((1 / (1 + sigmas**2))[::-1])
+
+
+def preconditioning(sigma: Any, sigma_data: float = 0.5) -> tuple[jax.Array, ...]:
+    """c_skip, c_out, c_in, c_noise of D(x̄; σ) = c_skip x̄ + c_out F(c_in x̄; c_noise).   [Karras et al. 2022, Table 1]"""
+    check.number("sigma", sigma, 1e-12)
+    sigma = jnp.asarray(sigma, dtype=float)
+    total = sigma**2 + sigma_data**2
+    return (
+        sigma_data**2 / total,
+        sigma * sigma_data / jnp.sqrt(total),
+        1 / jnp.sqrt(total),
+        jnp.log(sigma) / 4,
+    )
+
+
+def edm_weight(sigma: Any, sigma_data: float = 0.5) -> jax.Array:
+    """λ(σ) = (σ² + σ_data²)/(σ σ_data)²: of ‖x0 - D‖², so that F's loss weighs 1.   [Karras et al. 2022, Table 1]"""
+    check.number("sigma", sigma, 1e-12)
+    sigma = jnp.asarray(sigma, dtype=float)
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+def preconditioned(F: Eps, schedule: Schedule, sigma_data: float = 0.5) -> Partial:
+    """The denoiser ε̂ = (x̄ - D(x̄; σ))/σ of a network F(input, c_noise (B,), c).   [Karras et al. 2022, Eq. 7]"""
+    return Partial(_preconditioned, partial_of(F), schedule, jnp.asarray(sigma_data, dtype=float))
+
+
+def _preconditioned(
+    F: Eps, schedule: Schedule, sigma_data: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None
+) -> jax.Array:
+    alpha_bar = at(schedule.alpha_bar, jnp.broadcast_to(t, x_t.shape[:1]), x_t)
+    x_bar, sigma = x_t / jnp.sqrt(alpha_bar), jnp.sqrt((1 - alpha_bar) / alpha_bar)
+    total = sigma**2 + sigma_data**2
+    out = F(x_bar / jnp.sqrt(total), jnp.log(sigma).reshape(-1) / 4, c)
+    x0 = sigma_data**2 / total * x_bar + sigma * sigma_data / jnp.sqrt(total) * out
+    return (x_bar - x0) / sigma

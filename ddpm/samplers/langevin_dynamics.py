@@ -1,0 +1,78 @@
+"""Langevin dynamics: random steps uphill that leave p_t as it is.
+
+    x ← x + (δ/2) ∇ log p_t(x) + √δ z,   z ~ N(0, I)
+
+On a direction in which p_t is N(·, v) the law that this settles in has variance v/(1 - δ/4v), not v: δ must be small
+beside the smallest v, which at time t is at least 1-ᾱ_t. So δ = r (1-ᾱ_t): too much variance by r/4 of it at most.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddpm.contracts import Eps, Partial, Step, falls, partial_of
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+
+
+def langevin(
+    eps: Eps, schedule: Schedule, key: jax.Array, x: jax.Array, t: jax.Array, c: Any = None, *, n: Any = 1, r: Any = 0.1
+) -> jax.Array:
+    """n Langevin steps at the noise level t ≥ 1, of size δ = r (1-ᾱ_t); ∇ log p_t = -ε̂/√(1-ᾱ_t)."""
+    std = jnp.sqrt(1 - schedule.alpha_bar[t])  # δ/2 ∇ log p = -r/2 √(1-ᾱ) ε̂
+
+    def body(i: jax.Array, x: jax.Array) -> jax.Array:
+        z = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+        drift = eps(x, jnp.broadcast_to(t, x.shape[:1]), c)
+        return x - 0.5 * r * std * drift + jnp.sqrt(r) * std * z
+
+    return jax.lax.fori_loop(0, n, body, x)
+
+
+def corrected(step: Step, eps: Eps, schedule: Schedule, c: Any = None, *, n: int = 1, r: float = 0.1) -> Partial:
+    """A step followed by n Langevin steps at the level it arrives at: predictor and corrector.
+
+    [Song et al. 2021, SDE, Alg. 1; their "signal-to-noise ratio" ρ is r ≈ 2ρ²]   At s = 0 there is no correction.
+    """
+    check.whole("n", n, 1)
+    check.number("r", r, 1e-9, 2)
+    return Partial(_corrected, partial_of(step), partial_of(eps), schedule, c, jnp.asarray(n), jnp.asarray(r, float))
+
+
+@falls
+def _corrected(
+    step: Step, eps: Eps, schedule: Schedule, c: Any, n: Any, r: Any, key: jax.Array, x_t: Any, t: Any, s: Any
+) -> jax.Array:
+    key_step, key_langevin = jax.random.split(key)
+    x_s = step(key_step, x_t, t, s)
+    if not isinstance(x_s, jax.Array):
+        raise TypeError("a corrector wraps steps that carry an image alone, not a history")
+    return langevin(eps, schedule, key_langevin, x_s, s, c, n=jnp.where(s == 0, 0, n), r=r)
+
+
+def annealed_langevin(eps: Eps, schedule: Schedule, c: Any = None, *, n: int = 10, r: float = 0.1) -> Partial:
+    """No predictor at all: n Langevin steps at the new level, x_s taken over from x_t.   [Song and Ermon 2019, Alg. 1]
+
+    x is scaled by √(ᾱ_s/ᾱ_t) between levels, which in the paper's coordinates, x/√ᾱ, is nothing. To s = 0 it ends with
+    x̂0, one step of noise removal.   [Jolicoeur-Martineau et al. 2021]
+    """
+    check.whole("n", n, 1)
+    check.number("r", r, 1e-9, 2)
+    return Partial(_annealed, partial_of(eps), schedule, c, jnp.asarray(n), jnp.asarray(r, float))
+
+
+@falls
+def _annealed(
+    eps: Eps, schedule: Schedule, c: Any, n: Any, r: Any, key: jax.Array, x_t: jax.Array, t: Any, s: Any
+) -> jax.Array:
+    a_t, a_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
+
+    def clean() -> jax.Array:
+        return (x_t - jnp.sqrt(1 - a_t) * eps(x_t, jnp.broadcast_to(t, x_t.shape[:1]), c)) / jnp.sqrt(a_t)
+
+    return jax.lax.cond(
+        s == 0, clean, lambda: langevin(eps, schedule, key, jnp.sqrt(a_s / a_t) * x_t, jnp.maximum(s, 1), c, n=n, r=r)
+    )

@@ -1,0 +1,48 @@
+"""Schedules derived from a schedule: a chain of fewer times, and one that ends in pure noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.schedule import Schedule, from_alpha_bar
+
+
+def respace(schedule: Schedule, times: Any) -> Schedule:
+    """The schedule of the times in a list only: ᾱ'_i = ᾱ at the i-th of them.   [Nichol and Dhariwal 2021, Sec. 4]
+
+    times: (n+1,) falling to 0, such as make_times(T, n)  ->  a schedule with T = n, and β' of whole jumps. Our steps
+    know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
+    """
+    times = np.asarray(times)
+    if times.ndim != 1 or times.size < 2 or times[-1] != 0 or np.any(np.diff(times) >= 0) or times[0] > schedule.T:
+        raise ValueError(f"times is {times}; give times in 0..{schedule.T} that fall to 0, as make_times does")
+    return from_alpha_bar(np.asarray(schedule.alpha_bar, dtype=np.float64)[times[:-1]][::-1])
+
+
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """√ᾱ shifted and scaled so that √ᾱ_T = 0 and √ᾱ_1 stays: x_T is pure noise.   [Lin et al. 2023, Alg. 1]
+
+    At t = T, ε̂ then says nothing about x0 (x̂0 = 0/0): begin the walk at T-1, or keep the network's x̂0 or v̂ yourself.
+    """
+    root = np.sqrt(np.asarray(schedule.alpha_bar, dtype=np.float64)[1:])
+    if root.size < 2:
+        raise ValueError("zero_terminal_snr needs a schedule with T >= 2")
+    alpha_bar = np.concatenate([[1.0], ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2])
+    return Schedule(jnp.asarray(np.concatenate([[0.0], 1 - alpha_bar[1:] / alpha_bar[:-1]])), jnp.asarray(alpha_bar))
+
+
+def retime(eps: Eps, times: Any) -> Partial:
+    """A denoiser for a respaced schedule: its time i = 0…n is the i-th from the end of a list that falls to 0.
+
+    `retime(net, times)` and `respace(schedule, times)` make a chain of n times out of one of T.
+    """
+    return Partial(_retime, partial_of(eps), jnp.asarray(times)[::-1])
+
+
+def _retime(eps: Eps, times: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    return eps(x_t, times[t], c)

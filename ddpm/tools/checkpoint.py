@@ -1,0 +1,62 @@
+"""Checkpoints of a training run: `step_00001234.safetensors` with its card, the last few kept."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm.tools import files
+
+
+def steps(folder: str | Path) -> list[int]:
+    """The steps at which there is a checkpoint, rising."""
+    found = [re.fullmatch(r"step_(\d+)\.json", p.name) for p in Path(folder).glob("step_*.json")]
+    return sorted(int(m[1]) for m in found if m)
+
+
+def _path(folder: str | Path, step: int) -> Path:
+    return Path(folder) / f"step_{step:08d}"
+
+
+def _named(state: Any) -> dict[str, Any]:
+    """{'params.conv_in.kernel': leaf}: every leaf of a pytree under the path that leads to it."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+    }
+
+
+def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -> None:
+    """Save any pytree of arrays under `step`, then delete all but the newest `keep`."""
+    files.save(_path(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
+    for old in steps(folder)[:-keep]:
+        for suffix in (".json", ".safetensors"):  # the card first: without it there is no checkpoint
+            _path(folder, old).with_name(_path(folder, old).name + suffix).unlink(missing_ok=True)
+
+
+def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
+    """(state, card) of the newest checkpoint that is whole, or None if there is none.
+
+    `like`: a pytree of the same structure and shapes. A damaged checkpoint is named in a warning and passed over.
+    """
+    for step in reversed(steps(folder)):
+        path = _path(folder, step)
+        try:
+            arrays, card = files.load(path)
+        except files.Damaged as e:
+            warnings.warn(f"checkpoint refused: {e}. The one before it is tried", stacklevel=2)
+            continue
+        named = _named(like)
+        for name in sorted(named.keys() ^ arrays.keys()):
+            raise ValueError(f"{path}: {name} is in {'this run' if name in named else 'the checkpoint'} only")
+        for name, leaf in named.items():
+            if arrays[name].shape != leaf.shape:
+                raise ValueError(f"{path}: {name} has shape {arrays[name].shape}, this run wants {leaf.shape}")
+        leaves = [jax.numpy.asarray(arrays[name]) for name in named]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), card
+    return None

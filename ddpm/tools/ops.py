@@ -1,0 +1,111 @@
+"""The layers of the U-Net: convolution, group norm, time embedding, attention, residual block.   [Ho et al. 2020]
+
+First functions of arrays, written for speed within what XLA does well on a CPU; then the Flax modules that hold their
+parameters. Every attribute carries the name that diffusers' `UNet2DModel` gives it, so that released weights load by
+name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def _conv(x: jax.Array, w: jax.Array, stride: int = 1, padding: Any = "SAME") -> jax.Array:
+    return jax.lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def conv(x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolution with stride 1, same padding, odd kernel: x (B, H, W, I), w (k, k, I, O) -> (B, H, W, O).
+
+    Its gradients are written as ordinary NHWC convolutions. XLA's CPU compiler has a fast path for that layout only,
+    and inside `lax.scan` it does not rewrite other layouts: the automatic gradient is about 40 times slower there.
+    """
+    return _conv(x, w)
+
+
+def _conv_fwd(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _conv(x, w), (x, w)
+
+
+def _conv_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, w = residuals
+    k = w.shape[0] // 2
+    g_x = _conv(g, jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2))
+    # The batch takes the part of the channels: sum over images of (patches of x) times (g).
+    g_w = _conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding=((k, k), (k, k))).transpose(1, 2, 0, 3)
+    return g_x, g_w
+
+
+conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float = 1e-6) -> jax.Array:
+    """(x - mean) / √(var + ε) over each group of channels and all pixels, then scale and bias.   [Wu and He 2018]
+
+    x: (B, H, W, C). Two passes (E[x²] - E[x]² loses all digits at a large mean), statistics in float32. The sum over
+    pixels is taken per channel first: on a CPU about seven times faster than one reduction over a group.
+    """
+    B, H, W, C = x.shape
+    n = H * W * C // groups
+
+    def group_mean(a: jax.Array) -> jax.Array:  # (B, H, W, C) -> (B, 1, 1, C), equal within a group
+        per_channel = a.sum((1, 2))
+        per_group = per_channel.reshape(B, groups, C // groups).sum(2, keepdims=True) / n
+        return jnp.broadcast_to(per_group, (B, groups, C // groups)).reshape(B, 1, 1, C)
+
+    x32 = x.astype(jnp.float32)
+    centred = x32 - group_mean(x32)
+    inv_std = jax.lax.rsqrt(group_mean(centred * centred) + epsilon)
+    return (centred * (inv_std * scale.reshape(1, 1, 1, C)) + bias.reshape(1, 1, 1, C)).astype(x.dtype)
+
+
+def time_embedding(t: jax.Array, dim: int) -> jax.Array:
+    """[sin(t ω_i), cos(t ω_i)], ω_i = 10000^(-i/(dim/2 - 1)), i = 0…dim/2-1: (B,) -> (B, dim) float32.
+
+    As in Ho et al.'s code. Always float32: bfloat16 merges a thousand times into about five hundred.
+    """
+    half = dim // 2
+    omega = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
+    angle = t.astype(jnp.float32)[:, None] * omega[None, :]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
+
+
+def space_to_depth(x: jax.Array, p: int) -> jax.Array:
+    """(B, H, W, C) -> (B, H/p, W/p, p·p·C): each p × p block of pixels becomes the channels of one position."""
+    B, H, W, C = x.shape
+    return x.reshape(B, H // p, p, W // p, p, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, H // p, W // p, p * p * C)
+
+
+def depth_to_space(x: jax.Array, p: int) -> jax.Array:
+    """The inverse of `space_to_depth`."""
+    B, H, W, C = x.shape
+    return x.reshape(B, H, W, p, p, C // p**2).transpose(0, 1, 3, 2, 4, 5).reshape(B, H * p, W * p, C // p**2)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q kᵀ/√C) v: q (B, N, C), k and v (B, M, C) -> (B, N, C); the softmax in float32.
+
+    Keys and values may come from elsewhere (M ≠ N): this is the place for cross-attention. cuDNN's fused kernel, which
+    never writes the (N, M) table, where it applies.
+    """
+    if fused_attention(q.shape[-1], q.dtype):
+        heads = (a[:, :, None] for a in (q, k, v))  # one head: (B, N, 1, C)
+        return jax.nn.dot_product_attention(*heads, implementation="cudnn")[:, :, 0]
+    logits = jnp.einsum("bqc,bkc->bqk", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
+    return jnp.einsum("bqk,bkc->bqc", jax.nn.softmax(logits).astype(v.dtype), v)
+
+
+def fused_attention(channels: int, dtype: Any) -> bool:
+    """Whether cuDNN has attention for it: an NVIDIA GPU, bfloat16, C a multiple of 8 up to 128, from Hopper on 256."""
+    if dtype != jnp.bfloat16 or jax.default_backend() != "gpu" or channels % 8:
+        return False
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))  # "9.0"; on AMD something like "gfx90a"
+    major = int(capability.split(".")[0]) if capability.split(".")[0].isdigit() else 0
+    return major >= 8 and channels <= (256 if major >= 9 else 128)

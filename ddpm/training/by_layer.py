@@ -1,0 +1,51 @@
+"""Where a training goes wrong: the gradient's norm by layer, and the first layer that is no longer a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# The order of the computation, in the names of the network: between the parts, and inside a part.
+_PARTS = ("time_embedding", "class_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_norm_out")
+_INSIDE = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut", "group_norm", "to_q", "to_k", "to_v")
+
+
+def _place(name: str) -> tuple:
+    """A key that sorts layers as they are computed: `down_blocks.0.attentions.1` follows `down_blocks.0.resnets.1`."""
+    parts = name.split(".")
+    head = _PARTS.index(parts[0]) if parts[0] in _PARTS else len(_PARTS)
+    numbers = [int(p) for p in parts if p.isdigit()]
+    words = [p for p in parts[1:] if not p.isdigit()]
+    kind = words[0] if words else ""
+    late = kind in ("downsamplers", "upsamplers")
+    within = [_INSIDE.index(p) if p in _INSIDE else len(_INSIDE) for p in words[1:]]
+    if parts[0] == "mid_block":  # residual block, attention, residual block
+        numbers = [0, {("resnets", 0): 0, ("attentions", 0): 1}.get((kind, numbers[0] if numbers else 0), 2)]
+    return (head, numbers[:1], late, numbers[1:2], kind == "attentions", within, name)
+
+
+def _by_layer(tree: Any) -> dict[str, list[Any]]:
+    """{'down_blocks.0.resnets.1.conv1': [kernel, bias]} in the order of the computation."""
+    layers: dict[str, list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        layer = jax.tree_util.keystr(path[:-1], simple=True, separator=".")
+        layer = layer or jax.tree_util.keystr(path, simple=True, separator=".")  # a table without a layer of its own
+        layers.setdefault(layer, []).append(leaf)
+    return {name: layers[name] for name in sorted(layers, key=_place)}
+
+
+def layers(tree: Any) -> list[str]:
+    """The names of the layers, in the order of the computation."""
+    return list(_by_layer(tree))
+
+
+def layer_norms(tree: Any) -> jax.Array:
+    """√Σ g² over the arrays of each layer: (L,), in the order of `layers`."""
+    return jnp.stack([jnp.sqrt(sum(jnp.sum(a * a) for a in leaves)) for leaves in _by_layer(tree).values()])
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """True where every number of the tree is one."""
+    return jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]).all()

@@ -1,0 +1,291 @@
+"""A run on its way: its state, its compiled step, and what happens between two steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from ddpm import data, plot
+from ddpm.config import UNetConfig
+from ddpm.losses.objectives import denoiser
+from ddpm.network import eps_fn
+from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.sample import images
+from ddpm.schedule import Schedule
+from ddpm.tools import checkpoint, machine
+from ddpm.tools.files import write_atomic
+from ddpm.train import TrainState
+from ddpm.training import averages, by_layer, cost, devices, diagnose, signals, tables
+from ddpm.training.config import TrainConfig
+from ddpm.training.feed import Feed
+from ddpm.training.optimiser import learning_rate
+from ddpm.training.step import init_state, make_sharded_step, make_step
+
+
+class Diverged(RuntimeError):
+    """The loss or the gradient is no longer a number."""
+
+
+def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
+    """The labels of a sample grid, one row a class."""
+    return np.repeat(np.arange(unet.num_classes), per_class) if unet.num_classes else None
+
+
+def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps") -> np.ndarray:
+    """Images for a grid with a row for each class: DDIM, 25 steps (T if there are fewer), guidance 2."""
+    c = grid_labels(unet)
+    shape = (64 if c is None else len(c), *unet.image_shape)
+    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict)
+    return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, steps=min(25, schedule.T), guidance=2.0))
+
+
+def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:
+    """The loss of the best linear-Gaussian denoiser on the training images, exact; kept in baseline.json."""
+    file = folder / "baseline.json"
+    if not file.exists():
+        c = dataset.y_train if conditional else None
+        x = data.to_float(dataset.x_train)
+        value = float(linear_loss(fit(x, c), schedule, x, c)[1:].mean())
+        write_atomic(file, json.dumps({"linear_gaussian_loss": value, "images": len(x), "split": "train"}).encode())
+    return json.loads(file.read_text())["linear_gaussian_loss"]
+
+
+def steps_per_call(config: TrainConfig, platform: str) -> int:
+    """Steps in one compiled loop: as asked for, or one on a CPU, and elsewhere the most up to ten that fit all events.
+
+    (On a CPU some gradients are slow inside a loop, and a call costs nothing beside a step.)
+    """
+    if config.steps_per_call or platform == "cpu":
+        return config.steps_per_call or 1
+    fits = math.gcd(config.steps, *(getattr(config, event) for event in config.EVENTS))
+    return max(k for k in range(1, 11) if fits % k == 0)
+
+
+def loss_on_test(
+    unet: UNetConfig,
+    schedule: Schedule,
+    state: TrainState,
+    dataset: data.Dataset,
+    conditional: bool,
+    most: int = 1000,
+    predict: str = "eps",
+) -> dict[str, float]:
+    """ε-MSE on the first test images, by average of the parameters; the same times and noises at every call."""
+    from ddpm.evaluation.denoising_loss import eps_mse
+
+    x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
+    which = {"params": state.params, "ema": state.ema, **state.emas}
+    said = {name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict) for name, p in which.items()}
+    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in said.items()}
+
+
+class Training:
+    """A run on its way: its state, its step, and what happens between two steps."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        unet: UNetConfig,
+        schedule: Schedule,
+        dataset: data.Dataset,
+        folder: Path,
+        mesh: Any = None,
+        quiet: bool = False,
+    ):
+        self.config, self.unet, self.schedule, self.dataset = config, unet, schedule, dataset
+        self.folder, self.mesh, self.quiet, self.writes = folder, mesh, quiet, devices.lead()
+        self.about = {
+            "train": dataclasses.asdict(config),
+            "unet": dataclasses.asdict(unet),
+            "data": {"name": config.data, "sha256": dataset.sha256, "classes": list(dataset.class_names)},
+            "versions": machine.versions(),
+            "device": machine.device_name(),
+        }
+        self.feed = Feed(config.seed, config.batch, dataset.x_train, dataset.y_train, mesh)
+        self.k = steps_per_call(config, jax.devices()[0].platform)
+        self.programs: dict[int, Any] = {}
+        self.placed = devices.replicate(mesh, schedule)
+
+    def say(self, *words: Any) -> None:
+        """Print, in one process."""
+        if not self.quiet:
+            print(*words)
+
+    # --- before ---
+
+    def restore(self) -> bool:
+        """The state of the newest whole checkpoint, or the first one; True if there is something left to do."""
+        config, found = self.config, None
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
+            write_atomic(self.folder / "config.json", text.encode())
+            like = jax.eval_shape(lambda: init_state(config, self.unet))
+            found = checkpoint.restore(self.folder / "checkpoints", like)
+        state = found[0] if found else init_state(config, self.unet)
+        self.state: TrainState = devices.replicate(self.mesh, state)
+        self.step = int(self.state.step)
+        if self.step >= config.steps:
+            self.say(f"{self.folder} has its {config.steps} steps already; raise --steps to train on")
+            return False
+        if found:
+            self.say(f"resuming {self.folder} at step {self.step}")
+        return True
+
+    def open_tables(self) -> None:
+        """The CSV files, cut at the step of the state, and TensorBoard."""
+        columns = {
+            "metrics": tables.COLUMNS,
+            "eval": ["step", "images", "params", "ema", *averages.decays(self.config)]
+            if self.config.eval_every
+            else None,
+            "layers": ["step", *by_layer.layers(self.state.params)] if self.config.watch else None,
+        }
+        self.tables: dict[str, Any] = {
+            name: tables.Table(self.folder / f"{name}.csv", of, self.step) if of and self.writes else tables.NoTable()
+            for name, of in columns.items()
+        }
+        self.board = tables.Board(self.folder, self.step) if self.config.tensorboard and self.writes else None
+
+    def program(self, k: int) -> Any:
+        """k steps, compiled."""
+        if k not in self.programs:
+            args = (self.state, self.placed, *self.feed(self.step, k))
+            if self.mesh is None:
+                make = make_step(self.config, self.unet, many=k > 1)
+            else:
+                make = make_sharded_step(self.config, self.unet, self.mesh, many=k > 1)
+            self.say(
+                f"compiling {k} training step{'' if k == 1 else 's'} (up to a minute; once for each version, then kept)"
+            )
+            self.programs[k] = make.lower(*args).compile()
+        return self.programs[k]
+
+    def next_k(self) -> int:
+        """As many steps as go in one call from here."""
+        return self.k if self.step % self.k == 0 and self.step + self.k <= self.config.steps else 1
+
+    # --- the loop ---
+
+    def go(self) -> None:
+        """All steps that are left."""
+        if not self.restore():
+            return
+        self.open_tables()
+        config, k = self.config, self.next_k()
+        seconds = cost.time_step(self.program(k), self.state, self.placed, *self.feed(self.step, k)) / k
+        left = config.steps - self.step
+        self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
+        self.base = None  # of L_simple only: another loss has another floor
+        if self.writes and config.loss == "simple":
+            self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional)
+        self.losses: list[jax.Array] = []
+        now = time.perf_counter()
+        kept = self.tables["metrics"].last
+        self.start, self.last = now - (float(kept[-1]) if kept else 0.0), (now, self.step)
+        self.bar = tqdm(
+            total=config.steps, initial=self.step, unit="step", disable=self.quiet, file=sys.stderr, mininterval=0.5
+        )
+        calls, number = 0, 0
+        try:
+            with signals.asked(*devices.own_signals()) as came:
+                while self.step < config.steps and not number:
+                    self.advance()
+                    calls += 1
+                    number = came[0] if came else devices.preempted(calls)
+        finally:
+            self.bar.close()
+        if self.step < config.steps:
+            self.save()
+            self.say(f"\nstopped; step {self.step} is saved. The same command goes on from there")
+            raise signals.Stopped(number)
+        self.say(f"done: {self.folder}/loss.png, {self.folder}/samples_{self.step:08d}.png")
+
+    def due(self, every: int) -> bool:
+        """Whether something that comes every so many steps (0: never), comes now."""
+        return every > 0 and self.step % every == 0
+
+    def advance(self) -> None:
+        """One call of the compiled step, and what comes after it."""
+        config, k = self.config, self.next_k()
+        self.state, metrics = self.program(k)(self.state, self.placed, *self.feed(self.step, k))
+        self.step, self.last_k = self.step + k, k
+        jax.block_until_ready(self.losses[-1:])  # one call ahead of the device, not fifty: the bar tells the truth
+        self.losses.append(metrics.loss)
+        at_end = self.step == config.steps
+        if at_end or self.due(config.log_every) or self.due(config.save_every) or self.due(config.eval_every):
+            self.log(metrics)
+        self.bar.update(self.step - self.bar.n)
+        pause = time.perf_counter()
+        if self.due(config.eval_every):
+            self.evaluate()
+        if self.due(config.snapshot_every) and self.writes:
+            averages.save_snapshot(self.folder, self.step, self.state.emas)
+        if at_end or self.due(config.save_every):
+            self.save(loss=True, pictures=at_end or self.due(config.sample_every))
+        self.last = (self.last[0] + time.perf_counter() - pause, self.last[1])
+
+    def log(self, metrics: Any) -> None:
+        """A row of metrics.csv, or the end of a run whose loss is no number."""
+        config, now = self.config, time.perf_counter()
+        values = np.concatenate([np.ravel(a) for a in jax.device_get(self.losses)])
+        norm, layers = (np.asarray(a if self.last_k == 1 else a[-1]) for a in metrics[1:])
+        if not np.isfinite(values).all():
+            self.diverged()
+        rate = config.batch * (self.step - self.last[1]) / (now - self.last[0])
+        lr = float(learning_rate(config)(self.step))
+        row = [self.step, float(values.mean()), f"{norm:.4g}", f"{lr:.4g}", f"{rate:.1f}", f"{now - self.start:.1f}"]
+        self.tables["metrics"].add(row)
+        self.tables["layers"].add([self.step, *(f"{a:.4g}" for a in layers)])
+        if self.board:
+            self.board.add(self.step, {"loss": float(values.mean()), "grad_norm": float(norm), "lr": lr, "rate": rate})
+        beside = "" if self.base is None else f", Gaussian {self.base:.4f}"
+        words = f"loss {values.mean():.4f}{beside}, {rate:,.0f} images/s"
+        self.bar.set_postfix_str(words, False)
+        self.losses, self.last = [], (now, self.step)
+
+    def evaluate(self) -> None:
+        """A row of eval.csv: the loss on test images, of the parameters and of each average."""
+        if not self.writes:
+            return
+        state = devices.on_host(self.mesh, self.state)
+        config = self.config
+        values = loss_on_test(self.unet, self.schedule, state, self.dataset, config.conditional, predict=config.predict)
+        self.tables["eval"].add([self.step, min(1000, len(self.dataset.x_test)), *values.values()])
+        if self.board:
+            self.board.add(self.step, {f"test_loss/{name}": v for name, v in values.items()})
+
+    def save(self, loss: bool = False, pictures: bool = False) -> None:
+        """A checkpoint; with it the curve of the loss, and images drawn by the average."""
+        if not self.writes:
+            return
+        state = devices.on_host(self.mesh, self.state)
+        self.step = int(state.step)
+        checkpoint.save(self.folder / "checkpoints", self.step, state, self.about)
+        if loss:
+            what = "ε-MSE per pixel" if self.config.loss == "simple" else f"loss: {self.config.loss}"
+            plot.save_loss(self.folder / "loss.png", tables.read_metrics(self.folder), self.base, what)
+        if pictures:
+            drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed, self.config.predict)
+            plot.save_grid(self.folder / f"samples_{self.step:08d}.png", drawn, columns=8)
+
+    def diverged(self) -> None:
+        """Save the last good state, find out what went wrong in the step after it, and say so."""
+        self.step = int(self.state.step)
+        self.save()
+        ids, state = self.feed.ids(self.step), devices.on_host(self.mesh, self.state)
+        x, c = self.dataset.x_train[ids], self.dataset.y_train[ids]
+        why = diagnose.explain(self.config, self.unet, self.schedule, state, x, c)
+        raise Diverged(
+            f"the loss or its gradient was not finite after step {self.step}: {why}. The state of that step, the last "
+            f"good one, is saved in {self.folder / 'checkpoints'}. Try a smaller --lr (it was {self.config.lr})"
+        )

@@ -1,0 +1,230 @@
+"""Is a training going well? Its loss beside a reference run's, window by window, with an honest band.
+
+    log L_run(b) - log L_ref(b) ~ N(0, σ_b²),   σ_b² = (r²/w + s²) (1 + 1/S)
+
+b: a window of w steps;  r: standard deviation of one step's loss, as a share of it (times and noise are drawn anew at
+each step);  s: what seeds differ by beyond that;  S: the number of reference runs. r is measured inside each run from
+neighbouring rows, s between the seeds; with one seed, s is that of a reference which has several, and the file says so.
+The band is ±2σ: about one window in twenty of a run just like the reference lies outside it.
+
+References are JSON files in ddpm/reference, made by `python -m experiments.reference_runs.collect`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm.tools import check
+from ddpm.training.config import TrainConfig
+
+FOLDER = Path(__file__).parent / "references"
+# What makes another training of it, beside the network and the data; with other `steps` or `decay` the learning rate
+# falls at another time, so that only the steps before it are compared.
+MATTERS = (
+    *("data", "preset", "batch", "lr", "lr_schedule", "warmup", "clip", "p_uncond", "conditional", "schedule", "T"),
+    *("flip", "dtype", "predict", "loss", "variance", "importance"),
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Smoothed loss curves of one or more runs, and how far a run like them may lie from their mean."""
+
+    name: str
+    summary: str
+    train: dict[str, Any]
+    unet: dict[str, Any]
+    edges: np.ndarray  # (n+1,) the steps between which windows lie
+    loss: np.ndarray  # (S, n) mean loss of each run in each window
+    noise_per_step: float  # r
+    seed_spread: float  # s
+
+    @property
+    def log_mean(self) -> np.ndarray:
+        """(n,) mean of log loss over the runs."""
+        return np.log(self.loss).mean(0)
+
+    def sigma(self, windows: int = 1) -> np.ndarray:
+        """(n,) σ_b of the mean over `windows` neighbouring windows; seeds differ for longer than one window."""
+        noise = self.noise_per_step**2 / (windows * np.diff(self.edges))
+        return np.sqrt((noise + self.seed_spread**2) * (1 + 1 / len(self.loss)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run's windows beside the reference's."""
+
+    end: np.ndarray  # (k,) the last step of each whole window
+    loss: np.ndarray  # (k,)
+    log_ratio: np.ndarray  # (k,) log L_run - log L_ref
+    sigma: np.ndarray  # (k,)
+    recent: tuple[float, float, int]  # mean log ratio of the last few windows, its σ, and how many
+    differences: tuple[str, ...]  # what makes this another training
+
+    @property
+    def inside(self) -> np.ndarray:
+        """(k,) bool"""
+        return np.abs(self.log_ratio) <= 2 * self.sigma
+
+
+def references() -> dict[str, dict]:
+    """The files, by name."""
+    return {p.stem: json.loads(p.read_text()) for p in sorted(FOLDER.glob("*.json"))}
+
+
+def load(name: str) -> Reference:
+    """A reference by its name."""
+    about = references()[check.choice("reference", name, references())]
+    return Reference(
+        name,
+        about["summary"],
+        about["train"],
+        about["unet"],
+        np.array(about["edges"], dtype=float),
+        np.array(about["loss"], dtype=float),
+        about["noise_per_step"],
+        about["seed_spread"],
+    )
+
+
+def window_means(step: Any, loss: Any, edges: Any) -> np.ndarray:
+    """Mean loss in each window that the rows cover whole: (rows,), (rows,), (n+1,) -> (k <= n,).
+
+    A row holds the mean over the steps since the row before; one that lies across an edge is shared in proportion.
+    """
+    step, edges = np.concatenate([[0.0], np.asarray(step, float)]), np.asarray(edges, float)
+    total = np.concatenate([[0.0], np.cumsum(np.asarray(loss, float) * np.diff(step))])
+    edges = edges[edges <= step[-1]]
+    return np.diff(np.interp(edges, step, total)) / np.diff(edges)
+
+
+def step_noise(step: Any, loss: Any) -> float:
+    """r: the standard deviation of log L of one step, from differences of neighbouring rows after the first fifth.
+
+    Neighbours share the trend and not the noise: Var(log l_i - log l_{i+1}) = r² (1/k_i + 1/k_{i+1}), k steps a row.
+    """
+    step, loss = np.asarray(step, float), np.asarray(loss, float)
+    k = np.diff(step, prepend=0.0)
+    late = step > step[-1] / 5
+    d, weight = np.diff(np.log(loss[late])), (1 / k[late][1:] + 1 / k[late][:-1])
+    if len(d) < 5:
+        raise ValueError(f"{len(step)} rows are too few to measure how the loss varies; use a smaller --log-every")
+    return float(np.sqrt((d**2 / weight).mean()))
+
+
+def seed_spread(means: np.ndarray, noise: float, width: float) -> float:
+    """s: what the seeds' window means (S, n) differ by beyond the noise of their own steps, as a share of the loss."""
+    late = np.log(means[:, means.shape[1] // 10 :])
+    return float(np.sqrt(max(0.0, late.var(0, ddof=1).mean() - noise**2 / width)))
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """(step, loss, config) of a run's folder or of a metrics.csv; the config is empty where there is none."""
+    file = path if path.suffix == ".csv" else path / "metrics.csv"
+    if not file.exists():
+        raise ValueError(f"{file} is missing; give a folder that `ddpm train` made, or a metrics.csv")
+    with open(file, newline="") as f:
+        rows = [(float(r["step"]), float(r["loss"])) for r in csv.DictReader(f) if r["step"] and r["loss"]]
+    if not rows:
+        raise ValueError(f"{file} has no rows yet; let the run reach its first --log-every")
+    config = file.parent / "config.json"
+    step, loss = np.array(rows).T
+    return step, loss, json.loads(config.read_text()) if config.exists() else {}
+
+
+def choose(name: str, config: dict[str, Any]) -> Reference:
+    """The reference asked for, or the one of the same data and preset."""
+    if name:
+        return load(name)
+    train, known = config.get("train", {}), references()
+    fit = [k for k, r in known.items() if all(r["train"][f] == train.get(f) for f in ("data", "preset"))]
+    if not fit:
+        what = f"{train['data']} with preset {train['preset']}" if train else "a run without its config.json"
+        raise ValueError(f"no reference for {what}; name one with --reference: {', '.join(known) or 'none are here'}")
+    return load(fit[0])
+
+
+def compare(step: Any, loss: Any, config: dict[str, Any], reference: Reference) -> Comparison:
+    """The run's windows beside the reference's, as far as both go and have the same learning rate."""
+    train, unet = config.get("train", {}), config.get("unet", {})
+    pairs = [(f, _field(train, f), _field(reference.train, f)) for f in MATTERS if train]
+    pairs += [(f"unet.{f}", unet.get(f), v) for f, v in reference.unet.items() if unet]
+    differences = [f"{f} is {mine!r}, the reference's {its!r}" for f, mine, its in pairs if mine != its]
+    edges = reference.edges
+    if train and any(train[f] != reference.train[f] for f in ("steps", "decay")):
+        fall = min((1 - t["decay"]) * t["steps"] for t in (train, reference.train))
+        edges = edges[edges <= fall]
+        differences.append(f"its learning rate falls at another step: only the first {fall:,.0f} steps are compared")
+    mine = window_means(step, loss, edges)
+    k = len(mine)
+    if k == 0:
+        raise ValueError(
+            f"step {np.max(step):,.0f} is too early: the first window of {reference.name} ends at step {edges[1]:,.0f}"
+            if len(edges) > 1
+            else f"nothing to compare: {'; '.join(differences)}"
+        )
+    ratio, last = np.log(mine) - reference.log_mean[:k], min(5, k)
+    recent = float(ratio[-last:].mean()), float(reference.sigma(last)[k - 1]), last
+    return Comparison(edges[1 : k + 1], mine, ratio, reference.sigma()[:k], recent, tuple(differences))
+
+
+def _field(train: dict[str, Any], name: str) -> Any:
+    """A field of a run's configuration; one that it is too old to have has its default."""
+    return train.get(name, getattr(TrainConfig, name, None))
+
+
+def verdict(c: Comparison, reference: Reference) -> str:
+    """In words."""
+    here, sigma = c.log_ratio[-1], c.sigma[-1]
+    expected = float(np.exp(np.log(c.loss[-1]) - here))
+    low, high = expected * np.exp(-2 * sigma), expected * np.exp(2 * sigma)
+    begin = c.end[-2] if len(c.end) > 1 else 0
+    where = "inside" if c.inside[-1] else "above" if here > 0 else "below"
+    lines = [
+        f"steps {begin:,.0f} to {c.end[-1]:,.0f}: loss {c.loss[-1]:.4f}, {reference.name} {expected:.4f}, "
+        f"band {low:.4f} … {high:.4f}: {where} the band",
+        f"windows inside so far: {c.inside.sum()} of {len(c.end)} (95 % expected of a run just like it)",
+    ]
+    mean, sd, n = c.recent
+    change = f"{abs(100 * np.expm1(mean)):.1f} % {'above' if mean > 0 else 'below'}"
+    if abs(mean) <= 2 * sd:
+        lines.append(
+            f"The last {n} windows together are {change} the reference, {abs(mean) / sd:.1f} σ: as it should be."
+        )
+    elif mean > 0:
+        lines.append(f"The last {n} windows together are {change} the reference, {mean / sd:.1f} σ: {_worse(c)}")
+    else:
+        lines.append(
+            f"The last {n} windows together are {change} the reference, {-mean / sd:.1f} σ: it learns better than the "
+            "reference did, or its task is easier: another schedule, other weights of the times, other data?"
+        )
+    if c.differences:
+        lines.append("Not the same training, so the band is only for orientation: " + "; ".join(c.differences))
+    return "\n".join(lines)
+
+
+def _worse(c: Comparison) -> str:
+    if c.loss[-1] > 0.9:
+        return (
+            "the network predicts next to nothing (ε̂ = 0 has a loss of 1). Is the learning rate 0, the input constant?"
+        )
+    if len(c.loss) > 3 and c.loss[-1] > 1.2 * c.loss.min():
+        return "it was better before: it is diverging. Try a smaller learning rate or gradient clipping."
+    return "it learns, but worse. Look at the learning rate, the scaling of the images to [-1, 1], and how t enters."
+
+
+def as_json(reference: Reference, about: dict[str, Any]) -> dict[str, Any]:
+    """What a file in ddpm/reference holds; five digits a number."""
+    fields = {f.name: getattr(reference, f.name) for f in dataclasses.fields(reference)}
+    lists = {
+        "edges": reference.edges.astype(int).tolist(),
+        "loss": [[float(f"{x:.5g}") for x in r] for r in reference.loss],
+    }
+    return about | fields | lists

@@ -1,0 +1,105 @@
+"""A training run and its folder: runs/NAME/{config.json, metrics.csv, loss.png, samples_*.png, checkpoints/}.
+
+If asked for, also eval.csv, layers.csv, ema/ and tensorboard/.
+
+`train(config)` starts the run, or goes on from its last good checkpoint; `model.load("runs/NAME")` reads it back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ddpm import data
+from ddpm.config import UNETS, UNetConfig, unet_config
+from ddpm.datasets import sources
+from ddpm.schedule import make_schedule
+from ddpm.training import devices as distributed
+from ddpm.training import tables
+from ddpm.training.config import TrainConfig
+from ddpm.training.loop import Training
+
+
+def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
+    """The preset, with the classes of the data; refused if it was made for images of another shape."""
+    classes = dataset.num_classes if config.conditional else 0
+    learns = config.variance == "learned"
+    chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
+    unet = unet_config(config.preset, **chosen)
+    if unet.image_shape != dataset.image_shape:
+        fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]
+        raise ValueError(
+            f"preset {config.preset!r} is for images {unet.image_shape}, but {config.data} has {dataset.image_shape}; "
+            f"presets that fit: {', '.join(fits) or 'none'}"
+        )
+    return unet
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """What each field of a dataclass is, unless it is chosen, as JSON has it."""
+    return json.loads(json.dumps({f.name: f.default for f in dataclasses.fields(kind)}))
+
+
+def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:
+    """Refuse to go on with a run whose configuration differs, naming the fields. One that is new had its default."""
+    file = folder / "config.json"
+    if not file.exists():
+        return
+    old = json.loads(file.read_text())
+    new = json.loads(json.dumps({"train": dataclasses.asdict(config), "unet": dataclasses.asdict(unet)}))
+    default = {part: _defaults(kind) for part, kind in (("train", TrainConfig), ("unet", UNetConfig))}
+    wrong = [
+        f"{k} was {was!r}, now {v!r}"
+        for part in ("train", "unet")
+        for k, v in new[part].items()
+        if (was := old[part].get(k, default[part][k])) != v and not (part == "train" and k in TrainConfig.FREE)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{folder} holds a run with another configuration: {'; '.join(wrong)}. "
+            f"Use the old values to go on with it, or another --name to start anew"
+        )
+
+
+def check_batch(config: TrainConfig, images: int, devices: int) -> None:
+    """Refuse a batch that cannot be cut as it is asked to be."""
+    if config.batch > images:
+        raise ValueError(f"batch is {config.batch}; {config.data} has {images} training images")
+    if config.batch % (devices * config.accumulate):
+        parts = f"{devices} devices" + (f" x accumulate {config.accumulate}" if config.accumulate > 1 else "")
+        least = devices * config.accumulate
+        raise ValueError(
+            f"batch {config.batch} is not divisible by {parts}; give a multiple of {least}, such as "
+            f"{max(1, round(config.batch / least)) * least}, or other devices (0: all, of which there are {devices})"
+        )
+
+
+def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -> Path:
+    """Run Algorithm 1 as `config` says, or go on with it; returns the run's folder.
+
+    With several processes (`distributed.start`) each calls this; number 0 writes, and it alone needs the folder.
+    """
+    if config.tensorboard:
+        tables.refuse_board()
+    mesh = distributed.make_mesh(config.devices)
+    dataset = sources.load(config.data, config.data_dir)
+    unet = network_for(config, dataset)
+    check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
+    schedule = make_schedule(config.schedule, config.T)
+    folder = Path(runs) / config.run_name
+    check_same(folder, config, unet)
+    training = Training(config, unet, schedule, dataset, folder, mesh, quiet or not distributed.lead())
+    try:
+        training.go()
+    except jax.errors.JaxRuntimeError as e:
+        if jax.process_count() == 1:
+            raise
+        raise RuntimeError(
+            f"another process of this job is gone, or cannot be reached ({str(e).splitlines()[0]}). The same command "
+            f"goes on from the last checkpoint in {folder / 'checkpoints'}, on any number of processes"
+        ) from e
+    return folder

@@ -1,0 +1,79 @@
+"""The tables of a run: metrics.csv, eval.csv, layers.csv; and, if asked for, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm.tools.files import write_atomic
+
+COLUMNS = ["step", "loss", "grad_norm", "lr", "images_per_s", "seconds"]
+
+
+def read_table(file: Path) -> dict[str, np.ndarray]:
+    """A table of numbers as columns."""
+    with open(file, newline="") as f:
+        rows = [r for r in csv.DictReader(f) if None not in r.values()]  # a last row that was cut short
+    return {k: np.array([float(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
+
+
+def read_metrics(folder: Path) -> dict[str, np.ndarray]:
+    """metrics.csv as columns."""
+    return {k: np.array([]) for k in COLUMNS} | read_table(Path(folder) / "metrics.csv")
+
+
+class Table:
+    """A CSV file whose first column is the step. Opened at `step`, it loses the rows after it: they come again."""
+
+    def __init__(self, file: Path, columns: Sequence[str], step: int):
+        self.file, self.columns = file, list(columns)
+        self.last: list[str] | None = None  # the last row that was kept
+        kept: list[list[str]] = []
+        if file.exists():
+            with open(file, newline="") as f:
+                rows = [r for r in list(csv.reader(f))[1:] if len(r) == len(self.columns)]
+            kept = [r for r in rows if r[0].isdecimal() and int(r[0]) <= step]
+            self.last = kept[-1] if kept else None
+        lines = [",".join(self.columns)] + [",".join(r) for r in kept]
+        write_atomic(file, ("\n".join(lines) + "\n").encode())
+
+    def add(self, row: Iterable[Any]) -> None:
+        """One more row; numbers in six digits."""
+        text = [v if isinstance(v, str) else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
+        with open(self.file, "a") as f:
+            f.write(",".join(text) + "\n")
+
+
+class NoTable:
+    """What a process that does not write has instead."""
+
+    last = None
+
+    def add(self, row: Iterable[Any]) -> None:
+        """Nothing."""
+
+
+class Board:
+    """Scalars for TensorBoard, through tensorboardX."""
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Each value under its name."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+
+def refuse_board() -> None:
+    """A clear error, before any work, where TensorBoard is asked for and cannot be."""
+    if find_spec("tensorboardX") is None:
+        raise ValueError("tensorboard wants tensorboardX, which is missing: pip install 'ddpm[tensorboard]'")
