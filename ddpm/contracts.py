@@ -3,11 +3,15 @@
 A denoiser closes over parameters; were it a plain closure, every new set of parameters or guidance scale would compile
 again. `Partial` makes a function with its arrays a pytree: the function is static, the arrays are traced. Every `eps`,
 `guide` and `step` of this library is one, so a compiled sampler is used again for new weights, scales and schedules.
+
+`technique` writes such a function once: what stands before the `/` is given when it is called, the rest beforehand.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
@@ -22,12 +26,39 @@ def partial_of(f: Callable[..., Any]) -> Partial:
     return f if isinstance(f, Partial) else Partial(f)
 
 
-def constant(value: jax.Array) -> Partial:
-    """The denoiser that has already answered: `value`, whatever it is asked."""
-    return Partial(_constant, value)
+def technique(*together: Callable[..., Any], **checks: Callable[[Any], Any]) -> Callable[..., Callable[..., Partial]]:
+    """Turn f(x_t, t, c, /, eps, scale) into the maker f(eps, scale), which returns that Partial of (x_t, t, c).
+
+    Each of `checks` refuses or converts the parameter of its name, each of `together` sees all of them first. Where
+    every parameter to bind follows a `*` (Python wants that after a default), they may be given by position as well.
+    """
+
+    def decorate(f: Callable[..., Any]) -> Callable[..., Partial]:
+        bound = [p for p in inspect.signature(f).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+        if all(p.kind is p.KEYWORD_ONLY for p in bound):
+            bound = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in bound]
+        signature = inspect.Signature(bound, return_annotation="Partial")
+
+        @wraps(f)
+        def make(*args: Any, **kwargs: Any) -> Partial:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError as e:
+                raise TypeError(f"{f.__name__}: {e}") from None
+            given.apply_defaults()
+            for refuse in together:
+                refuse(**given.arguments)
+            return Partial(f, **{k: checks[k](v) if k in checks else v for k, v in given.arguments.items()})
+
+        make.__signature__ = signature  # type: ignore[attr-defined]
+        return make
+
+    return decorate
 
 
-def _constant(value: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique()
+def constant(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, value: jax.Array) -> jax.Array:
+    """Answer `value`, whatever is asked: the denoiser that has been called already."""
     return value
 
 
@@ -39,7 +70,7 @@ def falls(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def inside(f: Partial) -> list[Partial]:
     """`f` and all the functions that it wraps, outermost first."""
-    return [f, *(part for outer in find(f.args, Partial) for part in inside(outer))]
+    return [f, *(part for outer in find((f.args, f.keywords), Partial) for part in inside(outer))]
 
 
 def find(tree: Any, kind: type) -> list[Any]:

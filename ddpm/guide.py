@@ -12,22 +12,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, partial_of, technique
 from ddpm.forward import eps_from_x0, x0_from_eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
 
-def cfg(eps: Eps, scale: Any) -> Partial:
+@technique(eps=partial_of, scale=check.scale_array)
+def cfg(x_t: jax.Array, t: jax.Array, c: jax.Array | None, /, eps: Eps, scale: Any) -> jax.Array:
     """Classifier-free guidance: ε̂_∅ + s (ε̂_c - ε̂_∅).   [Ho and Salimans 2022, Eq. 6, with s = 1 + w]
 
     scale: a number, or one for each image (B,). s = 1 is conditional, s = 0 unconditional; the paper's w is s - 1.
     Two network calls a step. For s = 1 or 0 leave this wrapper away: the same answer for one call.
     """
-    return Partial(_cfg, partial_of(eps), jnp.asarray(check.scale(scale), dtype=float))
-
-
-def _cfg(eps: Eps, scale: jax.Array, x_t: jax.Array, t: jax.Array, c: jax.Array | None) -> jax.Array:
     if c is None:
         raise ValueError("cfg needs labels c to guide towards; without labels call eps itself")
     scale = per_image_scale(scale, x_t)
@@ -49,20 +46,20 @@ def w_to_s(w: float) -> float:
     return 1.0 + w
 
 
-def clip_x0(eps: Eps, schedule: Schedule, low: float = -1.0, high: float = 1.0) -> Partial:
+def _low_below_high(low: Any, high: Any, **_: Any) -> None:
+    if check.known(low) and check.known(high) and not low < high:
+        raise ValueError(f"low is {low} and high is {high}; give low < high")
+
+
+@technique(_low_below_high, eps=partial_of)
+def clip_x0(
+    x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, schedule: Schedule, low: float = -1.0, high: float = 1.0
+) -> jax.Array:
     """Clip the predicted image x̂0 to the data's range and derive ε̂ from it again.   [Ho et al. 2020, released code]
 
     Data lie in [-1, 1]; a prediction outside cannot be right. With the cosine schedule this is needed near t = T,
     where x̂0 = (x_t - √(1-ᾱ) ε̂)/√ᾱ magnifies an error of ε̂ twenty thousand times. t ≥ 1; not for DDIM inversion,
     which clipping makes irreversible.
     """
-    if check.known(low) and check.known(high) and not low < high:
-        raise ValueError(f"low is {low} and high is {high}; give low < high")
-    return Partial(_clip_x0, partial_of(eps), schedule, low, high)
-
-
-def _clip_x0(
-    eps: Eps, schedule: Schedule, low: jax.Array, high: jax.Array, x_t: jax.Array, t: jax.Array, c: jax.Array | None
-) -> jax.Array:
     x0 = jnp.clip(x0_from_eps(schedule, x_t, t, eps(x_t, t, c)), low, high)
     return eps_from_x0(schedule, x_t, t, x0)

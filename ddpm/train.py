@@ -1,11 +1,18 @@
-"""Algorithm 1: the gradient step of training and the moving average of the parameters.   [Ho et al. 2020]"""
+"""Algorithm 1: descend the gradient of the loss, and keep a moving average of the parameters.   [Ho et al. 2020]
+
+    repeat:  x0 ~ data, t ~ U{1…T}, ε ~ N(0, I);  descend ∇_θ ‖ε - ε̂_θ(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²
+
+`ddpm.training` adds what a long run needs: accumulation, many devices, several averages, checkpoints.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 class TrainState(NamedTuple):
@@ -17,6 +24,24 @@ class TrainState(NamedTuple):
     opt: Any  # Adam's moments
     emas: dict = {}  # further averages by name, of `ddpm.training.averages`  # noqa: RUF012
     history: Any = ()  # the last losses of each time, where times are drawn by importance
+
+
+def make_step(loss: Callable[..., jax.Array], optimiser: Any, decay: float = 0.999) -> Callable[..., Any]:
+    """The compiled step (state, *batch) -> (state, loss) that minimises `loss(params, *batch)`, a number."""
+
+    def step(state: TrainState, *batch: Any) -> tuple[TrainState, jax.Array]:
+        value, grad = jax.value_and_grad(loss)(state.params, *batch)
+        return descend(state, grad, optimiser, decay), value
+
+    return jax.jit(step)
+
+
+def descend(state: TrainState, grad: dict, optimiser: Any, decay: float) -> TrainState:
+    """θ ← θ + the optimiser's update, and θ̂ ← β θ̂ + (1 - β) θ, from the gradient of the loss."""
+    updates, opt = optimiser.update(grad, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = update(state.ema, params, ema_decay(state.step.astype(jnp.float32), decay))
+    return state._replace(step=state.step + 1, params=params, ema=ema, opt=opt)
 
 
 def ema_decay(n: jax.Array, most: float) -> jax.Array:

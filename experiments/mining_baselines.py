@@ -23,8 +23,7 @@ import jax
 import numpy as np
 
 from ddpm import data, plot, weights
-from ddpm.classifiers import classifier, recipes
-from ddpm.classifiers import train as classifier_train
+from ddpm.classifiers import classifier, fitting, recipes
 from ddpm.datasets import world
 from ddpm.features.activations import patch_features
 from ddpm.mining import doersch, hog, localisation, maps, patterns
@@ -78,9 +77,9 @@ def judge(config: Config) -> classifier.Classifier:
     """A small classifier of the cities, trained on images that nothing here is measured on."""
     seen = world.draw(config.train, seed=1)
     K = len(world.CLASSES)
-    net = dataclasses.replace(classifier_train.CONFIGS["fashion_mnist"], num_classes=K, widths=(32, 64))
+    net = dataclasses.replace(fitting.CONFIGS["fashion_mnist"], num_classes=K, widths=(32, 64))
     how = recipes.ClassifierTrainConfig("cities", epochs=config.epochs, batch=64, lr=0.1, shift=0, flip=False, erase=0)
-    return classifier_train.train(net, how, seen.images, seen.labels, progress=False)
+    return fitting.train(net, how, seen.images, seen.labels, progress=False)
 
 
 def by_map(found: np.ndarray, config: Config) -> Patches:

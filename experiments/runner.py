@@ -132,11 +132,13 @@ def configure(module: ModuleType, changes: Sequence[str], quick: bool) -> Any:
 def fingerprint(module: ModuleType, config: Any) -> str:
     """Of the experiment's own code and its configuration: a result with another one is out of date.
 
-    Its words and its layout do not count, nor how `redraw` draws what was measured.
+    Its words, its layout and its imports do not count (where a name of the library lives is no part of a measurement),
+    nor how `redraw` draws what was measured.
     """
-    text = Path(str(module.__file__)).read_text()
+    text = Path(str(module.__file__)).read_text(encoding="utf-8")
     for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef) and node.name == "redraw":
+        redraw = isinstance(node, ast.FunctionDef) and node.name == "redraw"
+        if redraw or isinstance(node, ast.Import | ast.ImportFrom):
             text = text.replace(ast.get_source_segment(text, node) or "", "", 1)
     text = text.replace(module.__doc__ or "", "", 1)
     return hashlib.sha256((re.sub(r"[\s,()]+", "", text) + repr(config)).encode()).hexdigest()[:16]

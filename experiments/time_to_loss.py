@@ -43,8 +43,8 @@ from ddpm.schedule import Schedule, cosine
 from ddpm.tools import machine
 from ddpm.tools.files import write_atomic
 from ddpm.tools.origin import commit
+from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
-from ddpm.training.optimiser import learning_rate
 from ddpm.training.step import init_state, make_step
 from experiments.speed import peers
 

@@ -439,7 +439,7 @@ garments.classes
 # How good is it? The floor of photographs is unknown, but a *ceiling* is known exactly. The best straight line is the
 # denoiser of a Gaussian with the mean and the covariance of each class. Its error on the test images is .1331, and the
 # error of the network is about half of that. If you have the data set (`DDPM_DATA_DIR`), we measure the error here
-# on real test images. Otherwise we measure it on images that the network drew, which are a little easier for it.
+# on real test images. Otherwise we measure it on images that the network drew, which are easier for it.
 
 # %%
 B = {"smoke": 20, "short": 80, "full": 80}[BUDGET]  # images at a time: one size, one compilation

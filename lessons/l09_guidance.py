@@ -454,5 +454,5 @@ if __name__ == "__main__":
 #   Synthesis*.
 # - Bradley, Nakkiran 2024, *Classifier-Free Guidance is a Predictor-Corrector*. It shows what guidance does sample.
 # - Kynkäänniemi et al. 2024, *Applying Guidance in a Limited Interval*. Guidance only at the noise levels where it
-#   helps (`guide.interval`).
+#   helps (`ddpm.guides.rules.interval`).
 # - Karras et al. 2024, *Guiding a Diffusion Model with a Bad Version of Itself*. Certainty without losing variety.

@@ -630,9 +630,9 @@ def neighbours_share(seeds, f, positive, m):
 
 # %% [markdown]
 # On our facades we take random seeds from the half with more contrast. (The paper then trains detectors;
-# `ddpm.doersch` has the whole method.) It works well here, since a motif always looks the same, which is not so on real
-# facades. The method knows nothing of what *else* could be in a place. Typicality does, and it needs no negative images
-# at search time.
+# `ddpm.mining.doersch` has the whole method.) It works well here, since a motif always looks the same, which is not so
+# on real facades. The method knows nothing of what *else* could be in a place. Typicality does, and it needs no
+# negative images at search time.
 
 # %%
 windows = np.lib.stride_tricks.sliding_window_view(x[..., 0], (k, k), axis=(1, 2)).reshape(2 * n, -1, k * k)
@@ -943,5 +943,5 @@ if __name__ == "__main__":
 # - Siglidis et al. 2024, *Diffusion Models as Data Mining Tools*. `ddpm mine` is this method, with p-values.
 # - Li et al. 2023, *Your Diffusion Model is Secretly a Zero-Shot Classifier*.
 # - Tang et al. 2023, *Emergent Correspondence from Image Diffusion* (DIFT).
-# - Doersch et al. 2012, *What Makes Paris Look like Paris?* `ddpm.doersch` has the method, with its detectors.
+# - Doersch et al. 2012, *What Makes Paris Look like Paris?* `ddpm.mining.doersch` has the method, with its detectors.
 # - Kong et al. 2023, *Information-Theoretic Diffusion*. The integral of section 2, and what else it gives.

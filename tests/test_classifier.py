@@ -11,8 +11,8 @@ import pytest
 from ddpm import data, weights
 from ddpm.classifiers import classifier as cl
 from ddpm.classifiers import convnet
+from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
-from ddpm.classifiers import train as ct
 from ddpm.classifiers.augmentation import augment
 from ddpm.classifiers.timenet import TimeNetConfig
 from ddpm.cli import classifier as cr

@@ -12,8 +12,8 @@ import pytest
 from ddpm import data
 from ddpm.classifiers import classifier as cl
 from ddpm.classifiers import convnet
+from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
-from ddpm.classifiers import train as ct
 from ddpm.contracts import Partial
 from ddpm.datasets import sources
 from ddpm.evaluation import denoising_loss, measure, real_features, scores, statistics

@@ -11,8 +11,8 @@ import pytest
 
 from ddpm.classifiers import classifier as cl
 from ddpm.classifiers import convnet
+from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
-from ddpm.classifiers import train as ct
 from ddpm.cli import options, start
 from ddpm.datasets import sources
 from ddpm.evaluation import inception, scores

@@ -9,8 +9,8 @@ import pytest
 
 from ddpm.classifiers import classifier as cl
 from ddpm.classifiers import convnet
+from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
-from ddpm.classifiers import train as ct
 from ddpm.classifiers.optimiser import muon, orthogonal, unit_kernels
 from ddpm.datasets import sources
 

@@ -20,8 +20,8 @@ from ddpm.samplers.generation import generate
 from ddpm.schedule import linear
 from ddpm.tools import checkpoint
 from ddpm.tools.files import flatten
+from ddpm.training import adam, loop, run, tables
 from ddpm.training import averages as ema
-from ddpm.training import loop, optimiser, run, tables
 from ddpm.training import step as train
 from ddpm.training.config import TrainConfig
 from ddpm.zoo import model
@@ -55,7 +55,7 @@ def test_ema_is_a_weighted_sum_that_forgets_its_start():
 
 
 def test_learning_rate_rises_stays_and_falls():
-    lr = optimiser.learning_rate(TrainConfig(steps=1000, warmup=100, decay=0.5, lr=2e-3))
+    lr = adam.learning_rate(TrainConfig(steps=1000, warmup=100, decay=0.5, lr=2e-3))
     values = [float(lr(n)) for n in (0, 50, 100, 400, 500, 750, 1000)]
     np.testing.assert_allclose(values, [0, 1e-3, 2e-3, 2e-3, 2e-3, 1e-3, 0], atol=1e-9)
 
@@ -249,7 +249,7 @@ def test_after_a_bad_step_no_later_one_counts():
 @pytest.mark.parametrize("name, middle", [("constant", 2e-3), ("linear", 1e-3), ("cosine", 1e-3)])
 def test_learning_rates_by_name(name, middle):
     """All rise in the warm-up; half-way through the rest a fall to 0 is at a half, along a line and a cosine alike."""
-    lr = optimiser.learning_rate(TrainConfig(steps=1100, warmup=100, lr=2e-3, lr_schedule=name))
+    lr = adam.learning_rate(TrainConfig(steps=1100, warmup=100, lr=2e-3, lr_schedule=name))
     end = 2e-3 if name == "constant" else 0.0
     np.testing.assert_allclose([float(lr(n)) for n in (0, 50, 100, 600, 1100)], [0, 1e-3, 2e-3, middle, end], atol=1e-9)
     quarter = {"constant": 2e-3, "linear": 1.5e-3, "cosine": 1e-3 * (1 + np.cos(np.pi / 4))}

@@ -17,9 +17,9 @@ __getattr__, __dir__ = namespace(
         ),
         "classifier": ("Classifier", "accuracy", "build", "load", "save"),
         "convnet": ("BatchNorm", "ClassifierConfig", "fold", "max_pool", "whitening"),
+        "fitting": ("State", "norm_statistics", "pooled", "train"),
         "optimiser": ("muon", "orthogonal", "unit_kernels"),
         "recipes": ("ClassifierTrainConfig", "command_line", "default_recipe"),
         "timenet": ("TimeNetConfig", "halve"),
-        "train": ("State", "norm_statistics", "pooled"),
     },
 )

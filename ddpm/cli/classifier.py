@@ -24,9 +24,9 @@ import numpy as np
 
 from ddpm import data, weights
 from ddpm.classifiers.classifier import Classifier, Config, accuracy, build, save
+from ddpm.classifiers.fitting import CONFIGS, train
 from ddpm.classifiers.recipes import RECIPES, command_line
 from ddpm.classifiers.timenet import TimeNetConfig
-from ddpm.classifiers.train import CONFIGS, train
 from ddpm.cli.options import ClassifierCommand, recipe_of
 from ddpm.datasets import sources
 from ddpm.evaluation.statistics import stratified_subset

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm.course import lesson as lessons
 
 if TYPE_CHECKING:
-    from ddpm.course.cli import Export
+    from ddpm.course.options import Export
 
 NBGRADER = """\
 # nbgrader_config.py, written by `ddpm course export --to nbgrader`

@@ -25,7 +25,7 @@ from ddpm.course.part import Artefact, Part
 from ddpm.course.process import Limits, run_worker, unpack
 
 if TYPE_CHECKING:
-    from ddpm.course.cli import Grade
+    from ddpm.course.options import Grade
 
 
 def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], folder: Path, limits: Limits) -> Verdict:

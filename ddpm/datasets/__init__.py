@@ -5,7 +5,6 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
-        "digits": (),
         "formats": (
             "Published",
             "checked",
@@ -18,6 +17,7 @@ __getattr__, __dir__ = namespace(
             "read_npz",
             "write_npz",
         ),
+        "handwritten": ("digits",),
         "sources": ("cache_dir", "load", "where"),
         "world": ("Motif", "Tiles", "World", "chances", "draw", "law", "planted", "tiles"),
     },

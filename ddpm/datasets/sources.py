@@ -18,8 +18,8 @@ import numpy as np
 
 from ddpm.data import Dataset
 from ddpm.datasets import formats
-from ddpm.datasets.digits import digits
 from ddpm.datasets.formats import PUBLISHED
+from ddpm.datasets.handwritten import digits
 from ddpm.tools.files import Damaged
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, Partial, Step, constant, falls, partial_of
+from ddpm.contracts import Eps, Partial, Step, constant, falls, partial_of, technique
 from ddpm.guide import cfg
 from ddpm.sample import ddim_step
 from ddpm.schedule import Schedule
@@ -42,35 +42,32 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     return (a * b).sum(axes) / jnp.sqrt((a * a).sum(axes) * (b * b).sum(axes))
 
 
+def _has_labels(threshold: Any, c: Any, **_: Any) -> None:
+    check.number("threshold", threshold, -1)
+    if c is None:
+        raise ValueError("adaptive guidance needs labels c to guide towards")
+
+
+@technique(
+    _has_labels,
+    eps=partial_of,
+    c=jnp.asarray,
+    scale=check.scale_array,
+    threshold=lambda threshold: jnp.asarray(threshold, dtype=float),
+    make_step=Partial,
+    after=lambda after: None if after is None else partial_of(after),
+)
+@falls
 def adaptive_step(
-    eps: Eps,
-    schedule: Schedule,
-    c: jax.Array,
-    scale: Any,
-    threshold: float = 0.99,
-    *,
-    make_step: Callable[..., Step] = ddim_step,
-    after: Callable[[Eps], Eps] | None = None,
-) -> Partial:
+    key: jax.Array, state: Guided, t: jax.Array, s: jax.Array, /,
+    eps: Eps, schedule: Schedule, c: jax.Array, scale: Any, threshold: float = 0.99,
+    *, make_step: Callable[..., Step] = ddim_step, after: Callable[[Eps], Eps] | None = None,
+) -> Guided:  # fmt: skip
     """Guidance of scale s until cos(ε̂_c, ε̂_∅) ≥ threshold, then ε̂_c.   [Castillo et al. 2023, Sec. 4]
 
     make_step: any sampler's (eps, schedule, c) -> step that calls ε̂ once;  after: a guide put on the result, such as
     Partial(clip_x0, schedule=schedule). walk(adaptive_step(...), key, begin(x_T), times) returns x, on and calls.
     """
-    check.number("threshold", threshold, -1)
-    if c is None:
-        raise ValueError("adaptive guidance needs labels c to guide towards")
-    return Partial(
-        _adaptive_step, partial_of(eps), schedule, jnp.asarray(c), jnp.asarray(check.scale(scale), dtype=float),
-        jnp.asarray(threshold, dtype=float), Partial(make_step), None if after is None else partial_of(after),
-    )  # fmt: skip
-
-
-@falls
-def _adaptive_step(
-    eps: Eps, schedule: Schedule, c: jax.Array, scale: jax.Array, threshold: jax.Array, make_step: Any, after: Any,
-    key: jax.Array, state: Guided, t: jax.Array, s: jax.Array,
-) -> Guided:  # fmt: skip
     if not isinstance(state, Guided):
         raise TypeError("adaptive_step carries a state: give walk `begin(x_T)`, take `.x` and `.calls` of its result")
     t_all = jnp.broadcast_to(t, state.x.shape[:1])

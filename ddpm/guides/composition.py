@@ -12,57 +12,58 @@ nearer.   [Du et al. 2023]
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, partial_of, technique
 from ddpm.guide import per_image_scale
 from ddpm.tools import check
 
 
-def given(eps: Eps, c: Any) -> Partial:
-    """The denoiser with its condition fixed: whatever c it is called with later is not used."""
-    return Partial(_given, partial_of(eps), c if c is None else jax.tree.map(jnp.asarray, c))
+@technique(eps=partial_of, c=partial(jax.tree.map, jnp.asarray))
+def given(x_t: jax.Array, t: jax.Array, asked: Any = None, /, *, eps: Eps, c: Any) -> jax.Array:
+    """Fix the condition of a denoiser at c: whatever it is asked for later is not used."""
+    return eps(x_t, t, jax.tree.map(lambda a: jnp.broadcast_to(a, x_t.shape[:1]) if a.ndim == 0 else a, c))
 
 
-def _given(eps: Eps, fixed: Any, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
-    fixed = jax.tree.map(lambda a: jnp.broadcast_to(a, x_t.shape[:1]) if a.ndim == 0 else a, fixed)
-    return eps(x_t, t, fixed)
+def _one_weight_each(parts: Sequence[Eps], weights: Sequence[Any], **_: Any) -> None:
+    if len(parts) != len(weights) or not parts:
+        raise ValueError(f"there are {len(parts)} parts and {len(weights)} weights; give one weight for each part")
 
 
-def compose(base: Eps, parts: Sequence[Eps], weights: Sequence[Any]) -> Partial:
+def _weights(weights: Sequence[Any]) -> list[jax.Array]:
+    return [jnp.asarray(check.number("weight", w), dtype=float) for w in weights]
+
+
+@technique(_one_weight_each, base=partial_of, parts=lambda parts: [partial_of(part) for part in parts], weights=_weights)
+def compose(
+    x_t: jax.Array, t: jax.Array, c: Any = None, /, *, base: Eps, parts: Sequence[Eps], weights: Sequence[Any]
+) -> jax.Array:
     """ε_∅ + Σ_i w_i (ε_i - ε_∅): AND with w > 0, NOT with w < 0.   [Liu et al. 2022, Eq. 11]
 
     base: the unconditional denoiser ε_∅;  parts: one denoiser for each condition, such as `given(net, 3)`;  weights: a
     number, or (B,), for each. One part with weight s is classifier-free guidance.
     """
-    if len(parts) != len(weights) or not parts:
-        raise ValueError(f"there are {len(parts)} parts and {len(weights)} weights; give one weight for each part")
-    weights = [jnp.asarray(check.number("weight", w), dtype=float) for w in weights]
-    return Partial(_compose, partial_of(base), [partial_of(part) for part in parts], weights)
-
-
-def _compose(base: Eps, parts: list, weights: list, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
     eps_base = base(x_t, t, None)
     moves = [per_image_scale(w, x_t) * (part(x_t, t, c) - eps_base) for part, w in zip(parts, weights, strict=True)]
     return eps_base + sum(moves)
 
 
-def two_scale(eps: Eps, scale_1: Any, scale_2: Any) -> Partial:
+@technique(
+    eps=partial_of,
+    scale_1=partial(check.scale_array, name="scale_1"),
+    scale_2=partial(check.scale_array, name="scale_2"),
+)
+def two_scale(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale_1: Any, scale_2: Any) -> jax.Array:
     """ε(∅, ∅) + s_1 (ε(c_1, ∅) - ε(∅, ∅)) + s_2 (ε(c_1, c_2) - ε(c_1, ∅)).   [InstructPix2Pix, Brooks 2023, Eq. 3]
 
     eps takes a pair of conditions c = (c_1, c_2), either of which may be None. Equal scales are guidance by the pair.
     """
-    scales = [
-        jnp.asarray(check.scale(s, name), dtype=float) for s, name in ((scale_1, "scale_1"), (scale_2, "scale_2"))
-    ]
-    return Partial(_two_scale, partial_of(eps), *scales)
-
-
-def _two_scale(eps: Eps, s1: jax.Array, s2: jax.Array, x_t: jax.Array, t: jax.Array, c: Any) -> jax.Array:
     if not isinstance(c, tuple) or len(c) != 2:
         raise ValueError("two_scale wants a pair of conditions, c = (c_1, c_2)")
     nothing, first, both = eps(x_t, t, (None, None)), eps(x_t, t, (c[0], None)), eps(x_t, t, c)
-    return nothing + per_image_scale(s1, x_t) * (first - nothing) + per_image_scale(s2, x_t) * (both - first)
+    to_first, to_both = per_image_scale(scale_1, x_t) * (first - nothing), per_image_scale(scale_2, x_t) * (both - first)
+    return nothing + to_first + to_both

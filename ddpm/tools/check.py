@@ -93,6 +93,11 @@ def scale(s: Any, name: str = "guidance") -> Any:
     return s
 
 
+def scale_array(s: Any, name: str = "guidance") -> jax.Array:
+    """A guidance scale as a float array."""
+    return jnp.asarray(scale(s, name), dtype=float)
+
+
 def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
     """A whole number in low..high."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:

@@ -17,7 +17,7 @@ MOVED = {
     "classifier": "classifiers.classifier",
     "classifier_config": "classifiers.recipes",
     "classifier_run": "cli.classifier",
-    "classifier_train": "classifiers.train",
+    "classifier_train": "classifiers.fitting",
     "commands": "cli.sample",
     "compare": "training.reference",
     "compose": "guides.composition",
@@ -76,14 +76,12 @@ MOVED = {
     "store": "tools.files",
     "teleport": "oracles.gaussian",
     "timenet": "classifiers.timenet",
-    "train": "training.step",
     "translate": "editing.translation",
     "variance": "samplers.variance",
     "watch": "training.by_layer",
     "weighting": "losses.weighting",
     "world": "datasets.world",
     "xla": "tools.xla",
-    "features": "None",
 }
 
 

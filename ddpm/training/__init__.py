@@ -5,6 +5,7 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
+        "adam": ("learning_rate", "optimiser"),
         "averages": (
             "combine",
             "decays",
@@ -35,7 +36,6 @@ __getattr__, __dir__ = namespace(
         "diagnose": ("explain", "not_finite"),
         "feed": ("Feed",),
         "loop": ("Diverged", "Training", "baseline", "grid_labels", "loss_on_test", "sample_grid", "steps_per_call"),
-        "optimiser": ("learning_rate",),
         "reference": (
             "Comparison",
             "Reference",

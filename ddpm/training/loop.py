@@ -25,9 +25,9 @@ from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import write_atomic
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer, cost, devices, diagnose, signals, tables
+from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
-from ddpm.training.optimiser import learning_rate
 from ddpm.training.step import init_state, make_sharded_step, make_step
 
 

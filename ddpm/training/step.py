@@ -29,12 +29,11 @@ from ddpm.losses import importance, objectives
 from ddpm.losses.objectives import Objective
 from ddpm.network import build
 from ddpm.schedule import Schedule
-from ddpm.train import TrainState, ema_decay
+from ddpm.train import TrainState
 from ddpm.training import averages, by_layer
-from ddpm.training import step as step_
+from ddpm.training.adam import optimiser
 from ddpm.training.config import TrainConfig
 from ddpm.training.devices import everywhere, rows
-from ddpm.training.optimiser import optimiser
 
 
 class Metrics(NamedTuple):
@@ -99,7 +98,7 @@ def draws_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """The objective's mean over these draws, and the terms (B,); `key` is the dropout's."""
     net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))
-    terms = step_.of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
+    terms = of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
     return objectives.mean(terms, draws.weight), terms
 
 
@@ -169,15 +168,13 @@ def take_step(
     key = jax.random.fold_in(start, now + 1)
     loss, grad, history = gradient(config, unet, schedule, state.params, key, to_float(images), c, state.history)
     norm = optax.global_norm(grad)
-    updates, opt = optimiser(config).update(grad, state.opt, state.params)
-    params = optax.apply_updates(state.params, updates)
-    count = now.astype(jnp.float32)
-    ema = train.update(state.ema, params, ema_decay(count, config.ema))
-    emas = {k: train.update(state.emas[k], params, decay(count)) for k, decay in averages.decays(config).items()}
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & by_layer.all_finite(params)
+    after = train.descend(state, grad, optimiser(config), config.ema)
+    count, decays = now.astype(jnp.float32), averages.decays(config)
+    emas = {k: train.update(state.emas[k], after.params, decay(count)) for k, decay in decays.items()}
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & by_layer.all_finite(after.params)
     if n is not None:
         good &= n == now
-    after = TrainState(now + 1, params, ema, opt, emas, history)
+    after = after._replace(emas=emas, history=history)
     new = jax.tree.map(lambda a, b: jnp.where(good, a, b), after, state)
     return new, Metrics(jnp.where(good, loss, jnp.nan), norm, by_layer.layer_norms(grad))
 
