@@ -1,4 +1,4 @@
-"""What can be chosen, in plain frozen dataclasses: the network, its training, the presets. JAX is not imported."""
+"""Configuration of the network in plain frozen dataclasses, and its presets. JAX is not imported."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 
 DTYPES = ("float32", "bfloat16")
-LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid")  # what a training minimises: `ddpm.losses.objectives`
+LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid")  # the objectives of training: `ddpm.losses.objectives`
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The ε-prediction U-Net of Ho et al. (2020), and what we vary of it."""
+    """The ε-prediction U-Net of Ho et al. (2020), and its variants."""
 
     image_size: int = 28  # height and width of the image, pixels
     image_channels: int = 1  # 1 grey, 3 colour
@@ -19,9 +19,7 @@ class UNetConfig:
     channels: int = 128  # width of the first level
     multipliers: tuple[int, ...] = (1, 2, 2, 2)  # width of each level, in units of `channels`; each halves the size
     blocks: int = 2  # residual blocks per level on the way down (one more on the way up)
-    attention: tuple[int, ...] = (
-        16,
-    )  # sizes of the feature map at which attention is applied (the middle has it always)
+    attention: tuple[int, ...] = (16,)  # sizes of the feature map at which attention is applied (always in the middle)
     groups: int = 32  # groups of the group normalisation
     dropout: float = 0.0  # inside each residual block
     num_classes: int = 0  # labels 0..num_classes-1; num_classes is the null label; 0: no labels at all
@@ -57,7 +55,7 @@ class UNetConfig:
 
 
 def unet_config(preset: str, **changes: object) -> UNetConfig:
-    """The network preset of that name, with some fields changed."""
+    """Return the network preset of this name, with some fields changed."""
     from ddpm.tools import check
 
     base = UNETS[check.choice("preset", preset, UNETS)]
@@ -73,11 +71,11 @@ UNETS: dict[str, UNetConfig] = {
     "small": UNetConfig(28, 1, channels=32, multipliers=(1, 2, 2), attention=(7,)),
     # Space-to-depth: 28x28 pixels become 14x14 positions of 4 channels. The one to train on a laptop.
     "cpu": UNetConfig(28, 1, patch=2, channels=32, multipliers=(1, 2), attention=(7,), groups=8),
-    # For the drawn cities: each 7x7 cell is one of 4x4 positions. The network is told where the cells are.
+    # For the drawn cities: each 7x7 cell is one of 4x4 positions, so the network knows where the cells are.
     "cities": UNetConfig(
         28, 1, patch=7, channels=64, multipliers=(1,), blocks=1, attention=(), groups=8, scale_shift=True
     ),
-    # `cpu`, narrow: for comparing trainings of a minute each.
+    # A narrow `cpu`: for comparing trainings of a minute each.
     "nano": UNetConfig(28, 1, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(), groups=8),
     # scikit-learn's 8x8 digits, in a minute.
     "digits": UNetConfig(8, 1, channels=24, multipliers=(1, 2), blocks=1, attention=(4,), groups=8),

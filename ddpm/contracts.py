@@ -3,8 +3,6 @@
 A denoiser closes over parameters; were it a plain closure, every new set of parameters or guidance scale would compile
 again. `Partial` makes a function with its arrays a pytree: the function is static, the arrays are traced. Every `eps`,
 `guide` and `step` of this library is one, so a compiled sampler is used again for new weights, scales and schedules.
-
-`technique` writes such a function once: what stands before the `/` is given when it is called, the rest beforehand.
 """
 
 from __future__ import annotations
@@ -27,10 +25,10 @@ def partial_of(f: Callable[..., Any]) -> Partial:
 
 
 def technique(*together: Callable[..., Any], **checks: Callable[[Any], Any]) -> Callable[..., Callable[..., Partial]]:
-    """Turn f(x_t, t, c, /, eps, scale) into the maker f(eps, scale), which returns that Partial of (x_t, t, c).
+    """Turn f(x_t, t, c, /, eps, scale) into f(eps, scale): it checks these, returns a Partial that awaits the others.
 
-    Each of `checks` refuses or converts the parameter of its name, each of `together` sees all of them first. Where
-    every parameter to bind follows a `*` (Python wants that after a default), they may be given by position as well.
+    Each of `checks` refuses or converts the parameter of its name; each of `together` sees all before, and returns None
+    or new values for some. After a default, `c=None, /`, Python wants a star: `*, eps` may be given by position too.
     """
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Partial]:
@@ -46,8 +44,8 @@ def technique(*together: Callable[..., Any], **checks: Callable[[Any], Any]) -> 
             except TypeError as e:
                 raise TypeError(f"{f.__name__}: {e}") from None
             given.apply_defaults()
-            for refuse in together:
-                refuse(**given.arguments)
+            for of_all in together:
+                given.arguments.update(of_all(**given.arguments) or {})
             return Partial(f, **{k: checks[k](v) if k in checks else v for k, v in given.arguments.items()})
 
         make.__signature__ = signature  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""Images and labels: found on this disk or fetched once, uint8 at rest, float32 in [-1, 1] inside.
+"""Images and labels: found on this disk or downloaded once; stored as uint8, used as float32 in [-1, 1].
 
 `load(name)` looks, in this order, for `<data_dir>/<name>.npz`; the published raw files in `data_dir`; a set prepared by
-tensorflow-datasets there; the same in the cache folder. Else it downloads the published files once, checks their
-SHA-256 and keeps an `.npz`. If not given, `data_dir` is DDPM_DATA_DIR; DDPM_OFFLINE=1 keeps off the network.
+tensorflow-datasets there; the same in the cache folder. Otherwise it downloads the published files once, checks their
+SHA-256 and keeps an `.npz`. The default of `data_dir` is DDPM_DATA_DIR; DDPM_OFFLINE=1 forbids the network.
 
 Batches are a pure function of (seed, step): the only position to keep in a checkpoint is the step.
 This module does not import JAX; `to_float` and `to_uint8` take arrays of either kind, inside `jit` too.
@@ -22,7 +22,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A whole set in memory; the arrays are read-only."""
+    """A complete data set in memory; the arrays are read-only."""
 
     name: str
     class_names: tuple[str, ...]
@@ -34,17 +34,17 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """K; it is the null label too."""
+        """The number of classes K, which is also the null label."""
         return len(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)"""
+        """(H, W, C) of one image."""
         return self.x_train.shape[1:]
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content, wherever it came from: shapes and bytes of the four arrays."""
+        """The SHA-256 of the shapes and bytes of the four arrays, the same for every source."""
         digest = hashlib.sha256()
         for a in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{a.shape}".encode() + a.astype(a.dtype.newbyteorder("<"), copy=False).data)
@@ -69,7 +69,7 @@ def to_uint8(x: Any) -> Any:
 
 
 def class_index(names: Sequence[str], label: int | str) -> int:
-    """The class number of `label`: a number, '3', or a name in any case."""
+    """Find the class number of `label`: a number, '3', or a name in any case."""
     text = str(label).strip().lower()
     by_name = {n.lower(): i for i, n in enumerate(names)}
     if text in by_name:
@@ -91,7 +91,7 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def batch_ids(seed: int, step: int, n: int, batch: int) -> np.ndarray:
-    """Which of n images make up the batch of that step: (batch,) int32, a pure function of (seed, step).
+    """Choose the images of a step's batch: (batch,) int32, a pure function of (seed, step).
 
     Steps count from 0. An epoch is a permutation of the n images, without the last n mod batch of them.
     """

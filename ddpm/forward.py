@@ -1,8 +1,8 @@
-"""The forward process q, its posterior, and the ways to name the same prediction: ε, x0, v, μ, score.
+"""The forward process q, its posterior, and equivalent forms of a prediction: ε, x0, v, μ, score.
 
     x_t = √ᾱ_t x0 + √(1-ᾱ_t) ε,   ε ~ N(0, I)                                                [Ho et al. 2020, Eq. 4]
 
-Times are one for all images, shape (), or one each, shape (B,).
+A time is either shared by all images, shape (), or given for each, shape (B,).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def q_step(schedule: Schedule, x_s: Any, s: Any, t: Any, eps: Any) -> jax.Array:
 
 
 def q_posterior(schedule: Schedule, x_t: Any, x0: jax.Array, t: Any, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of q(x_s | x_t, x0) for any s < t.   [Ho et al. 2020, Eqs. 6-7, for s = t-1]
+    """Compute mean and variance of q(x_s | x_t, x0) for any s < t.   [Ho et al. 2020, Eqs. 6-7, for s = t-1]
 
         β = 1 - ᾱ_t/ᾱ_s      mean = (√ᾱ_s β x0 + √(ᾱ_t/ᾱ_s) (1-ᾱ_s) x_t) / (1-ᾱ_t)      β̃ = β (1-ᾱ_s)/(1-ᾱ_t)
 
@@ -60,7 +60,7 @@ def q_posterior(schedule: Schedule, x_t: Any, x0: jax.Array, t: Any, s: jax.Arra
     return mean, beta * (1 - alpha_bar_s) / (1 - alpha_bar_t)
 
 
-# --- one prediction, five names ---------------------------------------------------------------------------------------
+# --- equivalent predictions -------------------------------------------------------------------------------------------
 
 
 def x0_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:

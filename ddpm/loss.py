@@ -1,4 +1,4 @@
-"""L_simple: how well ε̂ guesses the noise.
+"""L_simple: the error of ε̂ as a prediction of the noise.
 
     L_simple = E_{t, x0, ε} ‖ε - ε̂(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²,  t ~ U{1…T}             [Ho et al. 2020, Eq. 14]
 
@@ -30,17 +30,17 @@ def squared_error(
 
 
 def per_image(a: jax.Array) -> jax.Array:
-    """The mean over all axes but the first: (B, ...) -> (B,)"""
+    """Average over all axes but the first: (B, ...) -> (B,)"""
     return a.reshape(a.shape[0], -1).mean(1)
 
 
 def uniform_times(key: jax.Array, B: int, T: int) -> jax.Array:
-    """B independent times ~ U{1…T}.   [Ho et al. 2020, Alg. 1]"""
+    """Draw B independent times ~ U{1…T}.   [Ho et al. 2020, Alg. 1]"""
     return jax.random.randint(key, (B,), 1, T + 1)
 
 
 def stratified_times(key: jax.Array, B: int, T: int) -> jax.Array:
-    """B times, each ~ U{1…T}, spread evenly over the range: one shift of a grid.   [Kingma et al. 2021, App. I.1]
+    """Draw B times, each ~ U{1…T}, spread evenly over the range: one shift of a grid.   [Kingma et al. 2021, App. I.1]
 
     The loss keeps its expectation and loses most of the variance that comes from t.
     """
@@ -49,7 +49,7 @@ def stratified_times(key: jax.Array, B: int, T: int) -> jax.Array:
 
 
 def drop_labels(key: jax.Array, c: jax.Array, null: int, rate: float) -> jax.Array:
-    """Each label becomes the null label with probability `rate`: one network learns ε̂(·, c) and ε̂(·, ∅).
+    """Replace labels by the null label with probability `rate`, to learn both ε̂(·, c) and ε̂(·, ∅).
 
     [Ho and Salimans 2022, Alg. 1, p_uncond]
     """
@@ -58,14 +58,14 @@ def drop_labels(key: jax.Array, c: jax.Array, null: int, rate: float) -> jax.Arr
 
 
 def simple_loss(eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: jax.Array | None = None) -> jax.Array:
-    """One Monte-Carlo draw of L_simple on a batch: a number.   [Ho et al. 2020, Eq. 14]"""
+    """Draw one Monte-Carlo sample of L_simple on a batch: a number.   [Ho et al. 2020, Eq. 14]"""
     return weighted_loss(eps, schedule, key, x0, c)
 
 
 def weighted_loss(
     eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: jax.Array | None = None, weight: Any = None
 ) -> jax.Array:
-    """One Monte-Carlo draw of E_t[w_t ‖ε - ε̂‖²] on a batch: a number. weight: (T+1,), as in ddpm.weighting."""
+    """Draw one Monte-Carlo sample of E_t[w_t ‖ε - ε̂‖²]: a number. weight: (T+1,), as in ddpm.weighting."""
     key_t, key_noise = jax.random.split(key)
     t = stratified_times(key_t, x0.shape[0], schedule.T)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)

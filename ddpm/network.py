@@ -69,7 +69,7 @@ class Attention(nnx.Module):
 
 
 class Resample(nnx.Module):
-    """A level's last layer: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
+    """The last layer of a level: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
 
     def __init__(self, channels: int, up: bool, config: UNetConfig, *, rngs: nnx.Rngs):
         self.conv = Conv(channels, channels, stride=1 if up else 2, rngs=rngs, dtype=jnp.dtype(config.dtype))
@@ -83,7 +83,7 @@ class Resample(nnx.Module):
 
 
 class Level(nnx.Module):
-    """Residual blocks of one size, each followed by attention where it is asked for, then the change of size."""
+    """Residual blocks of one size, each followed by attention if requested, then the change of size."""
 
     def __init__(
         self,
@@ -132,12 +132,12 @@ class UNet(nnx.Module):
         size = [config.image_size // config.patch // 2**i for i in range(len(width))]
         d_time, dtype, last = 4 * config.channels, jnp.dtype(config.dtype), len(width) - 1
         c_pixel = config.image_channels * config.patch**2
-
+        # Embeddings of time and class
         self.time_embedding = TimeMLP(config.channels, d_time, rngs=rngs)
         if config.num_classes:
             table = nnx.initializers.normal(1.0)(rngs.params(), (config.num_classes + 1, d_time), jnp.float32)
             self.class_embedding = nnx.Param(table)  # the last row is the null label
-
+        # The way down, the middle, and the way up with the skips
         self.conv_in = Conv(c_pixel, width[0], rngs=rngs, dtype=dtype)
         skips, down, up = [width[0]], [], []
         for i, c in enumerate(width):
@@ -174,7 +174,7 @@ class UNet(nnx.Module):
         temb = self.time_embedding(time_embedding(t, config.channels))  # (B, 4·channels)
         if config.num_classes:
             temb = temb + self.class_embedding[...][c]
-
+        # Down, keeping every activation as a skip
         h = self.conv_in(space_to_depth(x_t, config.patch))
         skips = [h]
         seen["in"] = h
@@ -187,11 +187,11 @@ class UNet(nnx.Module):
                 h = level.downsamplers[0](h)
                 skips.append(h)
             seen[f"down.{i}"] = h
-
+        # The middle
         h = self.mid_block.resnets[0](h, temb, block_key())
         h = self.mid_block.attentions[0](h)
         h = seen["mid"] = self.mid_block.resnets[1](h, temb, block_key())
-
+        # Up, joined with the skips
         for i, level in enumerate(self.up_blocks):
             for j, block in enumerate(level.resnets):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), temb, block_key())
@@ -205,12 +205,12 @@ class UNet(nnx.Module):
         return seen["out"]
 
 
-# --- the door to the rest of the library ------------------------------------------------------------------------------
+# --- the network as pure functions ------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=32)
 def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
-    """The network as two pure functions, `init(key) -> params` and `apply(params, x_t, t, c=None, key=None) -> ε̂`.
+    """Build two pure functions, `init(key) -> params` and `apply(params, x_t, t, c=None, key=None) -> ε̂`.
 
     The same config gives the same functions, so nothing compiles twice.
     """
@@ -248,5 +248,5 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
 
 
 def eps_fn(config: UNetConfig, params: dict) -> Eps:
-    """The denoiser `eps(x_t, t, c)` with these parameters: a pytree, so it goes through `jit` as an argument."""
+    """Return the denoiser `eps(x_t, t, c)` with these parameters: a pytree, so `jit` takes it as an argument."""
     return Partial(build(config)[1], params)

@@ -1,11 +1,11 @@
-"""The exact denoiser, for data whose distribution is known: Gaussians and mixtures of Gaussians with classes.
+"""The exact denoiser for data of known distribution: Gaussians and mixtures of Gaussians with classes.
 
 If x0 ~ N(μ, Σ) then x_t ~ N(√ᾱ_t μ, Σ_t) with Σ_t = ᾱ_t Σ + (1-ᾱ_t) I, and the best possible prediction of ε is
 
     ε*(x_t, t) = E[ε | x_t] = √(1-ᾱ_t) Σ_t⁻¹ (x_t - √ᾱ_t μ) = -√(1-ᾱ_t) ∇ log p_t(x_t).
 
-For a mixture it is the posterior-weighted sum of the components' answers. Every sampler, loss, guidance rule and
-measure of this library is first checked against these, by number. They take a network's place: `mixture.eps(schedule)`.
+For a mixture it is the posterior-weighted sum of the components' predictions. Every sampler, loss, guidance rule and
+measure of this library is tested against these numbers. The oracle replaces a network: `mixture.eps(schedule)`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Mixture(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """One more than the largest label; it is the null label too. Readable outside `jit` only."""
+        """One more than the largest label, which is also the null label. Readable outside `jit` only."""
         return int(np.asarray(self.label).max()) + 1
 
     def eps(self, schedule: Schedule) -> Partial:
-        """The denoiser ε*(x_t, t, c); c = None: over all classes."""
+        """Return the denoiser ε*(x_t, t, c); c = None: over all classes."""
         return Partial(_mixture_eps, self, schedule)
 
     def score(self, schedule: Schedule) -> Partial:
-        """∇ log p_t(x_t | c), as a function of (x_t, t, c), for t ≥ 0."""
+        """Return ∇ log p_t(x_t | c) as a function of (x_t, t, c), for t ≥ 0."""
         return Partial(_mixture_score, self, schedule)
 
     def log_prob(self, schedule: Schedule, x_t: jax.Array, t: Any = 0, c: Any = None) -> jax.Array:
@@ -58,7 +58,7 @@ class Mixture(NamedTuple):
         return self.posterior(schedule, x_t, t) @ jax.nn.one_hot(self.label, self.num_classes)
 
     def sample(self, key: jax.Array, n: int, shape: tuple[int, ...] | None = None) -> tuple[jax.Array, jax.Array]:
-        """n draws of (x0, c): (n, D), or (n, *shape), and (n,)"""
+        """Draw n pairs (x0, c): (n, D), or (n, *shape), and (n,)"""
         key_k, key_z = jax.random.split(key)
         k = jax.random.categorical(key_k, self.log_weight, shape=(n,))
         z = jax.random.normal(key_z, (n, self.mean.shape[1])) * jnp.sqrt(self.var)[k]
@@ -69,8 +69,8 @@ class Mixture(NamedTuple):
 def _components(
     m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """For each image and component: log w_k + log N(x_t; ·) and log w_k, both -inf where c excludes k, (B, K);
-    and U_kᵀ (x_t - √ᾱ_t μ_k) and the variances ᾱ_t λ_k + 1-ᾱ_t, (B, K, D)."""
+    """Compute log w_k + log N(x_t; ·) and log w_k, both -inf where c excludes k, (B, K);
+    also U_kᵀ (x_t - √ᾱ_t μ_k) and the variances ᾱ_t λ_k + 1-ᾱ_t, (B, K, D)."""
     B, D = x_t.shape[0], m.mean.shape[1]
     x = x_t.reshape(B, -1)
     if x.shape[1] != D:
@@ -82,24 +82,24 @@ def _components(
     return _joint(m, schedule, x, jnp.broadcast_to(t, (B,)), c)
 
 
-@jax.jit  # many small operations: as one program they are quicker outside a jit too
+@jax.jit  # one program for many small operations, faster outside a jit too
 def _joint(
     m: Mixture, schedule: Schedule, x: jax.Array, t: jax.Array, c: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     alpha_bar = schedule.alpha_bar[t][:, None, None]  # (B, 1, 1)
     centred = x[:, None, :] - jnp.sqrt(alpha_bar) * m.mean[None]
-    z = jnp.einsum("bkd,kde->bke", centred, m.basis, precision="highest")  # not the bfloat16 of some devices
+    z = jnp.einsum("bkd,kde->bke", centred, m.basis, precision="highest")  # instead of the bfloat16 of some devices
     var_t = alpha_bar * m.var[None] + (1 - alpha_bar)
     log_normal = -0.5 * (z * z / var_t + jnp.log(var_t)).sum(2) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     log_prior = jnp.broadcast_to(m.log_weight[None], log_normal.shape)
     if c is not None:
-        asked = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label asks for all
+        asked = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label includes all
         log_prior = jnp.where(asked, log_prior, -jnp.inf)
     return log_prior + log_normal, log_prior, z, var_t
 
 
 def class_labels(label: jax.Array, c: Any, B: int) -> jax.Array:
-    """The labels c (B,) that are asked of an oracle: each one that `label` (K,) has, or the null label."""
+    """Check labels c (B,) for an oracle: each is one of `label` (K,), or the null label."""
     if not check.known(label):
         return jnp.asarray(c)
     c = check.labels(c, B, int(np.asarray(label).max()) + 1)
@@ -121,11 +121,11 @@ def _mixture_eps(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any 
     return -std.reshape((-1,) + (1,) * (x_t.ndim - 1)) * _mixture_score(m, schedule, x_t, t, c)
 
 
-# --- making one -------------------------------------------------------------------------------------------------------
+# --- construction -----------------------------------------------------------------------------------------------------
 
 
 def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixture:
-    """Σ_k w_k N(μ_k, Σ_k), with classes.
+    """Build Σ_k w_k N(μ_k, Σ_k), with classes.
 
     mean: (K, ...);  cov: a number or (K,) for Σ_k = cov·I, or full matrices (K, D, D);  weight: (K,), equal if None;
     label: (K,) class of each component, 0…K-1 if None. A covariance must be symmetric and positive semi-definite.
@@ -164,6 +164,6 @@ def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixtu
 
 
 def gaussian(mean: Any, cov: Any) -> Mixture:
-    """N(μ, Σ): a mixture of one. mean: (...);  cov: a number, or a full matrix (D, D)."""
+    """Build N(μ, Σ), a mixture of one. mean: (...);  cov: a number, or a full matrix (D, D)."""
     cov = np.asarray(cov)
     return mixture(np.asarray(mean)[None], cov[None] if cov.ndim == 2 else cov)

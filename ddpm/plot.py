@@ -1,4 +1,4 @@
-"""Pictures. The only file of the library that knows matplotlib; nothing here computes a result."""
+"""Draw figures; the only file that imports matplotlib, and it computes no results."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ STYLE: Any = {
 
 
 def style() -> Any:
-    """Our style for what is drawn inside: `with style(): …`"""
+    """Apply our style to figures drawn inside `with style(): …`."""
     return matplotlib.rc_context(STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in our style, without touching the user's pyplot."""
+    """Create an empty figure in our style, without changing the state of pyplot."""
     with matplotlib.rc_context(STYLE):
         return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08))
 
 
 def save_figure(path: str | Path, figure: Figure, dpi: int = 150) -> None:
-    """Write the figure as PNG, whole or not at all."""
+    """Write the figure as PNG, atomically."""
     out = io.BytesIO()
     FigureCanvasAgg(figure).print_png(out) if figure.dpi == dpi else figure.savefig(out, format="png", dpi=dpi)
     write_atomic(Path(path), out.getvalue())
 
 
 def grid(images: Any, columns: int, gap: int = 2) -> np.ndarray:
-    """(N, H, W, C) in [-1, 1] -> one image uint8 (rows·H, columns·W, C), with white gaps."""
+    """Arrange images (N, H, W, C) in [-1, 1] in one uint8 image (rows·H, columns·W, C) with white gaps."""
     x = np.asarray(images)
     N, H, W, C = x.shape
     rows = -(-N // columns)
@@ -59,7 +59,7 @@ def grid(images: Any, columns: int, gap: int = 2) -> np.ndarray:
 
 
 def save_grid(path: str | Path, images: Any, columns: int = 10) -> None:
-    """Write a grid of images as PNG, enlarged in whole steps to about 64 pixels each."""
+    """Write a grid of images as PNG, enlarged by a whole factor to about 64 pixels each."""
     from PIL import Image
 
     canvas, zoom = grid(images, columns), max(1, 64 // np.shape(images)[1])
@@ -72,7 +72,7 @@ def save_grid(path: str | Path, images: Any, columns: int = 10) -> None:
 def save_loss(
     path: str | Path, metrics: dict[str, np.ndarray], baseline: float | None = None, what: str = "ε-MSE per pixel"
 ) -> None:
-    """The training loss by step, smoothed, with the exact Gaussian baseline as a line."""
+    """Plot the training loss by step, smoothed, with the exact Gaussian baseline as a line."""
     with matplotlib.rc_context(STYLE):
         figure = new_figure(6.4, 3.6)
         axes = figure.add_subplot()
@@ -93,7 +93,7 @@ def save_loss(
 
 
 def save_rows(path: str | Path, rows: list[Any], names: list[str], title: str = "") -> None:
-    """Rows of images (n, H, W, C), each with its name at the left."""
+    """Draw rows of images (n, H, W, C), each with its name on the left."""
     canvas = grid(np.concatenate([np.asarray(r) for r in rows]), columns=len(rows[0]))
     height = (canvas.shape[0] - 2) / len(rows)
     with matplotlib.rc_context(STYLE):
@@ -109,9 +109,9 @@ def save_rows(path: str | Path, rows: list[Any], names: list[str], title: str = 
 
 
 def overlay(images: Any, maps: Any, most: float) -> np.ndarray:
-    """Signed maps (N, H, W) laid over images (N, H, W, C) in [-1, 1]: red where positive, blue where negative -> RGB.
+    """Overlay signed maps (N, H, W) on images (N, H, W, C) in [-1, 1] as RGB: red positive, blue negative.
 
-    The maps are smoothed for the eye by a Gaussian of one pixel; `most` is the value of full colour.
+    For display, the maps are smoothed by a Gaussian of one pixel; `most` is the value of full colour.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -123,7 +123,7 @@ def overlay(images: Any, maps: Any, most: float) -> np.ndarray:
 
 
 def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], title: str = "") -> None:
-    """For each class (name, images, maps, values) the images and, below them, where they are typical; T above each."""
+    """Draw the images of each class (name, images, maps, values) above their typicality maps, with T on top."""
     most = float(np.quantile(np.abs(np.concatenate([np.asarray(m).ravel() for _, _, m, _ in rows])), 0.99)) / 1.5
     columns = max(len(images) for _, images, _, _ in rows)
     with matplotlib.rc_context(STYLE):
@@ -146,9 +146,9 @@ def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], tit
 
 
 def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
-    """The denoising error by time beside the exact baseline, the accuracy by class, and the shares beside test images.
+    """Draw denoising error by time, accuracy by class, and shares, each with its baseline.
 
-    What was not measured is not drawn.
+    Panels without measurements are omitted.
     """
     by_t = [(k, m["detail"]["by_t"]) for k, m in measures.items() if "by_t" in m["detail"]]
     by_class = measures.get("accuracy", {}).get("detail", {}).get("per_class", {})
@@ -179,7 +179,7 @@ def _by_time(axes: Any, by_t: list[tuple[str, list[dict]]]) -> None:
 
 
 def _bars(axes: Any, names: list[str], rows: list[tuple[float, Any, Any]], ticks: str) -> None:
-    """(value, interval, what stands beside it or None), a bar each."""
+    """Draw one bar for each (value, interval, baseline or None)."""
     value = np.array([r[0] for r in rows])
     low, high = (np.array([r[1][i] for r in rows]) for i in (0, 1))
     position = np.arange(len(names))
@@ -205,7 +205,7 @@ def _shares(axes: Any, shares: list[dict]) -> None:
 
 
 def save_pairs(path: str | Path, groups: list[tuple[str, Any, Any, Any]], title: str = "") -> None:
-    """For each group (name, images, others, numbers) the images, each above its other, with its number over both."""
+    """Draw each group (name, images, others, numbers): images above their others, numbers on top."""
     with matplotlib.rc_context(STYLE):
         n, side = len(groups[0][1]), np.shape(groups[0][1])[1]
         figure = new_figure(2.1 + 0.62 * n, 0.6 + 1.62 * len(groups))
@@ -224,7 +224,7 @@ def save_pairs(path: str | Path, groups: list[tuple[str, Any, Any, Any]], title:
 
 
 def save_scores(path: str | Path, groups: list[tuple[str, np.ndarray]], label: str) -> None:
-    """Histograms of several sets of scores over each other, each of area 1."""
+    """Overlay the histograms of several sets of scores, each with area 1."""
     low, high = np.quantile(np.concatenate([s for _, s in groups]), (0.002, 0.998))
     bins: Any = np.linspace(low, high, 61)
     with matplotlib.rc_context(STYLE):
@@ -238,7 +238,7 @@ def save_scores(path: str | Path, groups: list[tuple[str, np.ndarray]], label: s
 
 
 def save_strips(path: str | Path, rows: list[tuple[str, np.ndarray]], title: str = "") -> None:
-    """Strips of pixels (H, W, 3) uint8 below each other, each with its name at the left."""
+    """Stack strips of pixels (H, W, 3) uint8, each with its name on the left."""
     with matplotlib.rc_context(STYLE):
         inches = [pixels.shape[0] / 150 for _, pixels in rows]
         width = max(pixels.shape[1] for _, pixels in rows)

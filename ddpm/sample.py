@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, Step, falls, find, inside, partial_of
+from ddpm.contracts import Eps, Partial, Step, falls, find, inside, partial_of, technique
 from ddpm.forward import at, q_posterior, x0_from_eps
 from ddpm.guide import cfg, clip_x0
 from ddpm.schedule import Schedule, make_times
@@ -83,8 +83,8 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
         raise ValueError(f"times is {times}; this step only goes down, so each time must be less than the one before")
     down = np.diff(times) < 0
     for part in inside(step):  # a step may have its own demands on the times, even where it is wrapped
-        if hasattr(part.func, "door"):
-            part.func.door(times[:-1][down], times[1:][down], *part.args)
+        if hasattr(part.func, "check_times"):
+            part.func.check_times(times[:-1][down], times[1:][down], **part.keywords)
     return _walk(step, key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
 
 
@@ -106,20 +106,18 @@ def _batch(t: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(t, x.shape[:1])
 
 
-def ddpm_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, variance: Any = "fixed_small") -> Partial:
+@technique(eps=partial_of, variance=make_variance)
+@falls
+def ddpm_step(
+    key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array, /,
+    eps: Eps, schedule: Schedule, c: jax.Array | None = None, variance: Any = "fixed_small",
+) -> jax.Array:  # fmt: skip
     """Ancestral sampling: x_s ~ N(mean of q(x_s | x_t, x̂0), σ²).   [Ho et al. 2020, Alg. 2 and Eqs. 6-7]
 
     variance: `fixed_small` σ² = β̃, exact if the data are one point; `fixed_large` σ² = β, exact if they are N(0, I); or
     `learned(v)`, `optimal(gamma)` of ddpm.variance. The last step, to s = 0, adds no noise, as in Alg. 2. s need not be
     t-1: β is then that of the whole jump.
     """
-    return Partial(_ddpm_step, partial_of(eps), schedule, c, make_variance(variance))
-
-
-@falls
-def _ddpm_step(
-    eps: Eps, schedule: Schedule, c: Any, variance: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
-) -> jax.Array:
     x0 = x0_from_eps(schedule, x_t, t, eps(x_t, _batch(t, x_t), c))
     mean, _ = q_posterior(schedule, x_t, x0, t, s)
     sigma = jnp.where(s == 0, 0.0, jnp.sqrt(variance(schedule, x_t, t, s, c)))
@@ -134,20 +132,19 @@ def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: flo
     """
     check.number("eta", eta, 0)
     if check.known(eta) and float(eta) == 0:  # then no noise is drawn: that would be a twentieth of a small network
-        return Partial(_ddim_ode_step, partial_of(eps), schedule, c)
-    return Partial(_ddim_step, partial_of(eps), schedule, c, jnp.asarray(eta, dtype=float))
+        return _ddim_ode_step(eps, schedule, c)
+    return _ddim_noisy_step(eps, schedule, c, jnp.asarray(eta, dtype=float))
 
 
-def _ddim_ode_step(
-    eps: Eps, schedule: Schedule, c: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
-) -> jax.Array:
+@technique(eps=partial_of)
+def _ddim_ode_step(key: Any, x_t: Any, t: Any, s: Any, /, eps: Eps, schedule: Schedule, c: Any) -> jax.Array:
     eps_t = eps(x_t, _batch(t, x_t), c)
     x0 = x0_from_eps(schedule, x_t, t, eps_t)
     alpha_bar_s = at(schedule.alpha_bar, s, x_t)
     return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s) * eps_t  # Eq. 12 with σ = 0; s > t encodes
 
 
-def _variance_exists(t: Any, s: Any, eps: Eps, schedule: Schedule, c: Any, eta: Any) -> None:
+def _variance_exists(t: Any, s: Any, *, schedule: Schedule, eta: Any, **_: Any) -> None:
     """Refuse an η that leaves a negative 1-ᾱ_s-σ² under the root; only η > 1 can."""
     if not all(map(check.known, (t, s, eta, schedule.alpha_bar))) or np.all(np.asarray(eta) <= 1):
         return
@@ -159,11 +156,12 @@ def _variance_exists(t: Any, s: Any, eps: Eps, schedule: Schedule, c: Any, eta: 
         )
 
 
+@technique(eps=partial_of)
 @falls
-def _ddim_step(
-    eps: Eps, schedule: Schedule, c: Any, eta: jax.Array, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
+def _ddim_noisy_step(
+    key: Any, x_t: Any, t: Any, s: Any, /, eps: Eps, schedule: Schedule, c: Any, eta: Any
 ) -> jax.Array:
-    _variance_exists(t, s, eps, schedule, c, eta)
+    _variance_exists(t, s, schedule=schedule, eta=eta)
     eps_t = eps(x_t, _batch(t, x_t), c)
     x0 = x0_from_eps(schedule, x_t, t, eps_t)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
@@ -172,8 +170,7 @@ def _ddim_step(
     return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s - sigma**2) * eps_t + sigma * z  # Eq. 12
 
 
-_ddim_step.door = _variance_exists  # type: ignore[attr-defined]
-
+_ddim_noisy_step.__wrapped__.check_times = _variance_exists  # type: ignore[attr-defined]
 
 STEPS: dict[str, Callable[..., Partial]] = {
     "ddim": ddim_step,
@@ -183,18 +180,10 @@ STEPS: dict[str, Callable[..., Partial]] = {
 
 
 def images(
-    eps: Eps,
-    schedule: Schedule,
-    key: jax.Array,
-    shape: tuple[int, ...],
-    c: Any = None,
-    *,
-    sampler: str | Callable[..., Partial] = "ddim",
-    steps: int = 50,
-    guidance: float = 1.0,
-    rule: str = "trailing",
-    clip: bool = True,
-) -> jax.Array:
+    eps: Eps, schedule: Schedule, key: jax.Array, shape: tuple[int, ...], c: Any = None, *,
+    sampler: str | Callable[..., Partial] = "ddim", steps: int = 50, guidance: float = 1.0,
+    rule: str = "trailing", clip: bool = True,
+) -> jax.Array:  # fmt: skip
     """Images (B, H, W, C) in [-1, 1] from noise, with the usual pieces put together.
 
     shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm, ddpm_large, or a function

@@ -1,11 +1,11 @@
-"""How much noise at which time: β_t, ᾱ_t, and lists of times to walk through.
+"""Noise schedules: β_t, ᾱ_t, and lists of times for samplers.
 
     q(x_t | x_{t-1}) = N(√(1-β_t) x_{t-1}, β_t I)      ᾱ_t = ∏_{s≤t} (1-β_s)            [Ho et al. 2020, Eqs. 2, 4]
 
 Times are those of the papers: t = 1…T are the noise levels and t = 0 is clean data, so ᾱ_0 = 1 and β_0 = 0, and the
 arrays have T+1 entries. No formula in this library needs `t-1` as an index or a special case at t = 0.
-Everything is computed in NumPy float64 and rounded once, at the end. What float32 then costs: ᾱ_t is right to 6e-8, and
-1-ᾱ_t to 6e-8 of 1, which at t = 1 (1-ᾱ = 1e-4) is 1.7e-4 of itself. All formulas read the same ᾱ, so they agree.
+Everything is computed in NumPy float64 and rounded once, at the end. In float32 the errors are 6e-8 in ᾱ_t, and 6e-8 in
+1-ᾱ_t, which at t = 1 (1-ᾱ = 1e-4) is a relative error of 1.7e-4. All formulas use the same ᾱ, so they agree.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Schedule(NamedTuple):
 
     @property
     def T(self) -> int:
-        """The number of noise levels."""
+        """The number T of noise levels."""
         return self.alpha_bar.shape[0] - 1
 
 
 def from_beta(beta: Any) -> Schedule:
-    """The schedule with the given β_1…β_T (T entries), each in (0, 1)."""
+    """Build the schedule with the given β_1…β_T (T entries), each in (0, 1)."""
     beta = np.asarray(beta, dtype=np.float64)
     if beta.ndim != 1 or beta.size < 1:
         raise ValueError(f"beta has shape {beta.shape}; give β_1…β_T as one row of numbers")
@@ -45,7 +45,7 @@ def from_beta(beta: Any) -> Schedule:
 
 
 def from_alpha_bar(alpha_bar: Any) -> Schedule:
-    """The schedule with the given ᾱ_1…ᾱ_T (T entries), falling, each in (0, 1): β_t = 1 - ᾱ_t/ᾱ_{t-1}."""
+    """Build the schedule with the given ᾱ_1…ᾱ_T, falling, each in (0, 1): β_t = 1 - ᾱ_t/ᾱ_{t-1}."""
     alpha_bar = np.asarray(alpha_bar, dtype=np.float64)
     if alpha_bar.ndim != 1 or alpha_bar.size < 1:
         raise ValueError(f"alpha_bar has shape {alpha_bar.shape}; give ᾱ_1…ᾱ_T as one row of numbers")
@@ -60,9 +60,9 @@ def from_alpha_bar(alpha_bar: Any) -> Schedule:
 
 
 def linear_ho(T: int = 1000) -> Schedule:
-    """β_t from 1e-4 to 0.02 in equal steps, whatever T is.   [Ho et al. 2020, Sec. 4]
+    """β_t from 1e-4 to 0.02 in equal steps, for any T.   [Ho et al. 2020, Sec. 4]
 
-    Made for T = 1000. At T = 100 it ends at ᾱ_T = .364: that is not noise; use `linear` there.
+    It is designed for T = 1000. At T = 100 it ends at ᾱ_T = .364, which is not pure noise; use `linear` there.
     """
     return from_beta(np.linspace(1e-4, 0.02, check.whole("T", T, 1)))
 
@@ -70,7 +70,7 @@ def linear_ho(T: int = 1000) -> Schedule:
 def linear(T: int = 1000) -> Schedule:
     """β_t from 1e-4 to 0.02, scaled by 1000/T so that ᾱ_T stays near 4e-5.   [Nichol and Dhariwal 2021, released code]
 
-    Below T = 21 a β would reach 1: refused.
+    Below T = 21 a β would reach 1, so smaller T are refused.
     """
     check.whole("T", T, 1)
     if T <= 20:
@@ -112,11 +112,11 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 
 
 def make_schedule(name: str, T: int = 1000) -> Schedule:
-    """The schedule of that name: `linear`, `linear_ho`, `cosine` or `sigmoid`."""
+    """Build the schedule of this name: `linear`, `linear_ho`, `cosine` or `sigmoid`."""
     return SCHEDULES[check.choice("schedule", name, SCHEDULES)](T)
 
 
-# --- what follows from a schedule -------------------------------------------------------------------------------------
+# --- signal-to-noise ratio --------------------------------------------------------------------------------------------
 
 
 def snr(schedule: Schedule) -> jax.Array:
@@ -165,7 +165,7 @@ TIME_RULES: dict[str, Callable[[int, int], np.ndarray]] = {
 
 
 def make_times(T: int, steps: int, rule: str = "trailing") -> np.ndarray:
-    """The list of times that a sampler visits, from noise down to t = 0: (steps+1,) int32, ending in 0.
+    """List the times that a sampler visits, from noise down to t = 0: (steps+1,) int32, ending in 0.
 
     `trailing` begins at T (pure noise) and is the default; `leading` ends at 1 and so never visits T; `linspace` visits
     both 1 and T; `quad` crowds the times near 0 (begins at .8T; repeated times are dropped, so it can be shorter);

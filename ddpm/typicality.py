@@ -24,17 +24,17 @@ from ddpm.tools.batches import parts
 
 
 class Typicality(NamedTuple):
-    """What `measure` returns, for each image."""
+    """The result of `measure` for each image."""
 
     value: np.ndarray  # (B,)  T(x|c), in units of ε-MSE
     stderr: np.ndarray  # (B,)  standard error of the mean over the draws
-    map: np.ndarray  # (B, H, W)  the same before the mean over pixels; the mean over channels is taken
+    map: np.ndarray  # (B, H, W)  the same before the mean over pixels, averaged over channels
 
 
 def time_window(T: int, t_range: tuple[float, float]) -> tuple[int, int]:
-    """The first integer time in (low·T, high·T] and one past the last: (0, 1) is 1…T, (.1, .7) of 1,000 is 101…700.
+    """Return the first integer time in (low·T, high·T] and one past the last.
 
-    These are the times 100…699 of code that counts from 0.
+    (0, 1) is 1…T; (.1, .7) of 1,000 is 101…700, the times 100…699 of code that counts from 0.
     """
     low, high = t_range
     if not 0 <= low < high <= 1:
@@ -60,13 +60,13 @@ def measure(
     paired: bool = True,
     progress: bool = False,
 ) -> Typicality:
-    """T(x|c) with its standard error and its map, from `draws` pairs (t, ε) with t uniform on the integers of t_range.
+    """Measure T(x|c), its standard error and its map, from `draws` pairs (t, ε), t uniform on the integers of t_range.
 
     x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one for all;  weight: (T+1,) factor for each time, 1 if None.
     null: the labels to compare with; None: the null label ∅. With labels it is the contrast T(x|c) - T(x|null).
-    paired=False draws a second, independent ε for the ∅ term: right on average, and much noisier (for teaching).
-    Images are worked through `batch` at a time, the draws in one compiled loop: memory does not grow with either.
-    batch=None: 20 on a CPU, where more at a time is no faster and progress is seen later; 256 on other devices.
+    paired=False draws a second, independent ε for the ∅ term: unbiased, but much noisier (for teaching).
+    Images are processed `batch` at a time, the draws in one compiled loop: memory grows with neither number.
+    batch=None: 20 on a CPU, where more at a time is no faster and delays the progress bar; 256 on other devices.
     """
     x0 = np.asarray(x0, dtype=np.float32)
     if x0.ndim < 2 or not len(x0):
@@ -81,7 +81,7 @@ def measure(
     weight = jnp.ones(schedule.T + 1) if weight is None else jnp.asarray(weight, jnp.float32)
     if weight.shape != (schedule.T + 1,):
         raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
-
+    # Batches of images; all share the draws
     batch = (20 if jax.default_backend() == "cpu" else 256) if batch is None else batch
     found = []
     for ids, m in tqdm(parts(B, batch), desc="typicality", unit="batch", disable=not progress):
@@ -134,9 +134,9 @@ def _measure(
 
 
 def draws_for(pilot: Typicality, draws: int, stderr: float) -> int:
-    """How many draws bring the standard error of the typical image (the median) down to `stderr`.
+    """Compute how many draws reduce the median standard error of the images to `stderr`.
 
-    From a pilot with `draws` draws: the error falls as 1/√draws.
+    The estimate uses a pilot with `draws` draws: the error falls as 1/√draws.
     """
     if not stderr > 0:
         raise ValueError(f"stderr is {stderr}; give a positive number")

@@ -30,7 +30,7 @@ def widest_gap(rows: list[dict[str, Any]]) -> float | None:
     return max(gaps) if gaps else None
 
 
-# The row that stands for each table in the README; the first one if none is named.
+# The row that stands for each table in the index; the first one if none is named.
 HEADLINES = {
     "cfg_p_uncond": "best distance over w, .2 over .1",
     "correspondence": "PCK at 0.1, up.0.0, t = 20, less the mean of the place",
@@ -57,14 +57,20 @@ HEADLINES = {
 }
 
 
-def index(page: str = "") -> str:
-    """One line an experiment, with one row of its table and how many of its rows are checked; links into `page`."""
+def index(page: str = "", names: tuple[str, ...] = ()) -> str:
+    """One line an experiment, with one row of its table and how many of its rows are checked; links into `page`.
+
+    names: only these, with the first part of their titles; all if there are none
+    """
     lines = [
         "| figure or table | one row of it | paper | exact | ours | checked rows | device, date |",
         "|" + "---|" * 7,
     ]
     for name, r in results().items():
+        if names and name not in names:
+            continue
         title = runner.title(runner.find(name))
+        title = title.partition(":")[0] if names else title
         row = next((row for row in r["rows"] if row["what"] == HEADLINES.get(name)), r["rows"][0])
         checked = sum(row["within"] is not None for row in r["rows"])
         cells = [

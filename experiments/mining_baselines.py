@@ -1,15 +1,16 @@
 """Ours against Doersch et al., a classifier's saliency and chance, where the truth is drawn.
 
 Siglidis et al. compare the clusters of diff-mining with those of Doersch et al. (2012) by eye and by a user study; on
-photographs nobody knows what should be found. In the world of `ddpm.world` two ornaments are planted in each city and
-nowhere else, so the same three measures answer for every method, on the same images and patches of the same size: the
-area under the ROC curve of the map against the planted boxes (.5 is chance), the share of planted ornaments among the
-first k patches, and the purity of the clusters. There are no numbers of a paper to stand beside; the exact column is
-typicality with the denoiser of the law, the best that a network could say. Ours is typicality with the shipped network.
-Doersch's detectors are mined on the measured images themselves against the other cities, as in the paper; saliency is
-the gradient of a small classifier trained on other images. Patches of typicality, saliency and chance are the five best
-of each image that do not touch, then the best of all; clusters are k-means, of DIFT features for ours, of the posterior
-over the tiles of each cell for the exact one, and of HOG for the others; Doersch's clusters are his detectors.
+photographs nobody knows what should be found. In the world of `ddpm.datasets.world` two ornaments are planted in each
+city and nowhere else, so the same three measures answer for every method, on the same images and patches of the same
+size: the area under the ROC curve of the map against the planted boxes (.5 is chance), the share of planted ornaments
+among the first k patches, and the purity of the clusters. There are no numbers of a paper to compare with; the exact
+column is typicality with the denoiser of the distribution, the best that a network could say. Ours is typicality with
+the shipped network. Doersch's detectors are mined on the measured images themselves against the other cities, as in the
+paper; saliency is the gradient of a small classifier trained on other images. Patches of typicality, saliency and
+chance are the five best of each image that do not touch, then the best of all; clusters are k-means, of DIFT features
+for ours, of the posterior over the tiles of each cell for the exact one, and of HOG for the others; Doersch's clusters
+are his detectors.
 """
 
 from __future__ import annotations

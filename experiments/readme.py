@@ -1,11 +1,14 @@
-"""The README's tables, written from the cards and results that lie in the repository: no number is typed in.
+"""The README's numbers and the pages that it links, written from the cards and results: no number is typed in.
 
-python -m experiments.readme          writes them between the README's markers
+    python -m experiments.readme          writes README.md between its markers, docs/card.md and docs/speed.md
+
+The table of the papers' figures is in experiments/results/README.md, which `python -m experiments.gallery` writes.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +19,62 @@ from experiments import gallery
 ROOT = Path(__file__).parent.parent
 
 
-def model_table(name: str = "fashion_mnist") -> str:
-    """What was measured of the shipped model, from its card."""
-    card = weights.cards("denoiser")[name]
-    rows = ["| measure | value | 95 % interval | beside it | n |", "|---|---|---|---|---|"]
-    for m in card["measures"].values():
+NUMBERS = ("eps_mse", "bits_bound", "accuracy", "frechet")
+FIGURES = ("cfg_tilted", "ddim_table1", "progressive_garments", "solver_orders", "mining")
+
+
+def _measures(card: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """A table of these measures of a card, each next to its baseline or floor."""
+    rows = ["| measure | value | 95 % interval | compared with | n |", "|---|---|---|---|---|"]
+    for m in (card["measures"][name] for name in names):
         low, high = m["interval"]
-        beside = "" if m["beside"] is None else f"{m['beside']:.4g} ({m['beside_what']})"
-        rows.append(f"| {m['name']} | {m['value']:.4g} | {low:.4g} … {high:.4g} | {beside} | {m['n']:,} |")
-    minutes, unet, train = card["training_seconds"] / 60, card["unet"], card["train"]
+        other = "" if m["beside"] is None else f"{m['beside']:.4g} ({m['beside_what']})"
+        rows.append(f"| {m['name']} | {m['value']:.4g} | {low:.4g} … {high:.4g} | {other} | {m['n']:,} |")
+    return rows
+
+
+def _training(card: dict[str, Any]) -> str:
+    """How long the training took, and on what."""
+    return f"{card['training_seconds'] / 60:.0f} minutes on {card['training_device'].replace('1 cores', '1 core')}"
+
+
+def caption(name: str = "fashion_mnist") -> str:
+    """What stands under the picture."""
+    card = weights.cards("denoiser")[name]
+    return (
+        f"<sub>Drawn by the shipped model, {card['parameters']:,} parameters, trained in {_training(card)}: "
+        "`ddpm sample --n 10 --out experiments/results/garments/figure.png`</sub>"
+    )
+
+
+def numbers(name: str = "fashion_mnist") -> str:
+    """Four measures of the shipped model, from its card."""
+    return "\n".join(_measures(weights.cards("denoiser")[name], NUMBERS))
+
+
+def card_page(name: str = "fashion_mnist") -> str:
+    """docs/card.md: what was measured of the shipped model, from its card."""
+    card = weights.cards("denoiser")[name]
+    unet, train = card["unet"], card["train"]
     judge = weights.cards("classifier")[f"{train['data']}_classifier"]
     return "\n".join(
         [
+            "# The shipped model, measured",
+            "",
             f"`{name}`: {card['parameters']:,} parameters, {unet['patch']}x{unet['patch']} pixels a position, "
             f"{train['schedule']} schedule, T = {train['T']:,}; {card['steps']:,} steps of {train['batch']} images, "
-            f"{minutes:.0f} minutes on {card['training_device'].replace('1 cores', '1 core')}. Its test ε-MSE is "
+            f"{_training(card)}. Its test ε-MSE is "
             f"**{card['eps_mse_over_linear_gaussian']:.3f}** of that of the best class-conditional linear-Gaussian "
             "denoiser. Images: DDIM, 50 steps, guidance 2, 8 bit. Accuracy and distances are those of the shipped "
             f"classifier (test accuracy {judge['test']['accuracy']:.4f}); there is no Inception network here.",
             "",
-            *rows,
+            *_measures(card, card["measures"]),
             "",
             "Made again by `" + card["commands"]["measure"] + "`; the card, "
-            f"[`ddpm/weights/{name}.json`](ddpm/weights/{name}.json), says against what each number is, and in which "
-            f"features. Trained by `{card['commands']['train']}`.",
+            f"[`ddpm/weights/{name}.json`](../ddpm/weights/{name}.json), says what each number is compared with, and "
+            f"in which features. Trained by `{card['commands']['train']}`.",
+            "",
+            "Written by `python -m experiments.readme`.",
         ]
     )
 
@@ -68,11 +103,11 @@ def time_to_loss() -> list[str]:
     return [f"| {what}, seed {r['config']['seed']} | {'; '.join(words)} |"]
 
 
-def speed_table() -> str:
-    """What `python -m experiments.speed` measured."""
+def speed_page() -> str:
+    """docs/speed.md: what `python -m experiments.speed` measured."""
     r = json.loads((ROOT / "experiments/results/speed/metrics.json").read_text())
     step, walk, typical = r["training_step"], r["sampling"], r["typicality"]
-    rows = ["| what | measured |", "|---|---|"]
+    rows = ["# Speed", "", "| what | measured |", "|---|---|"]
     rows += [
         f"| training step, Ho et al.'s design at 32 channels ({step['parameters']:,} parameters), "
         f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; {_peers(step)} |",
@@ -105,25 +140,27 @@ def speed_table() -> str:
             *rows,
             "",
             f"On {r['device']}, {packages}, by `python -m experiments.speed`, the sides taking turns in one run.",
+            "",
+            "Written by `python -m experiments.readme`.",
         ]
     )
 
 
-def figure_table() -> str:
-    """The papers' figures that were made again."""
-    return gallery.index("experiments/results/README.md")
+def figures() -> str:
+    """Five of the papers' figures and tables that were made again."""
+    return gallery.index("experiments/results/README.md", FIGURES)
 
 
-PARTS = {"model": model_table, "speed": speed_table, "figures": figure_table}
+PARTS = {"caption": caption, "numbers": numbers, "figures": figures}
+PAGES = {"docs/card.md": card_page, "docs/speed.md": speed_page}
 
 
 def rendered(text: str) -> str:
-    """The README with its tables made anew."""
+    """The README with its generated parts made anew."""
     for name, part in PARTS.items():
-        table = part()
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, mark, after = rest.partition("<!-- end -->")
-        text = f"{before}<!-- {name} -->\n{table}\n{mark}{after}"
+        text = f"{before}<!-- {name} -->\n{part()}\n{mark}{after}"
     return text
 
 
@@ -131,6 +168,8 @@ def main() -> None:
     """Write them."""
     file = ROOT / "README.md"
     write_atomic(file, rendered(file.read_text()).encode())
+    for name, page in PAGES.items():
+        write_atomic(ROOT / name, f"{page()}\n".encode())
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ from ddpm.samplers.variance import optimal
 from ddpm.tools import ops
 from ddpm.zoo import model
 
+# %%
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many draws, steps and images
 n = {"smoke": 4_000, "short": 20_000, "full": 200_000}[BUDGET]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_help_and_info_do_not_import_jax():
     code = (
         "import sys, contextlib, io\n"
-        "from ddpm import cli\n"
+        "from ddpm.cli import start as cli\n"
         "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
         "    try: cli.main(['--help'])\n"
         "    except SystemExit: pass\n"

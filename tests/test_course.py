@@ -415,7 +415,7 @@ def test_quick_commands_import_neither_numpy_nor_jax(course):
     write(course / "l01_forward.py", **SOLVED)
     code = (
         "import sys, resource\n"
-        "from ddpm.cli import main\n"
+        "from ddpm.cli.start import main\n"
         "args = sys.argv[1:]\n"
         "main(['course', *args])\n"
         "print(sorted({'jax', 'numpy', 'matplotlib', 'flax'} & set(sys.modules)))\n"
@@ -444,7 +444,7 @@ def test_a_notebook_is_a_course_file_too(tmp_path, monkeypatch, capsys):
     file = tmp_path / "l01_forward.ipynb"
     book = json.loads(file.read_text())
     sources = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
-    assert "pip install" in sources[0] and not any("BEGIN SOLUTION" in s for s in sources)
+    assert "raise ImportError" in sources[0] and not any("BEGIN SOLUTION" in s for s in sources)
     for c in book["cells"]:
         c["source"] = "".join(c["source"]).replace(
             '    # TODO 1.1: one line\n    raise NotImplementedError("1.1")', SOLVED["alpha_bar"]
@@ -475,6 +475,21 @@ def test_every_lesson_is_a_notebook_with_stubs_and_an_install_cell(lesson):
     assert lessons.BEGIN not in text and text == student.notebook(lesson, "https://example.org/ddpm.whl")
 
 
+def test_the_first_cell_never_installs_a_package_by_its_name(monkeypatch):
+    """The name `ddpm` on the public index is another project."""
+    lines = student.install("").splitlines()
+    assert not any("pip" in line for line in lines if not line.startswith("#"))
+    exec("\n".join(lines))  # here the package is installed
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="ask your teacher for its address or its wheel"):
+        exec("\n".join(lines))
+    for source in ("git+https://example.org/a/course.git@v1", "dist/a-0.2.0-py3-none-any.whl", "a.whl", "../course"):
+        assert student.install(source).endswith(f'%pip install --quiet "{source}"')
+    for source in ("ddpm", "ddpm[course]", 'a"/b', "a\\/b"):
+        with pytest.raises(ValueError, match="public index"):
+            student.install(source)
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The package as a wheel, built here without the network."""
@@ -484,7 +499,7 @@ def wheel(tmp_path_factory):
         pytest.skip("this is an installed package already")
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
     subprocess.run([*build, "-w", str(folder), str(root)], check=True, capture_output=True)
-    return next(folder.glob("ddpm-*.whl"))
+    return next(folder.glob("ddpm_jax-*.whl"))
 
 
 RUN = """
@@ -538,7 +553,7 @@ def test_the_course_works_from_a_wheel(tmp_path, wheel):
     """Built here, unpacked elsewhere, used without the repository and without the network."""
     shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     there = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
-    code = there + "from ddpm.cli import main; sys.exit(main())"
+    code = there + "from ddpm.cli.start import main; sys.exit(main())"
 
     def run(*args, cwd=tmp_path):
         return subprocess.run([sys.executable, "-c", code, *args], cwd=cwd, capture_output=True, text=True)

@@ -227,6 +227,12 @@ def test_exported_notebooks_are_valid_and_hold_every_exercise(lesson, to):
     nbformat = pytest.importorskip("nbformat")
     book = nbformat.reads(export.notebook(lesson, to, 7), as_version=4)
     sources = [c.source for c in book.cells]
+    code = [c.source for c in book.cells if c.cell_type == "code"]
+    assert code[0] == student.install("") and code[1] == "from ddpm.course import checked, require"
+    address = "git+https://example.org/course.git"
+    book_ = nbformat.reads(export.notebook(lesson, to, 7, address), as_version=4)
+    assert next(c.source for c in book_.cells if c.cell_type == "code") == student.install(address)
+    assert "- ddpm" not in export.environment("") and f'- "{address}"' in export.environment(address)
     for task in lessons.tasks(lessons.text_of(lesson)):
         names = ", ".join(task.functions)
         assert sources.count(f'require("{task.number}", {names}, seed=7)') == 1
@@ -247,7 +253,7 @@ def graders_python(module):
     """The interpreter that has the grader: DDPM_GRADERS_PYTHON, or this one."""
     python = os.environ.get("DDPM_GRADERS_PYTHON", sys.executable)
     if subprocess.run([python, "-c", f"import {module}, jax, ddpm"], capture_output=True).returncode:
-        pytest.skip(f"{module} is not installed (pip install 'ddpm[graders]', or set DDPM_GRADERS_PYTHON)")
+        pytest.skip(f"{module} is not installed (the extra `graders` has it; or set DDPM_GRADERS_PYTHON)")
     return python
 
 

@@ -83,7 +83,7 @@ def alone(monkeypatch, tmp_path_factory):
     monkeypatch.setattr("pooch.os_cache", lambda name: cache / name)
     monkeypatch.delenv("DDPM_DATA_DIR", raising=False)
     monkeypatch.delenv("DDPM_OFFLINE", raising=False)
-    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
     monkeypatch.setattr(formats, "fetch", no_network)
     return cache / "ddpm"
 
@@ -207,7 +207,7 @@ def tfds(monkeypatch):
     module.builder = lambda name, data_dir, file_format: Builder(f"{data_dir}/{name}/3.0.1")
     module.download = types.SimpleNamespace(DownloadConfig=types.SimpleNamespace)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
-    monkeypatch.setattr(data, "find_spec", lambda name: name == "tensorflow_datasets" or None)
+    monkeypatch.setattr(sources, "find_spec", lambda name: name == "tensorflow_datasets" or None)
     return module
 
 
@@ -242,7 +242,7 @@ def test_tfrecord_needs_tensorflow(tfds, tmp_path, monkeypatch):
     folder, tfds.format = prepared(tmp_path), "tfrecord"
     with pytest.raises(ValueError, match=f"{folder} is stored as tfrecord: install TensorFlow"):
         sources.load("fashion_mnist", tmp_path)
-    monkeypatch.setattr(data, "find_spec", lambda name: True)
+    monkeypatch.setattr(sources, "find_spec", lambda name: True)
     assert_same(sources.load("fashion_mnist", tmp_path), tfds.arrays)
 
 
@@ -320,7 +320,7 @@ def test_offline_does_not_ask(server, monkeypatch):
 
 
 def test_where_tensorflow_is_it_prepares_the_set_too(server, tfds, alone, monkeypatch, capsys):
-    monkeypatch.setattr(data, "find_spec", lambda name: True)
+    monkeypatch.setattr(sources, "find_spec", lambda name: True)
     seen = []
     tfds.prepare = lambda builder, manual_dir: seen.extend(sorted(os.listdir(manual_dir)))
     tfds.arrays = fake("fashion_mnist", n_train=33)  # it shuffles; ours is the published order
@@ -612,7 +612,7 @@ def test_batch_ids_refuses_nonsense():
 def test_importing_does_not_import_jax():
     """So that the command line can say quickly where a set would be found."""
     code = (
-        "import sys, ddpm; before = set(sys.modules); from ddpm import data; data.where('cifar10');"
+        "import sys, ddpm; before = set(sys.modules); from ddpm.datasets import sources; sources.where('cifar10');"
         "new = set(sys.modules) - before; sys.exit(any(m.split('.')[0] in ('jax', 'sklearn', 'requests') for m in new))"
     )
     env = os.environ | {"DDPM_DATA_DIR": os.path.dirname(__file__)}

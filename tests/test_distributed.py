@@ -19,7 +19,7 @@ from ddpm.training import devices, loop, run, tables
 from ddpm.training.config import TrainConfig
 from ddpm.zoo import model
 
-WITHIN = 90  # seconds after a process was killed, until the others have stopped (distributed.SILENCE, and some)
+WITHIN = 90  # seconds after a process was killed, until the others have stopped (devices.SILENCE, and some)
 
 
 def test_eight_devices_have_the_gradient_of_one():
@@ -28,20 +28,21 @@ def test_eight_devices_have_the_gradient_of_one():
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
-from ddpm import distributed, train
-from ddpm.config import TrainConfig
-from ddpm.feed import Feed
+from ddpm.training import devices
+from ddpm.training import step as train
+from ddpm.training.config import TrainConfig
+from ddpm.training.feed import Feed
 from ddpm.schedule import cosine
 from child import TINY
 rng = np.random.default_rng(0)
 x, c = rng.integers(0, 256, (64, 8, 8, 1)).astype(np.uint8), np.zeros(64, np.int32)
-schedule, mesh = cosine(100), distributed.make_mesh()
+schedule, mesh = cosine(100), devices.make_mesh()
 assert mesh.size == 8
 for config in (TrainConfig(batch=16, lr=.1, warmup=0), TrainConfig(batch=16, accumulate=2, flip=True, warmup=0)):
     train.optimiser = lambda config: train.optax.sgd(1.0)
     state = train.init_state(config, TINY)
     one = train.make_step(config, TINY).lower(state, schedule, *Feed(0, 16, x, c)(0)).compile()
-    state8, schedule8 = distributed.replicate(mesh, (state, schedule))
+    state8, schedule8 = devices.replicate(mesh, (state, schedule))
     feed = Feed(0, 16, x, c, mesh)(0)
     assert len(feed[0].sharding.device_set) == 8 and feed[0].addressable_shards[0].data.shape == (2, 8, 8, 1)
     eight = train.make_sharded_step(config, TINY, mesh).lower(state8, schedule8, *feed).compile()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("skimage", reason="needs scikit-image (pip install 'ddpm[mining]')")
+pytest.importorskip("skimage", reason="needs scikit-image (pip install scikit-image)")
 
 from ddpm.mining import doersch, hog
 from ddpm.mining.localisation import motif_auc, patch_motif, precision_at_k

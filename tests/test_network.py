@@ -185,8 +185,8 @@ def test_doors():
 
 def test_parity_with_diffusers():
     """The same weights in diffusers' UNet2DModel give the same output: names, layouts, order, padding, epsilon."""
-    torch = pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
-    diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
+    torch = pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install torch diffusers)")
     from ddpm.tools.files import flatten
 
     config = UNetConfig(16, 3, channels=16, multipliers=(1, 2, 2), blocks=2, attention=(8,), groups=8)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ddpm[peers]'")
-diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'ddpm[peers]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch diffusers")
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install torch diffusers")
 
 from ddpm import (  # noqa: E402
     forward,

@@ -1,4 +1,4 @@
-"""The README: its ten lines run, its numbers are those of the cards, its links and commands exist."""
+"""The README and its pages: the ten lines run, the numbers are those of the cards, links and commands exist."""
 
 import doctest
 import re
@@ -12,6 +12,7 @@ from ddpm.course import cli as course
 from experiments import readme
 
 ROOT = Path(__file__).parent.parent
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/scale.md", *readme.PAGES)
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
 
 
@@ -24,16 +25,39 @@ def test_the_ten_lines_run():
 def test_the_tables_are_those_of_the_cards():
     text = (ROOT / "README.md").read_text()
     assert readme.rendered(text) == text, "run python -m experiments.readme"
+    for name, page in readme.PAGES.items():
+        assert (ROOT / name).read_text() == page() + "\n", f"{name}: run python -m experiments.readme"
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+def test_the_readme_is_short_and_no_number_in_its_prose_is_typed_in():
+    """Every number stands in a generated part, in code, or is a version; the equations' own are allowed."""
+    text = (ROOT / "README.md").read_text()
+    assert 6000 <= len(text.encode()) <= 7168
+    for generated in readme.PARTS:
+        text = re.sub(rf"<!-- {generated} -->.*?<!-- end -->", "", text, flags=re.S)
+    prose = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", text, flags=re.S)
+    assert set(re.findall(r"(?<!\w)[\d.,]*\d", prose)) <= {"3.11", "1", "0"}  # Python; t = 1…T, t = 0, ᾱ_0 = 1
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name):
+    for link, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", (ROOT / name).read_text()):
+        target = (ROOT / name).parent / link
+        assert link.startswith("http") or target.exists(), link
+        assert not anchor or f'<a id="{anchor}">' in target.read_text(), anchor
+
+
+def test_nobody_is_told_to_install_a_strangers_package():
+    """`ddpm` on the public index is another project; ours is the distribution ddpm-jax."""
+    stranger = re.compile(r"pip install( -\S+)* +['\"]?ddpm\b(?!-jax)|\bddpm\[[a-z]|pip: \[ddpm")
+    assert stranger.search("pip install -q ddpm") and stranger.search("pip install 'ddpm[hub]'")
+    for file in [*(ROOT / name for name in TEXTS), *(ROOT / "ddpm").rglob("*.py"), *(ROOT / "lessons").glob("*.py")]:
+        assert not stranger.search(file.read_text(encoding="utf-8")), file
 
 
 def test_every_command_that_is_named_exists():
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"(?:bin/|`)ddpm ([a-z]+)", text))
+    named = set(re.findall(r"(?:^|bin/|`)ddpm ([a-z]+)", text, flags=re.M))
     known = {a.__metadata__[0].name for a in typing.get_args(options.COMMANDS)}
     assert {"train", "mine", "course"} <= named <= known
     for command in re.findall(r"ddpm course ([a-z]+)", text):

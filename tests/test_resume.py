@@ -96,7 +96,7 @@ def test_a_kill_anywhere_in_a_save_leaves_the_one_before(place, suffix, tmp_path
     code = f"""
 import os, signal
 import numpy as np
-from ddpm import store
+from ddpm.tools import files as store
 store.save("step_00000001", {{"w": np.arange(3.0)}}, {{"step": 1}})
 real, writing, open_ = os.{place}, [], open
 store.open = lambda path, mode: writing.append(str(path)) or open_(path, mode)

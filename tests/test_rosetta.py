@@ -48,8 +48,8 @@ def common(torch, i, index, **more):
 
 @cache
 def diffusers(i):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ddpm[peers]'")
-    peer = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'ddpm[peers]'")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch diffusers")
+    peer = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install torch diffusers")
     from diffusers.guiders import ClassifierFreeGuidance
     from diffusers.training_utils import compute_snr
 
@@ -76,7 +76,7 @@ def diffusers(i):
 
 @cache
 def improved_diffusion(i):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ddpm[peers]'")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch diffusers")
     gd = pytest.importorskip("improved_diffusion.gaussian_diffusion", reason="improved-diffusion is not installed")
     from improved_diffusion.respace import space_timesteps
 
@@ -91,7 +91,7 @@ def improved_diffusion(i):
 
 @cache
 def lucidrains(i):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ddpm[peers]'")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch diffusers")
     name = "denoising_diffusion_pytorch.denoising_diffusion_pytorch"
     peer = pytest.importorskip(name, reason="denoising-diffusion-pytorch is not installed")
 

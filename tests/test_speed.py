@@ -29,8 +29,8 @@ def test_sides_take_turns_and_the_first_round_does_not_count():
 
 
 def test_every_layer_of_the_network_is_timed():
-    pytest.importorskip("torch", reason="needs PyTorch (pip install 'ddpm[peers]')")
-    pytest.importorskip("diffusers", reason="needs diffusers (pip install 'ddpm[peers]')")
+    pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")
+    pytest.importorskip("diffusers", reason="needs diffusers (pip install torch diffusers)")
     found = operators.layers(TINY, 2)
     names = [theirs for theirs, shape in diffusers.layouts(TINY).values() if theirs.endswith("weight")]
     shapes = {theirs: shape for theirs, shape in diffusers.layouts(TINY).values()}

@@ -1,4 +1,4 @@
-"""Images at random moved, mirrored and partly erased, so that a small set of them lasts longer."""
+"""Augmentation: images are moved, mirrored and partly erased at random, against overfitting."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 
 def augment(key: jax.Array, x: jax.Array, shift: int, flip: bool, erase: int = 0) -> jax.Array:
-    """Each image moved by up to `shift` pixels (its edge repeated), half mirrored, a square set to 0. x: (B, H, W, C)
+    """Augment images x (B, H, W, C): move by up to `shift` pixels, mirror half, erase a square.
 
-    The square, erase × erase, has its corner anywhere from -erase/2: parts of it may lie outside.
+    Moved images repeat their edge. The square, erase × erase, is set to 0; its corner lies anywhere from -erase/2, so
+    parts of it may lie outside.
     """
     key_shift, key_flip, key_erase = jax.random.split(key, 3)
     B, H, W, C = x.shape

@@ -2,10 +2,10 @@
 
     ĉ(x0) = argmin_c E_{t,ε} ‖ε - ε̂(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²         [Li et al. 2023, Diffusion Classifier, Eq. 5]
 
-All classes (and all images) share the pairs (t, ε): the differences between classes are small beside the noise that
-they have in common. Most classes are out of the question after a few draws, so a schedule of `stages` drops them:
+All classes (and all images) share the pairs (t, ε), because the differences between classes are small compared with the
+noise that they have in common. A few draws rule out most classes, so a schedule of `stages` drops them:
 `((10, 4), (50, 2), (200, 1))` gives all classes 10 draws, the best 4 of each image 50, the best 2 of these 200.
-Nothing here knows what an image is of: any `eps`, any data.
+It works with any `eps` and any data.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ Stages = Sequence[tuple[int, int]]  # (draws of each class by the end of the sta
 
 
 class Classified(NamedTuple):
-    """What `classify` says of each image."""
+    """The result of `classify` for each image."""
 
     label: np.ndarray  # (B,) int  the class with the least loss
-    loss: np.ndarray  # (B, K)  mean loss of each class over the draws that it had, ε-MSE
-    draws: np.ndarray  # (B, K) int  how many those were
+    loss: np.ndarray  # (B, K)  mean loss of each class over its draws, ε-MSE
+    draws: np.ndarray  # (B, K) int  the number of these draws
     margin: np.ndarray  # (B,)  loss of the second best minus that of the best, over the draws that both had
     stderr: np.ndarray  # (B,)  standard error of the margin over the draws (NaN for a single draw)
 
     @property
     def calls(self) -> int:
-        """How often ε̂ was asked about one image."""
+        """The number of evaluations of ε̂, counted image by image."""
         return int(self.draws.sum())
 
 
 def even_times(T: int, n: int, t_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """n integer times spread evenly over the range, so that every beginning of the list is spread evenly too: (n,)
+    """Spread n integer times evenly over the range, and so every beginning of the list too: (n,)
 
-    The k-th is at the share 0.b₀b₁b₂… (binary) of the range, k = …b₂b₁b₀: van der Corput's sequence, shifted to the
-    middle of the n cells. With n = 1 it is the middle of the range.
+    The k-th lies at the fraction 0.b₀b₁b₂… (binary) of the range, where k = …b₂b₁b₀: van der Corput's sequence, shifted
+    to the middle of the n cells. With n = 1 it is the middle of the range.
     """
     first, end = time_window(T, t_range)
     check.whole("n", n, 1)
@@ -75,10 +75,11 @@ def draw_losses(
 ) -> np.ndarray:
     """L[b, m, k] = ‖ε_k - ε̂(x_t, t_k, c[b, m])‖²/D for the draws first ≤ k < end, NaN for the others: (B, M, n).
 
-    x0: (B, ...) in [-1, 1];  c: (B, M) the labels asked about each image;  times: (n,) t of each draw. ε_k comes from
-    fold_in(key, k): the same for all images and labels. `batch` pairs of image and label at a time (the last
-    ones filled up), one program.
+    x0: (B, ...) in [-1, 1];  c: (B, M) the labels to evaluate for each image;  times: (n,) t of each draw. ε_k
+    comes from fold_in(key, k), the same for all images and labels. `batch` pairs of image and label are
+    evaluated at a time (the last batch is padded), by one compiled program.
     """
+    # Validation
     x0 = np.asarray(x0, dtype=np.float32)
     if x0.ndim == 4:
         check.images(x0)
@@ -91,6 +92,7 @@ def draw_losses(
     n, end = len(times), len(times) if end is None else end
     if not 0 <= first < end <= n:
         raise ValueError(f"draws {first}..{end} are asked for; there are {n} times")
+    # All pairs of image and label, one batch at a time
     image, label = np.repeat(np.arange(len(x0)), c.shape[1]), c.reshape(-1).astype(np.int32)
     found = []
     with tqdm(total=len(label) * (end - first), desc="losses", unit="call", disable=not progress) as bar:
@@ -127,12 +129,13 @@ def classify(
     batch: int = 256,
     progress: bool = False,
 ) -> Classified:
-    """ĉ(x0), with successive elimination.   [Li et al. 2023, Alg. 2]
+    """Compute ĉ(x0) with successive elimination of classes.   [Li et al. 2023, Alg. 2]
 
     x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among;  stages: `default_stages(K)` if None, and
     ((n, 1),) for all n draws of all classes;  times: (n,) t of each draw, n the draws of the last stage; None: spread
-    evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. `planned_calls` says beforehand what it costs.
+    evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. `planned_calls` predicts the cost.
     """
+    # Labels, stages, times and weights
     x0 = np.asarray(x0, dtype=np.float32)
     labels = np.arange(classes) if isinstance(classes, int | np.integer) else np.asarray(classes)
     K = len(labels)
@@ -145,6 +148,7 @@ def classify(
     if weight.shape != (schedule.T + 1,):
         raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
 
+    # Stage by stage: new draws for the classes that are left, of which the best are kept
     B = len(x0)
     batch = max(1, min(batch, B * K))
     table = np.full((B, K, n), np.nan)
@@ -160,12 +164,12 @@ def classify(
 
 
 def _decide(table: np.ndarray, best: np.ndarray, labels: np.ndarray) -> Classified:
-    """From the losses (B, K, n), NaN where a class had no draw, and the winners (B,)."""
+    """Compute the result from losses (B, K, n), NaN without a draw, and winners (B,)."""
     B, K, _ = table.shape
     draws, loss = (~np.isnan(table)).sum(2), np.nanmean(table, axis=2)
     rows = np.arange(B)
     others = np.where(np.arange(K) == best[:, None], -1, draws)
-    last = others == others.max(1, keepdims=True)  # those that stayed longest beside the winner
+    last = others == others.max(1, keepdims=True)  # the classes that stayed longest, except for the winner
     second = np.where(last, loss, np.inf).argmin(1)
     difference = table[rows, second] - table[rows, best]  # (B, n)
     both = (~np.isnan(difference)).sum(1)
@@ -176,12 +180,15 @@ def _decide(table: np.ndarray, best: np.ndarray, labels: np.ndarray) -> Classifi
 
 
 def default_stages(K: int) -> list[tuple[int, int]]:
-    """10 draws of all classes, 50 of the best four, 200 of the best two; stages that would drop none are left out."""
+    """Plan 10 draws for all classes, 50 for the best four, 200 for the best two.
+
+    Stages that would drop no class are left out.
+    """
     return [(draws, keep) for draws, keep in ((10, 4), (50, 2), (200, 1)) if keep < K]
 
 
 def check_stages(stages: Stages, K: int) -> list[tuple[int, int]]:
-    """The stages as a list, if the draws rise and the kept classes fall from fewer than K to one."""
+    """Check that the draws rise and the kept classes fall, from fewer than K to one."""
     stages = [(check.whole("draws", d, 1), check.whole("keep", k, 1)) for d, k in stages]
     draws, keep = [d for d, _ in stages], [k for _, k in stages]
     if K < 2:
@@ -197,7 +204,7 @@ def check_stages(stages: Stages, K: int) -> list[tuple[int, int]]:
 
 
 def planned_calls(images: int, K: int, stages: Stages) -> int:
-    """How often ε̂ will be asked about one image: images · Σ_stages (classes left) · (new draws)."""
+    """Predict the number of evaluations of ε̂: images · Σ_stages (classes left) · (new draws)."""
     total, left, done = 0, K, 0
     for draws, keep in check_stages(stages, K):
         total, left, done = total + left * (draws - done), keep, draws

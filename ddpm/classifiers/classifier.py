@@ -1,14 +1,14 @@
-"""A small classifier: p(c | x) for accuracies, and 64 numbers an image in which sets of images are compared.
+"""A small classifier: p(c | x) for accuracies, and 64 features per image to compare sets of images.
 
     p(c | x) = softmax(logits)_c,   logits = (W silu(f) + b)/√d,   f = features of x
 
-There is no Inception network here: what takes its place is trained on the data set itself, on one CPU core
-(`ddpm.classifier_train`; the network is in `ddpm.convnet`), and ships with its card. With a `schedule` it is
-p(c | x_t, t) (`ddpm.timenet`), the classifier of Dhariwal and Nichol (2021, Sec. 4).
+It takes the place of an Inception network: it is trained on the data set itself, on one CPU core
+(`ddpm.classifiers.fitting`; the network is in `ddpm.classifiers.convnet`), and ships with its card. With a `schedule`
+it is p(c | x_t, t) (`ddpm.classifiers.timenet`), the classifier of Dhariwal and Nichol (2021, Sec. 4).
 
 The features are d = 64 wide because the Fréchet distance of n images is too large by about (d + d(d+1)/4)/n in whitened
-features (`ddpm.metrics.frechet_floor`): wide features need many images before they say anything. They are the mean of
-those of the image and of its mirror image, so a distance in them does not see whether a shoe points left or right.
+features (`ddpm.evaluation.distances.frechet_floor`): wide features need many images before they are informative. They
+are the mean over the image and its mirror image, so a distance in them ignores whether a shoe points left or right.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Config = ClassifierConfig | TimeNetConfig
 
 
 def build(config: Config) -> tuple[Callable[..., dict], Callable[..., tuple[jax.Array, jax.Array]]]:
-    """`init(key) -> params` and `apply(params, x, t=None) -> (logits, features)` of either network."""
+    """Return `init(key) -> params` and `apply(params, x, t=None) -> (logits, features)` of either network."""
     return timenet.build(config) if isinstance(config, TimeNetConfig) else convnet.build(config)
 
 
@@ -57,7 +57,7 @@ def _log_prob(config: Config) -> Callable[..., jax.Array]:
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained classifier: its config, its parameters, and the card that says how good it is."""
+    """A trained classifier: its config, its parameters, and the card that reports its accuracy."""
 
     config: Config
     params: dict
@@ -65,7 +65,9 @@ class Classifier:
     name: str = "unnamed"
 
     def __call__(self, x: Any, t: Any = None, batch: int = 250) -> tuple[np.ndarray, np.ndarray]:
-        """(logits (N, K), features (N, d)) of images (N, H, W, C), uint8 or floats in [-1, 1], a batch at a time.
+        """Compute logits (N, K) and features (N, d) of images, one batch at a time.
+
+        x: (N, H, W, C), uint8 or floats in [-1, 1].
 
         t: () or (N,) int in 0..T, for a classifier of noisy images (whose x may lie outside [-1, 1]).
         """
@@ -80,7 +82,7 @@ class Classifier:
         for i in range(0, len(x), batch):
             part, t_part = x[i : i + batch], None if t is None else t[i : i + batch]
             n = len(part)
-            if n < batch:  # the last batch is filled up, so that it does not compile again
+            if n < batch:  # the last batch is padded, so that it does not compile again
                 part = np.concatenate([part, np.broadcast_to(part[-1:], (batch - n, *part.shape[1:]))])
                 t_part = None if t_part is None else np.concatenate([t_part, np.broadcast_to(t_part[-1:], batch - n)])
             a, b = _apply(self.config, self.params, part, t_part)
@@ -89,25 +91,28 @@ class Classifier:
         return np.concatenate(logits), np.concatenate(features)
 
     def logits(self, x: Any, t: Any = None) -> np.ndarray:
-        """Unnormalised log p(c | x): (N, H, W, C) -> (N, num_classes)"""
+        """Compute log p(c | x), up to a constant: (N, H, W, C) -> (N, num_classes)"""
         return self(x, t)[0]
 
     def features(self, x: Any, t: Any = None) -> np.ndarray:
-        """The penultimate layer: (N, H, W, C) -> (N, 64)"""
+        """Compute the penultimate layer: (N, H, W, C) -> (N, 64)"""
         return self(x, t)[1]
 
     @property
     def log_prob(self) -> Partial:
-        """log p(c | x_t): (x_t, t, c) -> (B,), which `guide.classifier` takes; it can be differentiated."""
+        """Return log p(c | x_t), a differentiable function (x_t, t, c) -> (B,) for `guide.classifier`."""
         return Partial(_log_prob(self.config), self.params)
 
     def predict(self, x: Any, t: Any = None) -> np.ndarray:
-        """The most probable class: (N, H, W, C) -> (N,) int"""
+        """Predict the most probable class: (N, H, W, C) -> (N,) int"""
         return self.logits(x, t).argmax(1)
 
 
 def load(name: str = "fashion_mnist") -> Classifier:
-    """The classifier that ships for that data set (or under that name), a run's folder, or a path without suffix."""
+    """Load a classifier.
+
+    name: a data set or the name of shipped weights, a run's folder, or a path without suffix
+    """
     path = Path(name)
     if (path / "classifier.json").exists():
         path = path / "classifier"
@@ -130,7 +135,7 @@ def save(path: str | Path, classifier: Classifier) -> None:
 
 
 def accuracy(classifier: Classifier, x: Any, y: Any, t: Any = None) -> dict:
-    """Share p of images whose most probable class is right, its standard error √(p(1-p)/n), and that of each class."""
+    """Measure the share p of correct predictions, its standard error √(p(1-p)/n), and p of each class."""
     right = classifier.predict(x, t) == np.asarray(y)
     p, n = float(right.mean()), len(right)
     per_class = [round(float(right[y == k].mean()), 4) for k in range(classifier.config.num_classes)]

@@ -1,14 +1,14 @@
-"""A small convolutional classifier whose batch norms are folded away before it ships.
+"""A small convolutional classifier whose batch norms are folded into its convolutions before it ships.
 
     h = gelu(W_0 * x)                         W_0: small patches in whitened coordinates, each with both signs; fixed
     h = gelu(norm(pool(W * h)));  h = gelu(norm(W * h))    at each size; each size is half of the one before
-    f = W max_pixels h + b                    the features, d wide
+    f = W max_pixels h + b                    the d features
     logits = (W silu(f) + b)/√d
 
-in the manner of the networks that are trained on CIFAR-10 in seconds (Page 2019; Jordan 2024). In training `norm` is
+The design follows the networks that are trained on CIFAR-10 in seconds (Page 2019; Jordan 2024). In training `norm` is
 (h - mean)/√(var + ε) + b over the batch: batch norm [Ioffe and Szegedy 2015] with its scale fixed at 1. A positive
-factor passes through the maximum of a pool, so that in use each norm is folded, exactly, into the kernel and bias of
-its convolution: what ships is convolutions, maxima and two linear layers, without statistics or modes.
+factor passes through the maximum of a pool, so after training each norm is folded, exactly, into the kernel and bias of
+its convolution. The shipped network is convolutions, maxima and two linear layers, without statistics or modes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class ClassifierConfig:
     image_channels: int = 1  # 1 grey, 3 colour
     num_classes: int = 10
     patch: int = 3  # the first kernel sees patch x patch pixels; 2 or 3
-    widths: tuple[int, ...] = (32, 64, 128)  # channels at each size; each size is half of the one before, rounded up
+    widths: tuple[int, ...] = (32, 64, 128)  # channels at each size; each size is half of the previous one, rounded up
     features: int = 64  # width of the penultimate layer
-    mirror: bool = True  # in use, the features are the mean of those of the image and of its mirror image
+    mirror: bool = True  # after training, the features are the mean over the image and its mirror image
 
     def __post_init__(self) -> None:
         check.whole("image_size", self.image_size, 4)
@@ -49,7 +49,7 @@ class ClassifierConfig:
 
     @property
     def schedule(self) -> str:
-        """None: these are classifiers of clean images (those of noisy ones: `timenet`)."""
+        """No schedule: these are classifiers of clean images (`timenet` has those of noisy ones)."""
         return ""
 
     @property
@@ -59,7 +59,7 @@ class ClassifierConfig:
 
 
 def max_pool(h: jax.Array) -> jax.Array:
-    """The largest of each 2 × 2 positions: (B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, C).
+    """Take the maximum of each 2 × 2 positions: (B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, C).
 
     Written as a reshape: the gradient of XLA's own window maximum is slow on a CPU.
     """
@@ -70,9 +70,10 @@ def max_pool(h: jax.Array) -> jax.Array:
 
 
 def whitening(x: Any, patch: int = 3, epsilon: float = 5e-3) -> np.ndarray:
-    """The fixed first kernel: (3, 3, C, 2 p² C), from images (N, H, W, C) float; outside its p × p it is 0.
+    """Compute the fixed first kernel, (3, 3, C, 2 p² C), from images (N, H, W, C) float.
 
-    Principal directions u_i of the patches, each as ±u_i/√(λ_i + ε): outputs of about unit variance.
+    It holds the principal directions u_i of the patches, each as ±u_i/√(λ_i + ε), so that outputs have about unit
+    variance. Outside its p × p it is 0.
     """
     x, p, C = np.asarray(x, dtype=np.float64), patch, x.shape[3]
     patches = np.lib.stride_tricks.sliding_window_view(x, (p, p), axis=(1, 2))[:, ::p, ::p]  # (N, h, w, C, p, p)
@@ -90,7 +91,7 @@ def _folded(name: str, h: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class BatchNorm:
-    """(h - mean)/√(var + ε) + b over all images and pixels of the batch; remembers the statistics by name."""
+    """(h - mean)/√(var + ε) + b over the batch and its pixels; records the statistics by name."""
 
     def __init__(self) -> None:
         self.statistics: dict[str, tuple[jax.Array, jax.Array]] = {}
@@ -105,7 +106,7 @@ class BatchNorm:
 
 
 def forward(config: ClassifierConfig, params: dict, x: jax.Array, norm: Norm = _folded) -> tuple[jax.Array, jax.Array]:
-    """(logits (B, K), features (B, d)) of x (B, H, W, C), as in the equations at the head of this file."""
+    """Compute logits (B, K) and features (B, d) of x (B, H, W, C): the equations at the top of this file."""
     features = _features(config, params, x, norm)
     if config.mirror and norm is _folded:
         features = 0.5 * (features + _features(config, params, x[:, :, ::-1], norm))
@@ -125,7 +126,7 @@ def _features(config: ClassifierConfig, params: dict, x: jax.Array, norm: Norm) 
 
 
 def fold(config: ClassifierConfig, params: dict, statistics: dict[str, tuple[Any, Any]]) -> dict:
-    """The parameters with each norm in its convolution: W/√(var + ε), b - mean/√(var + ε)."""
+    """Fold each norm into its convolution: W/√(var + ε), b - mean/√(var + ε)."""
     stages = {}
     for i, p in params["stages"].items():
         p = dict(p)
@@ -144,17 +145,19 @@ def _normal(key: jax.Array, shape: tuple[int, ...], gain: float = 2.0) -> jax.Ar
 
 @lru_cache(maxsize=32)
 def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., tuple[jax.Array, jax.Array]]]:
-    """Two pure functions: `init(key) -> params` and `apply(params, x, t=None) -> (logits (B, K), features (B, d))`.
+    """Return `init(key) -> params` and `apply(params, x, t=None) -> (logits (B, K), features (B, d))`.
 
-    x: (B, H, W, C) in [-1, 1]. `init` leaves the first kernel at unit patches; training puts that of `whitening` there.
+    x: (B, H, W, C) in [-1, 1]. `init` sets the first kernel to unit patches; training replaces it by `whitening`.
     """
     C, K, d, p = config.image_channels, config.num_classes, config.features, config.patch
 
     @jax.jit
     def init(key: jax.Array) -> dict:
         keys = iter(jax.random.split(key, 3 * len(config.widths) + 2))
+        # The first kernel: each pixel of a patch, with both signs
         unit = jnp.eye(p * p * C).reshape(p, p, C, -1)
         unit = jnp.pad(unit, ((3 - p, 0), (3 - p, 0), (0, 0), (0, 0)))
+        # The convolutions of every size
         stages, width = {}, 2 * p * p * C
         for i, w in enumerate(config.widths):
             stages[i] = {
@@ -163,7 +166,7 @@ def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., 
                 "second": _normal(next(keys), (3, 3, w, w)),
                 "second_bias": jnp.zeros(w),
             }
-            _, width = next(keys), w  # one key is left out: the same seed, the same parameters as ever
+            _, width = next(keys), w  # one key stays unused, so that a seed keeps its parameters
         return {
             "whitening": jnp.concatenate([unit, -unit], axis=3),
             "stages": stages,

@@ -1,9 +1,9 @@
-"""Training of the classifiers: a one-cycle rate and an average of the parameters, on one CPU core.
+"""Training of the classifiers on one CPU core, with a one-cycle rate and averaged parameters.
 
-Of clean images (`convnet`): SGD with Nesterov's momentum, or Muon (`ddpm.muon`) where there is time for few passes;
-smoothed labels; images moved, mirrored and erased; the statistics of the norms are taken on the training images at the
-end and folded in. Of noisy ones (`timenet`): AdamW, t uniform in 0..T. The averaged parameters are kept. A run goes on
-where it stopped: step n is a pure function of the state and n. `ddpm.classifier_run` is what `ddpm classifier` does.
+For clean images (`convnet`): SGD with Nesterov's momentum, or Muon (`optimiser.py`) where few passes have to
+suffice; smoothed labels; images moved, mirrored and erased; at the end the statistics of the norms are computed on the
+training images and folded in. For noisy images (`timenet`): AdamW, t uniform in 0..T. The averaged parameters are
+kept. An interrupted run resumes: step n is a pure function of the state and n. The command is `ddpm.cli.classifier`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CONFIGS: dict[str, ClassifierConfig] = {
 
 
 class State(NamedTuple):
-    """All that changes during training; what a checkpoint holds."""
+    """Everything that changes during training, which is what a checkpoint holds."""
 
     params: dict
     mean: dict  # the moving average of params
@@ -49,7 +49,10 @@ class State(NamedTuple):
 
 
 def optimiser(how: ClassifierTrainConfig, n_step: int) -> optax.GradientTransformation:
-    """The rate rises for a quarter of the steps (with Muon a tenth) and falls to 0; only kernels decay."""
+    """Build the optimiser with a one-cycle rate; only kernels decay.
+
+    The rate rises for a quarter of the steps (with Muon a tenth), and then falls to 0.
+    """
     rate = optax.linear_onecycle_schedule(n_step, how.lr, 0.1 if how.muon else 0.25, 0.9)
     kernels = partial(jax.tree.map, lambda a: a.ndim > 1)
     if how.schedule:
@@ -68,7 +71,10 @@ def optimiser(how: ClassifierTrainConfig, n_step: int) -> optax.GradientTransfor
 def _logits(
     config: Config, how: ClassifierTrainConfig, schedule: Schedule | None, params: dict, key: jax.Array, x: jax.Array
 ) -> jax.Array:
-    """As in training: of augmented images, noisy ones where there is a schedule. x: (B, H, W, C) uint8"""
+    """Compute the training logits of augmented images; with a schedule they are noisy.
+
+    x: (B, H, W, C) uint8
+    """
     key_augment, key_noise = jax.random.split(key)
     x = augment(key_augment, data.to_float(x), how.shift, how.flip, how.erase)
     if isinstance(config, ClassifierConfig):
@@ -83,7 +89,7 @@ def _logits(
 def _training(
     config: Config, how: ClassifierTrainConfig, n_step: int
 ) -> tuple[optax.GradientTransformation, Callable[..., tuple[State, jax.Array]]]:
-    """The optimiser, and the step (state, schedule, n, x, c) -> (state, share right)."""
+    """Return the optimiser, and the step (state, schedule, n, x, c) -> (state, accuracy)."""
     tx = optimiser(how, n_step)
 
     def loss(params: dict, schedule: Any, key: jax.Array, x: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -98,7 +104,7 @@ def _training(
         updates, opt = tx.update(grad, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
         params = unit_kernels(params) if how.muon else params
-        if "whitening" in params:  # fixed: the decay would shrink it
+        if "whitening" in params:  # it is fixed, and weight decay would shrink it
             params["whitening"] = state.params["whitening"]
         decay = ema_decay(n.astype(jnp.float32), how.ema)
         return State(params, jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.mean, params), opt), right
@@ -114,23 +120,27 @@ def train(
     progress: bool = True,
     folder: Path | None = None,
 ) -> Classifier:
-    """The classifier of images x (N, H, W, C) uint8 and classes y (N,) int; with a schedule, t is uniform in 0..T.
+    """Train a classifier on images x (N, H, W, C) uint8 and classes y (N,) int.
 
-    folder: keep checkpoints there (every 200 steps, with `checkpoint`), and go on from the newest that fits.
+    With a schedule, t is uniform in 0..T.
+    folder: keep checkpoints there (every 200 steps, with `checkpoint`), and resume from the newest that fits.
     """
     if how.schedule != config.schedule:
         raise ValueError(f"the recipe is for the schedule {how.schedule!r}, the network for {config.schedule!r}")
+    # Schedule, optimiser and initial parameters
     n_step = len(x) // how.batch * how.epochs
     schedule = None if isinstance(config, ClassifierConfig) else make_schedule(config.schedule, config.T)
     tx, step = _training(config, how, n_step)
     params = build(config)[0](jax.random.fold_in(jax.random.key(how.seed), 2**31 - 1))
     if isinstance(config, ClassifierConfig):
         params["whitening"] = jnp.asarray(whitening(data.to_float(x[:2000]), config.patch))
+    # The initial state, or that of the newest checkpoint
     state, start, right = State(params, jax.tree.map(jnp.copy, params), tx.init(params)), 0, 0.0
     about = dataclasses.asdict(how)
     found = None if folder is None else checkpoint.restore(folder, state)
     if found is not None and dataclasses.asdict(ClassifierTrainConfig()) | found[1]["train"] == about:
         state, start = found[0], found[1]["step"]
+    # Training steps, with a checkpoint every 200
     with tqdm(total=n_step, initial=start, disable=not progress, unit="step", desc="classifier") as bar:
         for n in range(start, n_step):
             ids = data.batch_ids(how.seed, n, len(x), how.batch)
@@ -141,6 +151,7 @@ def train(
                 bar.set_postfix(train_accuracy=f"{right:.4f}")
             if folder is not None and n % 200 == 199:
                 checkpoint.save(folder, n + 1, state, {"train": about})
+    # The averaged parameters, with folded norms for clean images
     if not all(np.all(np.isfinite(a)) for a in jax.tree.leaves(state.mean)):
         raise RuntimeError(f"training diverged: the parameters are not finite. Lower lr, which is {how.lr}")
     mean = state.mean
@@ -150,7 +161,10 @@ def train(
 
 
 def norm_statistics(config: ClassifierConfig, how: ClassifierTrainConfig, params: dict, x: np.ndarray) -> dict:
-    """Mean and variance of what each norm sees, over up to 40 batches of training images, mirrored as in training."""
+    """Compute mean and variance of the input of each norm, over up to 40 training batches.
+
+    The images are mirrored as in training.
+    """
 
     @jax.jit
     def statistics(key: jax.Array, x: jax.Array) -> dict:
@@ -165,7 +179,7 @@ def norm_statistics(config: ClassifierConfig, how: ClassifierTrainConfig, params
 
 
 def pooled(batches: list[dict]) -> dict:
-    """Mean and variance over all batches of one size, from those of each."""
+    """Combine mean and variance of batches of one size into those of all."""
     out = {}
     for name in batches[0]:
         mean, var = (jnp.stack([b[name][i] for b in batches]) for i in (0, 1))

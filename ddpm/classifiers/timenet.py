@@ -1,16 +1,16 @@
-"""A classifier of noisy images, p(c | x_t, t): a small residual network that knows the time.
+"""A classifier of noisy images, p(c | x_t, t): a small residual network conditioned on t.
 
     h = W_0 * halve(x_t)                                        halve: each 2 × 2 pixels become channels of one position
     h = h + W_2 * silu((1 + s_t) norm(W_1 * silu(norm(h))) + b_t)   at each size; then h = W halve(h)
-    f = W vec(silu(norm(h))) + b                                the features, d wide
+    f = W vec(silu(norm(h))) + b                                the d features
     logits = (W silu(f) + b)/√d
 
-What makes `convnet` good at clean images makes it bad at noisy ones. A maximum over pixels picks out the noise; a
-batch's statistics are those of all its times at once; and once mirrored, moved and partly erased, the images follow
-another law than p(x_t). Here a group's norm belongs to one image, t sets the scale and shift of every block [Perez et
-al. 2018; Dhariwal and Nichol 2021, Sec. 3.1], every function is smooth, as the gradient is what is asked for, and the
-last layer sees each position by its own weights: where there is much noise, the best that can be done is nearly a
-linear function of the whole image.
+What makes `convnet` good at clean images makes it bad at noisy ones. A maximum over pixels picks out the noise; the
+statistics of a batch mix all its times; and mirrored, moved and partly erased images follow another distribution than
+p(x_t). Here group norms use one image at a time, t sets the scale and shift of every block [Perez et al. 2018;
+Dhariwal and Nichol 2021, Sec. 3.1], every function is smooth, because guidance needs the gradient, and the last layer
+has separate weights for each position: where there is much noise, the best classifier is nearly a linear function of
+the whole image.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ K_TIME = 64  # width of the time's embedding
 
 @dataclass(frozen=True)
 class TimeNetConfig:
-    """A network of a few sizes, and the noise it expects."""
+    """A network of a few sizes, and its noise schedule."""
 
     image_size: int = 28  # height and width of the image, pixels
     image_channels: int = 1  # 1 grey, 3 colour
     num_classes: int = 10
     widths: tuple[int, ...] = (32, 64, 96)  # channels at each size; the first is half of the image's, each half of that
     features: int = 64  # width of the penultimate layer
-    time: int = 128  # width of what the blocks are told of t
+    time: int = 128  # width of the time features that the blocks receive
     groups: int = 8  # of the norms
     schedule: str = "cosine"  # the noise schedule
     T: int = 1000  # its noise levels
@@ -60,7 +60,7 @@ class TimeNetConfig:
 
 
 def halve(h: jax.Array) -> jax.Array:
-    """(B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, 4C); what is odd is filled up with zeros."""
+    """Halve the size: (B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, 4C); odd sizes are padded with zeros."""
     _, H, W, _ = h.shape
     return space_to_depth(jnp.pad(h, ((0, 0), (0, H % 2), (0, W % 2), (0, 0))), 2)
 
@@ -76,7 +76,7 @@ def _block(config: TimeNetConfig, p: dict, h: jax.Array, e: jax.Array) -> jax.Ar
 
 
 def forward(config: TimeNetConfig, params: dict, x_t: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(logits (B, K), features (B, d)) of x_t (B, H, W, C) at t (B,), as in the equations at the head of this file."""
+    """Compute logits (B, K) and features (B, d) of x_t (B, H, W, C) at t (B,): the equations above."""
     e = jax.nn.silu(time_embedding(t, K_TIME) @ params["time"])
     h = x_t
     for i in range(len(config.widths)):
@@ -100,7 +100,7 @@ def _identity(width: int) -> dict:
 
 @lru_cache(maxsize=32)
 def build(config: TimeNetConfig) -> tuple[Callable[..., dict], Callable[..., tuple[jax.Array, jax.Array]]]:
-    """Two pure functions: `init(key) -> params` and `apply(params, x_t, t) -> (logits (B, K), features (B, d))`.
+    """Return `init(key) -> params` and `apply(params, x_t, t) -> (logits (B, K), features (B, d))`.
 
     x_t: (B, H, W, C), any floats;  t: () or (B,) int in 0..T.
     """
@@ -109,6 +109,7 @@ def build(config: TimeNetConfig) -> tuple[Callable[..., dict], Callable[..., tup
     @jax.jit
     def init(key: jax.Array) -> dict:
         keys = iter(jax.random.split(key, 4 * len(config.widths) + 3))
+        # The stages, each at half the size of the previous one
         stages, width, size = {}, config.image_channels, config.image_size
         for i, w in enumerate(config.widths):
             size = -(-size // 2)
@@ -119,7 +120,7 @@ def build(config: TimeNetConfig) -> tuple[Callable[..., dict], Callable[..., tup
                     "conv1": _normal(next(keys), 3, 3, w, w, gain=2.0),
                     "time": _normal(next(keys), config.time, 2 * w, gain=0.1),
                     "norm2": _identity(w),
-                    "conv2": _normal(next(keys), 3, 3, w, w, gain=0.1),  # each block begins near the identity
+                    "conv2": _normal(next(keys), 3, 3, w, w, gain=0.1),  # each block starts near the identity
                 },
             }
             width = w

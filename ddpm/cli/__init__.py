@@ -1,1 +1,1 @@
-"""The command `ddpm`: one file a command."""
+"""The command `ddpm`: one file for each subcommand."""

@@ -1,12 +1,12 @@
-"""What `ddpm classifier` does: train, measure on the test images, write weights and card.
+"""`ddpm classifier`: train a classifier, measure it on the test images, write weights and card.
 
     ddpm classifier --data fashion_mnist                     p(c | x), which gives accuracies and features
     ddpm classifier --data fashion_mnist --schedule cosine   p(c | x_t, t), for classifier guidance
     ddpm classifier --data fashion_mnist --validate 5000     the same, measured on the last 5,000 training images
 
-They go to runs/NAME/classifier.safetensors and .json, from where `classifier.load("runs/NAME")` takes them; with --ship
-also to the package's own weights, which `classifier.load("fashion_mnist")` takes. With --validate those images are left
-out of the training, and nothing is written: it is for choosing a recipe without a look at the test images.
+The files are runs/NAME/classifier.safetensors and .json, which `classifier.load("runs/NAME")` reads; --ship also writes
+them to the package's own weights, which `classifier.load("fashion_mnist")` reads. --validate leaves the last images out
+of the training and writes nothing, so that a recipe can be chosen without the test images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TIMES = (1, 10, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
 
 
 def config_of(name: str, schedule: str) -> Config:
-    """The network for a data set: of clean images, or of noisy ones."""
+    """Return the network config for a data set, for clean or for noisy images."""
     clean = CONFIGS[name]
     return (
         TimeNetConfig(clean.image_size, clean.image_channels, clean.num_classes, schedule=schedule)
@@ -54,10 +54,10 @@ def config_of(name: str, schedule: str) -> Config:
 def by_time(
     log_posterior: Callable[[jax.Array, int], Any], schedule: Schedule, x: Any, y: Any, times: Any, seed: int = 0
 ) -> dict[str, dict[int, float]]:
-    """How good log p(c | x_t), (x_t, t) -> (B, K), is at each time: {"accuracy": {t: …}, "cross_entropy": {t: nats}}.
+    """Measure log p(c | x_t) at each time: {"accuracy": {t: …}, "cross_entropy": {t: nats}}.
 
-    x: (N, H, W, C) uint8. One noise for each image and time, the same for whoever is asked with this seed. A
-    probability of 0 for the true class counts as 1e-30.
+    The function maps (x_t, t) -> (B, K);  x: (N, H, W, C) uint8. Each image and time has one noise, the same for all
+    classifiers with this seed. A probability of 0 for the true class counts as 1e-30.
     """
     x0 = jnp.asarray(data.to_float(np.asarray(x)))
     found: dict[str, dict[int, float]] = {"accuracy": {}, "cross_entropy": {}}
@@ -72,12 +72,13 @@ def by_time(
 
 
 def noisy_test(classifier: Classifier, images: data.Dataset, x: Any, y: Any, seed: int = 0) -> dict[str, Any]:
-    """The card of p(c | x_t, t): by t, beside what can be reached without a network, on the same images and noises.
+    """Measure p(c | x_t, t) by t, next to two baselines on the same images and noises.
 
-    Of up to 2,000 images, as many of each class. gaussian: the exact posterior if each class were one Gaussian, that of
-    its training images. ideal: the exact posterior if the training images were all there is (`finite`), on 200 of them:
-    where t is small it is too sure.
+    Up to 2,000 images are used, the same number of each class. gaussian: the exact posterior if each class were one
+    Gaussian, fitted to its training images. ideal: the exact posterior if the distribution were the training images
+    themselves (`oracles.finite_set`), on 200 images; where t is small it is overconfident.
     """
+    # Images, times and the two baselines
     some = stratified_subset(y, min(2000, len(y)), seed)
     x, y = x[some], y[some]
     assert isinstance(classifier.config, TimeNetConfig)
@@ -86,6 +87,7 @@ def noisy_test(classifier: Classifier, images: data.Dataset, x: Any, y: Any, see
     gaussian = gaussian_.fit(data.to_float(images.x_train), images.y_train)
     whole = finite(images.x_train, images.y_train)
 
+    # log p(c | x_t) of the network and of a baseline
     def network(x_t: jax.Array, t: int) -> Any:
         return jax.nn.log_softmax(classifier.logits(x_t, t))
 
@@ -106,6 +108,7 @@ def run(command: ClassifierCommand) -> Classifier:
     """Train a classifier of a data set, measure it on the test images, and write weights and card."""
     from ddpm.tools.machine import device_name, versions
 
+    # Recipe, network and images
     check.choice("data set", command.data, RECIPES)
     how, config = recipe_of(command), config_of(command.data, command.schedule)
     images = sources.load(command.data, command.data_dir)
@@ -113,6 +116,7 @@ def run(command: ClassifierCommand) -> Classifier:
     if command.validate:
         split = len(x) - check.whole("validate", command.validate, 1, len(x) - how.batch)
         x, y, x_test, y_test = x[:split], y[:split], x[split:], y[split:]
+    # Announcement of the sizes and of the files
     params = count(jax.eval_shape(build(config)[0], jax.random.key(0)))
     steps = len(x) // how.batch * how.epochs
     print(f"{command.data}: a classifier of {params:,} parameters, {steps:,} steps of {how.batch} on {device_name()}")
@@ -120,6 +124,7 @@ def run(command: ClassifierCommand) -> Classifier:
     places = [] if command.validate else [folder / "classifier", *([weights.FOLDER / command.name] * command.ship)]
     for place in places:
         print(f"weights and card will go to {place}.safetensors, .json")
+    # Training and measurement
     resumed = (folder / "checkpoints").exists()
     start, at_commit = time.perf_counter(), commit()
     classifier = train(config, how, x, y, folder=None if command.validate else folder / "checkpoints")
@@ -128,6 +133,7 @@ def run(command: ClassifierCommand) -> Classifier:
         test = noisy_test(classifier, images, x_test, y_test, command.seed)
     else:
         test = accuracy(classifier, x_test, y_test)
+    # The card: what was trained, how, and how good it is
     card: dict[str, Any] = {
         "parameters": params,
         "train": dataclasses.asdict(how),
@@ -143,6 +149,7 @@ def run(command: ClassifierCommand) -> Classifier:
         right = test["network"]["accuracy"]
         some = ", ".join(f"{right[t]:.3f} at t = {t}" for t in (0, 200, 500, 800) if t in right)
         card["summary"] = f"classifier of noisy images, {command.schedule} schedule, test accuracy {some}"
+    # Files
     classifier = dataclasses.replace(classifier, card=card, name=command.name)
     print(f"{'held-out training images' if command.validate else 'test'}: {test}\n{seconds:.0f} s")
     for place in places:

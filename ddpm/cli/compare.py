@@ -24,7 +24,7 @@ def run(command: options.Compare) -> Comparison:
 
 
 def save_picture(path: Path, step: np.ndarray, loss: np.ndarray, c: Comparison, reference: Reference) -> None:
-    """The curve in the band, and below it the ratio to the reference."""
+    """Draw the curve in the band, and below it the ratio to the reference."""
     with plot.style():
         figure = plot.new_figure(7.2, 5.4)
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))

@@ -1,4 +1,4 @@
-"""`make demo`: garments drawn by the shipped model, samplers side by side, typicality, and a training in a minute."""
+"""`make demo`: garments, samplers side by side, typicality, and a training in a minute."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ddpm.zoo import model
 
 
 def run(command: options.Demo) -> None:
-    """Four pictures and report.json in `out`, with a line for each."""
+    """Make four pictures and report.json in `out`, and print a line for each."""
     out, steps = command.out, command.steps
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -44,12 +44,14 @@ def run(command: options.Demo) -> None:
 
     print(f"ddpm demo on {report['device']}: about two to three minutes\n", flush=True)
     now = time.perf_counter()
+    # 1: garments of each class
     c = np.repeat(np.arange(m.num_classes), 10)
     x = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, steps=50, guidance=2.0)
     plot.save_rows(out / "1_classes.png", np.split(x, m.num_classes), list(m.classes))
     done(1, "ten garments of each class, drawn from noise: DDIM, 50 steps, guidance 2, seed 0", "1_classes.png", now)
 
     now = time.perf_counter()
+    # 2: samplers compared
     one_each = np.arange(m.num_classes)
     settings = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("ddpm", m.schedule.T)]
     rows = [
@@ -62,6 +64,7 @@ def run(command: options.Demo) -> None:
     done(2, what, "2_samplers.png", now)
 
     now = time.perf_counter()
+    # 3: typicality maps
     T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), draws=100, progress=True)
     panels = []
     for k in range(m.num_classes):
@@ -77,7 +80,8 @@ def run(command: options.Demo) -> None:
     done(3, what, "3_typicality.png", now, mean_typicality=by_class, median_stderr=float(np.median(T.stderr)))
 
     now = time.perf_counter()
-    shutil.rmtree(out / "digits", ignore_errors=True)  # the demo's own run, made anew each time
+    # 4: a training on digits
+    shutil.rmtree(out / "digits", ignore_errors=True)  # the demo's own run starts afresh each time
     config = TrainConfig(
         data="digits",
         preset="digits",
@@ -99,6 +103,7 @@ def run(command: options.Demo) -> None:
     )
     done(4, what, "4_loss.png", now, test_loss=loss, linear_gaussian_test_loss=exact, samples="4_digits.png")
 
+    # All numbers in one file
     report["seconds"] = round(time.perf_counter() - start, 1)
     write_atomic(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     print(f"all numbers: {out / 'report.json'}   ({report['seconds']:.0f} s in all)")
@@ -106,7 +111,10 @@ def run(command: options.Demo) -> None:
 
 
 def digits_loss(folder: Path, config: TrainConfig, repeats: int = 8) -> tuple[float, float]:
-    """The trained network's ε-MSE on the test digits (labels given, times stratified), and the exact Gaussian one."""
+    """Measure ε-MSE on the test digits: of the trained network, and of the exact Gaussian denoiser.
+
+    Labels are given, and times are stratified.
+    """
     from ddpm.evaluation.denoising_loss import eps_mse
 
     m, digits = model.load(folder), sources.load("digits")

@@ -1,4 +1,4 @@
-"""What `ddpm evaluate` does: one table, one JSON, one picture; nothing that is known is computed again."""
+"""`ddpm evaluate`: one table, one JSON file, one picture; known results are read from the cache."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ CODE = (
     inception,
     loss,
     *DISTANCES,
-)  # what a number depends on
+)  # the code that a result depends on
 
 
 def run(command: options.Evaluate) -> None:
     """Measure a model, or a set of images, and write the table, the numbers and the pictures."""
+    # Data, classifier and settings
     dataset = sources.load(command.data, command.data_dir)
     judge = classifier.load(command.classifier or command.data)
     about: dict[str, Any] = {
@@ -56,6 +57,7 @@ def run(command: options.Evaluate) -> None:
     }
     settings: dict[str, Any] = {"inception": command.inception}
     m = None
+    # Images: from files, or drawn by the model
     if command.samples is not None:
         x, c = image_files.load(command.samples, dataset.image_shape[-1])
         about["samples_sha256"] = hashlib.sha256(x.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
@@ -72,7 +74,8 @@ def run(command: options.Evaluate) -> None:
         about |= {"model": m.name, "weights_sha256": m.card.get("sha256")}
         settings |= {"n": command.n, "n_bound": command.n_bound, "n_flow": command.n_flow, **how}
         of = f"{m.name}, {command.sampler} {command.steps}"
-    named = m is None or about["weights_sha256"]  # a model without a checksum has no name to keep results under
+    # Measures: from the cache, or computed
+    named = m is None or about["weights_sha256"]  # a model without a checksum has no key for the cache
     path = cache.path("evaluation", about, settings, of, cache.code(*CODE)) if command.cache and named else None
     measures = _kept(path)
     if measures is None:
@@ -87,6 +90,7 @@ def run(command: options.Evaluate) -> None:
             write_atomic(path.with_suffix(".json"), json.dumps(as_json(measures)).encode())
     elif path is not None:
         print(f"known: {path.with_suffix('.json')} (--no-cache measures again)")
+    # Table, numbers and pictures
     print(measure.table(measures))
     about |= {"device": machine.device_name(), "versions": machine.versions(), **settings}
     numbers = about | {"measures": as_json(measures)}
@@ -103,15 +107,15 @@ def _kept(path: Path | None) -> dict[str, Measure] | None:
     try:
         return measure.from_json(json.loads(path.with_suffix(".json").read_text()))
     except (ValueError, TypeError, KeyError):
-        return None  # damaged: measured again
+        return None  # a damaged file is measured again
 
 
 def save_neighbours(
     path: Path, measures: dict[str, Measure], x: np.ndarray, dataset: data.Dataset, n: int = 12
 ) -> None:
-    """The n images that lie nearest to a training image, above that one; the same for test images.
+    """Draw the n images nearest to a training image, each above it; likewise test images.
 
-    A copy shows as a pair that is the same, at distance 0; test images show how near one comes that cannot be a copy.
+    A copy is a pair of equal images at distance 0; test images show how near an image that is no copy can come.
     """
     groups = []
     for space in ("pixels", "features"):

@@ -1,4 +1,4 @@
-"""`ddpm info`: what is here. Imports nothing slow unless it is asked for the devices."""
+"""`ddpm info`: an overview. Slow imports happen only if the devices are requested."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ddpm import weights
 from ddpm.cli import options
 from ddpm.config import UNETS
 from ddpm.datasets import sources
-from ddpm.training.reference import FOLDER
 
 
 def run(command: options.Info) -> None:
     """Print versions, weights, data, presets and runs."""
+    # Versions and devices
     packages = ", ".join(f"{p} {_version(p)}" for p in ("jax", "flax", "optax", "numpy"))
     print(f"ddpm {ddpm.__version__}, Python {platform.python_version()}, {packages}, {os.cpu_count()} CPU cores")
     if command.devices:
@@ -25,6 +25,7 @@ def run(command: options.Info) -> None:
 
         print("devices: " + ", ".join(str(d) for d in jax.devices()))
 
+    # What ships with the package
     print("\nshipped weights (ddpm sample --model NAME)")
     for name, card in weights.cards().items():
         accuracy = card.get("test", {}).get("accuracy")
@@ -41,8 +42,9 @@ def run(command: options.Info) -> None:
         patch = f", {u.patch}x{u.patch} pixels a position" if u.patch > 1 else ""
         print(f"  {name:28s} {shape} images, {u.channels} channels x {u.multipliers}{patch}")
 
+    # Reference runs and own runs
     print("\nreference runs (ddpm compare runs/NAME)")
-    for file in sorted(FOLDER.glob("*.json")):
+    for file in sorted((Path(ddpm.__file__).parent / "training" / "references").glob("*.json")):
         print(f"  {file.stem:28s} {json.loads(file.read_text())['summary']}")
 
     print("\nruns (ddpm sample --model runs/NAME)")

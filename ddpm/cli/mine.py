@@ -1,4 +1,4 @@
-"""What `ddpm mine` does: images, maps, patches, clusters; then a page, sheets and numbers in one folder."""
+"""`ddpm mine`: images, maps, patches and clusters; a page, sheets and numbers in one folder."""
 
 from __future__ import annotations
 
@@ -29,19 +29,24 @@ from ddpm.tools.files import write_atomic
 from ddpm.typicality import time_window
 from ddpm.zoo import model
 
-PER_ROW, PER_SHEET = 8, 6  # patches shown of a cluster, clusters on a sheet
+PER_ROW, PER_SHEET = 8, 6  # patches shown per cluster, clusters per sheet
 
 
 def images_of(command: options.Mine, m: model.Model, label: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Images of the label, their numbers in the data set, images of other labels in equal shares, and the source."""
+    """Return images of the label, their indices, images of other labels, and the source.
+
+    The other labels have equal shares; the indices are those in the data set.
+    """
     rest = [k for k in range(m.num_classes) if k != label]
     share = -(-command.others // len(rest)) if rest else 0
+    # Images drawn by the model itself
     if command.data == "generated":
         c = np.concatenate([np.full(command.n, label), np.repeat(rest, share)[: command.others]])
         key = jax.random.key(command.seed)
         x = generate(m.eps, m.schedule, key, m.image_shape, c, steps=50, guidance=2.0)
         source = f"drawn by {m.name} (DDIM, 50 steps, guidance 2, seed {command.seed})"
         return x[: command.n], np.arange(command.n), x[command.n :], source
+    # Images of a data set, which has to fit the model
     dataset = sources.load(command.data, command.data_dir)
     if dataset.image_shape != m.image_shape or dataset.class_names != m.classes:
         raise ValueError(
@@ -49,6 +54,7 @@ def images_of(command: options.Mine, m: model.Model, label: int) -> tuple[np.nda
             f"{command.data} has {dataset.image_shape} of {', '.join(dataset.class_names)}"
         )
     x, y = (dataset.x_test, dataset.y_test) if command.split == "test" else (dataset.x_train, dataset.y_train)
+    # The label's images, and others in equal shares
     mine_ids = np.flatnonzero(y == label)[: command.n]
     if not len(mine_ids):
         raise ValueError(
@@ -60,7 +66,8 @@ def images_of(command: options.Mine, m: model.Model, label: int) -> tuple[np.nda
 
 
 def run(command: options.Mine) -> None:
-    """Mine one label; whatever can be refused is refused before the long part."""
+    """Mine one label; all validation happens before the long computation."""
+    # Model and options
     m = model.load(command.model)
     patterns.check_model(m)
     label = data.class_index(m.classes, command.label)
@@ -73,13 +80,15 @@ def run(command: options.Mine) -> None:
     patterns.check_sizes(command.n, m.image_shape, *sizes)
     command = dataclasses.replace(command, layer=command.layer or default_layer(m.unet))
     features = patterns.dift_features(m, layer=command.layer, seed=command.seed)
-    features(np.zeros((1, *m.image_shape), np.float32), np.array([label]))  # an unknown layer is refused here
+    features(np.zeros((1, *m.image_shape), np.float32), np.array([label]))  # refuses an unknown layer
+    # Images and folder
     x, ids, others, source = images_of(command, m, label)
     patterns.check_sizes(len(x), m.image_shape, *sizes)
     name = re.sub(r"\W+", "-", m.classes[label].lower()).strip("-")
     folder = command.out or Path("out/mine") / f"{command.data}-{name}"
     print(f"{len(x)} images of {m.classes[label]!r}, {len(others)} of other labels: {source}\nfolder: {folder}")
 
+    # Maps, patterns and output files
     how: dict[str, Any] = {"draws": command.draws, "t_range": command.t_range, "seed": command.seed}
     T = maps.measure(folder / "maps", m.eps, m.schedule, x, label, **how)
     T_others = maps.measure(folder / "maps_others", m.eps, m.schedule, others, label, **how) if len(others) else None
@@ -91,11 +100,11 @@ def run(command: options.Mine) -> None:
     write(folder, command, m, label, source, x, ids, T, mined, theirs)
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
+# --- output files -----------------------------------------------------------------------------------------------------
 
 
 def write_csv(path: Path, header: list[str], rows: list[list]) -> None:
-    """A table, whole or not at all."""
+    """Write a table, completely or not at all."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
@@ -104,13 +113,13 @@ def write_csv(path: Path, header: list[str], rows: list[list]) -> None:
 
 
 def chance(mined: Mined, theirs: Patches | None, k: int) -> list[tuple[str, np.ndarray]]:
-    """The scores to hold side by side."""
+    """Collect the sets of scores that are compared."""
     rows = [("most typical of each image", mined.patches.score), ("random places", mined.control.score)]
     return rows if theirs is None else [*rows, ("the same rule, images of other labels", theirs.score)]
 
 
 def summary(mined: Mined, T: maps.Maps) -> dict[str, Any]:
-    """The numbers of the result."""
+    """Summarise the result in numbers."""
     q = nulls_.false_discovery(mined.p_label)
     return {
         "images": len(T.groups),
@@ -145,7 +154,8 @@ def write(
     mined: Mined,
     theirs: Patches | None,
 ) -> None:
-    """patches.csv, clusters.csv, summary.json, scores.png, clusters_N.png and index.html."""
+    """Write patches.csv, clusters.csv, summary.json, scores.png, clusters_N.png and index.html."""
+    # Tables
     k, q, p = command.patch, nulls_.false_discovery(mined.p_label), mined.patches
     numbers = summary(mined, T) | {"others": 0 if theirs is None else len(np.unique(theirs.where[:, 0]))}
     members = [i for c in mined.clusters for i in c.members]
@@ -163,6 +173,7 @@ def write(
         "rank median_T patches images share_q_label_below_.05".split(),
         [[c.rank, c.median, len(c.members), _images(mined, c.members), c.significant] for c in mined.clusters],
     )
+    # Summary
     about = {
         "model": m.name, "weights_sha256": m.card.get("sha256"), "label": m.classes[label], "source": source,
         "command": f"ddpm mine {shlex.join(sys.argv[2:])}".strip(), "device": machine.device_name(),
@@ -171,6 +182,7 @@ def write(
     }  # fmt: skip
     write_atomic(folder / "summary.json", (json.dumps(about | numbers, indent=1, ensure_ascii=False) + "\n").encode())
 
+    # Pictures and page
     held = chance(mined, theirs, k)
     plot.save_scores(folder / "scores.png", [(name, 1000 * s) for name, s in held], f"T x 1000 of {k} x {k} pixels")
     rows = [
@@ -197,7 +209,8 @@ def _content(
     command: options.Mine, m: model.Model, label: int, source: str, x: np.ndarray, T: maps.Maps, mined: Mined,
     held: list[tuple[str, np.ndarray]], numbers: dict, folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the page shows."""
+    """Collect the content of the page."""
+    # Facts about the run
     name, k = m.classes[label], command.patch
     window, above = time_window(m.schedule.T, command.t_range), numbers["share_of_images_with_T_above_0"]
     facts = [
@@ -207,6 +220,7 @@ def _content(
         ("features", f"{command.layer} of the U-Net, t = .16 T, 8 draws; k-means with {command.clusters} clusters"),
         ("device", machine.device_name()),
     ]  # fmt: skip
+    # Scores compared with the control, and the two nulls
     table = []
     for what, s in held:
         low, middle, high = np.quantile(1000 * s, (0.25, 0.5, 0.75))
@@ -219,6 +233,7 @@ def _content(
             f"images of other labels, measured with this label; with {numbers['others']} of these no p is below "
             f"{1 / (1 + numbers['others']):.2g}. {nulls}"
         )
+    # Clusters with their pictures
     clusters = [
         {
             "rank": c.rank,

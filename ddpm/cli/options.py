@@ -15,7 +15,7 @@ from ddpm.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class ClassifierCommand:
-    """Train a classifier of a data set. What is not given is the recipe's of that data set. Goes on if stopped.
+    """Train a classifier of a data set. Omitted options follow the recipe of that data set. Resumable.
 
     Example: ddpm classifier --data fashion_mnist --schedule cosine
     """
@@ -23,7 +23,7 @@ class ClassifierCommand:
     data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
     schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
     epochs: int | None = None
-    batch: int | None = None  # images a step
+    batch: int | None = None  # images per step
     lr: float | None = None  # highest rate of the one-cycle schedule
     momentum: float | None = None  # Nesterov's; Adam's β1 for noisy images
     weight_decay: float | None = None  # of the kernels only
@@ -31,23 +31,23 @@ class ClassifierCommand:
     shift: int | None = None  # each image is moved by up to this many pixels in both directions
     flip: bool | None = None  # mirror half of the images, left and right
     erase: int | None = None  # side of the square that is set to mid grey at a random place, pixels; 0: none
-    ema: float | None = None  # the average of the parameters, which is what is kept
+    ema: float | None = None  # of the average of the parameters, which is what is kept
     muon: float | None = None  # highest rate of Muon for the convolutions; 0: all by SGD
     seed: int = 0  # of the parameters, the order of the data and its augmentation
-    validate: int = 0  # leave out the last so many training images and measure on them; nothing is written
-    note: str = ""  # what else there is to say on the card
+    validate: int = 0  # leave out this many training images, the last ones, and measure on them; nothing is written
+    note: str = ""  # a further remark for the card
     out: Path | None = None  # the folder of the run; runs/DATA_classifier or runs/DATA_noisy_classifier if not given
     ship: bool = False  # also put weights and card into the package's own folder of weights
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
 
     @property
     def name(self) -> str:
-        """Under which it ships."""
+        """The name under which the classifier ships."""
         return f"{self.data}{'_noisy' if self.schedule else ''}_classifier"
 
 
 def recipe_of(command: ClassifierCommand) -> ClassifierTrainConfig:
-    """The recipe with what the command changes of it."""
+    """Return the recipe with the changes of the command."""
     fields = {f.name for f in dataclasses.fields(ClassifierTrainConfig)}
     given = {k: v for k, v in vars(command).items() if k in fields and v is not None}
     return dataclasses.replace(default_recipe(command.data, command.schedule), **given)
@@ -61,8 +61,8 @@ class Sample:
     """
 
     model: str = "fashion_mnist"  # shipped weights by name (see `ddpm info`), a folder runs/NAME, or a path
-    label: str = "all"  # a class by name or number; "all" draws n of each, a row a class; "none" leaves the class open
-    n: int = 10  # images (of each class)
+    label: str = "all"  # a class by name or number; "all" draws n of each, one row per class; "none": no class
+    n: int = 10  # number of images (of each class)
     sampler: str = "ddim"  # ddim: deterministic; ddpm: ancestral with variance β̃; ddpm_large: with β
     steps: int = 50  # network calls, 1..T; ddpm looks best with all T
     guidance: float = 2.0  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class
@@ -74,7 +74,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Typicality:
-    """Measure what makes images look like their class: T(x|c), with its standard error, and where in the image.
+    """Measure what makes images look like their class: T(x|c), its standard error, and its map.
 
     Example: ddpm typicality --data fashion_mnist --label Dress --n 200
     """
@@ -86,7 +86,7 @@ class Typicality:
     draws: int = 100  # pairs (t, ε) for each image
     t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
     seed: int = 0  # of the draws (and of the generated images)
-    out: Path = Path("out/typicality.png")  # the picture; the numbers go beside it as .csv
+    out: Path = Path("out/typicality.png")  # the picture; the numbers are written next to it as .csv
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
 
 
@@ -106,18 +106,18 @@ class Mine:
     draws: int = 100  # pairs (t, ε) for each image
     t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
     patch: int = 6  # side in pixels; 6 suits images of 28 pixels, 8 of 32
-    per_image: int = 5  # patches of an image, that do not touch
-    top: int = 1000  # patches that are clustered, the most typical of all
+    per_image: int = 5  # patches per image, which do not touch
+    top: int = 1000  # how many patches are clustered, the most typical of all images
     clusters: int = 16  # k of k-means
-    layer: str = ""  # of the U-Net, whose features describe the patches; up.1 (of a network with one level up.0.0)
+    layer: str = ""  # of the U-Net, whose features describe the patches; empty: up.1 (with one level: up.0.0)
     seed: int = 0  # of the draws (and of the generated images)
-    out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command goes on there
+    out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command resumes there
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model: ε-MSE, accuracy of conditional samples, Fréchet distance, each beside its baseline or floor.
+    """Measure a model: ε-MSE, accuracy of samples, Fréchet distance, each next to its baseline or floor.
 
     Example: ddpm evaluate --model fashion_mnist --n 2000
     """
@@ -128,20 +128,22 @@ class Evaluate:
     classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
     n: int = 2000  # images to draw
     sampler: str = "ddim"  # ddim, ddpm or ddpm_large
-    steps: int = 50  # network calls an image
+    steps: int = 50  # network calls per image
     guidance: float = 2.0  # scale s
     seed: int = 0  # of the samples
     n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none
     n_flow: int = 100  # and by the probability-flow ODE
-    inception: bool = False  # also Inception FID and KID: wants torch-fidelity, and weights from the internet
+    inception: bool = False  # also Inception FID and KID; this needs torch-fidelity, and weights from the internet
     cache: bool = True  # keep images and numbers under the hash of weights, data, settings and code
-    out: Path = Path("out/evaluate.json")  # all numbers, with how they were made; the pictures go beside it
+    out: Path = Path("out/evaluate.json")  # all numbers and their settings; the pictures are written next to it
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Is a training going well? Its loss beside a reference run's at the same step, in words and as a picture.
+    """Compare the loss of a training with a reference run, in words and as a picture.
+
+    Losses are compared at the same step.
 
     Example: ddpm compare runs/fashion_mnist-cpu
     """
@@ -153,13 +155,13 @@ class Compare:
 
 @dataclass(frozen=True)
 class Import:
-    """Take in the weights of a diffusers UNet2DModel, from a folder or from the Hugging Face hub.
+    """Import the weights of a diffusers UNet2DModel, from a folder or from the Hugging Face hub.
 
     Example: ddpm import google/ddpm-cifar10-32
     """
 
     source: tyro.conf.Positional[str]  # a folder with config.json and .safetensors, or owner/name on the hub
-    out: Path = Path("out")  # the folder that NAME.safetensors and its card NAME.json go to
+    out: Path = Path("out")  # the folder for NAME.safetensors and its card NAME.json
     name: str = ""  # NAME; the last part of the source if empty
     schedule: str = ""  # where the source has no scheduler_config.json: linear_ho, linear or cosine
     T: int = 1000  # its noise levels, in that case
@@ -179,14 +181,17 @@ class Export:
 
 @dataclass(frozen=True)
 class Info:
-    """What is here: versions, shipped weights with their numbers, data sets found, presets, runs."""
+    """Show versions, shipped weights with their numbers, data sets found, presets and runs."""
 
     devices: bool = False  # also ask JAX for its devices (takes a second)
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Everything in three minutes: garments, samplers, typicality, and a training that beats an exact baseline."""
+    """Show everything in three minutes: garments, samplers, typicality, and a short training.
+
+    The training beats an exact baseline.
+    """
 
     out: Path = Path("out/demo")  # where the pictures go
     steps: int = 1000  # of the training on digits

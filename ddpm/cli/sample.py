@@ -23,6 +23,7 @@ def run(command: options.Sample) -> None:
         "steps": command.steps,
         "rule": command.rule,
     }
+    # Images without a class, or of the selected classes
     key = jax.random.key(command.seed)
     if command.label == "none" or not m.num_classes:
         if command.n < 1:
@@ -39,6 +40,7 @@ def run(command: options.Sample) -> None:
             plot.save_grid(command.out, x, columns=min(10, command.n))
         else:
             plot.save_rows(command.out, np.split(x, len(classes)), [m.classes[k] for k in classes])
+    # Report, and the optional .npz
     print(f"{len(x)} images: {command.out}")
     if command.npz:
         image_files.save_npz(command.npz, data.to_uint8(x), c)

@@ -16,7 +16,7 @@ import tyro
 
 from ddpm.cli.options import COMMANDS
 
-# The function that carries out a command, by the class of its options; its module is imported only then.
+# The function that runs a command, by the class of its options; its module is imported only then.
 RUN = {
     "TrainConfig": "ddpm.cli.train:run",
     "Sample": "ddpm.cli.sample:run",
@@ -41,6 +41,7 @@ def main(args: list[str] | None = None) -> int:
         from ddpm.course import cli as course
 
         return course.main(args[1:])
+    # Parsing
     command = tyro.cli(
         COMMANDS,
         prog="ddpm",
@@ -48,6 +49,7 @@ def main(args: list[str] | None = None) -> int:
         args=args,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    # The command; expected errors become one line
     try:
         run(command)
     except BrokenPipeError:
@@ -63,13 +65,13 @@ def main(args: list[str] | None = None) -> int:
 
 
 def entry() -> int:
-    """The console command: `main` in a process whose memory comes in huge pages."""
+    """Run `main` as the console command, in a process with huge memory pages."""
     if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "mine", "evaluate", "classifier", "demo"):
         ask_for_huge_pages()
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough: `ddpm info | head -3`
+    except BrokenPipeError:  # the reader closed the pipe: `ddpm info | head -3`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status
@@ -82,11 +84,11 @@ MALLOC = (
 
 
 def ask_for_huge_pages() -> None:
-    """On Linux start again with another malloc, unless GLIBC_TUNABLES says something already.
+    """Restart with other malloc settings on Linux, unless GLIBC_TUNABLES is set already.
 
-    A training step frees and takes some 200 MB of temporary arrays. In pages of 4 KB that is 54,000 page faults a step,
-    a quarter of the time of the `cpu` preset; in huge pages 600. Where freed pages are given back, as a virtual machine
-    gives them to its host, they must be fetched and cleared again: up to a second. So they are kept.
+    A training step frees and allocates some 200 MB of temporary arrays. In pages of 4 KB that is 54,000 page faults per
+    step, a quarter of the time of the `cpu` preset; in huge pages 600. Pages that are given back, as a virtual machine
+    gives them to its host, must be fetched and cleared again, which takes up to a second. So they are kept.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = MALLOC
@@ -94,7 +96,7 @@ def ask_for_huge_pages() -> None:
 
 
 def run(command: object) -> None:
-    """Carry out one parsed command."""
+    """Run one parsed command."""
     module, _, function = RUN[type(command).__name__].partition(":")
     if module != "ddpm.cli.info":
         use_compile_cache()

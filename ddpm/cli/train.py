@@ -9,5 +9,5 @@ from ddpm.training.config import TrainConfig
 
 def run(command: TrainConfig) -> None:
     """Train in runs/NAME, on as many devices as were requested."""
-    devices.start(command.devices)  # before anything else of JAX
+    devices.start(command.devices)  # before any other use of JAX
     training_run.train(command)

@@ -18,7 +18,10 @@ from ddpm.zoo import model
 
 
 def images_to_measure(command: options.Typicality, m: model.Model) -> tuple[np.ndarray, np.ndarray, str]:
-    """The images, their labels, and where they are from: drawn by the model, or the first test images of each class."""
+    """Return images, labels and a description of their source.
+
+    They are drawn by the model, or are the first test images of each class.
+    """
     classes = class_list(m, command.label)
     if command.n < 1:
         raise ValueError(f"n is {command.n}; give a whole number >= 1")
@@ -39,11 +42,13 @@ def images_to_measure(command: options.Typicality, m: model.Model) -> tuple[np.n
 
 def run(command: options.Typicality) -> None:
     """Measure T(x|c), print a table by class, write the numbers and the picture."""
+    # Images and their typicality
     m = model.load(command.model)
     x, c, source = images_to_measure(command, m)
     key = jax.random.fold_in(jax.random.key(command.seed), 1)
     T = typicality.measure(m.eps, m.schedule, x, c, key, draws=command.draws, t_range=command.t_range, progress=True)
 
+    # Table by class; the picture shows the best and the worst images
     print(f"typicality of {source}: {command.draws} draws, t in ({command.t_range[0]}T, {command.t_range[1]}T]")
     print(f"  {'class':14s} {'n':>4s}   mean T x 1000    share T > 0   median standard error x 1000")
     rows = []
@@ -57,6 +62,7 @@ def run(command: options.Typicality) -> None:
         show = best if len(best) <= 10 else np.concatenate([best[:7], best[-3:]])
         rows.append((m.classes[k], x[show], T.map[show], T.value[show]))
     plot.save_typicality(command.out, rows, "T(x|c) x 1000, most typical first; red: the class helps to denoise here")
+    # The numbers of all images
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["image", "class", "typicality", "stderr"])

@@ -9,7 +9,7 @@ from ddpm.zoo import model
 
 
 def import_(command: options.Import) -> None:
-    """Weights of a diffusers folder, as a model of ours."""
+    """Convert the weights of a diffusers folder to a model of this library."""
     from ddpm.zoo import diffusers
 
     name = command.name or Path(command.source).resolve().name
@@ -24,7 +24,7 @@ def import_(command: options.Import) -> None:
 
 
 def export_(command: options.Export) -> None:
-    """A model of ours, as a folder of diffusers."""
+    """Write a model of this library as a folder of diffusers."""
     from ddpm.zoo import diffusers
 
     m = model.load(command.model)

@@ -1,10 +1,10 @@
 """The course: lessons with exercises that check themselves.
 
-In a lesson of yours (`ddpm course init DIR` writes them):
+In a learner's lesson (`ddpm course init DIR` writes them):
 
-    q_sample = checked("1.3", q_sample)    # says what is wrong, and goes on with the reference version if something is
+    q_sample = checked("1.3", q_sample)    # reports what is wrong, and then continues with the reference version
 
-The map: lesson (the text), load (definitions only), part and exercise (what is asked, and the kinds of it), checks (the
+The modules: lesson (the text), load (definitions only), part and exercise (the kinds of questions), checks (the
 questions of each lesson), answers (run the functions), compare, judge, explain (from answers to one sentence), student
 (files for learners), state, commands, cli (`ddpm course`); for instructors grade, process and worker (one process for
 each submission), limits, export (nbgrader, otter).
@@ -24,7 +24,7 @@ __all__ = ["checked", "require"]
 
 
 def checked(number: str, *functions: Callable) -> Any:
-    """The functions of exercise `number` if they are right, else the reference's; prints one line.
+    """Return the functions of exercise `number` if correct, else the reference; print one line.
 
     functions: in the lesson's order  ->  the one function, or a tuple of them
     """
@@ -43,24 +43,24 @@ def checked(number: str, *functions: Callable) -> Any:
         reference = load.reference(number)
         chosen = [reference[name] for name in lessons.task(number).functions]
         for f, own in zip(chosen, functions, strict=True):
-            setattr(f, "learners", own)  # noqa: B010  so that asking again asks about this one
+            setattr(f, "learners", own)  # noqa: B010  so that a second check is about this one
     return chosen[0] if len(chosen) == 1 else tuple(chosen)
 
 
 def require(number: str, *functions: Callable, seed: int = 0) -> None:
-    """AssertionError with the sentence, unless exercise `number` is right: for notebooks that others grade."""
+    """Raise AssertionError with the sentence unless exercise `number` is correct: for graded notebooks."""
     result = verdict(number, tuple(map(learners, functions)), (seed, seed + 1, seed + 2))
     if not result.passed:
         raise AssertionError(line(result))
 
 
 def learners(function: Callable) -> Callable:
-    """The learner's function, where the lesson has gone on with the reference's under its name."""
+    """Return the learner's function, even where the lesson continues with the reference."""
     return getattr(function, "learners", function)
 
 
 def verdict(number: str, functions: tuple[Callable, ...], seeds: tuple[int, ...] | None = None) -> Verdict:
-    """The verdict on functions that exist already."""
+    """Judge functions that are defined already."""
     from ddpm.course import checks, judge, lesson
 
     names = lesson.task(number).functions
@@ -73,7 +73,7 @@ def verdict(number: str, functions: tuple[Callable, ...], seeds: tuple[int, ...]
 
 
 def line(result: Verdict) -> str:
-    """`✓ 1.2`, or `✗ 1.2  what is wrong`, or `· 1.2  not written yet`."""
+    """Format a verdict: `✓ 1.2`, or `✗ 1.2  what is wrong`, or `· 1.2  not written yet`."""
     mark = "✓" if result.passed else "·" if result.kind == "todo" else "✗"
     where = f"{result.function}: " if result.function and f"`{result.function}`" not in result.sentence else ""
     return f"{mark} {result.number}  {where}{result.sentence}".rstrip()

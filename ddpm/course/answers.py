@@ -1,6 +1,6 @@
-"""What the learner's functions answer: run them on a part's inputs, whatever happens. No truth is known here.
+"""Collect the answers of the learner's functions on the inputs of a part, errors included.
 
-The grader calls `collect` in a process of its own, and `judge` in another.
+This module has no access to the truth: the grader calls `collect` in one process, and `judge` in another.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ddpm.course.part import Part
 
 @dataclass(frozen=True)
 class Answer:
-    """What came out of one call: arrays, or an exception."""
+    """The outcome of one call: arrays, or an exception."""
 
     arrays: tuple[np.ndarray, ...] = ()
-    several: str = ""  # "tuple" or "list", if it was one
-    none: bool = False  # it, or a part of it, is None
+    several: str = ""  # "tuple" or "list", if the function returned one
+    none: bool = False  # the result, or a part of it, is None
     error: str = ""  # the exception's type
     message: str = ""
     line: int = 0  # of the learner's file
 
 
 def answer_of(value: Any) -> Answer:
-    """Any returned value as arrays."""
+    """Convert any returned value to arrays."""
     if value is None:
         return Answer(none=True)
     if isinstance(value, (tuple, list)):
@@ -45,7 +45,7 @@ def answer_of(value: Any) -> Answer:
 
 
 def plain(value: Any) -> np.ndarray:
-    """A number or array as a NumPy array; TypeError for anything else."""
+    """Convert a number or array to a NumPy array; TypeError for anything else."""
     a = np.asarray(value)
     if a.dtype.kind not in "biufc":
         if a.dtype.name == "bfloat16":
@@ -55,7 +55,7 @@ def plain(value: Any) -> np.ndarray:
 
 
 def ask(run: Callable[..., Any], functions: Sequence[Callable], case: tuple) -> Answer:
-    """One call, whatever happens in it."""
+    """Call the functions once and record the result or the exception."""
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -67,7 +67,7 @@ def ask(run: Callable[..., Any], functions: Sequence[Callable], case: tuple) -> 
 
 
 def locked(case: tuple) -> tuple:
-    """Copies of the arrays that cannot be written to, so that no call spoils the next."""
+    """Copy the arrays as read-only ones, so that no call changes the inputs of the next."""
     out = []
     for a in case:
         if isinstance(a, np.ndarray):
@@ -78,19 +78,19 @@ def locked(case: tuple) -> tuple:
 
 
 def line_of(e: BaseException, functions: Sequence[Callable]) -> int:
-    """The deepest line of the traceback that is in the file of the learner's functions; 0 if none is."""
+    """Find the deepest traceback line in the learner's file; 0 if there is none."""
     names = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")}
     lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename in names]
     return lines[-1] or 0 if lines else 0
 
 
 def cases_of(part: Part, seed: int, place: int) -> list[tuple]:
-    """The inputs of a part; the seed and the part's place in the exercise decide them."""
+    """Generate the inputs of a part from the seed and the part's place in the exercise."""
     return list(part.cases(np.random.default_rng([seed, place])))
 
 
 def collect(part: Part, functions: Sequence[Callable], seeds: Sequence[int], place: int) -> list[Answer]:
-    """All cases of all seeds in turn; at the end, where the lesson will trace the function, one call inside `jit`."""
+    """Run all cases of all seeds; at the end one call inside `jit`, if the lesson traces the function."""
     answers, run = [], on_device(part.run) if part.traceable else part.run
     for seed in seeds:
         for case in cases_of(part, seed, place):
@@ -103,7 +103,7 @@ def collect(part: Part, functions: Sequence[Callable], seeds: Sequence[int], pla
 
 
 def on_device(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The same call with JAX's arrays, as in the lesson: a NumPy array cannot be indexed inside `vmap`."""
+    """Make the call with JAX arrays, as in the lesson: NumPy arrays cannot be indexed inside `vmap`."""
 
     def moved(*args: Any) -> Any:
         import jax.numpy as jnp
@@ -114,7 +114,7 @@ def on_device(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def traced(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The same call inside `jit`: arrays and floats are tracers, whole numbers stay what they are."""
+    """Make the call inside `jit`: arrays and floats are tracers, whole numbers stay concrete."""
 
     def jitted(*args: Any) -> Any:
         import jax

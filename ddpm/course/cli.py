@@ -1,6 +1,6 @@
-"""`ddpm course …`: the learner's commands, and the instructor's.
+"""`ddpm course …`: the commands of learners and of instructors.
 
-Parsed apart from the other commands of `ddpm`, so that `ddpm course status` answers in a fifth of a second.
+They are parsed apart from the other commands of `ddpm`, so that `ddpm course status` answers in a fifth of a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ddpm.course.options import COMMANDS, Check, Export, Grade, Hint, Init, Next
 
 def main(args: list[str]) -> int:
     """Run one command of the course; exit status 1 if a check failed, 2 for one line of error."""
-    if not args:  # where you are, or what there is
+    if not args:  # the state of the course, or an overview of the commands
         args = ["status" if state.here() else "--help"]
     command = tyro.cli(
         COMMANDS,
@@ -41,9 +41,10 @@ def main(args: list[str]) -> int:
 
 
 def run(command: object) -> bool | None:
-    """Carry out one parsed command."""
+    """Run one parsed command."""
     from ddpm.course import commands
 
+    # Commands that need no course folder
     match command:
         case Init(folder, notebooks, source):
             commands.init(folder or state.here() or Path("course"), notebooks, source)
@@ -58,6 +59,7 @@ def run(command: object) -> bool | None:
 
             export.main(command)
             return None
+    # The learner's commands, in the folder of the course
     folder = state.find(Path())
     match command:
         case Status():

@@ -1,6 +1,6 @@
-"""What a learner asks for: init, status, next, check, hint, solution, watch, reset.
+"""The commands of learners: init, status, next, check, hint, solution, watch, reset.
 
-Only `check` and `watch` run anything of the learner's; only they import NumPy, and JAX if the exercise does.
+Only `check` and `watch` run the learner's code; only they import NumPy, and JAX if the exercise does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ddpm.course import lesson as lessons
 from ddpm.course import line, state, student
 
 
-def init(folder: Path, notebooks: bool, source: str = "ddpm") -> None:
-    """Write the lessons, keep what is there, and say how to begin."""
+def init(folder: Path, notebooks: bool, source: str = "") -> None:
+    """Write the lessons, keep existing files, and print how to begin."""
     written, kept = student.write(folder, notebooks, source)
     if not (folder / state.NAME).exists():
         state.save(folder, {})
@@ -25,13 +25,13 @@ def init(folder: Path, notebooks: bool, source: str = "ddpm") -> None:
         print(f"  cd {folder}")
     print("  ddpm course next      # the first exercise, and where it is")
     print(f"  ddpm course watch     # while you read and edit {first}: checks what you save")
-    if shutil.which("ddpm") is None:  # it was called by its path
+    if shutil.which("ddpm") is None:  # the command was called by its path
         bin_ = Path(sys.executable).parent
         print(f"If your shell does not find `ddpm`:  source {bin_ / 'activate'}")
 
 
 def status(folder: Path) -> None:
-    """One line a lesson: title, bar, and a mark for each exercise."""
+    """Print one line per lesson: title, bar, and a mark for each exercise."""
     marks = state.marks(folder)
     width = max((len(title(lesson)) for lesson in {lessons.task(number).lesson for number in marks}), default=0)
     for lesson in lessons.files():
@@ -47,7 +47,7 @@ def status(folder: Path) -> None:
 
 
 def title(lesson: int) -> str:
-    """'L1. The forward process'"""
+    """Return the title of a lesson, such as 'L1. The forward process'."""
     for cell in lessons.cells(lessons.text_of(lesson)):
         for text in cell.lines:
             if text.startswith("# # "):
@@ -56,12 +56,12 @@ def title(lesson: int) -> str:
 
 
 def current(folder: Path) -> str | None:
-    """The first exercise that has not passed."""
+    """Find the first exercise that has not passed."""
     return next((number for number, mark in state.marks(folder).items() if mark != "✓"), None)
 
 
 def going_on(folder: Path) -> str:
-    """'Next: 1.2 - one step, l01_forward.py:75'"""
+    """Name the next exercise and its place: 'Next: 1.2 - one step, l01_forward.py:75'."""
     number = current(folder)
     if number is None:
         return "All exercises have passed."
@@ -71,7 +71,7 @@ def going_on(folder: Path) -> str:
 
 
 def words(number: str) -> str:
-    """What the lesson says below the heading of an exercise; if nothing, the paragraph above it."""
+    """Return the text below the heading of an exercise; if empty, the paragraph above it."""
     for cell in lessons.cells(lessons.text_of(lessons.task(number).lesson)):
         places = [i for i, text in enumerate(cell.lines) if (h := lessons.HEADING.match(text)) and h.group(1) == number]
         if places:
@@ -82,7 +82,7 @@ def words(number: str) -> str:
 
 
 def show_next(folder: Path) -> None:
-    """Where to go on: the exercise, its place, what it asks, and the stub."""
+    """Print where to continue: the exercise, its place, its text, and the stub."""
     number = current(folder)
     if number is None:
         print("All exercises have passed.")
@@ -95,7 +95,7 @@ def show_next(folder: Path) -> None:
 
 
 def numbers_of(folder: Path, asked: tuple[str, ...]) -> list[str]:
-    """'1.2' is itself, '1' a whole lesson, nothing the next exercise."""
+    """Expand the arguments: '1.2' is an exercise, '1' a lesson, nothing means the next exercise."""
     if not asked:
         number = current(folder)
         return [number] if number else []
@@ -115,7 +115,7 @@ def check(folder: Path, asked: tuple[str, ...]) -> bool:
 
 
 def check_one(folder: Path, number: str) -> bool:
-    """One verdict: a tick and the reference, or what is wrong and where a hint is."""
+    """Print one verdict: a tick and the reference, or what is wrong and how to get a hint."""
     from ddpm.course import checks, judge, load
 
     task, exercise = lessons.task(number), checks.find(number)
@@ -123,7 +123,7 @@ def check_one(folder: Path, number: str) -> bool:
     text = lessons.read(file)
     try:
         result = judge.verdict(exercise, load.functions(text, number, file.name), folder=folder)
-    except ValueError as e:  # no such function, or not Python
+    except ValueError as e:  # a missing function, or invalid Python
         result = judge.Verdict(number, False, "load", str(e))
     except Exception as e:  # an import that fails
         result = judge.Verdict(number, False, "load", f"{file.name} cannot be loaded: {type(e).__name__}: {e}")
@@ -142,7 +142,7 @@ def check_one(folder: Path, number: str) -> bool:
 
 
 def place(file: Path, text: str, task: lessons.Task) -> str:
-    """'l01_forward.py:54'"""
+    """Format the place of an exercise, such as 'l01_forward.py:54'."""
     for i, row in enumerate(text.splitlines(), 1):
         if row.startswith(f"def {task.functions[0]}("):
             return f"{file.name}:{i}" if file.suffix == ".py" else file.name
@@ -150,7 +150,7 @@ def place(file: Path, text: str, task: lessons.Task) -> str:
 
 
 def show_reference(number: str, mine: str) -> None:
-    """The reference, to compare, unless it is the same code."""
+    """Print the reference for comparison, unless it is the same code."""
     reference = lessons.solution(number)
     if lessons.without_words(mine) == lessons.without_words(reference):
         print("  It is the reference, word for word.")
@@ -160,7 +160,7 @@ def show_reference(number: str, mine: str) -> None:
 
 
 def hint(folder: Path, number: str) -> None:
-    """The next hint, and how many are left."""
+    """Print the next hint, and how many are left."""
     from ddpm.course import checks
 
     hints = checks.find(lessons.task(number).number).hints
@@ -179,7 +179,7 @@ def hint(folder: Path, number: str) -> None:
 
 
 def solution(folder: Path, number: str, give_up: bool) -> None:
-    """The reference: after passing, or on request, which is remembered."""
+    """Print the reference: after passing, or on request, which is recorded."""
     number = lessons.task(number).number
     entry = state.load(folder).get(number, {})
     if not (entry.get("passed") or entry.get("gave_up") or give_up):
@@ -190,7 +190,7 @@ def solution(folder: Path, number: str, give_up: bool) -> None:
 
 
 def reset(folder: Path, number: str) -> None:
-    """Put the stub back; what was there goes to the end of a file beside it."""
+    """Restore the stub and append the learner's code to old_answers.py."""
     task = lessons.task(number)
     old = student.reset(state.file_of(folder, task.lesson), number)
     attic = folder / "old_answers.py"
@@ -201,7 +201,7 @@ def reset(folder: Path, number: str) -> None:
 
 
 def watch(folder: Path, every: float = 0.3, rounds: int | None = None) -> None:
-    """Check what changes, each time a file is saved, in this one warm process. Ctrl-C ends it."""
+    """Check changed exercises whenever a file is saved, in one warm process. Ctrl-C ends it."""
     import numpy  # noqa: F401  (warm)
     from jax import numpy as jnp
 
@@ -220,7 +220,7 @@ def watch(folder: Path, every: float = 0.3, rounds: int | None = None) -> None:
 
 
 def prints(folder: Path) -> dict[str, str]:
-    """{number: hash of its functions}; of a file that is just being written, nothing."""
+    """Hash the functions of each exercise: {number: hash}; a file being written is skipped."""
     out = {}
     for lesson in lessons.files():
         try:

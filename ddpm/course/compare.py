@@ -1,4 +1,4 @@
-"""Are these arrays those? Within a band around each entry; shapes, infinities and exceptions count."""
+"""Comparison of arrays within a band around each entry; shapes, infinities and exceptions count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Band = Callable[[np.ndarray], np.ndarray]
 
 
 def fits(answer: Answer, want: Any) -> bool:
-    """Is the answer what was wanted, within the bands?"""
+    """Test whether the answer is the expected one, within the bands."""
     if isinstance(want, str) or answer.error or answer.none:
         return bool(answer.error) and answer.error == want
     arrays = arranged(answer, len(want))
@@ -24,21 +24,21 @@ def fits(answer: Answer, want: Any) -> bool:
 
 
 def arranged(answer: Answer, n: int) -> tuple[np.ndarray, ...]:
-    """The arrays as `n` things: a list is one array where one is wanted."""
+    """Arrange the arrays as `n` results: a list becomes one array where one is expected."""
     if n == 1 and answer.several == "list" and len({a.shape for a in answer.arrays}) == 1:
         return (np.stack(answer.arrays),)
     return answer.arrays
 
 
 def off(a: np.ndarray, value: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """Entries that are outside the band; NaN is, unless NaN was wanted; the same infinity is not."""
+    """Mark entries outside the band, and NaN unless NaN is expected; an equal infinity is inside."""
     with np.errstate(all="ignore"):
-        near = np.isfinite(value) & (np.abs(a - value) <= band)  # around an infinity any band is infinite
+        near = np.isfinite(value) & (np.abs(a - value) <= band)  # the band around an infinity is infinite
     return ~(near | (a == value) | (np.isnan(a) & np.isnan(value)))
 
 
 def alike(a: Answer, b: Answer, band: Band) -> bool:
-    """Two answers are one and the same, an exception of the same type included."""
+    """Test whether two answers agree; exceptions agree if their types do."""
     if b.error or b.none:
         return (a.error, a.none) == (b.error, b.none)
     return fits(a, [(v, band(v)) for v in arranged(b, 1 if b.several == "list" else len(b.arrays))])

@@ -1,10 +1,10 @@
-"""The kinds of questions that lessons ask: the truth in NumPy float64, and the mistakes that have a name.
+"""The kinds of questions in lessons: the truth in NumPy float64, and named mistakes.
 
     formula      arrays in, arrays out                 identity    two routes agree
     moments      draws, within six standard errors     bitwise     the same bits
     count        the same whole numbers                gradient    JAX's derivative against finite differences
-    spot_the_bug a failing function to repair          prediction  a number written before running
-    artefact     a trained thing, measured again       figure      a picture; shown, not graded
+    spot_the_bug a failing function to repair          prediction  a number written down before running
+    artefact     a training's file, measured again     figure      a picture; shown, not graded
 
 This module needs NumPy only; JAX is imported where a part runs it. How to write the questions of a lesson:
 `ddpm/course/checks/__init__.py`.
@@ -21,19 +21,19 @@ from ddpm.course.part import Artefact, Cases, Exercise, Figure, Leaves, Mistake,
 
 
 def exercise(number: str, *parts: Part | Artefact | Figure, hints: Sequence[str] = ()) -> Exercise:
-    """Exercise `number`: its parts in the order in which they are asked, and its hints."""
+    """Build exercise `number` from its parts, in order, and its hints."""
     return Exercise(number, tuple(parts), tuple(hints))
 
 
 def leaves(value: Any) -> list[np.ndarray]:
-    """A truth's answer as a list of float64 (or integer) arrays; a tuple is several."""
+    """Convert a truth to a list of float64 (or integer) arrays; a tuple is several."""
     values = value if isinstance(value, tuple) else (value,)
     arrays = [np.asarray(v) for v in values]
     return [a if a.dtype.kind in "biu" else a.astype(np.float64) for a in arrays]
 
 
 def named(mistakes: dict[str, Callable] | None) -> tuple[Mistake, ...]:
-    """{sentence: wrong formula} -> Mistakes"""
+    """Convert {sentence: wrong formula} to Mistakes."""
     return tuple(Mistake(sentence, wrong) for sentence, wrong in (mistakes or {}).items())
 
 
@@ -65,7 +65,7 @@ def formula(
 
 
 def call(f: Callable, *case: Any) -> Any:
-    """The answer is what the one function returns."""
+    """Return the answer of the one function."""
     return f(*case)
 
 
@@ -79,7 +79,7 @@ def identity(
     rtol: float = 1e-3,
     atol: float = 1e-5,
 ) -> Part:
-    """Two routes agree: run(*functions, *case), through the learner's functions, and truth(*case), without them."""
+    """run(*functions, *case) = truth(*case): a route through the learner's functions, and one without."""
     return formula(names, truth, cases, mistakes, run=run, rtol=rtol, atol=atol, kind="identity")
 
 
@@ -92,7 +92,7 @@ def moments(
     *,
     sigmas: float = 6.0,
 ) -> Part:
-    """Monte Carlo: statistic(f, *case) within `sigmas` standard errors of the truth.
+    """Compare statistic(f, *case), by Monte Carlo, with the truth, within `sigmas` standard errors.
 
     truth(*case) -> (value, standard error), arrays alike; the case carries the seed, so that nothing flakes
     """
@@ -115,7 +115,7 @@ def bitwise(
     *,
     run: Callable[..., Any] | None = None,
 ) -> Part:
-    """The same bits: frozen weights, a reproducible draw, a copy that must not change."""
+    """Require the same bits: frozen weights, a reproducible draw, a copy that must not change."""
     return formula(name, truth, cases, mistakes, run=run, rtol=0.0, atol=0.0, kind="bitwise")
 
 
@@ -127,7 +127,7 @@ def count(
     *,
     run: Callable[..., Any] | None = None,
 ) -> Part:
-    """Whole numbers, exactly: calls of the network, lengths, times."""
+    """Require equal whole numbers: calls of the network, lengths, times."""
     return formula(name, truth, cases, mistakes, run=run, rtol=0.0, atol=0.0, kind="count")
 
 
@@ -142,8 +142,9 @@ def gradient(
     rtol: float = 2e-3,
     atol: float = 1e-5,
 ) -> Part:
-    """∂f/∂(argument `wrt`) by JAX, against central differences of `loss`, the same number in NumPy float64."""
+    """Compare ∂f/∂(argument `wrt`) by JAX with central differences of `loss` in NumPy float64."""
 
+    # The derivative by JAX
     def run(f: Callable, *case: Any) -> Any:
         import jax
         import jax.numpy as jnp
@@ -153,6 +154,7 @@ def gradient(
             jnp.asarray(arrays[wrt], float)
         )
 
+    # Central differences, entry by entry
     def differences(*case: Any) -> np.ndarray:
         x = np.array(case[wrt], np.float64)
         slope = np.empty_like(x)
@@ -179,16 +181,19 @@ def spot_the_bug(
     rtol: float = 2e-4,
     atol: float = 1e-6,
 ) -> Part:
-    """A failing function to repair. bug: what the published code computes;  sentence: for who left it in"""
+    """Ask to repair a failing function.
+
+    bug: what the published code computes;  sentence: the message if the bug is still there
+    """
     return formula(name, truth, cases, {sentence: bug} | (mistakes or {}), rtol=rtol, atol=atol, kind="spot-the-bug")
 
 
 def prediction(
     name: str, values: float | tuple[float, ...], tolerance: float, mistakes: dict[str, Any] | None = None
 ) -> Part:
-    """Numbers that the learner writes down before running: f() -> number or numbers, graded by distance.
+    """Ask for numbers that the learner predicts: f() -> number or numbers, graded by distance.
 
-    mistakes: {sentence: the numbers of whoever thinks so}
+    mistakes: {sentence: the numbers that follow from this misconception}
     """
 
     def band(a: np.ndarray) -> np.ndarray:
@@ -204,10 +209,10 @@ def prediction(
 def artefact(
     file: str, measure: Callable[[dict[str, np.ndarray]], float], low: float, high: float, says: str
 ) -> Artefact:
-    """A trained thing: passes if low <= measure(arrays of the .npz) <= high, computed by whoever grades."""
+    """low <= measure(arrays of the .npz) <= high, computed by the grader, for a trained result."""
     return Artefact(file, measure, low, high, says)
 
 
 def figure(file: str) -> Figure:
-    """A picture for the gallery; never graded."""
+    """Add a picture for the gallery, which is never graded."""
     return Figure(file)

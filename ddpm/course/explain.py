@@ -1,6 +1,7 @@
-"""The sentence for a wrong answer that is no known mistake.
+"""Sentences for wrong answers that are no known mistake.
 
-In this order: nothing returned; an exception; the wrong shape; NaN; else the worst entry and its relative error.
+Checked in this order: nothing returned; an exception; the wrong shape; NaN; else the worst entry and its relative
+error.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ddpm.course.part import Part
 
 
 def explain(part: Part, answer: Answer, want: Any, in_jit: bool) -> tuple[str, str]:
-    """A failed case for which there is no named mistake."""
+    """Explain a failed case that matches no named mistake."""
     f = f"`{part.names[-1]}`"
     if answer.none:
         return "none", f"{f} returned nothing (None). Is there a `return`?"
@@ -38,17 +39,17 @@ def explain(part: Part, answer: Answer, want: Any, in_jit: bool) -> tuple[str, s
 
 
 def things(n: int) -> str:
-    """'one array', 'a tuple of 2'"""
+    """Describe the form of an answer: 'one array', 'a tuple of 2'."""
     return "one array" if n == 1 else f"a tuple of {n}"
 
 
 def place_of(flat: Any, shape: tuple[int, ...]) -> str:
-    """' at [1, 2]', or nothing for a number."""
+    """Describe the place of an entry: ' at [1, 2]', or nothing for a number."""
     return f" at {[int(i) for i in np.unravel_index(flat, shape)]}" if shape else ""
 
 
 def exception(f: str, answer: Answer, in_jit: bool) -> str:
-    """What the exception says, with the remedy where one is known."""
+    """Report the exception, with the remedy if one is known."""
     message = answer.message.strip().split("\n")[0][:200]
     if "Tracer" in answer.error or (in_jit and "Tracer" in answer.message):
         return f"{f} works on NumPy arrays, but the lesson calls it inside `jit`: use `jnp` instead of `np`, no `if`."
@@ -63,7 +64,7 @@ def exception(f: str, answer: Answer, in_jit: bool) -> str:
 
 
 def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:
-    """The entry that is furthest outside its band."""
+    """Describe the entry that is furthest outside its band."""
     if part.secret:
         return f"{f}: not within the tolerance. Keep your guess in mind, run the lesson, and compare."
     found, total, bad = (-1.0, ""), 0, 0
@@ -87,5 +88,5 @@ def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:
 
 
 def too_long(name: str, s: float) -> str:
-    """The sentence for a loop."""
+    """Return the sentence for code that takes too long."""
     return f"`{name}` did not finish in {s:g} s. Is there a loop that never ends?"

@@ -1,8 +1,9 @@
-"""Source notebooks for two graders that schools use: nbgrader and otter-grader.
+"""Source notebooks for two common graders: nbgrader and otter-grader.
 
 Both get the lesson with its solutions, and after each exercise one test of one point: `require("1.2", q_step, seed=7)`,
-which asks the same questions as `ddpm course check`. What students see is made by the graders themselves, with
-`nbgrader generate_assignment` and `otter assign`. The package has to be installed where they grade.
+which asks the same questions as `ddpm course check`. The graders themselves make the students' version, with
+`nbgrader generate_assignment` and `otter assign`. The package has to be installed where they grade; the first cell of a
+notebook installs it from `--source`, or reports that it is missing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm.course import lesson as lessons
+from ddpm.course import student
 
 if TYPE_CHECKING:
     from ddpm.course.options import Export
@@ -34,7 +36,7 @@ generate:
 
 
 def main(config: Export) -> None:
-    """Write the notebooks, and say what to run next."""
+    """Write the notebooks, and print what to run next."""
     chosen = [n for n in lessons.files() if not config.lessons or n in config.lessons]
     if not chosen:
         raise ValueError(
@@ -45,10 +47,10 @@ def main(config: Export) -> None:
     for lesson in chosen:
         stem = lessons.files()[lesson].stem
         inside = Path("source") / stem / f"{stem}.ipynb" if config.to == "nbgrader" else Path(stem) / f"{stem}.ipynb"
-        text = notebook(lesson, config.to, config.seed)
+        text = notebook(lesson, config.to, config.seed, config.source)
         put(config.out / inside, text)
         if config.to == "otter":
-            put(config.out / stem / "environment.yml", ENVIRONMENT)
+            put(config.out / stem / "environment.yml", environment(config.source))
         print(config.out / inside)
     if config.to == "nbgrader":
         put(config.out / "nbgrader_config.py", NBGRADER)
@@ -64,29 +66,43 @@ channels: [conda-forge]
 dependencies:
   - python=3.11
   - pip
-  - pip: [ddpm, otter-grader, ipykernel]
+  - pip:
+      - otter-grader
+      - ipykernel
+      {ours}
 """
 
 
+def environment(source: str) -> str:
+    """Format the environment of otter; without a source, a comment states what to add."""
+    ours = f'- "{source}"' if source else "# add the address or the wheel of the course's package, imported as ddpm"
+    return ENVIRONMENT.format(ours=ours)
+
+
 def put(file: Path, text: str) -> None:
-    """Write a file that is not there yet."""
+    """Write a file that does not exist yet."""
     if file.exists():
         raise ValueError(f"{file} is there already; choose another --out, or delete it first")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
 
 
-def notebook(lesson: int, to: str, seed: int) -> str:
-    """One source notebook as JSON, in format 4.5."""
+def notebook(lesson: int, to: str, seed: int, source: str = "") -> str:
+    """Build one source notebook as JSON, in format 4.5.
+
+    source: what its first cell installs, as in `student.install`
+    """
     try:
         import nbformat
     except ImportError:
-        raise ValueError("the export needs nbformat: pip install 'ddpm[course]'") from None
+        raise ValueError("the export needs nbformat: pip install nbformat") from None
+    # The exercises, and the cells of the chosen grader
     tasks = {t.number: t for t in lessons.tasks(lessons.text_of(lesson))}
     begin, end = {"nbgrader": (nbgrader_solution, nbgrader_test), "otter": (otter_solution, otter_test)}[to]
     cells: list[dict[str, Any]] = []
     if to == "otter":
         cells.append(cell("raw", OTTER.format(points=len(tasks))))
+    # Cells of the lesson, in order; text first
     number, left = "", set[str]()
     for part in lessons.cells(lessons.text_of(lesson)):
         body = "\n".join(part.lines).strip("\n")
@@ -95,8 +111,10 @@ def notebook(lesson: int, to: str, seed: int) -> str:
         if part.markdown:
             cells.append(cell("markdown", "\n".join(line.removeprefix("#").removeprefix(" ") for line in part.lines)))
             if len(cells) <= 2:
+                cells.append(cell("code", student.install(source)))
                 cells.append(cell("code", "from ddpm.course import checked, require"))
             continue
+        # Code, with a test after the last function of an exercise
         names = tasks[number].functions if number else []
         defined = {m.group(1) for m in map(lessons.DEF.match, part.lines) if m}
         first = bool(left) and left == set(names)
@@ -109,6 +127,7 @@ def notebook(lesson: int, to: str, seed: int) -> str:
             cells += end(number, f'require("{number}", {joined}, seed={seed})')
             cells.append(cell("code", f'{joined} = checked("{number}", {joined})'))
         left -= defined
+    # Stable identifiers, and the notebook around the cells
     for i, c in enumerate(cells):
         c["id"] = f"l{lesson:02d}-{i:03d}"
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -118,7 +137,7 @@ def notebook(lesson: int, to: str, seed: int) -> str:
 
 
 def cell(kind: str, source: str, **nbgrader: Any) -> dict[str, Any]:
-    """A cell of a notebook; with keywords, one that nbgrader knows."""
+    """Make a cell of a notebook; keywords become the metadata of nbgrader."""
     metadata: dict[str, Any] = {}
     if nbgrader:
         metadata["nbgrader"] = {"schema_version": 3, "task": False, **nbgrader}
@@ -127,26 +146,26 @@ def cell(kind: str, source: str, **nbgrader: Any) -> dict[str, Any]:
 
 
 def nbgrader_solution(number: str, body: str, place: int, first: bool) -> list[dict[str, Any]]:
-    """A cell whose marked regions nbgrader empties. (Its names may have no dot.)"""
+    """Make a cell whose marked regions nbgrader empties. (Its names may have no dot.)"""
     name = f"solution-{number.replace('.', '-')}-{place}"
     return [cell("code", body, grade=False, solution=True, locked=False, grade_id=name)]
 
 
 def nbgrader_test(number: str, test: str) -> list[dict[str, Any]]:
-    """A locked cell worth a point."""
+    """Make a locked cell worth one point."""
     name = f"check-{number.replace('.', '-')}"
     return [cell("code", test, grade=True, solution=False, locked=True, points=1, grade_id=name)]
 
 
 def otter_solution(number: str, body: str, place: int, first: bool) -> list[dict[str, Any]]:
-    """A question's solution; otter's own marks in place of ours."""
+    """Make the solution of a question, with otter's marks in place of ours."""
     body = body.replace(lessons.BEGIN, "# BEGIN SOLUTION").replace(lessons.END, "# END SOLUTION")
     opening = [cell("raw", f"# BEGIN QUESTION\nname: q{number.replace('.', '_')}\npoints: 1")] if first else []
     return [*opening, cell("raw", "# BEGIN SOLUTION"), cell("code", body), cell("raw", "# END SOLUTION")]
 
 
 def otter_test(number: str, test: str) -> list[dict[str, Any]]:
-    """The test, and the end of the question."""
+    """Make the test, and the end of the question."""
     return [
         cell("raw", "# BEGIN TESTS"),
         cell("code", test),

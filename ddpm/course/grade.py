@@ -1,8 +1,8 @@
 """Grade a folder of submissions: each exercise of each lesson, in processes that cannot hurt each other.
 
-A worker runs the learner's functions on inputs by seed and sends the answers back (process.py); the verdict is made
-here. A worker that hangs, prints without end or dies costs its submission one exercise: the next worker goes on with
-the rest. Results: scores.csv, and for each submission a JSON file as Gradescope reads it.
+A worker runs the learner's functions on inputs by seed and sends the answers back (process.py); this module makes the
+verdict. A worker that hangs, prints without end or dies costs its submission one exercise: the next worker continues
+with the rest. Results: scores.csv, and for each submission a JSON file in the format of Gradescope.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], folder: Path, limits: Limits) -> Verdict:
-    """From one frame to one verdict."""
+    """Make the verdict from one frame."""
     exercise = checks.find(number)
     if "failed" in head:
         names = lessons.task(number).functions
@@ -49,12 +49,13 @@ def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], fol
 
 
 def asked(lesson: int) -> list[str]:
-    """The exercises of a lesson that have checks."""
+    """List the exercises of a lesson that have checks."""
     return [n for n in lessons.all_tasks() if lessons.task(n).lesson == lesson and n in checks.of_lesson(lesson)]
 
 
 def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
-    """All exercises of one lesson of one submission."""
+    """Grade all exercises of one lesson of one submission."""
+    # The file of the lesson
     numbers = asked(lesson)
     try:
         file = state.file_of(folder, lesson)
@@ -64,6 +65,7 @@ def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) ->
     except (ValueError, OSError) as e:
         said = str(e) if "16 MB" in str(e) or "notebook" in str(e) else "Not handed in."
         return [Verdict(n, False, "missing", said) for n in numbers]
+    # One worker after another, until every exercise has its verdict
     verdicts: dict[str, Verdict] = {}
     while left := [n for n in numbers if n not in verdicts]:
         try:
@@ -74,8 +76,9 @@ def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) ->
             head, body = results[number]
             try:
                 verdicts[number] = decide(number, head, body, seeds, folder, limits)
-            except Exception as e:  # a frame that was tampered with
+            except Exception as e:  # the frame was tampered with
                 verdicts[number] = Verdict(number, False, "crash", f"The answer cannot be read ({type(e).__name__}).")
+        # The exercise that ended the worker has failed
         guilty = guilty if guilty in left and guilty not in verdicts else None
         remaining = [n for n in left if n not in verdicts]
         if remaining:
@@ -85,7 +88,7 @@ def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) ->
 
 
 def row(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
-    """`grade_lesson`, whatever goes wrong: the others have to get their rows."""
+    """Run `grade_lesson` and catch any error, so that the other submissions get their rows."""
     try:
         return grade_lesson(folder, lesson, seeds, limits)
     except Exception as e:
@@ -93,7 +96,7 @@ def row(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Ver
 
 
 def submissions(folder: Path) -> list[Path]:
-    """The folders in `folder` that are submissions, by name; `folder` itself if it holds lessons."""
+    """List the submissions in `folder` by name; `folder` itself if it holds lessons."""
     if not folder.is_dir():
         raise ValueError(f"submissions: {folder} is not a folder; give one that holds a folder for each student")
     if any(folder.glob("l[0-9][0-9]_*.py")) or any(folder.glob("l[0-9][0-9]_*.ipynb")):
@@ -107,7 +110,7 @@ def submissions(folder: Path) -> list[Path]:
 
 
 def gradescope(verdicts: list[Verdict], seconds: float) -> dict[str, Any]:
-    """One submission as Gradescope's results.json."""
+    """Convert one submission to the results.json of Gradescope."""
     tests = []
     for v in verdicts:
         name = f"{v.number} {lessons.task(v.number).title}"
@@ -119,7 +122,7 @@ def gradescope(verdicts: list[Verdict], seconds: float) -> dict[str, Any]:
 
 
 def table(rows: dict[str, list[Verdict]]) -> str:
-    """scores.csv: a row a submission, a column an exercise (1 or 0), and at the end what went wrong."""
+    """Format scores.csv: a row per submission, a column per exercise (1 or 0), then the messages."""
     numbers = [v.number for v in next(iter(rows.values()))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -137,10 +140,12 @@ def main(config: Grade) -> None:
     """Grade, write, and print the table."""
     from ddpm.tools.files import write_atomic
 
+    # Validation
     if os.name != "posix":
         raise ValueError("grade needs the process limits of Linux or macOS; use it there, or in a container")
     if config.seconds <= 0 or config.memory <= 0 or config.jobs < 1 or config.seed < 0:
         raise ValueError("seconds, memory and jobs have to be positive, and seed not negative")
+    # Submissions, lessons, seeds and limits
     folders = submissions(config.submissions)
     chosen = [n for n in lessons.files() if checks.of_lesson(n) and (not config.lessons or n in config.lessons)]
     if not chosen:
@@ -148,10 +153,12 @@ def main(config: Grade) -> None:
     seeds = [config.seed, config.seed + 1, config.seed + 2]
     limits = Limits(config.seconds, config.memory)
 
+    # All lessons of one submission
     def one(folder: Path) -> tuple[list[Verdict], float]:
         start = time.monotonic()
         return [v for n in chosen for v in row(folder, n, seeds, limits)], time.monotonic() - start
 
+    # Several submissions at once; a JSON file for each
     rows: dict[str, list[Verdict]] = {}
     with ThreadPoolExecutor(config.jobs) as pool:
         graded = tqdm(zip(folders, pool.map(one, folders), strict=True), total=len(folders), unit="submission")

@@ -1,7 +1,7 @@
-"""From answers to one sentence: compare them with the truth, and name the mistake.
+"""Verdicts: compare answers with the truth, and name the mistake in one sentence.
 
-In this order: not written yet; a mistake that has a name; else what `explain` sees. `collect` runs the learner's code
-and knows no truth, `judge` knows the truth and runs none of it: the grader calls them in two processes.
+Checked in this order: not written yet; a named mistake; else the sentence of `explain`. `collect` runs the learner's
+code without access to the truth, `judge` knows the truth and runs no learner's code: the grader uses two processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to say about one exercise."""
+    """The result of one exercise, and the sentence about it."""
 
     number: str
     passed: bool
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def wanted(part: Part, seeds: Sequence[int], place: int) -> list[Any]:
-    """What `collect` should have found: for each case [(value, band)], or the name of an exception."""
+    """Compute the expected answers: for each case [(value, band)], or the name of an exception."""
     out: list[Any] = []
     for seed in seeds:
         for case in cases_of(part, seed, place):
@@ -50,7 +50,7 @@ def wanted(part: Part, seeds: Sequence[int], place: int) -> list[Any]:
 
 
 def judge(part: Part, answers: list[Answer], seeds: Sequence[int], place: int) -> tuple[str, str]:
-    """(kind, sentence) of one part; ("passed", "") if all is well."""
+    """Judge one part: (kind, sentence), or ("passed", "")."""
     if any(a.error == "NotImplementedError" for a in answers):
         return "todo", f"`{part.names[-1]}` is not written yet."
     want = wanted(part, seeds, place)
@@ -65,13 +65,13 @@ def judge(part: Part, answers: list[Answer], seeds: Sequence[int], place: int) -
 
 
 def same(part: Part, answers: list[Answer], wrong: Callable, seeds: Sequence[int], place: int) -> bool:
-    """Does the wrong formula give the learner's answers, in every case?"""
+    """Test whether the wrong formula gives the learner's answers, in every case."""
     guilty = collect(replace(part, traceable=False), [wrong] * len(part.names), seeds, place)
     return len(answers) >= len(guilty) and all(alike(a, g, part.band) for a, g in zip(answers, guilty, strict=False))
 
 
 def artefact(part: Artefact, folder: Path) -> tuple[str, str]:
-    """Measure the file again."""
+    """Judge an artefact: measure its file again."""
     file = exists(folder, part)
     if file is None:
         return "todo", f"{part.file} is not there yet; run the lesson to make it."
@@ -95,7 +95,11 @@ def verdict(
     folder: Path = Path(),
     s: float = 10.0,
 ) -> Verdict:
-    """All parts in order, in this process; the first that fails speaks.   s: of processor time, for each part"""
+    """Judge the parts in order, in this process; the first failure gives the verdict.
+
+    s: seconds of processor time for each part
+    """
+    # Pictures are not graded; trained results are measured again
     for place, part in enumerate(exercise.parts):
         if isinstance(part, Figure):
             continue
@@ -104,7 +108,7 @@ def verdict(
             kind, sentence = artefact(part, folder)
         else:
             try:
-                with limits.seconds(6 * s), limits.seconds(s, processor=True):  # a busy machine fails nobody
+                with limits.seconds(6 * s), limits.seconds(s, processor=True):  # a busy machine makes no check fail
                     answers = collect(part, [functions[n] for n in part.names], seeds, place)
             except limits.TooLong:
                 kind, sentence = "time", too_long(name, s)

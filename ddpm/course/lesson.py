@@ -1,6 +1,6 @@
 """Lessons as text: cells of the percent format, the exercises in them, and the learner's functions.
 
-Nothing here runs a lesson or imports NumPy, so that `ddpm course status` answers at once.
+This module neither runs a lesson nor imports NumPy, so that `ddpm course status` answers at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import ddpm
 
-FOLDER = Path(ddpm.__file__).parent.parent / "lessons"  # beside the package, in the repository and when installed
+FOLDER = Path(ddpm.__file__).parent.parent / "lessons"  # next to the package, in the repository and when installed
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 HEADING = re.compile(r"^# ### Exercise (\d+\.\d+) - (.+)$")
 DEF = re.compile(r"^(?:async )?def (\w+)\(")
@@ -23,7 +23,7 @@ DEF = re.compile(r"^(?:async )?def (\w+)\(")
 
 @dataclass
 class Cell:
-    """Lines without their `# %%`; `start` is the number of the first of them, from 1."""
+    """The lines of a cell without its `# %%`; `start` is the number of the first line, from 1."""
 
     markdown: bool
     lines: list[str]
@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass
 class Task:
-    """What a lesson asks: the functions with a solution mark below the heading, and how long the solutions are."""
+    """An exercise in a lesson: its functions with a solution mark, and the lengths of the solutions."""
 
     number: str
     title: str
@@ -45,7 +45,7 @@ class Task:
 
 
 def cells(text: str) -> list[Cell]:
-    """The cells of a percent file; what stands before the first `# %%` is the notebook's header."""
+    """Split a percent file into cells; text before the first `# %%` is the notebook's header."""
     out: list[Cell] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("# %%"):
@@ -56,7 +56,7 @@ def cells(text: str) -> list[Cell]:
 
 
 def tasks(text: str) -> list[Task]:
-    """The exercises of a lesson with its solutions, in their order."""
+    """List the exercises of a lesson with solutions, in order."""
     found: list[Task] = []
     name, inside = "", False
     for line in text.splitlines():
@@ -78,13 +78,13 @@ def tasks(text: str) -> list[Task]:
 
 @cache
 def files() -> dict[int, Path]:
-    """{1: …/lessons/l01_forward.py, …}, as they ship, with solutions."""
+    """List the shipped lessons, with solutions: {1: …/lessons/l01_forward.py, …}."""
     return {int(f.name[1:3]): f for f in sorted(FOLDER.glob("l[0-9][0-9]_*.py"))}
 
 
 @cache
 def text_of(lesson: int) -> str:
-    """The text of a lesson as it ships, with solutions."""
+    """Read the text of a lesson as it ships, with solutions."""
     if lesson not in files():
         raise ValueError(f"there is no lesson {lesson}; there are {', '.join(map(str, files())) or 'none'}")
     return files()[lesson].read_text(encoding="utf-8")
@@ -92,12 +92,12 @@ def text_of(lesson: int) -> str:
 
 @cache
 def all_tasks() -> dict[str, Task]:
-    """{'1.1': …}, over all lessons."""
+    """Collect the exercises of all lessons: {'1.1': …}."""
     return {task.number: task for lesson in files() for task in tasks(text_of(lesson))}
 
 
 def task(number: str) -> Task:
-    """The exercise '1.2', or a ValueError that says what there is."""
+    """Find the exercise '1.2', or raise a ValueError that lists the existing ones."""
     if number not in all_tasks():
         lesson = number.partition(".")[0]
         near = [n for n in all_tasks() if n.partition(".")[0] == lesson] or list(all_tasks())
@@ -106,7 +106,7 @@ def task(number: str) -> Task:
 
 
 def read(file: Path) -> str:
-    """A learner's file as percent text; of a notebook the code cells, without the lines that only Jupyter knows."""
+    """Read a learner's file as percent text; of a notebook, the code cells without Jupyter's magic lines."""
     text = file.read_text(encoding="utf-8", errors="replace")
     if file.suffix != ".ipynb":
         return text
@@ -119,7 +119,7 @@ def read(file: Path) -> str:
 
 
 def source(text: str, name: str) -> str | None:
-    """The last top-level `def name(…)` of a text that need not be valid Python, or None."""
+    """Find the last top-level `def name(…)`, or None; the text need not be valid Python."""
     found: str | None = None
     block: list[str] | None = None
     for line in text.splitlines():
@@ -134,7 +134,7 @@ def source(text: str, name: str) -> str | None:
 
 
 def without_words(code: str) -> str:
-    """Code without comments, docstrings and layout; as it is, if it is not valid Python."""
+    """Remove comments, docstrings and layout from code; invalid Python stays as it is."""
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -146,13 +146,13 @@ def without_words(code: str) -> str:
 
 
 def fingerprint(text: str, names: list[str]) -> str:
-    """A hash of the learner's functions: any change but one of words and layout withdraws the tick."""
+    """Hash the learner's functions; changes of comments, docstrings and layout keep the hash."""
     parts = [without_words(source(text, name) or "") for name in names]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def solution(number: str) -> str:
-    """The functions of an exercise as they ship, without the marks."""
+    """Return the functions of an exercise as they ship, without the marks."""
     asked = task(number)
     parts = [source(text_of(asked.lesson), name) or "" for name in asked.functions]
     return "\n\n\n".join("\n".join(line for line in p.splitlines() if line.strip() not in (BEGIN, END)) for p in parts)

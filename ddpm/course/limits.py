@@ -1,4 +1,4 @@
-"""A limit on the time that a learner's function may take."""
+"""Limits on the time of a learner's function."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 
 class TooLong(BaseException):
-    """The time is over; not an Exception, so that `except Exception` in a loop does not swallow it."""
+    """Raised when the time is over; not an Exception, so that `except Exception` does not catch it."""
 
 
 @contextmanager
 def seconds(limit: float, processor: bool = False) -> Iterator[None]:
-    """Raise `TooLong` in this thread after `limit` seconds. Without an alarm clock (Windows, threads): no limit.
+    """Raise `TooLong` in this thread after `limit` seconds.
 
-    processor: of this process's own processor time, so that a busy machine fails nobody; else on the clock
+    There is no limit where alarms do not exist (Windows, threads).
+    processor: count processor time of this process, so that a busy machine makes no check fail; else wall-clock time
     """
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
@@ -29,7 +30,7 @@ def seconds(limit: float, processor: bool = False) -> Iterator[None]:
 
     clock, bell = (signal.ITIMER_PROF, signal.SIGPROF) if processor else (signal.ITIMER_REAL, signal.SIGALRM)
     before = signal.signal(bell, ring)
-    signal.setitimer(clock, limit, limit)  # again and again, in case one is swallowed
+    signal.setitimer(clock, limit, limit)  # repeatedly, in case one is caught
     try:
         yield
     finally:
@@ -38,7 +39,10 @@ def seconds(limit: float, processor: bool = False) -> Iterator[None]:
 
 
 def end_after(limit: float) -> None:
-    """End this process after `limit` more seconds of processor time, also in code that hears no alarm (SIGXCPU)."""
+    """End this process after `limit` more seconds of processor time, by SIGXCPU.
+
+    This also ends code that does not react to an alarm.
+    """
     import resource
 
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])

@@ -1,8 +1,8 @@
-"""Definitions without the lesson: imports, functions, classes and literals that an exercise uses, and nothing else.
+"""Definitions from a lesson: only the imports, functions, classes and literals of an exercise.
 
 A lesson trains and draws when it runs; a check must not. So only those top-level statements are executed that the
-asked functions need, directly or through one another, and of assignments only literals such as `SIZES = (3, 5)`.
-Functions of *other* exercises are taken from the lesson as it ships: an earlier mistake spoils no later answer.
+requested functions need, directly or indirectly, and of assignments only literals such as `SIZES = (3, 5)`.
+Functions of *other* exercises come from the lesson as it ships, so an earlier mistake affects no later answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Index = dict[str, ast.stmt]
 
 
 def index(tree: ast.Module) -> Index:
-    """{name: the last statement that defines it}"""
+    """Map each name to the last statement that defines it."""
     found: Index = {}
     for node in tree.body:
         for name in bound(node):
@@ -26,7 +26,7 @@ def index(tree: ast.Module) -> Index:
 
 
 def bound(node: ast.stmt) -> Iterator[str]:
-    """The names that an allowed top-level statement defines."""
+    """List the names that an allowed top-level statement defines."""
     match node:
         case ast.Import() | ast.ImportFrom():
             yield from ((a.asname or a.name).split(".")[0] for a in node.names)
@@ -40,7 +40,7 @@ def bound(node: ast.stmt) -> Iterator[str]:
 
 
 def is_literal(node: ast.expr) -> bool:
-    """Numbers, strings, and containers of them."""
+    """Test for numbers, strings, and containers of them."""
     try:
         ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -49,7 +49,7 @@ def is_literal(node: ast.expr) -> bool:
 
 
 def parse(text: str, name: str) -> ast.Module:
-    """The tree of a file; a SyntaxError becomes a ValueError with its line."""
+    """Parse a file; a SyntaxError becomes a ValueError with its line."""
     try:
         return ast.parse(text, name)
     except (SyntaxError, ValueError, RecursionError) as e:
@@ -58,7 +58,7 @@ def parse(text: str, name: str) -> ast.Module:
 
 
 def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
-    """(statement, file name) for all that exercise `number` needs, in an order in which they can be executed."""
+    """Collect all that exercise `number` needs: (statement, file name), in executable order."""
     asked = lessons.task(number)
     own, shipped = index(parse(text, name)), index(ast.parse(lessons.text_of(asked.lesson)))
     others = {f for t in lessons.all_tasks().values() if t.lesson == asked.lesson for f in t.functions}
@@ -78,12 +78,12 @@ def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
 
 
 def functions(text: str, number: str, name: str = "your file") -> dict[str, Any]:
-    """The learner's functions of one exercise, ready to call.   text: percent Python  ->  {function: callable}"""
+    """Load the learner's functions of one exercise.   text: percent Python  ->  {function: callable}"""
     return define(closure(text, number, name), number, name)
 
 
 def define(nodes: list[tuple[ast.stmt, str]], number: str, name: str) -> dict[str, Any]:
-    """Execute the statements of a `closure`; the functions of the exercise, or a ValueError if one is missing."""
+    """Execute the statements of a `closure` and return the functions; ValueError if one is missing."""
     namespace: dict[str, Any] = {"__name__": "lesson"}
     for node, file in nodes:
         exec(compile(ast.Module([node], []), file, "exec"), namespace)
@@ -94,5 +94,5 @@ def define(nodes: list[tuple[ast.stmt, str]], number: str, name: str) -> dict[st
 
 
 def reference(number: str) -> dict[str, Any]:
-    """The functions of one exercise as they ship."""
+    """Load the functions of one exercise as they ship."""
     return functions(lessons.text_of(lessons.task(number).lesson), number, "the lesson")

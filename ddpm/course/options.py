@@ -1,4 +1,4 @@
-"""The options of `ddpm course`, as frozen dataclasses: one a command."""
+"""The options of `ddpm course`: one frozen dataclass for each command."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tyro.conf import Positional
 
 @dataclass(frozen=True)
 class Init:
-    """Write the lessons, with holes where the exercises are. Files that are there stay as they are."""
+    """Write the lessons, with gaps for the exercises. Existing files are kept."""
 
-    folder: Positional[Path | None] = None  # where to: DIR, else the course that you are in, else ./course
+    folder: Positional[Path | None] = None  # DIR; if not given, the course that you are in, else ./course
     notebooks: bool = False  # .ipynb instead of .py (needs the extra `course`)
-    source: str = "ddpm"  # what a notebook's first cell installs on Colab: a name, a wheel's URL, git+https://…
+    source: str = ""  # what a notebook's first cell installs on Colab: git+https://…, or a wheel's address or path
 
 
 @dataclass(frozen=True)
 class Status:
-    """Which exercises have passed, and which is next."""
+    """Show which exercises have passed, and which is next."""
 
 
 @dataclass(frozen=True)
 class Next:
-    """The first exercise that has not passed: where it is, what it asks, and its stub."""
+    """Show the next exercise: where it is, its text, and its stub."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Hint:
-    """The next hint for an exercise; each says a little more, none gives the line."""
+    """Show the next hint for an exercise; each tells a little more, none gives the line."""
 
     number: Annotated[Positional[str], tyro.conf.arg(metavar="NUMBER")]  # for instance 1.2
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The reference solution, once you have passed."""
+    """Show the reference solution, once you have passed."""
 
     number: Annotated[Positional[str], tyro.conf.arg(metavar="NUMBER")]  # for instance 1.2
-    give_up: bool = False  # see it before
+    give_up: bool = False  # show it before you have passed
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Reset:
-    """Put the stub of an exercise back; your code is kept in old_answers.py."""
+    """Restore the stub of an exercise; your code is kept in old_answers.py."""
 
     number: Annotated[Positional[str], tyro.conf.arg(metavar="NUMBER")]  # for instance 1.2
 
@@ -67,12 +67,12 @@ class Reset:
 class Grade:
     """For instructors: grade a folder of submissions (one folder each) to CSV and Gradescope JSON.
 
-    Each runs in processes of its own, with limits. This keeps accidents apart; it is no sandbox against attackers.
+    Each runs in separate processes, with limits. This contains accidents; it is no sandbox against attackers.
     """
 
-    submissions: Positional[Path]  # one folder a student, with l01_forward.py or .ipynb and so on
+    submissions: Positional[Path]  # one folder per student, with l01_forward.py or .ipynb and so on
     seed: int = 7  # of the inputs; learners check with 0
-    out: Path = Path("scores")  # scores.csv and one NAME.json each
+    out: Path = Path("scores")  # the folder for scores.csv and one NAME.json per student
     lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
     seconds: float = 20.0  # of processor time for one exercise
     memory: float = 4.0  # GB for one submission
@@ -81,11 +81,12 @@ class Grade:
 
 @dataclass(frozen=True)
 class Export:
-    """For instructors: source notebooks for nbgrader or otter-grader, with solutions and tests."""
+    """For instructors: write source notebooks for nbgrader or otter-grader, with solutions and tests."""
 
     to: Literal["nbgrader", "otter"]  # the grader
-    out: Path = Path("export")  # where to
+    out: Path = Path("export")  # the folder for the notebooks
     seed: int = 7  # of the inputs that the tests use
+    source: str = ""  # what the first cell installs: git+https://…, or a wheel's address or path
     lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
 
 

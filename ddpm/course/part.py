@@ -1,6 +1,6 @@
-"""What an exercise is: questions about the learner's functions, a trained thing or a picture.
+"""The parts of an exercise: questions about the learner's functions, a training's file or a picture.
 
-A `Part` asks one question of the learner's functions: it runs them on random inputs and says what should come out,
+A `Part` is one question about the learner's functions: it runs them on random inputs and states the expected answer,
 as arrays with a band around each entry. `exercise.py` makes the kinds that lessons use.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 Cases = Callable[[np.random.Generator], Sequence[tuple]]
-Leaves = list[tuple[np.ndarray, np.ndarray]]  # what should come out, and how far it may be off: (value, band) each
+Leaves = list[tuple[np.ndarray, np.ndarray]]  # the expected arrays and their tolerance: (value, band) each
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong formula, and the sentence for whoever wrote it."""
+    """A wrong formula, and the sentence that explains it."""
 
     sentence: str
     wrong: Callable
@@ -33,28 +33,28 @@ class Part:
     names: tuple[str, ...]  # of the learner's functions
     run: Callable[..., Any]
     expect: Callable[..., Leaves]
-    cases: Cases  # random inputs: argument tuples, several and of odd shapes
+    cases: Cases  # random inputs: several argument tuples, also of unusual shapes
     mistakes: tuple[Mistake, ...] = ()
-    band: Callable[[np.ndarray], np.ndarray] = np.zeros_like  # how far two wrong answers may be apart to be the same
-    traceable: bool = False  # the lesson calls it inside `jit`, so that NumPy's functions will not do
+    band: Callable[[np.ndarray], np.ndarray] = np.zeros_like  # wrong answers within this distance count as the same
+    traceable: bool = False  # the lesson calls it inside `jit`, where NumPy's functions fail
     secret: bool = False  # do not print the expected value
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file that a training leaves behind (.npz), whose measure is computed again by whoever grades."""
+    """A file written by a training (.npz), whose measure the grader computes again."""
 
     file: str  # relative to the course's folder
     measure: Callable[[dict[str, np.ndarray]], float]
     low: float  # passes if low <= measure <= high
     high: float
-    says: str  # what the measure is, with its unit
+    says: str  # the name of the measure, with its unit
     kind: str = "artefact"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture for the gallery: shown if it is there, never graded."""
+    """A picture for the gallery: shown if it exists, never graded."""
 
     file: str
     kind: str = "figure"
@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A number, the questions, and the hints in order: each says a little more, none gives the line."""
+    """A number, the questions, and the hints in order: each tells a little more, none gives the line."""
 
     number: str
     parts: tuple[Part | Artefact | Figure, ...]
@@ -70,6 +70,6 @@ class Exercise:
 
 
 def exists(folder: Path, part: Artefact | Figure) -> Path | None:
-    """The part's file inside `folder`, or None; a name that leads out of it is None as well."""
+    """Find the part's file inside `folder`; None if missing, or if the name leads out of it."""
     file = (folder / part.file).resolve()
     return file if file.is_file() and file.is_relative_to(folder.resolve()) else None

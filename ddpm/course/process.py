@@ -1,7 +1,7 @@
-"""A worker seen from outside: start it, read its answers, and end it when it breaks a limit.
+"""Control of a worker: start it, read its answers, and end it when it breaks a limit.
 
 A worker (worker.py) runs the learner's functions and sends arrays through a pipe. One that hangs, prints without end or
-dies is ended with all that it has started, and `run_worker` says of which exercise it died.
+dies is ended with all that it has started, and `run_worker` reports at which exercise.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ddpm.course.answers import Answer
 
 OUTPUT = 2**20  # bytes that a worker may print
 START = 120.0  # seconds for a worker to start: JAX is imported
-ASLEEP = 10.0  # the limit is one of processor time; on the clock, that of a busy machine, it is so many times as long
+ASLEEP = 10.0  # wall-clock limit as a multiple of the limit of processor time, for busy machines
 GRACE = 5.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one exercise of one submission may use."""
+    """The limits for one exercise of one submission."""
 
     seconds: float = 20.0  # of processor time
     memory: float = 4.0  # GB
@@ -42,7 +42,7 @@ class Limits:
 
 
 class Worker:
-    """One process with its pipe of answers and its output, and how to end it with all that it has started."""
+    """One process with its pipe of answers and its output; it is ended with all its children."""
 
     def __init__(self, file: Path, numbers: list[str], seeds: list[int], limits: Limits, cwd: str) -> None:
         read, write = os.pipe()
@@ -80,7 +80,7 @@ class Worker:
 
 
 def frames(buffer: bytearray) -> list[tuple[dict[str, Any], bytes]]:
-    """Take the complete frames off the front of the buffer."""
+    """Remove the complete frames from the front of the buffer and return them."""
     found = []
     while len(buffer) >= 16:
         head, body = struct.unpack("<QQ", buffer[:16])
@@ -96,7 +96,7 @@ def frames(buffer: bytearray) -> list[tuple[dict[str, Any], bytes]]:
 def run_worker(
     file: Path, numbers: list[str], seeds: list[int], limits: Limits
 ) -> tuple[dict[str, Any], str | None, str]:
-    """One worker as far as it gets.   ->  ({number: frame}, the exercise it died of or None, why)"""
+    """Run one worker as far as it gets: ({number: frame}, the exercise that ended it or None, why)."""
     results: dict[str, tuple[dict[str, Any], bytes]] = {}
     with tempfile.TemporaryDirectory() as cwd:
         process = Worker(file, numbers, seeds, limits, cwd)
@@ -109,6 +109,7 @@ def run_worker(
 
 def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[str | None, str]:
     """Read until the worker ends or breaks a limit; fills `results`."""
+    # The two pipes, and the first deadline
     current, printed, buffer = None, b"", bytearray()
     deadline, total = time.monotonic() + START, 0
     with selectors.DefaultSelector() as selector:
@@ -118,6 +119,7 @@ def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[st
             ready = selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
                 return current or "", f"did not finish in {ASLEEP * limits.seconds + GRACE:g} s on the clock"
+            # Output counts towards its limit
             for key, _ in ready:
                 data = os.read(key.fd, 2**16)
                 if key.fd == process.output:
@@ -127,6 +129,7 @@ def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[st
                     if not data:
                         selector.unregister(process.output)
                     continue
+                # Answers arrive in frames; each extends the deadline
                 if not data:
                     return current or "", died(process, printed)
                 buffer += data
@@ -141,7 +144,7 @@ def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[st
 
 
 def died(process: Worker, printed: bytes) -> str:
-    """How a process ended before its time."""
+    """Describe how a process ended early."""
     code = process.process.wait()
     if code == -signal.SIGXCPU:
         return "did not finish in its time, and could not be interrupted"
@@ -151,7 +154,7 @@ def died(process: Worker, printed: bytes) -> str:
 
 
 def unpack(head: dict[str, Any], body: bytes) -> list[list[Answer]]:
-    """The answers of a frame; arrays only, never pickles."""
+    """Read the answers of a frame; arrays only, never pickles."""
     stream = io.BytesIO(body)
     parts = []
     for part in head["parts"]:

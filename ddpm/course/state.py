@@ -1,6 +1,6 @@
-"""What a learner has done: one small JSON file in the course's folder, which is also what makes it a course's folder.
+"""The state of a course: one small JSON file, which also marks its folder as a course.
 
-A tick belongs to a hash of the functions. Edit them, and it is withdrawn until they are checked again.
+A tick belongs to a hash of the functions. If they are edited, it is withdrawn until they are checked again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ State = dict[str, dict[str, Any]]  # {"1.2": {"passed": hash, "tries": 3, "hints
 
 
 def find(start: Path) -> Path:
-    """The course's folder: `start` or the nearest folder above it that has a state file."""
+    """Find the course's folder: `start` or the nearest folder above it with a state file."""
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / NAME).is_file():
             return folder
@@ -26,7 +26,7 @@ def find(start: Path) -> Path:
 
 
 def here() -> Path | None:
-    """The course's folder in which we stand, if it is one."""
+    """Find the course that contains the current folder, if there is one."""
     try:
         return find(Path())
     except ValueError:
@@ -34,7 +34,7 @@ def here() -> Path | None:
 
 
 def load(folder: Path) -> State:
-    """The state; a damaged file is an error that says so, for it holds what cannot be made again."""
+    """Read the state; a damaged file raises an error, because it cannot be recreated."""
     try:
         state = json.loads((folder / NAME).read_text(encoding="utf-8"))
         return {str(k): dict(v) for k, v in state.items()}
@@ -43,7 +43,7 @@ def load(folder: Path) -> State:
 
 
 def save(folder: Path, state: State) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state, completely or not at all."""
     import os
 
     tmp = folder / f"{NAME}.{os.getpid()}.tmp"
@@ -59,7 +59,7 @@ def note(folder: Path, number: str, **changes: Any) -> None:
 
 
 def file_of(folder: Path, lesson: int) -> Path:
-    """The learner's file of a lesson: .py or .ipynb, the one that was saved last if there are both."""
+    """Find the learner's file of a lesson: .py or .ipynb, the one saved last if both exist."""
     stem = lessons.files()[lesson].stem
     found = [f for f in (folder / f"{stem}.py", folder / f"{stem}.ipynb") if f.is_file()]
     if not found:
@@ -68,14 +68,14 @@ def file_of(folder: Path, lesson: int) -> Path:
 
 
 def mark(entry: dict[str, Any], fingerprint: str) -> str:
-    """✓ passed, ~ changed since, ✗ tried, · not yet"""
+    """Mark an exercise: ✓ passed, ~ changed since, ✗ tried, · not yet."""
     if entry.get("passed"):
         return "✓" if entry["passed"] == fingerprint else "~"
     return "✗" if entry.get("tries") else "·"
 
 
 def marks(folder: Path) -> dict[str, str]:
-    """{'1.1': '✓', …} for the lessons that are in the folder."""
+    """Collect the marks of the lessons in the folder: {'1.1': '✓', …}."""
     state, out = load(folder), {}
     for lesson in lessons.files():
         try:
@@ -88,7 +88,7 @@ def marks(folder: Path) -> dict[str, str]:
 
 
 def record_live(number: str, functions: tuple[Callable, ...]) -> None:
-    """A notebook or script has passed: tick it, if there is a course here and the source can be read."""
+    """Tick an exercise that passed in a notebook or script, if there is a course and a readable source."""
     try:
         folder = find(Path())
         sources = [inspect.getsource(f) for f in functions]

@@ -1,6 +1,6 @@
 """The learner's files: a lesson without its solutions, with a check after each exercise.
 
-What stood between the marks becomes `# TODO 1.2: one line` and `raise NotImplementedError("1.2")`.
+The code between the marks becomes `# TODO 1.2: one line` and `raise NotImplementedError("1.2")`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,39 @@ import importlib.util
 if importlib.util.find_spec("ddpm") is None:  # on Colab, once
     %pip install --quiet "{source}"
 """
+MISSING = """\
+import importlib.util
+
+# This notebook needs the package of the course. Where it is not installed, write above these lines
+#     %pip install "the address or the wheel that your teacher gives"
+if importlib.util.find_spec("ddpm") is None:
+    raise ImportError("the package of this course is not installed: ask your teacher for its address or its wheel")
+"""
+
+
+def install(source: str) -> str:
+    """Return a notebook's first cell: it installs the package, or reports that it is missing.
+
+    source: a git address (git+https://…), a wheel's address or path, a folder; "" for none. A bare
+    name is refused, because the public index would return a package of somebody else.
+    """
+    if not source:
+        return MISSING.rstrip()
+    if not ("/" in source or source.endswith(".whl")) or set(source) & set('"\\\n'):
+        raise ValueError(
+            f"source is {source!r}; give a git address (git+https://…) or the address or path of a wheel: "
+            "a bare name would be looked up on the public index, where it may be another project"
+        )
+    return INSTALL.format(source=source).rstrip()
 
 
 def size(lines: int) -> str:
-    """'one line', '4 lines'"""
+    """Format a number of lines: 'one line', '4 lines'."""
     return "one line" if lines == 1 else f"{lines} lines"
 
 
 def stubbed(lines: list[str], number: str) -> list[str]:
-    """The lines with each solution replaced by a TODO that says how long the reference is."""
+    """Replace each solution by a TODO that states the length of the reference."""
     out: list[str] = []
     indent, count = None, 0
     for line in lines:
@@ -52,7 +76,10 @@ def stubbed(lines: list[str], number: str) -> list[str]:
 
 
 def text(lesson: int, checks: bool = True) -> str:
-    """A lesson for learners, in percent format; `checks`: with the introduction and the line after each exercise."""
+    """Write a lesson for learners, in percent format.
+
+    checks: with the introduction and the line after each exercise
+    """
     full = lessons.text_of(lesson)
     tasks = {t.number: t for t in lessons.tasks(full)}
     header = full[: full.index("# %%")] if "# %%" in full else ""
@@ -75,30 +102,32 @@ def text(lesson: int, checks: bool = True) -> str:
 
 
 def spaced(part: str) -> str:
-    """One more blank line before a cell that begins with a definition, as formatters want it."""
+    """Add a blank line before a cell that begins with a definition, as formatters do."""
     return "\n" + part if re.match(r"# %%\n(def|class|@)", part) else part
 
 
-def notebook(lesson: int, source: str = "ddpm") -> str:
-    """The same as .ipynb, with a cell that installs the package on Colab. Needs jupytext (the extra `course`).
+def notebook(lesson: int, source: str = "") -> str:
+    """Write the lesson as .ipynb, with a cell that installs the package on Colab.
 
-    source: what pip installs there: a name, a wheel's URL, git+https://…
+    It needs jupytext (the extra `course`).
+
+    source: what pip installs there, as in `install`
     """
     try:
         import jupytext
         import nbformat
     except ImportError:
-        raise ValueError("notebooks need jupytext: pip install 'ddpm[course]'; the .py files need nothing") from None
+        raise ValueError("notebooks need jupytext: pip install jupytext nbformat; the .py files need nothing") from None
     book = jupytext.reads(text(lesson), fmt="py:percent")
-    book.cells.insert(1, nbformat.v4.new_code_cell(INSTALL.format(source=source).rstrip()))
+    book.cells.insert(1, nbformat.v4.new_code_cell(install(source)))
     for i, cell in enumerate(book.cells):
-        cell["id"] = f"l{lesson:02d}-{i:03d}"  # the same file every time
+        cell["id"] = f"l{lesson:02d}-{i:03d}"  # a stable id, so that the file is reproducible
     book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return nbformat.writes(book) + "\n"
 
 
-def write(folder: Path, notebooks: bool = False, source: str = "ddpm") -> tuple[list[Path], list[Path]]:
-    """All lessons into `folder`; files that are there stay as they are.   ->  (written, left alone)"""
+def write(folder: Path, notebooks: bool = False, source: str = "") -> tuple[list[Path], list[Path]]:
+    """Write all lessons into `folder`; existing files are kept.   ->  (written, kept)"""
     folder.mkdir(parents=True, exist_ok=True)
     written, kept = [], []
     for lesson, shipped in lessons.files().items():
@@ -112,7 +141,7 @@ def write(folder: Path, notebooks: bool = False, source: str = "ddpm") -> tuple[
 
 
 def stub(number: str) -> dict[str, str]:
-    """{function: its stub} of one exercise."""
+    """Return the stubs of one exercise: {function: stub}."""
     task = lessons.task(number)
     full = lessons.text_of(task.lesson)
     blocks = {name: lessons.source(full, name) or "" for name in task.functions}
@@ -120,7 +149,7 @@ def stub(number: str) -> dict[str, str]:
 
 
 def reset(file: Path, number: str) -> str:
-    """Put the stubs of one exercise back into a learner's file.   ->  the code that stood there"""
+    """Restore the stubs of one exercise in a learner's file.   ->  the replaced code"""
     old: list[str] = []
     if file.suffix == ".ipynb":
         book = json.loads(file.read_text(encoding="utf-8"))
@@ -140,7 +169,7 @@ def reset(file: Path, number: str) -> str:
 
 
 def put_back(code: str, number: str, old: list[str]) -> str:
-    """`code` with the stubs in place of the functions; what they were is added to `old`."""
+    """Replace the functions in `code` by their stubs; the replaced code is added to `old`."""
     for name, block in stub(number).items():
         found = lessons.source(code, name)
         if found is not None:

@@ -1,8 +1,8 @@
-"""The process that runs one submission: limits first, then the learner's functions, then nothing but their answers.
+"""The process that runs one submission under limits and returns only the answers.
 
-It is started by `grade` with a pipe for the answers. It knows no verdict: what it sends are arrays, which the grader
-compares. Rules: imports from a list, no attributes with two underscores, no files written, no processes, no network.
-They keep accidents and curiosity apart from the other submissions; against somebody who means it, grade in a container.
+It is started by `grade` with a pipe for the answers. It makes no verdict: it sends arrays, which the grader compares.
+Rules: imports from a list, no attributes with two underscores, no files written, no processes, no network.
+They protect the other submissions from accidents and curiosity; against deliberate attacks, grade in a container.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ EVENTS = (
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate"),
     *("subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "webbrowser.", "urllib.", "ftplib.", "smtplib."),
 )
-LARGEST = 32 * 2**20  # bytes of one exercise's answers
+LARGEST = 32 * 2**20  # limit for the answers of one exercise, bytes
 
 
 class Forbidden(BaseException):
-    """Something that no exercise needs; not an Exception, so that it is not swallowed."""
+    """Raised for actions that no exercise needs; not an Exception, so that it is not caught by accident."""
 
 
 class Guard:
-    """An audit hook, which Python cannot take off again; it refuses only while a learner's code runs."""
+    """An audit hook, which Python cannot remove again; it refuses only while a learner's code runs."""
 
     def __init__(self) -> None:
         self.active, self.caught = False, ""
         sys.addaudithook(self.hook)
 
     def hook(self, event: str, args: tuple) -> None:
-        """Called by Python before each of its events."""
+        """Refuse forbidden events; Python calls this before each event."""
         if not self.active:
             return
         if event == "open":
@@ -69,7 +69,7 @@ class Guard:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Refuse from here to there."""
+        """Refuse forbidden events inside the `with` block."""
         self.active = True
         try:
             yield
@@ -78,7 +78,7 @@ class Guard:
 
 
 def forbidden(nodes: list[tuple[ast.stmt, str]], own: str, needed: set[str]) -> str:
-    """What the text itself may not contain, or ''.   needed: modules that the lesson's own solution imports"""
+    """Find what the text may not contain, or ''.   needed: modules that the lesson's own solution imports"""
     for node in (n for statement, file in nodes if file == own for n in ast.walk(statement)):
         line = getattr(node, "lineno", 0)
         for module in imported(node):
@@ -93,7 +93,7 @@ def forbidden(nodes: list[tuple[ast.stmt, str]], own: str, needed: set[str]) -> 
 
 
 def imported(node: ast.AST) -> list[str]:
-    """The full names of the modules that a statement imports."""
+    """List the full names of the modules that a statement imports."""
     if isinstance(node, ast.Import):
         return [a.name for a in node.names]
     if isinstance(node, ast.ImportFrom):
@@ -102,7 +102,7 @@ def imported(node: ast.AST) -> list[str]:
 
 
 def set_limits(memory: float) -> None:
-    """Memory in GB, small files, no core dumps."""
+    """Limit the memory (GB) and the size of files; allow no core dumps."""
     import resource
 
     for which, value in (
@@ -116,13 +116,13 @@ def set_limits(memory: float) -> None:
 
 
 def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -> list[list[Answer]]:
-    """The answers of each part that calls functions. Raises ValueError if the text cannot be loaded."""
+    """Collect the answers of each part that calls functions; ValueError if the text cannot be loaded."""
     nodes = load.closure(text, number, name)
     shipped = load.closure(lessons.text_of(lessons.task(number).lesson), number, "the lesson")
     needed = {m.partition(".")[0] for node, _ in shipped for n in ast.walk(node) for m in imported(n)}
     if said := forbidden(nodes, name, needed):
         raise Forbidden(said)
-    for node, _ in nodes:  # modules come in without the guard: some write caches
+    for node, _ in nodes:  # modules are imported without the guard: some write caches
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             exec(compile(ast.Module([node], []), name, "exec"), {"__name__": "lesson"})
     out = []
@@ -137,7 +137,7 @@ def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -
 
 
 def send(pipe: BinaryIO, head: dict[str, Any], arrays: list[np.ndarray] = []) -> None:  # noqa: B006 (read only)
-    """One frame: the lengths, a JSON head, and the arrays as .npy without pickle."""
+    """Send one frame: the lengths, a JSON head, and the arrays as .npy without pickle."""
     body = io.BytesIO()
     for a in arrays:
         np.save(body, a, allow_pickle=False)
@@ -147,7 +147,7 @@ def send(pipe: BinaryIO, head: dict[str, Any], arrays: list[np.ndarray] = []) ->
 
 
 def frame(number: str, parts: list[list[Answer]]) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The answers as a head and a list of arrays."""
+    """Convert the answers to a head and a list of arrays."""
     arrays = [a for part in parts for answer in part for a in answer.arrays]
     if sum(a.nbytes for a in arrays) > LARGEST:
         raise Forbidden(f"its answers take more than {LARGEST >> 20} MB")
@@ -159,7 +159,7 @@ def frame(number: str, parts: list[list[Answer]]) -> tuple[dict[str, Any], list[
 
 
 def one(pipe: BinaryIO, text: str, number: str, job: dict[str, Any], guard: Guard) -> None:
-    """Announce an exercise, run it, and send what came out or what went wrong."""
+    """Announce an exercise, run it, and send the answers or the error."""
     send(pipe, {"begin": number})
     try:
         limits.end_after(job["seconds"] + 2)
@@ -179,17 +179,17 @@ def one(pipe: BinaryIO, text: str, number: str, job: dict[str, Any], guard: Guar
 
 
 def main() -> None:
-    """Read the job from the arguments, run its exercises in turn."""
+    """Read the job from the arguments and run its exercises in turn."""
     job = json.loads(sys.argv[1])
     text = lessons.read(Path(job["file"]))
     set_limits(job["memory"])
     if any(part.traceable for n in job["numbers"] for part in checks.find(n).parts if isinstance(part, Part)):
         import jax.numpy as jnp
 
-        jnp.zeros(1).block_until_ready()  # its caches and threads, before the guard
+        jnp.zeros(1).block_until_ready()  # creates caches and threads before the guard
     guard = Guard()
     with os.fdopen(job["pipe"], "wb") as pipe:
         for number in job["numbers"]:
             one(pipe, text, number, job, guard)
         send(pipe, {"end": True})
-    os._exit(0)  # whatever the learner's code has left behind
+    os._exit(0)  # without cleaning up after the learner's code

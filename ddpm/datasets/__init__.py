@@ -1,4 +1,4 @@
-"""Where data sets come from: published files, scikit-learn, and worlds that are drawn."""
+"""Sources of data sets: published files, scikit-learn, and drawn images."""
 
 from ddpm.tools.lazy import namespace
 

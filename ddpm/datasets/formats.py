@@ -1,7 +1,9 @@
-"""Published files -> four arrays: the `.npz` of Keras, the IDX files of Fashion-MNIST, the binary files of CIFAR-10.
+"""Read published files as four arrays.
 
-Each reader gives {x_train, y_train, x_test, y_test}; `checked` makes uint8 NHWC images and int32 labels of them, or
-says which file is wrong, and how.
+The formats are the `.npz` of Keras, the IDX files of Fashion-MNIST, and the binary files of CIFAR-10.
+
+Each reader returns {x_train, y_train, x_test, y_test}; `checked` converts them to uint8 NHWC images and int32 labels,
+or reports which file is wrong, and how.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ BROKEN = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFil
 
 
 def checked(arrays: Arrays, source: object, shape: tuple[int, ...], num_classes: int) -> Arrays:
-    """uint8 images (N, H, W, C) and int32 labels (N,) in 0..num_classes-1, read-only. Grey (N, H, W) gets its C = 1."""
+    """Check and convert to read-only uint8 images (N, H, W, C) and int32 labels (N,) in 0..num_classes-1.
+
+    Grey images (N, H, W) become (N, H, W, 1).
+    """
     out: Arrays = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -51,9 +56,9 @@ def checked(arrays: Arrays, source: object, shape: tuple[int, ...], num_classes:
 
 
 def read_npz(file: Path) -> Arrays:
-    """An .npz with the keys x_train, y_train, x_test, y_test."""
+    """Read an .npz with the keys x_train, y_train, x_test, y_test."""
     try:
-        with zipfile.ZipFile(file):  # np.load alone calls a truncated file a pickle
+        with zipfile.ZipFile(file):  # np.load alone reports a truncated file as a pickle
             pass
         with np.load(file, allow_pickle=False) as z:
             missing = [k for k in KEYS if k not in z]
@@ -67,7 +72,7 @@ def read_npz(file: Path) -> Arrays:
 
 
 def write_npz(file: Path, arrays: Arrays) -> None:
-    """The same .npz, written so that it is there whole or not at all."""
+    """Write the same .npz, completely or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(file, buffer.getvalue())
@@ -84,7 +89,10 @@ IDX = {
 
 
 def find_idx(folder: Path) -> list[Path]:
-    """The four IDX files, gzipped or not, in `folder`, `folder`/fashion_mnist or torchvision's place; [] if not all."""
+    """Find the four IDX files, gzipped or not; [] unless all are there.
+
+    Searched are `folder`, `folder`/fashion_mnist and the place where torchvision keeps them.
+    """
     for place in (folder, folder / "fashion_mnist", folder / "FashionMNIST" / "raw"):
         both = [[f for f in (place / stem, place / f"{stem}.gz") if f.is_file()] for stem in IDX.values()]
         if all(both):
@@ -93,7 +101,10 @@ def find_idx(folder: Path) -> list[Path]:
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """One IDX file of bytes: 0, 0, 8 (= uint8), the number of axes, each length as big-endian uint32, the data."""
+    """Read an IDX file: the bytes 0, 0, 8 (= uint8), the number of axes, their lengths, the data.
+
+    Each length is a big-endian uint32.
+    """
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except BROKEN as e:
@@ -108,7 +119,7 @@ def read_idx(file: Path) -> np.ndarray:
 
 
 def read_idx_files(files: list[Path]) -> Arrays:
-    """Fashion-MNIST from the four files that `find_idx` found."""
+    """Read Fashion-MNIST from the four files that `find_idx` found."""
     return {k: read_idx(f) for k, f in zip(IDX, files, strict=True)}
 
 
@@ -119,7 +130,7 @@ CIFAR_TEST = ["test_batch.bin"]
 
 
 def find_cifar(folder: Path) -> list[Path]:
-    """The six binary files of an extracted cifar-10-batches-bin/, or the tar file, in `folder` or `folder`/cifar10."""
+    """Find CIFAR-10 in `folder` or `folder`/cifar10: six extracted binary files, or the tar file."""
     for place in (folder, folder / "cifar10"):
         batches = [place / "cifar-10-batches-bin" / f for f in CIFAR_TRAIN + CIFAR_TEST]
         for files in (batches, [place / "cifar-10-binary.tar.gz"]):
@@ -129,7 +140,7 @@ def find_cifar(folder: Path) -> list[Path]:
 
 
 def _records(data: bytes, file: object) -> tuple[np.ndarray, np.ndarray]:
-    """Records of 1 + 3·32·32 bytes: the label, then the red, the green and the blue plane."""
+    """Read records of 1 + 3·32·32 bytes: the label, then the red, green and blue planes."""
     if not data or len(data) % 3073:
         raise Damaged(f"{file} has {len(data)} bytes, not a multiple of 3,073 (a label and 3 x 32 x 32). {REMEDY}")
     records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
@@ -137,7 +148,7 @@ def _records(data: bytes, file: object) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_cifar(files: list[Path]) -> Arrays:
-    """CIFAR-10 from the files that `find_cifar` found."""
+    """Read CIFAR-10 from the files that `find_cifar` found."""
     names = CIFAR_TRAIN + CIFAR_TEST
     if len(files) > 1:
         data = {f.name: f.read_bytes() for f in files}
@@ -162,7 +173,7 @@ def read_cifar(files: list[Path]) -> Arrays:
 
 
 class Published(NamedTuple):
-    """A set that others published: what it looks like, where its files are, how to find and read them."""
+    """A published data set: its shape, the address of its files, and how to find and read them."""
 
     shape: tuple[int, int, int]
     class_names: tuple[str, ...]
@@ -201,7 +212,10 @@ PUBLISHED: dict[str, Published] = {
 
 
 def fetch(name: str, folder: Path) -> None:
-    """Download the files of a published set; a wrong checksum is refused. Gives up after seconds, not minutes."""
+    """Download the files of a published set and refuse a wrong checksum.
+
+    Without a network it fails after seconds, not minutes.
+    """
     import pooch
 
     published = PUBLISHED[name]

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, the data set that needs no file."""
+"""scikit-learn's handwritten digits, a data set that needs no download."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from ddpm.datasets import formats
 
 
 def digits() -> Dataset:
-    """The 1,797 handwritten digits inside scikit-learn: 8x8, 0..16 scaled to 0..255; 1,500 train and 297 test.
+    """Load the 1,797 handwritten digits of scikit-learn, 8x8: 1,500 train and 297 test.
 
-    A fixed shuffle (NumPy's legacy stream, which never changes), then of each class the same share for the test: the
-    images whose rank within their class is the least. The split is over images; a writer may be on both sides.
+    Values 0..16 are scaled to 0..255. After a fixed shuffle (NumPy's legacy stream, which never changes) the same share
+    of each class becomes the test set: the images of lowest rank within their class. The split is over images, so a
+    writer may be on both sides.
     """
     from sklearn.datasets import load_digits
 

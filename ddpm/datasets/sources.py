@@ -1,4 +1,4 @@
-"""Find a data set on this disk, or fetch it once.
+"""Find a data set on this disk, or download it once.
 
 `load(name)` looks, in this order, for `<data_dir>/<name>.npz`; the published raw files in `data_dir`; a set prepared by
 tensorflow-datasets there; the same in the cache folder. Otherwise it downloads the published files once, checks their
@@ -24,7 +24,7 @@ from ddpm.tools.files import Damaged
 
 
 def cities() -> Dataset:
-    """The street fronts that `ddpm.world` draws: 28x28 grey, four classes with motifs planted at known places."""
+    """Draw the street fronts of `ddpm.datasets.world`: 28x28 grey, four classes, motifs at known places."""
     from ddpm.datasets import world
 
     return world.cities()
@@ -35,7 +35,7 @@ NAMES = (*PUBLISHED, *BUILT_IN)
 
 
 def cache_dir() -> Path:
-    """Where a downloaded set is kept: DDPM_DATA_DIR if it is a folder one can write to, else ~/.cache/ddpm or alike."""
+    """Return the folder for downloads: DDPM_DATA_DIR if writable, else the cache, such as ~/.cache/ddpm."""
     chosen = os.environ.get("DDPM_DATA_DIR")
     if chosen and os.access(Path(chosen).expanduser(), os.W_OK):
         return Path(chosen).expanduser()
@@ -45,7 +45,7 @@ def cache_dir() -> Path:
 
 
 def _places(data_dir: str | Path | None) -> list[Path]:
-    """The folders to look into: `data_dir`, or else DDPM_DATA_DIR, and then the cache folder."""
+    """List the folders to search: `data_dir` or else DDPM_DATA_DIR, then the cache folder."""
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise FileNotFoundError(f"data_dir {str(data_dir)!r} is not a folder")
     chosen = data_dir or os.environ.get("DDPM_DATA_DIR")
@@ -61,7 +61,7 @@ def _known(name: str) -> str:
 
 
 def _find(name: str, places: Sequence[Path]) -> tuple[str, list[Path]] | None:
-    """The kind of source (`npz`, `raw` or `tfds`, in this order) and its files, in the first place that has one."""
+    """Find the first source: its kind (`npz`, `raw` or `tfds`, in this order) and its files."""
     for folder in places:
         if (folder / f"{name}.npz").is_file():
             return "npz", [folder / f"{name}.npz"]
@@ -74,12 +74,12 @@ def _find(name: str, places: Sequence[Path]) -> tuple[str, list[Path]] | None:
 
 
 def _source(files: list[Path]) -> Path:
-    """One path to name them all: the file, or the folder of several."""
+    """Return one path for the files: the file itself, or the folder of several."""
     return files[0] if len(files) == 1 else files[0].parent
 
 
 def where(name: str, data_dir: str | Path | None = None) -> str | None:
-    """Where `load` would find the set, in words, or None where it would have to download. Quick; reads no data."""
+    """Describe where `load` would find the set; None if it would have to download. Reads no data."""
     if _known(name) in BUILT_IN:
         return "built in"
     found = _find(name, _places(data_dir))
@@ -87,7 +87,7 @@ def where(name: str, data_dir: str | Path | None = None) -> str | None:
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """The data set of that name: one of `NAMES`. See the top of this file for where it is looked for."""
+    """Load a data set by name, one of `NAMES`; the top of this file lists the places searched."""
     if _known(name) in BUILT_IN:
         return BUILT_IN[name]()
     published, places = PUBLISHED[name], _places(data_dir)
@@ -111,7 +111,7 @@ def _read(name: str, kind: str, files: list[Path]) -> formats.Arrays:
 
 
 def _keep(arrays: formats.Arrays, file: Path) -> None:
-    """Cache what was slow to get; where that cannot be written, say so and go on."""
+    """Cache a set that was slow to get; if it cannot be written, report that and continue."""
     try:
         formats.write_npz(file, arrays)
     except OSError as e:
@@ -119,7 +119,7 @@ def _keep(arrays: formats.Arrays, file: Path) -> None:
 
 
 def _download(name: str, places: Sequence[Path]) -> formats.Arrays:
-    """Fetch and read the published files; where TensorFlow is there, tensorflow-datasets prepares them too."""
+    """Download and read the published files; with TensorFlow, tensorflow-datasets prepares them too."""
     reason = "DDPM_OFFLINE is set" if os.environ.get("DDPM_OFFLINE", "0") not in ("", "0") else None
     if reason is None:
         try:
@@ -129,13 +129,13 @@ def _download(name: str, places: Sequence[Path]) -> formats.Arrays:
                 if find_spec("tensorflow") and find_spec("tensorflow_datasets"):
                     _tfds_prepare(name, Path(tmp), cache_dir())
                 return PUBLISHED[name].read(PUBLISHED[name].find(Path(tmp)))
-        except OSError as e:  # those of requests are OSErrors too
+        except OSError as e:  # the errors of requests are OSErrors too
             reason = f"{type(e).__name__}: {e}"
     raise FileNotFoundError(_help(name, places, reason))
 
 
 def _help(name: str, places: Sequence[Path], reason: str) -> str:
-    """What was looked for, and what to do."""
+    """Explain which places were searched, and what to do."""
     files, url = ", ".join(PUBLISHED[name].files), PUBLISHED[name].url
     tfds = "" if find_spec("tensorflow_datasets") else " (which is not installed)"
     looked = "".join(f"\n  {p}{'' if p.is_dir() else ' (no such folder)'}" for p in places)
@@ -148,9 +148,9 @@ def _help(name: str, places: Sequence[Path], reason: str) -> str:
 
 
 def _tfds_prepare(name: str, raw: Path, data_dir: Path) -> None:
-    """Have tensorflow-datasets prepare the set in `data_dir` too, from the published files in `raw`; for other tools.
+    """Let tensorflow-datasets prepare the set in `data_dir` for other tools, from the files in `raw`.
 
-    It shuffles while it prepares; we read the files themselves, so that order and `sha256` are the same everywhere.
+    It shuffles the images; we read the published files, so that order and `sha256` are the same everywhere.
     """
     try:
         import tensorflow_datasets as tfds
@@ -158,12 +158,15 @@ def _tfds_prepare(name: str, raw: Path, data_dir: Path) -> None:
         builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
         config = tfds.download.DownloadConfig(manual_dir=str(raw))
         builder.download_and_prepare(download_dir=str(raw), download_config=config)
-    except Exception as e:  # whatever it is, the files are here
+    except Exception as e:  # any failure is harmless: the files are here
         print(f"tensorflow-datasets could not prepare {name}: {e}", file=sys.stderr)
 
 
 def _tfds(folder: Path) -> formats.Arrays:
-    """A prepared set, in its own, shuffled order. Stored as array_record it is read without TensorFlow."""
+    """Read a set prepared by tensorflow-datasets, in its shuffled order.
+
+    Stored as array_record, it is read without TensorFlow.
+    """
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(folder))

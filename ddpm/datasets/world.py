@@ -1,14 +1,15 @@
-"""`cities`: house fronts drawn by the project, with motifs planted in one class only, and a law that is known exactly.
+"""`cities`: drawn house fronts with planted motifs, and an exactly known distribution.
 
     image = 4 x 4 cells of 7 x 7 pixels: a row of roofs, two floors, the street; in one of three lights
 
-Given the city and the light, each cell takes one tile on its own: plain wall, or an object that all cities share, or,
-on the floors, one of two ornaments that only this city has. All cities have as many ornaments; all that tells them
-apart is which ones. So "what makes this class look like itself" has a known answer, the planted motifs wherever they
-are. And as this is a law of `ddpm.cells`, the best denoiser with and without the class is known too: `law`.
+Given the city and the light, each cell takes one tile independently: plain wall, or an object that all cities share,
+or, on the floors, one of two ornaments that only this city has. All cities have as many ornaments and differ only in
+which ones. So "what makes this class look like itself" has a known answer, the planted motifs wherever they are.
+Because this is a distribution of `ddpm.oracles.cell_grid`, the best denoiser with and without the class is known too:
+it is given by `law`.
 
-Tiles are written as letters. An object stands at one of four places in its cell (on the street: of two). NumPy only; a
-drawing is a pure function of (seed, n, the options).
+Tiles are written as letters. An object stands at one of four places in its cell (of two on the street). Drawing
+needs only NumPy and is a pure function of (seed, n, the options).
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ddpm.datasets import formats
 
 if TYPE_CHECKING:
     from ddpm.oracles.cell_grid import Cells
-CELL, CELLS = 7, 4  # pixels a side of a cell; cells a side of the image
-SIZE = CELL * CELLS  # pixels a side of the image
-BOX = 6  # pixels a side of a motif
+CELL, CELLS = 7, 4  # side of a cell in pixels; side of the image in cells
+SIZE = CELL * CELLS  # side of the image in pixels
+BOX = 6  # side of a motif in pixels
 CLASSES = ("Aldan", "Brevik", "Corvo", "Dunmore")
-RATES = (0.07, 0.06)  # the chance that a cell of the floors has the city's first, and its second ornament
-COMMON = 0.4  # the chance that a cell without an ornament has a common object
-LIGHTS = ((0.9, 0.3), (0.4, 0.0), (-0.85, -0.3))  # noon, evening, night: the grey of the sky and of the wall
-GREY = {"#": -0.45, "-": -0.22, ".": 0.0, "+": 0.22, "o": 0.45}  # of each letter, against the wall; a blank is the sky
+RATES = (0.07, 0.06)  # probability that a floor cell has the city's first ornament, and its second
+COMMON = 0.4  # probability that a cell without an ornament has a common object
+LIGHTS = ((0.9, 0.3), (0.4, 0.0), (-0.85, -0.3))  # noon, evening, night: the grey of sky and wall
+GREY = {"#": -0.45, "-": -0.22, ".": 0.0, "+": 0.22, "o": 0.45}  # letters relative to the wall; a blank is the sky
 
 
 class Motif(NamedTuple):
@@ -41,7 +42,7 @@ class Motif(NamedTuple):
     name: str
     row: str  # floor or street
     art: str  # 6 x 6 letters
-    city: int = -1  # the class that it is planted in, or -1: common to all
+    city: int = -1  # the class in which it is planted; -1: common to all
 
 
 MOTIFS = (
@@ -77,25 +78,25 @@ STREET = "......./......./......./......./......./......./-------"  # plain, abo
 
 
 def planted(label: int) -> list[int]:
-    """The numbers in MOTIFS of the two motifs that only this city has."""
+    """Return the indices in MOTIFS of the two motifs that only this city has."""
     return [m for m, motif in enumerate(MOTIFS) if motif.city == label]
 
 
-# --- the law: tiles and their chances ---------------------------------------------------------------------------------
+# --- the distribution: tiles and their probabilities ------------------------------------------------------------------
 
 
 class Tiles(NamedTuple):
-    """All that a cell can look like."""
+    """All possible appearances of a cell."""
 
     pixels: np.ndarray  # (S, V, 7, 7) uint8: tile v in light s
-    motif: np.ndarray  # (V,) its number in MOTIFS, or -1
+    motif: np.ndarray  # (V,) its index in MOTIFS, or -1
     corner: np.ndarray  # (V, 2) top and left of the motif's box in the cell
     row: np.ndarray  # (V,) 0 for roofs, 1 for floors, 2 for the street
 
 
 @lru_cache(maxsize=1)
 def tiles() -> Tiles:
-    """Backgrounds, and each motif at each of its places on a plain one."""
+    """Build the tiles: backgrounds, and each motif at each of its places on a plain background."""
     arts = [(art, -1, (0, 0), 0) for art in ROOFS] + [(art, -1, (0, 0), 1) for art in WALLS]
     arts += [(STREET, -1, (0, 0), 2)]
     for m, motif in enumerate(MOTIFS):
@@ -110,16 +111,16 @@ def tiles() -> Tiles:
 
 
 def _paint(arts: Sequence[str], sky: float, wall: float) -> np.ndarray:
-    """Letters to (V, 7, 7) uint8."""
+    """Convert letters to (V, 7, 7) uint8."""
     grey = {" ": sky} | {letter: wall + value for letter, value in GREY.items()}
     x = np.array([[[grey[letter] for letter in line] for line in art.split("/")] for art in arts])
     return np.round((x + 1) * 127.5).astype(np.uint8)
 
 
 def chances(rate: float | Sequence[float] = RATES) -> np.ndarray:
-    """p(v | j, c), the chance of each tile in each cell of a city: (K, 16, V).
+    """p(v | j, c), the probability of each tile in each cell of a city: (K, 16, V).
 
-    rate: of the city's first and of its second ornament in a cell of the floors, each in a quarter at each place.
+    rate: of the city's first and second ornament in a floor cell; each of the four places has a quarter of it.
     """
     rates = np.broadcast_to(np.asarray(rate, dtype=np.float64), (2,))
     if not (rates.min() >= 0 and rates.sum() <= 1):
@@ -139,7 +140,10 @@ def chances(rate: float | Sequence[float] = RATES) -> np.ndarray:
 
 
 def law(rate: float | Sequence[float] = RATES) -> Cells:
-    """The exact law of `draw`: its `eps(schedule)` is the best denoiser that there can be, with and without a class."""
+    """Return the exact distribution of `draw`; its `eps(schedule)` is the best possible denoiser.
+
+    It works with and without a class.
+    """
     from ddpm.oracles.cell_grid import cells
 
     return cells(data.to_float(tiles().pixels[..., None]), chances(rate))
@@ -149,21 +153,21 @@ def law(rate: float | Sequence[float] = RATES) -> Cells:
 
 
 class World(NamedTuple):
-    """Images with what is in them."""
+    """Images with the motifs that they contain."""
 
     images: np.ndarray  # (n, 28, 28, 1) uint8
     labels: np.ndarray  # (n,) int32
-    motif: np.ndarray  # (n, 28, 28) int8: the number in MOTIFS of the motif whose 6 x 6 box covers the pixel, or -1
+    motif: np.ndarray  # (n, 28, 28) int8: the index in MOTIFS of the motif whose 6 x 6 box covers the pixel, or -1
     boxes: np.ndarray  # (m, 4) int32: image, motif, top, left of each motif's 6 x 6 box
 
     @property
     def mask(self) -> np.ndarray:
-        """(n, 28, 28) bool: the boxes of planted motifs."""
+        """Mark the boxes of planted motifs: (n, 28, 28) bool."""
         return np.array([*(m.city >= 0 for m in MOTIFS), False])[self.motif]  # motif -1 is the last entry
 
 
 def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label: int | None = None) -> World:
-    """n images with their labels and the places of their motifs, x0 ~ law(rate).
+    """Draw n images x0 ~ law(rate), with their labels and the places of their motifs.
 
     rate: as in `chances`;  label: one city for all images, else the cities take turns.
     """
@@ -175,7 +179,7 @@ def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label:
     rng = np.random.default_rng([seed, n])
     labels = np.arange(n, dtype=np.int32) % len(CLASSES) if label is None else np.full(n, label, dtype=np.int32)
     light = rng.integers(0, len(LIGHTS), n)
-    u = rng.random((n, CELLS**2)) * up_to[..., -1].min()  # 1, but for rounding
+    u = rng.random((n, CELLS**2)) * up_to[..., -1].min()  # 1 up to rounding
     tile = np.array([(u[i, :, None] >= up_to[c]).sum(-1) for i, c in enumerate(labels)])  # (n, 16)
     images = _assemble(v.pixels[light[:, None], tile])[..., None]
     image, cell = np.nonzero(v.motif[tile] >= 0)
@@ -188,14 +192,14 @@ def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label:
 
 
 def _assemble(cells: np.ndarray) -> np.ndarray:
-    """(n, 16, 7, 7) -> (n, 28, 28)"""
+    """Join the cells of each image: (n, 16, 7, 7) -> (n, 28, 28)"""
     return cells.reshape(-1, CELLS, CELLS, CELL, CELL).transpose(0, 1, 3, 2, 4).reshape(-1, SIZE, SIZE)
 
 
 @lru_cache(maxsize=1)
 def cities() -> data.Dataset:
-    """The set for training: 12,000 images and 2,000 for the test, the four cities alike."""
+    """Draw the data set: 12,000 training and 2,000 test images, the same number for each city."""
     train, test = draw(12_000, seed=1), draw(2_000, seed=2)
     arrays = {"x_train": train.images, "y_train": train.labels, "x_test": test.images, "y_test": test.labels}
     arrays = formats.checked(arrays, "the drawn cities", (SIZE, SIZE, 1), len(CLASSES))
-    return data.Dataset("cities", CLASSES, **arrays, source="drawn by ddpm.world")
+    return data.Dataset("cities", CLASSES, **arrays, source="drawn by ddpm.datasets.world")

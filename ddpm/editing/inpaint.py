@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, Step, partial_of
+from ddpm.contracts import Eps, Step, partial_of, technique
 from ddpm.forward import eps_from_x0, q_sample, q_step, x0_from_eps
 from ddpm.sample import walk
 from ddpm.schedule import Schedule
@@ -32,26 +32,30 @@ def _mask(mask: Any, x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(mask, x.shape).astype(x.dtype)
 
 
+def _mask_for(known: jax.Array, mask: Any, **_: Any) -> dict[str, jax.Array]:
+    return {"mask": _mask(mask, known)}
+
+
 # --- wrappers ---------------------------------------------------------------------------------------------------------
 
 
-def replace_x0(eps: Eps, schedule: Schedule, known: jax.Array, mask: Any) -> Partial:
+@technique(_mask_for, eps=partial_of)
+def replace_x0(
+    x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, schedule: Schedule, known: jax.Array, mask: Any
+) -> jax.Array:
     """Put the known pixels into x̂0 and derive ε̂ again: a guide, for any sampler.
 
     The known pixels are exact at the end; what is filled in sees them through x_t only as well as ε̂ does.
     """
-    return Partial(_replace_x0, partial_of(eps), schedule, known, _mask(mask, known))
-
-
-def _replace_x0(
-    eps: Eps, schedule: Schedule, known: jax.Array, mask: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None
-) -> jax.Array:
     check.same_shape("known", known, "x_t", x_t)
     x0 = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
     return eps_from_x0(schedule, x_t, t, mask * known + (1 - mask) * x0)
 
 
-def repaint(step: Step, schedule: Schedule, known: jax.Array, mask: Any) -> Partial:
+@technique(_mask_for, step=partial_of)
+def repaint(
+    key: jax.Array, x_t: Any, t: Any, s: Any, /, step: Step, schedule: Schedule, known: jax.Array, mask: Any
+) -> jax.Array:
     """RePaint: down, the known pixels at level s are drawn from q(x_s | known); up, the whole image is noised again.
 
         s < t:  x_s = m ⊙ (√ᾱ_s known + √(1-ᾱ_s) ε) + (1-m) ⊙ step(x_t)                  [Lugmayr et al. 2022, Alg. 1]
@@ -60,12 +64,6 @@ def repaint(step: Step, schedule: Schedule, known: jax.Array, mask: Any) -> Part
     (Line 5 of the printed algorithm lacks the square root of 1-ᾱ.) Walk it along `repaint_times`: going up and down
     again lets the filling agree with what is known. At s = 0 the known pixels are exactly themselves.
     """
-    return Partial(_repaint, partial_of(step), schedule, known, _mask(mask, known))
-
-
-def _repaint(
-    step: Step, schedule: Schedule, known: jax.Array, mask: jax.Array, key: jax.Array, x_t: Any, t: Any, s: Any
-) -> jax.Array:
     check.same_shape("known", known, "x_t", x_t)
     key_step, key_noise = jax.random.split(key)
     noise = jax.random.normal(key_noise, known.shape, known.dtype)

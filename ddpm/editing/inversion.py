@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, partial_of, technique
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import Schedule
 from ddpm.tools import check
@@ -26,11 +26,12 @@ def encode(eps: Eps, schedule: Schedule, x0: jax.Array, times: Any, c: Any = Non
     times = np.asarray(times)
     if times.ndim != 1 or times.size < 2 or times[-1] != 0 or np.any(np.diff(times) >= 0):
         raise ValueError(f"times is {times}; give the list that sampling uses, falling to 0")
-    step = ddim_step(Partial(_at_least_one, partial_of(eps)), schedule, c)
+    step = ddim_step(_at_least_one(eps), schedule, c)
     return walk(step, jax.random.key(0), x0, times[::-1])
 
 
-def _at_least_one(eps: Eps, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique(eps=partial_of)
+def _at_least_one(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps) -> jax.Array:
     return eps(x_t, jnp.maximum(t, 1), c)
 
 

@@ -1,26 +1,26 @@
-"""Bits a number ("bits/dim"): what it costs to store an image of bytes, by the bound and by the flow, beside baselines.
+"""Measure bits/dim, the cost of storing byte images, by the bound and by the flow.
 
-A model that gives the byte image b ∈ {0…255}^D the mass P(b) stores it in -log₂ P(b) bits, -log₂ P(b)/D a number.
+A model with P(b) for the byte image b ∈ {0…255}^D stores it in -log₂ P(b) bits: -log₂ P(b)/D bits per dimension.
 
-*The bound.* The decoder at t = 1 is a mass on bytes (`bound.decoder_nll`), so -log₂ P(b) ≤ L with nothing added:
-data are x = b/127.5 - 1, and no density is involved. [Ho et al. 2020, Eq. 5] The sum over t is estimated without bias:
-L_T and the term of t = 1 exactly, of 2…T a few drawn with probability q(t) ∝ 1/t and divided by it.
+*The bound.* The decoder at t = 1 is a probability mass function on bytes (`bound.decoder_nll`), so -log₂ P(b) ≤ L holds
+as it stands: data are x = b/127.5 - 1, and no density is involved. [Ho et al. 2020, Eq. 5] The sum over t is estimated
+without bias: L_T and the term t = 1 are exact; of 2…T a few are drawn with probability q(t) ∝ 1/t and divided by it.
 
-*The flow.* It gives a density p on R^D, and a density is turned into a mass by adding noise [Theis et al. 2016, Eq. 3]:
+*The flow.* It gives a density p on R^D, which uniform noise turns into a probability mass [Theis et al. 2016, Eq. 3]:
 with u ~ U[0, 1)^D and y = b + u, P(b) = ∫ p_y(b + u) du, so by Jensen's inequality
 
     -log₂ P(b) ≤ -E_u log₂ p_y(b + u).
 
-The network sees x = y/128 - 1, in [-1, 1); y = 128 (x + 1) stretches each of the D numbers by 128, so
+The network sees x = y/128 - 1, in [-1, 1); y = 128 (x + 1) stretches each of the D dimensions by 128, so
 
     p_y(y) = p_x(x) 128^-D        and        bits/dim = -log₂ p_x(x)/D + log₂ 128,
 
-the offset being 7. (For data on [0, 1] it is 8. Left out, a model looks 7 or 8 bits better than it is and its bits are
-negative.) Two choices make the number an upper bound rather than an estimate of the best: u is not learned, and p_x is
-the density at the first time, p_1 (data and noise of variance 1-ᾱ_1), taken at x itself.
+where the offset is 7. (For data on [0, 1] it is 8. Without the offset, a model looks 7 or 8 bits better than it is, and
+its bits may be negative.) Two choices make the result an upper bound rather than an estimate of the optimum: u is not
+learned, and p_x is the density at the first time, p_1 (data and noise of variance 1-ᾱ_1), evaluated at x itself.
 
-Baselines, both of the training images: a histogram for each pixel (a mass on bytes), and one Gaussian with a full
-covariance (a density, with the same u and the same offset).
+The baselines are fitted to the training images: a histogram for each pixel (a probability mass on bytes), and one
+Gaussian with full covariance (a density, with the same u and the same offset).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from ddpm.tools.batches import parts
 
 
 def histogram_bits(train: np.ndarray, test: np.ndarray, prior: float = 0.5) -> np.ndarray:
-    """A histogram of the training bytes at each pixel, ½ added to every count: bits/dim of (N, ...) uint8 -> (N,)
+    """Compute bits/dim under a histogram of the training bytes at each pixel: (N, ...) uint8 -> (N,)
 
-    [the added ½: Krichevsky and Trofimov 1981]
+    ½ is added to every count.   [Krichevsky and Trofimov 1981]
     """
     a, b = train.reshape(len(train), -1), test.reshape(len(test), -1)
     bits = np.zeros(len(b))
@@ -60,7 +60,7 @@ def histogram_bits(train: np.ndarray, test: np.ndarray, prior: float = 0.5) -> n
 
 
 def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0) -> np.ndarray:
-    """One Gaussian fitted to all training bytes with uniform noise, on dequantised test bytes: bits/dim, (N,)"""
+    """Compute bits/dim of dequantised test bytes under one Gaussian fitted to the training bytes: (N,)"""
     rng, D = np.random.default_rng(seed), int(np.prod(train.shape[1:]))
     x, y = ((b.reshape(len(b), D) + rng.random((len(b), D), np.float32)) / 128 - 1 for b in (train, test))
     mean = x.mean(0, dtype=np.float64)
@@ -74,7 +74,10 @@ def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0) -> np.ndar
 
 
 def drawn_times(T: int, n: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times 2…T with probability q(t) ∝ 1/t, one from each of `draws` equal parts of q: t and 1/q(t), (draws, n)."""
+    """Draw times 2…T with probability q(t) ∝ 1/t; return t and 1/q(t), each (draws, n).
+
+    The draws are stratified: one from each of `draws` equal parts of q.
+    """
     t = np.arange(2, T + 1)
     q = (1 / t) / (1 / t).sum()
     u = (np.arange(draws)[:, None] + np.random.default_rng(seed).random((draws, n))) / draws
@@ -94,15 +97,18 @@ def bound_bits(
     batch: int = 100,
     progress: bool = False,
 ) -> np.ndarray:
-    """The variational bound of each image, estimated without bias from 1 + draws calls of ε: (N, ...) -> (N,) bits/dim.
+    """Estimate the variational bound of each image in bits/dim: (N, ...) -> (N,)
 
+    The estimate is unbiased and takes 1 + draws calls of ε.
     x0: bytes scaled to [-1, 1];  c: (N,) labels, or None for ∅;  variance: as in `bound.bound_term`.
     """
+    # times and their weights, with t = 1 first
     check.whole("draws", draws, 1)
     x0, eps, n = np.asarray(x0, np.float32), partial_of(eps), len(x0)
     times, weight = drawn_times(schedule.T, n, draws, seed)
     times, weight = np.vstack([np.ones((1, n), int), times]), np.vstack([np.ones((1, n)), weight / draws])
     bits, key = np.zeros(n), jax.random.key(seed)
+    # sum of the terms, batch by batch
     with tqdm(total=n * (draws + 1), desc="bits/dim, bound", unit="call", disable=not progress) as bar:
         for ids, m in parts(n, batch):
             x, key_part = jnp.asarray(x0[ids]), jax.random.fold_in(key, ids[0])
@@ -119,7 +125,7 @@ def bound_bits(
 
 
 def even_times(schedule: Schedule, steps: int) -> np.ndarray:
-    """Times rising from 1 to T, about evenly spaced in log σ̄, σ̄ = √((1-ᾱ)/ᾱ): at most steps + 1 of them."""
+    """Return at most steps + 1 ascending times 1…T, nearly even in log σ̄, σ̄ = √((1-ᾱ)/ᾱ)."""
     check.whole("steps", steps, 1)
     sigma = np.log(np.asarray(sigma_bar(schedule, jnp.arange(1, schedule.T + 1)), np.float64))
     wanted = np.linspace(sigma[0], sigma[-1], steps + 1)
@@ -137,9 +143,10 @@ def flow_bits(
     batch: int = 50,
     progress: bool = False,
 ) -> np.ndarray:
-    """The probability-flow ODE's bits/dim of each byte image, one u and one Hutchinson probe each: (N, ...) -> (N,)
+    """Compute bits/dim of each byte image by the probability-flow ODE: (N, ...) -> (N,)
 
-    images: uint8;  c: (N,) labels, or None for ∅;  steps: of Heun's rule, two calls of ε and of its gradient each.
+    Each image has one u and one Hutchinson probe.
+    images: uint8;  c: (N,) labels, or None for ∅;  steps: of Heun's method, each two calls of ε and of its gradient.
     """
     images, eps, n = np.asarray(images), partial_of(eps), len(images)
     times, key, bits = even_times(schedule, steps), jax.random.key(seed), np.zeros(n)
@@ -165,13 +172,18 @@ def measures(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Measure]:
-    """Bits/dim of test images, the class given where the model takes one, by both ways; 0 images leave one out."""
+    """Measure bits/dim of test images by the bound and by the flow; 0 images omit one.
+
+    The class is given if the model takes labels.
+    """
     out: dict[str, Measure] = {}
     for name, says, n in (("bits_bound", "bits/dim, bound", n_bound), ("bits_flow", "bits/dim, flow", n_flow)):
         if not n:
             continue
+        # test images, balanced by class
         ids = stratified_subset(data.y_test, min(n, len(data.x_test)), seed)
         x, c = data.x_test[ids], data.y_test[ids] if num_classes else None
+        # bits and baseline
         if name == "bits_bound":
             bits = bound_bits(eps, schedule, to_float(x), c, seed=seed, progress=progress)
             beside, what = histogram_bits(data.x_train, data.x_test).mean(), "histogram of each pixel"

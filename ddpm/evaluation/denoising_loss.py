@@ -1,4 +1,4 @@
-"""How well a denoiser denoises: its ε-MSE on test images, beside the best linear-Gaussian denoiser, which is exact."""
+"""Measure the test ε-MSE of a denoiser, compared with the exact linear-Gaussian baseline."""
 
 from __future__ import annotations
 
@@ -45,19 +45,23 @@ def eps_mse(
     """L_simple = E_{t, x0, ε} ‖ε - ε̂(x_t, t, c)‖²/D on given images, t uniform on 1…T.   [Ho et al. 2020, Eq. 14]
 
     x0: (N, ...) floats in [-1, 1];  c: (N,) labels, or None for ∅. Each image is used `repeats` times. The N·repeats
-    times are one draw from each of as many equal parts of 1…T, dealt out to the images at random, so that little of the
-    error comes from t. The same key gives the same times and noises: differences between denoisers are paired.
-    baseline: (T+1,) the loss of another denoiser at each t (`oracle.linear_loss`); its mean stands beside.
+    times are stratified, one draw from each of as many equal parts of 1…T, and assigned to the images at random, so
+    that little of the error comes from t. The same key gives the same times and noises, so differences between
+    denoisers are paired.
+    baseline: (T+1,) the loss of another denoiser at each t (`oracle.linear_loss`); its mean is reported too.
     """
+    # images, labels and keys
     x0, T = np.asarray(x0, dtype=np.float32), schedule.T
     key = jax.random.key(0) if key is None else key
     N = len(x0)
     n = N * check.whole("repeats", repeats, 1)
     c = None if c is None else np.asarray(c, dtype=np.int32)
     key_t, key_deal, key_noise = jax.random.split(key, 3)
+    # stratified times, assigned to images at random
     u = (np.arange(n) + np.asarray(jax.random.uniform(key_t, (n,)))) / n
-    t = np.minimum(1 + (u * T).astype(np.int32), T)  # rising
-    who = np.asarray(jax.random.permutation(key_deal, n)) % N  # which image each time goes to
+    t = np.minimum(1 + (u * T).astype(np.int32), T)  # ascending
+    who = np.asarray(jax.random.permutation(key_deal, n)) % N  # the image of each time
+    # losses, batch by batch
     eps, loss = partial_of(eps), np.empty(n)
     for ids, m in tqdm(parts(n, batch), desc="ε-MSE", unit="batch", disable=not progress):
         label = None if c is None else jnp.asarray(c[who[ids]])
@@ -65,6 +69,7 @@ def eps_mse(
             eps, schedule, jnp.asarray(x0[who[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
         )
         loss[ids[:m]] = np.asarray(errors)[:m]
+    # standard error within parts of 1…T
     bins = [_bin(loss[part], t[part]) for part in np.array_split(np.arange(n), min(50, max(1, n // 4)))]
     error = float(np.sqrt(sum((b[1] * b[2] / n) ** 2 for b in bins)))
     return Measure(
@@ -83,13 +88,13 @@ def eps_mse(
 
 
 def _bin(loss: np.ndarray, t: np.ndarray) -> tuple[float, float, int]:
-    """Mean, its standard error, and number."""
+    """Return the mean, its standard error, and the number of draws."""
     n = len(loss)
     return float(loss.mean()), float(loss.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0, n
 
 
 def _by_t(loss: np.ndarray, t: np.ndarray, T: int, baseline: np.ndarray | None) -> list[dict]:
-    """Tenths of 1…T: the loss, its standard error, and the baseline."""
+    """Report the loss, its standard error and the baseline for each tenth of 1…T."""
     edges, rows = np.unique(np.linspace(0, T, 11).astype(int)), []
     for low, high in zip(edges[:-1] + 1, edges[1:], strict=True):
         inside = (t >= low) & (t <= high)
@@ -111,11 +116,12 @@ def denoising(
     repeats: int = 1,
     progress: bool = True,
 ) -> dict[str, Measure]:
-    """Test ε-MSE under the labels and under ∅, each beside the best linear-Gaussian denoiser of the training images.
+    """Measure the test ε-MSE with labels and with ∅, each with a linear-Gaussian baseline.
 
-    That baseline is exact (`oracle.linear_loss`): Gaussians fitted to the training images, their loss on the same test
-    images, with one Gaussian a class under the labels and one in all under ∅.
+    The baseline is exact (`oracle.linear_loss`): Gaussians are fitted to the training images and evaluated on the same
+    test images, with one Gaussian per class for labels and a single one for ∅.
     """
+    # test images, balanced by class
     ids = stratified_subset(data.y_test, len(data.x_test) if n is None else min(n, len(data.x_test)), seed)
     x, c, train = to_float(data.x_test[ids]), data.y_test[ids], to_float(data.x_train)
     out, key = {}, jax.random.key(seed)
@@ -123,6 +129,7 @@ def denoising(
         ("eps_mse", "ε-MSE, class given", c, data.y_train),
         ("eps_mse_null", "ε-MSE, no class", None, None),
     ):
+        # loss and baseline on the same draws
         if labels is not None and not num_classes:
             continue
         baseline = linear_loss(fit(train, train_labels), schedule, x, labels)

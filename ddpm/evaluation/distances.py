@@ -1,10 +1,11 @@
-"""How far apart two sets of images are, measured in their features: float64 NumPy, without a network in this file.
+"""Measure distances between two sets of images in feature space, with float64 NumPy.
 
-Fréchet and kernel distance here; precision, recall and neighbours in `ddpm.neighbours`; errors in `ddpm.statistics`.
+This file has the Fréchet and kernel distances; precision, recall and neighbours are in `neighbours.py`, standard errors
+in `statistics.py`.
 
-Every function takes features a (n, d) and b (m, d): of a classifier, or pixels, or whatever the caller brings. Large
-matrices are made in pieces. Whoever prints one of these numbers prints its floor beside it: the same number for real
-images that the model has not seen, at the same n (`ddpm.evaluate` does).
+Every function takes features a (n, d) and b (m, d): of a classifier, pixels, or any others. Large matrices are computed
+in chunks. Report a distance together with its floor: the same distance for real images that the model has not seen, at
+the same n (as `ddpm.evaluation.model` does).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ddpm.evaluation.statistics import pair, pieces, stratified_subset
 
 
 class Moments(NamedTuple):
-    """Mean and covariance of a set of features, and how many they were taken from."""
+    """Mean and covariance of a set of features, and the size of the set."""
 
     mean: np.ndarray  # (d,)
     cov: np.ndarray  # (d, d), divided by n - 1
@@ -27,7 +28,7 @@ class Moments(NamedTuple):
 
 
 def moments(f: Any) -> Moments:
-    """Mean and unbiased covariance of features (n, d)."""
+    """Compute the mean and unbiased covariance of features (n, d)."""
     f = np.asarray(f, dtype=np.float64)
     mean = f.mean(0)
     cov = sum((f[i] - mean).T @ (f[i] - mean) for i in pieces(len(f), 10_000)) / (len(f) - 1)
@@ -42,7 +43,8 @@ def _sqrt(cov: np.ndarray) -> np.ndarray:
 def frechet_moments(p: Moments, q: Moments) -> float:
     """‖μ_p - μ_q‖² + tr Σ_p + tr Σ_q - 2 tr (Σ_p^½ Σ_q Σ_p^½)^½: W₂² of two Gaussians.   [Heusel et al. 2017, Eq. 6]
 
-    The matrix under the last root is symmetric and not negative, so its eigenvalues are real: no `sqrtm` is needed.
+    The matrix under the last root is symmetric and positive semidefinite, so its eigenvalues suffice and no `sqrtm` is
+    needed.
     """
     root = _sqrt(p.cov)
     lam = np.linalg.eigvalsh(root @ q.cov @ root)
@@ -51,34 +53,37 @@ def frechet_moments(p: Moments, q: Moments) -> float:
 
 
 def frechet(a: Any, b: Any) -> float:
-    """The Fréchet distance of two sets of features. It is squared, as always in this field, and biased upwards in n."""
+    """Compute the Fréchet distance of two sets of features.
+
+    It is squared, as usual in the literature. Its bias is positive and falls with n.
+    """
     a, b = pair(a, b)
     return frechet_moments(moments(a), moments(b))
 
 
 def frechet_floor(cov: Any, n: float, m: float = np.inf) -> float:
-    """What the Fréchet distance of n and m draws from one and the same Gaussian is on average, to first order in 1/n:
+    """Compute the expected Fréchet distance of n and m draws from one Gaussian, to first order in 1/n:
 
         (1/n + 1/m) [ tr Σ + ½ (tr Σ + Σ_{i≠j} λ_i λ_j/(λ_i + λ_j)) ]      for Σ = I:  (1/n + 1/m) (d + d(d+1)/4)
 
-    λ: eigenvalues of Σ; the first term is that of the means, the second of the covariances, from the second-order
+    λ: eigenvalues of Σ. The first term comes from the means, the second from the covariances, by the second-order
     expansion of W₂² (½ Σ_ij E_ij²/(λ_i + λ_j) for a small change E of Σ). Real features are not Gaussian, so the
-    measured floor differs; this says how it grows with the width d.
+    measured floor differs; the formula shows how it grows with the width d.
     """
     lam = np.maximum(np.linalg.eigvalsh(np.asarray(cov, dtype=np.float64)), 0)
     total = lam[:, None] + lam[None, :]
     ratio = np.divide(lam[:, None] * lam[None, :], total, out=np.zeros_like(total), where=total > 0)
-    bures = 0.5 * (ratio.sum() + ratio.trace())  # E over the sampled covariance: off the diagonal once, on it twice
+    bures = 0.5 * (ratio.sum() + ratio.trace())  # expectation over sampled covariances: the diagonal counts twice
     return float((1 / n + 1 / m) * (lam.sum() + bures))
 
 
 def frechet_curve(
     a: Any, q: Moments, sizes: Any, seed: int = 0, repeats: int = 10, strata: Any = None
 ) -> tuple[np.ndarray, float]:
-    """The distance at smaller n, and where its line over 1/n meets n = ∞.   [Chong and Forsyth 2020]
+    """Compute the distance at smaller n, and extrapolate it linearly in 1/n to n = ∞.   [Chong and Forsyth 2020]
 
-    a: (n, d);  q: the reference;  strata: (n,) classes, each with its share at every size  ->  mean distance at each
-    size, and the extrapolated one, without its bias in n.
+    a: (n, d);  q: the reference;  strata: (n,) classes, whose shares are the same at every size  ->  the mean distance
+    at each size, and the extrapolated distance, without its bias in n.
     """
     a, sizes = np.asarray(a, dtype=np.float64), np.asarray(sizes)
     strata = np.zeros(len(a), dtype=int) if strata is None else np.asarray(strata)
@@ -107,9 +112,10 @@ def kernel_distance(a: Any, b: Any, groups: int = 20) -> tuple[float, float]:
         mean_{i≠j} k(a_i, a_j) + mean_{i≠j} k(b_i, b_j) - 2 mean_{ij} k(a_i, b_j)
 
     All pairs are used. The error is a jackknife that leaves out one of `groups` parts of each set in turn; near zero
-    it is too large rather than too small (Efron and Stein 1981).
+    it is conservative, too large rather than too small (Efron and Stein 1981).
     """
-    a, b = (np.random.default_rng(0).permutation(f) for f in pair(a, b))  # sorted images would make unequal parts
+    a, b = (np.random.default_rng(0).permutation(f) for f in pair(a, b))  # sorted images would give unequal parts
+    # parts of both sets
     G = min(groups, len(a) // 2, len(b) // 2)
     part_a, part_b = (np.arange(len(f)) * G // len(f) for f in (a, b))
     n, m = np.bincount(part_a), np.bincount(part_b)
@@ -120,15 +126,17 @@ def kernel_distance(a: Any, b: Any, groups: int = 20) -> tuple[float, float]:
             np.add.at(total, part_x[i], np.add.reduceat(cubic(x[i], y), starts_y, axis=1))
         return total
 
+    # sums of the kernel, by pairs of parts
     aa, bb, ab = sums(a, part_a, a, part_a), sums(b, part_b, b, part_b), sums(a, part_a, b, part_b)
     own_a, own_b = (np.bincount(p, ((f * f).mean(1) + 1) ** 3) for p, f in ((part_a, a), (part_b, b)))
 
-    def estimate(w: np.ndarray) -> float:  # w: (G,) 1 for the parts that are used
+    def estimate(w: np.ndarray) -> float:  # w: (G,) 1 for each part used
         N, M = w @ n, w @ m
         within_a = (w @ aa @ w - w @ own_a) / (N * (N - 1))
         within_b = (w @ bb @ w - w @ own_b) / (M * (M - 1))
         return float(within_a + within_b - 2 * (w @ ab @ w) / (N * M))
 
+    # estimate and jackknife error
     value = estimate(np.ones(G))
     if G < 3:
         return value, float("nan")

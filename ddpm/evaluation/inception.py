@@ -1,10 +1,11 @@
-"""Inception FID and KID through torch-fidelity: the numbers of the papers, for which a network must be downloaded.
+"""Compute Inception FID and KID, as published papers do, through torch-fidelity.
 
-The features are those of an Inception-v3 that was trained on ImageNet; torch-fidelity fetches its weights (95 MB) from
-the internet at first use, and the number is not defined without them. Grey images are given as three equal channels. An
-Inception FID of Fashion-MNIST compares with another one only if reference images, their number and n are the same.
+The features are those of an Inception-v3 trained on ImageNet. torch-fidelity downloads its weights (95 MB) at first
+use, and the metrics are not defined without them. Grey images are given as three equal channels. Two Inception FIDs of
+Fashion-MNIST are comparable only if the reference images, their number and n are the same.
 
-    pip install 'ddpm[inception]'        ddpm evaluate --inception
+    pip install torch-fidelity
+    ddpm evaluate --inception
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ WEIGHTS = "the weights of Inception-v3, which torch-fidelity downloads from gith
 
 
 def measures(x: np.ndarray, data: Dataset, *, of: str = "images", n_train: int = 10_000, seed: int = 0) -> dict:
-    """FID and KID of images x (n, H, W, C) uint8 against n_train training images, each beside that of test images."""
+    """Measure FID and KID of images x (n, H, W, C) uint8 against n_train training images.
+
+    Each is reported together with the same metric of test images.
+    """
     try:
         fidelity = import_module("torch_fidelity")
     except ImportError:
@@ -32,8 +36,10 @@ def measures(x: np.ndarray, data: Dataset, *, of: str = "images", n_train: int =
             f"Inception FID wants torch-fidelity (pip install torch-fidelity) and {WEIGHTS}; "
             "without --inception the distances in the shipped classifier's features are measured"
         ) from None
+    # reference and test images
     train = data.x_train[stratified_subset(data.y_train, min(n_train, len(data.x_train)), seed)]
     test = data.x_test[stratified_subset(data.y_test, min(len(x), len(data.x_test)), seed)]
+    # metrics of the samples and of the test images
     with tempfile.TemporaryDirectory() as folder:
         for name, images in (("train", train), ("samples", x), ("test", test)):
             image_files.save_png(Path(folder) / name, images, rgb=True)
@@ -51,6 +57,7 @@ def measures(x: np.ndarray, data: Dataset, *, of: str = "images", n_train: int =
                 )
             except OSError as e:  # a URLError is one
                 raise RuntimeError(f"Inception FID wants {WEIGHTS}; that failed: {e}") from e
+    # measures with their floors
     out = {}
     for key, name, value, error in (
         ("inception_fid", "Inception FID", "frechet_inception_distance", None),

@@ -1,4 +1,4 @@
-"""A measured number that says what it is: of what, against what, in which features, how sure, beside which floor."""
+"""Describe a measurement: its object, reference, features, uncertainty and baseline."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Measure:
-    """One number with all that it depends on."""
+    """A measured value with everything that it depends on."""
 
     name: str
     value: float
     standard_error: float
     n: int  # images, or draws of the noise
-    of: str  # what was measured
-    against: str = ""  # what it was compared with
+    of: str  # the object of the measurement
+    against: str = ""  # the reference of the comparison
     features: str = ""  # the network, by name, width and checksum; or "pixels"
     seed: int | None = None  # of the subsets and resamplings (and of the noise)
-    better: str = ""  # "lower", "higher", or empty where neither is
-    error: str = ""  # how the standard error was found
-    beside: float | None = None  # the floor, or the baseline
+    better: str = ""  # "lower", "higher", or empty if neither is
+    error: str = ""  # how the standard error was estimated
+    beside: float | None = None  # the floor or the baseline
     beside_what: str = ""
     interval: tuple[float, float] | None = None  # 95 %; value ± 1.96 standard errors if not given
     detail: dict = field(default_factory=dict, repr=False)  # per class, per time, curves: plain numbers
 
     @property
     def low_high(self) -> tuple[float, float]:
-        """The 95 % interval."""
+        """Return the 95 % interval."""
         half = 1.96 * self.standard_error
         return self.interval or (self.value - half, self.value + half)
 
@@ -40,17 +40,17 @@ class Measure:
         return f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}]{beside}{better}; {rest}{seed}"
 
     def as_dict(self) -> dict:
-        """Plain numbers and text, for JSON."""
+        """Convert to plain numbers and text, for JSON."""
         return {**dataclasses.asdict(self), "interval": list(self.low_high)}
 
 
 def from_json(measures: dict[str, dict]) -> dict[str, Measure]:
-    """The inverse of `as_json`."""
+    """Invert `as_json`."""
     return {k: Measure(**{**m, "interval": tuple(m["interval"])}) for k, m in measures.items()}
 
 
 def table(measures: dict[str, Measure]) -> str:
-    """One row a measure: value, 95 % interval, what it stands beside, n, and what it is."""
+    """Format one row per measure: value, 95 % interval, baseline, n and direction."""
     rows = [("", "value", "95 % interval", "beside it", "n", "")]
     for m in measures.values():
         low, high = m.low_high
@@ -64,5 +64,5 @@ def table(measures: dict[str, Measure]) -> str:
 
 
 def as_json(measures: dict[str, Measure]) -> dict[str, dict]:
-    """All measures as plain numbers and text."""
+    """Convert all measures to plain numbers and text."""
     return {k: m.as_dict() for k, m in measures.items()}

@@ -1,10 +1,10 @@
-"""How good a model is: its denoising on test images beside an exact baseline, and its images beside real ones.
+"""Evaluate a model: its denoising on test images, its bits/dim and its samples, each with a baseline.
 
     measures = evaluate(model, data, classifier)      draws images, scores them, and measures the denoiser itself
-    measures = score_images(x, labels, data, classifier)      anybody's images, uint8 (n, H, W, C)
+    measures = score_images(x, labels, data, classifier)      any images, uint8 (n, H, W, C)
     print(table(measures));  json.dumps(as_json(measures))
 
-A distance is never read alone: beside it stands the same distance for test images, at the same n.
+Every distance is reported together with its floor, the same distance for test images at the same n.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def draw(
     batch: int = 100,
     progress: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """n images of a model, uint8, with their labels: the classes in turn, as many of each. (None without classes.)"""
+    """Draw n images of a model, uint8, with labels that cycle through the classes (or None)."""
     c = np.arange(check.whole("n", n, 1), dtype=np.int32) % model.num_classes if model.num_classes else None
     x = generate(
         model.eps,
@@ -56,17 +56,20 @@ def draw(
 
 
 def drawn(model: Any, n: int = 2000, *, cache: bool = True, **how: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """`draw`, kept in the cache folder under the hash of weights and settings, so that a second look is free."""
+    """Call `draw`, and cache the result under the hash of weights and settings."""
+    # file in the cache
     progress = how.pop("progress", True)
     checksum = getattr(model, "card", {}).get("sha256", "")
     settings = {"sampler": "ddim", "steps": 50, "guidance": 2.0, "seed": 0, "batch": 100} | how | {"n": n}
     name = cache_.path("samples", checksum, settings)
     path = name.with_name(name.name + ".npz") if cache and checksum else None
+    # cached images, if there are any
     if path is not None and path.exists():
         try:
             return image_files.load_npz(path)
         except files.Damaged:
-            pass  # drawn again
+            pass  # draw again
+    # new images
     x, c = draw(model, n, progress=progress, **how)
     if path is not None:
         try:
@@ -93,21 +96,25 @@ def evaluate(
     cache: bool = True,
     progress: bool = True,
 ) -> dict[str, Measure]:
-    """All measures of a model: of n images that it draws (or of `samples`, drawn before), of its denoising, and bits.
+    """Measure the samples, denoising and bits/dim of a model.
 
     model: anything with .eps, .schedule, .num_classes (0: no labels) and .image_shape.
-    test_images: on how many the denoising is measured; all of them if not given.
-    n_bound, n_flow: test images whose bits/dim are measured by the bound and by the flow; 0: none.
+    n: the number of images to draw, unless `samples` holds images drawn before.
+    test_images: the number of test images for the denoising error; all if not given.
+    n_bound, n_flow: the numbers of test images for bits/dim by the bound and by the flow; 0: none.
     """
+    # compatibility with the data
     if tuple(model.image_shape) != data.image_shape or model.num_classes not in (0, data.num_classes):
         raise ValueError(
             f"the model draws images {tuple(model.image_shape)} of {model.num_classes} classes; "
             f"{data.name} has {data.image_shape} of {data.num_classes}"
         )
+    # samples
     if samples is None:
         how = {"sampler": sampler, "steps": steps, "guidance": guidance, "seed": seed}
         samples = drawn(model, n, cache=cache, progress=progress, **how)
     of = f"images of {getattr(model, 'name', 'the model')} ({sampler} {steps}, guidance {guidance:g}, seed {seed})"
+    # denoising, bits/dim and scores of the samples
     return {
         **denoising(model.eps, model.schedule, data, model.num_classes, n=test_images, seed=seed, progress=progress),
         **bits.measures(

@@ -1,4 +1,4 @@
-"""Neighbours between two sets of features: the nearest, and how far the sets cover each other."""
+"""Find nearest neighbours between two sets of features, and measure how the sets overlap."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def nearest(a: Any, b: Any, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a the k nearest rows of b: their distances, rising, and their indices, (n, k) each."""
+    """Find the k nearest rows of b for each row of a: ascending distances and indices, (n, k) each."""
     a, b = np.asarray(a), np.asarray(b)
-    shift = b.mean(0, keepdims=True)  # near the origin fewer digits cancel
+    shift = b.mean(0, keepdims=True)  # near the origin, fewer digits cancel
     a, b = a - shift, b - shift
     distance, index = np.empty((len(a), k)), np.empty((len(a), k), dtype=np.int64)
     b_squared = (b * b).sum(1)[None, :]
     for i in pieces(len(a), 500):
-        d = b_squared - 2 * (a[i] @ b.T)  # the term that is one for the whole row waits
+        d = b_squared - 2 * (a[i] @ b.T)  # ‖a_i‖² is constant within a row, so it is left out
         near = np.argpartition(d, k - 1, axis=1)[:, :k] if k > 1 else d.argmin(1)[:, None]
         for j in range(k):
-            distance[i, j] = ((a[i] - b[near[:, j]]).astype(np.float64) ** 2).sum(1)  # exact for those that are kept
+            distance[i, j] = ((a[i] - b[near[:, j]]).astype(np.float64) ** 2).sum(1)  # exact for the selected rows
         order = np.argsort(distance[i], axis=1, kind="stable")
         distance[i] = np.sqrt(np.take_along_axis(distance[i], order, 1))
         index[i] = np.take_along_axis(near, order, 1)
@@ -34,29 +34,30 @@ def nearest(a: Any, b: Any, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def radii(f: np.ndarray, ks: tuple[int, ...]) -> np.ndarray:
-    """Squared distance of each row to its k-th nearest other row, for each k: (n, d) -> (len(ks), n)"""
+    """Compute the squared distance of each row to its k-th nearest other row: (n, d) -> (len(ks), n)"""
     out = np.empty((len(ks), len(f)))
     for i in pieces(len(f)):
         d = squared_distances(f[i], f)
-        d[np.arange(len(d)), np.arange(len(f))[i]] = -1.0  # itself comes first, before exact copies
+        d[np.arange(len(d)), np.arange(len(f))[i]] = -1.0  # the row itself comes first, before exact copies
         out[:, i] = np.partition(d, ks, axis=1)[:, list(ks)].T
     return out
 
 
 class Overlap(NamedTuple):
-    """How two sets cover each other, image by image; the means of the four are the numbers that are printed."""
+    """The overlap of two sets, image by image; the means of the four fields are the metrics."""
 
-    precision: np.ndarray  # (n,) bool: this sample lies in the ball of some real image
-    recall: np.ndarray  # (m,) bool: this real image lies in the ball of some sample
-    density: np.ndarray  # (n,) in how many real balls this sample lies, over k
-    coverage: np.ndarray  # (m,) bool: this real image has a sample in its ball
+    precision: np.ndarray  # (n,) bool: the sample lies in the ball of a real image
+    recall: np.ndarray  # (m,) bool: the real image lies in the ball of a sample
+    density: np.ndarray  # (n,) the number of real balls that contain the sample, divided by k
+    coverage: np.ndarray  # (m,) bool: the real image has a sample in its ball
 
 
 def overlap(real: Any, fake: Any, k_precision: int = 3, k_density: int = 5) -> Overlap:
-    """Precision and recall (k = 3), density and coverage (k = 5); a ball reaches to the k-th neighbour in its own set.
+    """Compute precision and recall (k = 3), density and coverage (k = 5).
 
-    [Kynkäänniemi et al. 2019, Eqs. 1-2; Naeem et al. 2020, Eqs. 3-4]. real: (m, d), fake: (n, d). All four depend on
-    n and m: use the same n for both. Density is not bounded by 1.
+    A ball reaches to the k-th neighbour in its own set.   [Kynkäänniemi et al. 2019, Eqs. 1-2; Naeem et al. 2020,
+    Eqs. 3-4] real: (m, d), fake: (n, d). All four metrics depend on n and m, so use sets of equal size. Density is not
+    bounded by 1.
     """
     real, fake = pair(real, fake)
     most = max(k_precision, k_density)
@@ -64,10 +65,12 @@ def overlap(real: Any, fake: Any, k_precision: int = 3, k_density: int = 5) -> O
         raise ValueError(
             f"{len(real)} real and {len(fake)} generated images; k = {most} needs more than {most} of each"
         )
+    # radii of the balls
     shift = real.mean(0)
     real, fake = real - shift, fake - shift
     ball_p, ball_d = radii(real, (k_precision, k_density))  # (m,), (m,)
     ball_fake = radii(fake, (k_precision,))[0]  # (n,)
+    # membership, chunk by chunk
     n, m = len(fake), len(real)
     precision, density, recall, coverage = np.zeros(n, bool), np.zeros(n), np.zeros(m, bool), np.zeros(m, bool)
     for i in pieces(n):

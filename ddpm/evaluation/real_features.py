@@ -1,4 +1,4 @@
-"""The features of the real images: computed once, then kept under the hash of the images and of the network."""
+"""Compute the features of the real images, cached by the hash of images and network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddpm.tools import files
 
 
 class Reference(NamedTuple):
-    """Features of the real images, and where they come from."""
+    """Features of the real images, and the name of their classifier."""
 
     train: np.ndarray  # (N, d)
     test: np.ndarray  # (M, d)
@@ -23,7 +23,8 @@ class Reference(NamedTuple):
 
 
 def reference(data: Dataset, classifier: Classifier, cache: bool = True, progress: bool = True) -> Reference:
-    """The features of all real images: computed once, then kept in the cache folder under the hash of both contents."""
+    """Compute the features of all real images, or load them from the cache."""
+    # features in the cache
     checksum = classifier.card.get("sha256", "")
     name = f"{classifier.name} ({classifier.config.features} wide, {checksum[:8] or 'unsaved'})"
     path = cache_.path("features", checksum, data.sha256) if cache and checksum else None
@@ -33,6 +34,7 @@ def reference(data: Dataset, classifier: Classifier, cache: bool = True, progres
             return Reference(arrays["train"], arrays["test"], name)
         except files.Damaged:
             pass
+    # new features
     x, parts = np.concatenate([data.x_train, data.x_test]), []
     for i in tqdm(range(0, len(x), 2000), desc="features of the real images", unit="batch", disable=not progress):
         parts.append(classifier.features(x[i : i + 2000]))

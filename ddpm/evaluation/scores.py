@@ -1,9 +1,9 @@
-"""Every measure of a set of images, each beside the same measure of real images that were not trained on.
+"""Score a set of images by all measures, each compared with held-out real images.
 
-    measures = score_images(x, labels, data, classifier)      x: (n, H, W, C) uint8, drawn by whatever means
+    measures = score_images(x, labels, data, classifier)      x: (n, H, W, C) uint8, from any source
 
-Distances are in the features of a classifier of this data set, so none is "FID"; `ddpm.export` writes for tools that
-compute that.
+Distances use the features of a classifier of this data set, so none of them is an FID; `ddpm.tools.image_files` writes
+images for tools that compute one.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ def score_images(
     cache: bool = True,
     progress: bool = True,
 ) -> dict[str, Measure]:
-    """Every measure of a set of images: x (n, H, W, C) uint8; labels (n,) of the classes that were asked for, or None.
+    """Score images x (n, H, W, C) uint8 with requested labels (n,), or None, by all measures.
 
-    Distances are to the training images; beside each stands that of n test images. `neighbours` caps the number of
-    images whose nearest training image is looked for in pixels.
+    Distances are to the training images; each is reported with its floor, the same distance for n test images.
+    `neighbours` limits the number of images whose nearest training images are searched.
     """
+    # images and labels
     x = _images(x, data)
     if labels is not None:
         labels = np.asarray(labels)
@@ -50,12 +51,14 @@ def score_images(
                 f"labels have shape {labels.shape} and lie in {labels.min()}..{labels.max()}; "
                 f"give one in 0..{data.num_classes - 1} for each of the {len(x)} images"
             )
+    # features of the images and of test images
     real = reference(data, classifier, cache, progress)
     logits, f = classifier(x)
     n_test = min(len(x), len(real.test))
     y_test = data.y_test if labels is not None else np.zeros(len(real.test), dtype=int)  # balanced if the images are
     test = stratified_subset(y_test, n_test, seed)
     f_test = real.test[test]
+    # measures
     stages: list[tuple[str, Callable[[], dict[str, Measure]]]] = [
         ("Fréchet distance", partial(_frechet, f, labels, f_test, y_test[test], real, seed)),
         ("kernel distance", partial(_kernel, f, f_test, real, data, seed)),
@@ -117,19 +120,22 @@ def _accuracy(guess: np.ndarray, labels: np.ndarray, data: Dataset, classifier: 
 def _frechet(
     f: np.ndarray, labels: np.ndarray | None, f_test: np.ndarray, y_test: np.ndarray, real: Reference, seed: int
 ) -> dict[str, Measure]:
+    # distance to the training images
     train, d = distances.moments(real.train), f.shape[1]
     f = np.asarray(f, dtype=np.float64)
 
     def distance(g: np.ndarray) -> float:
         return distances.frechet_moments(distances.moments(g), train)
 
+    # floor of a Gaussian, and extrapolation to n = ∞
     detail: dict[str, Any] = {"gaussian_floor": distances.frechet_floor(train.cov, len(f), train.n)}
     for name, g, strata in (("", f, labels), ("floor_", f_test, y_test)):
         if len(g) >= 8 * d:
             sizes = np.unique(np.geomspace(len(g) / 4, len(g), 5).astype(int))
             values, limit = distances.frechet_curve(g, train, sizes, seed, strata=strata)
             detail |= {f"{name}curve": {"n": sizes.tolist(), "value": values.tolist()}, f"{name}extrapolated": limit}
-    fewer = ", fewer than the images" if len(f_test) < len(f) else ""  # a higher floor, as the bias goes with 1/n
+    # standard error, and the measure with its floor
+    fewer = ", fewer than the images" if len(f_test) < len(f) else ""  # a higher floor: the bias goes as 1/n
     value, error = distance(f), statistics.bootstrap(f, distance, seed=seed, strata=labels)
     return {
         "frechet": Measure(
@@ -153,7 +159,7 @@ def _frechet(
 
 def _kernel(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, seed: int) -> dict[str, Measure]:
     some = real.train[stratified_subset(data.y_train, 10_000, seed)]
-    # The kernel wants features of about unit size; one scale for all, that of the training images.
+    # The kernel expects features of about unit size; all are scaled by the root mean square of the training features.
     scale = np.sqrt((some.astype(np.float64) ** 2).mean())
     value, error = distances.kernel_distance(f / scale, some / scale)
     floor, floor_error = distances.kernel_distance(f_test / scale, some / scale)
@@ -177,9 +183,11 @@ def _kernel(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, s
 
 
 def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, seed: int) -> dict[str, Measure]:
-    n = len(f_test)  # the same number on both sides, for the samples and for their floor
+    # sets of equal size
+    n = len(f_test)  # the same on both sides, for the samples and for their floor
     some = real.train[stratified_subset(data.y_train, n, seed)]
     mine = f if len(f) == n else f[np.random.default_rng(seed).permutation(len(f))[:n]]
+    # overlap with the training images
     samples, floor = neighbours_.overlap(some, mine), neighbours_.overlap(some, f_test)
     says = {
         "precision": "share of the images that lie among the training images, k = 3",
@@ -187,6 +195,7 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
         "density": "how many training neighbourhoods an image lies in, over k = 5",
         "coverage": "share of the training images with an image in their neighbourhood, k = 5",
     }
+    # measures with their floors
     return {
         name: Measure(
             name,
@@ -208,7 +217,7 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
 
 
 def _pairs(ids: np.ndarray, who: np.ndarray, near: np.ndarray, some: np.ndarray) -> dict[str, list]:
-    """Some images, each with its nearest training image and the distance."""
+    """List some images, each with its nearest training image and the distance."""
     return {
         "image": ids[some].tolist(),
         "training_image": who[some, 0].tolist(),
@@ -219,6 +228,7 @@ def _pairs(ids: np.ndarray, who: np.ndarray, near: np.ndarray, some: np.ndarray)
 def _memorised(
     x: np.ndarray, f: np.ndarray, data: Dataset, real: Reference, neighbours: int, seed: int
 ) -> dict[str, Measure]:
+    # images, test images and both spaces
     rng = np.random.default_rng(seed)
     ids = rng.permutation(len(x))[: min(len(x), neighbours)]
     test = stratified_subset(data.y_test, min(len(ids), len(data.x_test)), seed)
@@ -230,10 +240,12 @@ def _memorised(
         "pixels": (flat(x[ids]), flat(data.x_test[test]), flat(data.x_train)),
         "features": (f[ids], real.test[test], real.train),
     }
+    # comparison of nearest distances, in each space
     out = {}
     for space, (a, b, train) in spaces.items():
         (near_a, who), (near_b, who_b) = neighbours_.nearest(a, train, 2), neighbours_.nearest(b, train, 2)
         value, error = statistics.closer(near_a[:, 0], near_b[:, 0])
+        # closest pairs, and the share of near copies
         best, best_b = np.argsort(near_a[:, 0])[:20], np.argsort(near_b[:, 0])[:20]
         copies = [float((d[:, 0] < d[:, 1] / 2).mean()) for d in (near_a, near_b)]
         out[f"nearest_{space}"] = Measure(

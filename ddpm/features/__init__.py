@@ -1,4 +1,4 @@
-"""What the layers of a network know: features, correspondence, linear probes."""
+"""Features of the layers of a network: DIFT, correspondence, linear probes."""
 
 from ddpm.tools.lazy import namespace
 

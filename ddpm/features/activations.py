@@ -1,8 +1,8 @@
-"""Features of a denoiser: what the U-Net says inside about an image, and where two images correspond.
+"""Features of a denoiser: the activations of the U-Net for an image.
 
     f(x0, c) = mean_k h_layer(√ᾱ_t x0 + √(1-ᾱ_t) ε_k, t, c),    ε_k ~ N(0, I), k = 1…ensemble   [DIFT, Tang et al. 2023]
 
-A little noise, and a layer on the way up: features in which corresponding parts of two images lie near each other.
+With a little noise, and a layer on the way up, corresponding parts of two images have similar features.
 The noises are the same for all images, so that the features of one do not depend on the others in the batch.
 """
 
@@ -25,7 +25,7 @@ from ddpm.tools.batches import parts
 
 
 def layers(config: UNetConfig) -> dict[str, tuple[int, int, int]]:
-    """The names of the layers, in the order of the computation, with the shape (h, w, C) of what they say of an image.
+    """List the layers in the order of the computation, with their shapes (h, w, C) for an image.
 
     `up.1` is the second level on the way up, counted from the smallest: the layer of DIFT and of Siglidis et al.
     """
@@ -39,12 +39,15 @@ def layers(config: UNetConfig) -> dict[str, tuple[int, int, int]]:
 
 
 def default_time(T: int) -> int:
-    """.16 T, at least 1: the time of Siglidis et al.'s features (161 of 1,000)."""
+    """Return .16 T, at least 1: the time of the features of Siglidis et al. (161 of 1,000)."""
     return max(1, round(0.16 * T))
 
 
 def default_layer(config: UNetConfig) -> str:
-    """`up.1`; of a network with one level only `up.0.0`, its first block on the way up (the last prepares ε̂)."""
+    """Return `up.1`, or `up.0.0` for a network with one level.
+
+    `up.0.0` is its first block on the way up; the last block prepares ε̂.
+    """
     return "up.1" if len(config.multipliers) > 1 else "up.0.0"
 
 
@@ -62,17 +65,19 @@ def dift(
     batch: int = 64,
     progress: bool = False,
 ) -> np.ndarray:
-    """f(x0, c) above: (B, h, w, C) float32, not normalised.   [Tang et al. 2023, Sec. 3.2]
+    """Compute f(x0, c) of this module: (B, h, w, C) float32, not normalised.   [Tang et al. 2023, Sec. 3.2]
 
     x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, one for all, or None for the null label;  t: 1..T, .16 T if None, or
-    0 for the clean image (then one draw is as good as eight);  layer: a name of `layers(config)`.
+    0 for the clean image (where one draw is as good as eight);  layer: a name of `layers(config)`.
     """
+    # Validation
     x0 = np.asarray(check.images(x0, config.image_shape))
     check.choice("layer", layer, layers(config))
     check.whole("ensemble", ensemble, 1)
     t = default_time(schedule.T) if t is None else check.whole("t", t, 0, schedule.T)
     if c is not None:
         c = np.asarray(check.labels(np.broadcast_to(c, len(x0)), len(x0), config.num_classes))
+    # Features, one batch at a time
     found = []
     for ids, m in tqdm(parts(len(x0), batch), desc=f"features of {layer}", unit="batch", disable=not progress):
         part = _dift(
@@ -106,7 +111,7 @@ def _dift(
 
 
 def patch_features(f: Any, image: Any, corner: Any, side: int, image_size: int) -> np.ndarray:
-    """The mean of f over each patch, divided by its length: (n, C).   [Siglidis et al. 2024, released code]
+    """Average f over each patch and divide by the length: (n, C).   [Siglidis et al. 2024, released code]
 
     f: (B, h, w, C) of whole images;  image: (n,) int, which of them;  corner: (n, 2) int, top and left in pixels;
     side: of the patches, and image_size: height of the images, pixels. A patch covers the cells floor(top·h/H) to
@@ -127,7 +132,7 @@ def patch_features(f: Any, image: Any, corner: Any, side: int, image_size: int) 
 
 
 def unit(f: Any) -> np.ndarray:
-    """f divided by its length along the last axis; zero stays zero."""
+    """Divide f by its length along the last axis; zero stays zero."""
     f = np.asarray(f, dtype=np.float32)
     length = np.linalg.norm(f, axis=-1, keepdims=True)
     return f / np.where(length > 0, length, 1)

@@ -1,4 +1,4 @@
-"""Semantic correspondence: match points of two images by their features, and score the matches (PCK)."""
+"""Semantic correspondence: matches of points by their features, and their score (PCK)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ddpm.tools import check
 
 
 def resize(f: Any, size: tuple[int, int]) -> np.ndarray:
-    """Features (B, h, w, C) brought to (B, *size, C) bilinearly, as DIFT compares them at the image's resolution."""
+    """Resize features (B, h, w, C) bilinearly to (B, *size, C), as DIFT does to the image's resolution."""
     f = jnp.asarray(f)
     return np.asarray(jax.image.resize(f, (f.shape[0], *size, f.shape[-1]), "bilinear"))
 
 
 def correspondence(f_a: Any, f_b: Any, points: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """For each point of image a the position in image b whose feature has the largest cosine with it.
+    """Find, for each point of image a, the position in image b with the largest cosine of features.
 
     f_a, f_b: (B, h, w, C), pairs of images (`resize` them to the image's size for positions in pixels);  points:
     (B, n, 2) int, row and column in a; None: all h·w positions in row order. Returns positions (B, n, 2) in b and the
-    cosines (B, n).   [Tang et al. 2023, Sec. 3.3: nearest neighbour, nothing else]
+    cosines (B, n).   [Tang et al. 2023, Sec. 3.3: plain nearest neighbours]
     """
     a: Any = unit(f_a)
     b: Any = unit(f_b)
@@ -45,7 +45,7 @@ def correspondence(f_a: Any, f_b: Any, points: Any = None) -> tuple[np.ndarray, 
 
 
 def pck(found: Any, truth: Any, size: float, alpha: float = 0.1) -> float:
-    """Percentage of correct keypoints, as a share: the points within α·size of the truth.   [Yang and Ramanan 2013]
+    """Compute the share of correct keypoints (PCK): those within α·size of the truth.   [Yang and Ramanan 2013]
 
     found, truth: (..., 2) in the same units;  size: the larger side of the image, or of the object, in these units.
     """

@@ -1,10 +1,10 @@
-"""Linear probes: what a layer of the denoiser knows about the class, by layer and time.
+"""Linear probes: how well the class can be read from a layer of the denoiser, by layer and time.
 
     ĉ = argmax_k w_k · f + b_k,    f = mean over positions of h_layer(x_t, t, ∅)              [Xiang et al. 2023, DDAE]
 
-The features come without a label, so that nothing is given away, and with little noise; the probe is multinomial
-logistic regression (scikit-learn) on standardised features. In between lie the best ones: not the first layers and not
-the last, not t = 0 and not pure noise.
+The features are computed without a label, so that they cannot reveal it; the probe is multinomial logistic regression
+(scikit-learn) on standardised features. The best features lie in between: neither the first layers nor the last,
+neither t = 0 nor pure noise.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ddpm.tools.batches import parts
 
 
 class Probe(NamedTuple):
-    """How well a linear classifier does on held-out images."""
+    """The accuracy of a linear classifier on held-out images."""
 
     accuracy: float
     interval: tuple[float, float]  # 95 %, Wilson
     n_train: int
     n_test: int
     width: int  # of the features
-    C: float  # the inverse regularisation that did best on a fifth of the training images
+    C: float  # the inverse regularisation, chosen on a fifth of the training images
 
 
 def pooled_features(
@@ -52,16 +52,18 @@ def pooled_features(
     batch: int = 100,
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The mean over positions of each layer's activations at one noise draw: {name: (B, C)}, in one pass.
+    """Average each layer's activations over positions, at one noise draw: {name: (B, C)}, in one pass.
 
     x0: (B, H, W, C) in [-1, 1];  t: 0..T, 0 for the clean image;  names: of `features.layers`, all of them if None.
-    Image b has its own noise, fold_in(key, b): unlike for DIFT, where images are compared with each other.
+    Image b has its own noise, fold_in(key, b), unlike in DIFT, where images are compared with each other.
     """
+    # Validation
     x0 = np.asarray(check.images(x0, config.image_shape))
     check.whole("t", t, 0, schedule.T)
     names = tuple(all_layers(config)) if names is None else tuple(names)
     for layer in names:
         check.choice("layer", layer, all_layers(config))
+    # Features, one batch at a time
     found = []
     for ids, m in tqdm(parts(len(x0), batch), desc=f"features, t = {t}", unit="batch", disable=not progress):
         f = _pooled(config, params, schedule, x0[ids], ids, key, jnp.int32(t), names)
@@ -88,9 +90,10 @@ def _pooled(
 def linear_probe(
     f_train: Any, y_train: Any, f_test: Any, y_test: Any, *, Cs: Sequence[float] = (0.01, 0.1, 1.0), seed: int = 0
 ) -> Probe:
-    """Logistic regression on f_train (N, d), measured on f_test (M, d); C is chosen on a fifth of the training set.
+    """Fit logistic regression on f_train (N, d) and measure it on f_test (M, d).
 
-    Features are standardised with the mean and deviation of the training set. y: (N,) int.
+    C is chosen on a fifth of the training set. Features are standardised with the mean and the standard deviation of
+    the training set. y: (N,) int.
     """
     f_train, f_test = (np.asarray(f, dtype=np.float64) for f in (f_train, f_test))
     y_train, y_test = np.asarray(y_train), np.asarray(y_test)
@@ -132,7 +135,11 @@ def probe_grid(
     key: jax.Array,
     progress: bool = False,
 ) -> dict[tuple[str, int], Probe]:
-    """A probe for each layer and time: {(name, t): Probe}.   train, test: images (N, H, W, C) and labels (N,)"""
+    """Fit a probe for each layer and time: {(name, t): Probe}.
+
+    train, test: images (N, H, W, C) and labels (N,).
+    """
+    # One forward pass per time serves all layers
     out = {}
     for t in times:
         keys = jax.random.split(jax.random.fold_in(key, t))

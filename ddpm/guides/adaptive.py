@@ -63,7 +63,7 @@ def adaptive_step(
     eps: Eps, schedule: Schedule, c: jax.Array, scale: Any, threshold: float = 0.99,
     *, make_step: Callable[..., Step] = ddim_step, after: Callable[[Eps], Eps] | None = None,
 ) -> Guided:  # fmt: skip
-    """Guidance of scale s until cos(ε̂_c, ε̂_∅) ≥ threshold, then ε̂_c.   [Castillo et al. 2023, Sec. 4]
+    """Guide with scale s until cos(ε̂_c, ε̂_∅) ≥ threshold, then ε̂_c.   [Castillo et al. 2023, Sec. 4]
 
     make_step: any sampler's (eps, schedule, c) -> step that calls ε̂ once;  after: a guide put on the result, such as
     Partial(clip_x0, schedule=schedule). walk(adaptive_step(...), key, begin(x_T), times) returns x, on and calls.

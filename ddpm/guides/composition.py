@@ -38,7 +38,9 @@ def _weights(weights: Sequence[Any]) -> list[jax.Array]:
     return [jnp.asarray(check.number("weight", w), dtype=float) for w in weights]
 
 
-@technique(_one_weight_each, base=partial_of, parts=lambda parts: [partial_of(part) for part in parts], weights=_weights)
+@technique(
+    _one_weight_each, base=partial_of, parts=lambda parts: [partial_of(part) for part in parts], weights=_weights
+)
 def compose(
     x_t: jax.Array, t: jax.Array, c: Any = None, /, *, base: Eps, parts: Sequence[Eps], weights: Sequence[Any]
 ) -> jax.Array:
@@ -65,5 +67,8 @@ def two_scale(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale_1: Any, s
     if not isinstance(c, tuple) or len(c) != 2:
         raise ValueError("two_scale wants a pair of conditions, c = (c_1, c_2)")
     nothing, first, both = eps(x_t, t, (None, None)), eps(x_t, t, (c[0], None)), eps(x_t, t, c)
-    to_first, to_both = per_image_scale(scale_1, x_t) * (first - nothing), per_image_scale(scale_2, x_t) * (both - first)
+    to_first, to_both = (
+        per_image_scale(scale_1, x_t) * (first - nothing),
+        per_image_scale(scale_2, x_t) * (both - first),
+    )
     return nothing + to_first + to_both

@@ -1,17 +1,19 @@
-"""The baseline without a network: discriminative patches of Doersch et al. (2012), "What makes Paris look like Paris?"
+"""A baseline without a network: discriminative patches.
 
-    1  seeds: patches of the positive images that are not plain
+[Doersch et al. 2012, "What makes Paris look like Paris?"]
+
+    1  seeds: patches of the positive images that have some contrast
     2  the nearest neighbour of each seed in every image, by the cosine of their HOG; keep the seeds whose 20 nearest
        are mostly positive, without near-duplicates
-    3  a linear SVM for each seed: its 5 nearest against all that the negative images hold; then, on the next third of
-       the images, the 5 best detections against the hardest negatives, and so on
+    3  a linear SVM for each seed: its 5 nearest neighbours against patches of the negative images; then, on the next
+       third of the images, the 5 best detections against the hardest negatives, and so on
     4  rank the detectors by the share of positive images among their best detections
 
-Their numbers are for 10,000 large photographs: HOG of 8 × 8 cells at several scales, 25,000 seeds, 1,000 detectors,
-positives among the top 100. Ours, for images of about 28 pixels: one scale, patches of k × k pixels at stride 1, HOG
-with cells of 2 × 2 pixels and 8 orientations, and for colour images the a and b of Lab in each cell. What the small
-images allow to keep is kept: top 20 and 50 of the neighbours, C = .1, 5 positives, 3 rounds, 3 folds.
-Needs scikit-image: pip install 'ddpm[mining]'
+The paper works on 10,000 large photographs: HOG of 8 × 8 cells at several scales, 25,000 seeds, 1,000 detectors,
+positives among the top 100. This version is for images of about 28 pixels: one scale, patches of k × k pixels at
+stride 1, HOG with cells of 2 × 2 pixels and 8 orientations, and for colour images the a and b of Lab in each cell. The
+other settings are those of the paper: top 20 and 50 of the neighbours, C = .1, 5 positives, 3 rounds, 3 folds.
+Needs scikit-image: pip install scikit-image
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ class Detectors(NamedTuple):
 
 
 def best_in_images(weight: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best detection of each linear detector in every image: scores (M, n), and positions (M, n) in row order."""
+    """Find the best detection of each linear detector in every image.
+
+    Returns the scores (M, n), and the positions (M, n) in row order.
+    """
     n, F = len(features), features.shape[-1]
     score, place = np.empty((len(weight), n), np.float32), np.empty((len(weight), n), np.int32)
     for i in range(n):
@@ -53,14 +58,17 @@ def best_in_images(weight: np.ndarray, features: np.ndarray) -> tuple[np.ndarray
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
-    """Whether places (m, 3) and (l, 3) lie in one image and overlap with IoU > .3: (m, l)"""
+    """Test which places (m, 3) and (l, 3) lie in one image and overlap with IoU > .3: (m, l)"""
     down, right = (np.maximum(k - np.abs(a[:, None, j] - b[None, :, j]), 0) for j in (1, 2))
     both = down * right
     return (a[:, None, 0] == b[None, :, 0]) & (both > 0.3 * (2 * k * k - both))
 
 
 def _distinct(order: np.ndarray, nearest: np.ndarray, k: int, most: int) -> list[int]:
-    """The first `most` of `order` of whose places (S, 50, 3) at most 5 overlap with those of one accepted before."""
+    """Accept seeds in `order`, up to `most`, and skip near-duplicates.
+
+    A seed is skipped if more than 5 of its places (S, 50, 3) overlap with those of one accepted seed.
+    """
     kept: list[int] = []
     for s in order:
         if len(kept) == most:
@@ -91,12 +99,14 @@ def find(
     seed: int = 0,
     progress: bool = False,
 ) -> Detectors:
-    """The patches that are frequent in the positive images and rare in the negative ones: `keep` detectors, best first.
+    """Find patches that are frequent in the positive images and rare in the negative ones.
 
     positive, negative: (n, H, W, C), about as many of both;  seeds: random patches to begin with, among those whose
-    contrast is above the `least_contrast` quantile;  detectors: seeds that are trained;  top: detections (one an image)
-    that the ranking looks at;  members: detections kept of each. A pure function of the images and `seed`.
+    contrast is above the `least_contrast` quantile;  detectors: the number of seeds that are trained;  top: the number
+    of detections (one per image) that decide the ranking;  members: the number of detections kept for each detector.
+    Returns `keep` detectors, best first. The result is a pure function of the images and `seed`.
     """
+    # Validation of the images and the sizes
     positive, negative = np.asarray(positive), np.asarray(negative)
     for name, x in (("positive", positive), ("negative", negative)):
         if x.ndim != 4 or len(x) < 5 * folds:
@@ -106,10 +116,12 @@ def find(
     for name, value in (("seeds", seeds), ("detectors", detectors), ("keep", keep), ("top", top), ("rounds", rounds)):
         check.whole(name, value, 1)
     check.number("least_contrast", least_contrast, 0, 1)
+    # HOG features of all patches of all images
     rng = np.random.default_rng(seed)
     features = hog_patches(np.concatenate([positive, negative]), k, cell)
     is_positive = np.arange(len(features)) < len(positive)
 
+    # Seeds, and one trained SVM for each
     nearest = _seeds(features, positive, is_positive, k, seeds, detectors, least_contrast, rng)
     fold = np.concatenate([rng.permutation(len(x)) % folds for x in (positive, negative)])
     trained = [
@@ -117,10 +129,12 @@ def find(
         for near in tqdm(nearest, desc="detectors", unit="SVM", disable=not progress)
     ]
     weight, bias = np.array([w for w, _ in trained], np.float32), np.array([b for _, b in trained], np.float32)
+    # Ranking by the share of positive images among the best detections
     score, place = best_in_images(weight, features)
     first = np.argsort(-score, axis=1, kind="stable")[:, :top]
     purity = is_positive[first].mean(1)
     rank = np.lexsort((-np.take_along_axis(score, first, 1).mean(1), -purity))[:keep]
+    # Places and scores of the best detections in the positive images
     mine = np.argsort(-np.where(is_positive, score, -np.inf), axis=1, kind="stable")[rank, :members]
     where = _where(mine, np.take_along_axis(place[rank], mine, 1), features.shape[2])
     best = np.take_along_axis(score[rank], mine, 1) + bias[rank, None]
@@ -141,7 +155,7 @@ def _seeds(
     least: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The places (S, 50, 3) of the neighbours of the seeds whose neighbours are most often positive."""
+    """Choose the seeds whose neighbours are most often positive: the neighbours' places (S, 50, 3)."""
     std = contrast(positive, k)
     candidates = np.argwhere((std >= np.quantile(std, least)) & (std > 1e-3))
     if not len(candidates):
@@ -166,19 +180,25 @@ def _train(
     C: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
-    """One detector: in round r it is trained with the negatives of fold r, then finds its positives in fold r + 1."""
+    """Train one detector from its `first` places: the weights (F,) and the bias.
+
+    Round r trains with the negatives of fold r, and then takes new positives from fold r + 1.
+    """
     F = features.shape[-1]
     x_positive = features[tuple(first.T)]
     w, b = x_positive.mean(0), 0.0
     for r in range(rounds):
+        # Random negatives, and the hardest for the current weights
         now = np.flatnonzero(~is_positive & (fold == r % folds))
         some = features[now].reshape(-1, F)[rng.integers(0, len(now) * features[0, ..., 0].size, 200)]
         _, place = best_in_images(w[None], features[now])
         hard = features[now].reshape(len(now), -1, F)[np.arange(len(now)), place[0]]
         w, b = _svm(x_positive, np.concatenate([some, hard]), C)
-        _, place = best_in_images(w[None], features[now])  # once more, with what is hard now
+        # The hardest negatives of the new weights
+        _, place = best_in_images(w[None], features[now])
         harder = features[now].reshape(len(now), -1, F)[np.arange(len(now)), place[0]]
         w, b = _svm(x_positive, np.concatenate([some, hard, harder]), C)
+        # The five best positives of the next fold
         after = np.flatnonzero(is_positive & (fold == (r + 1) % folds))
         score, place = best_in_images(w[None], features[after])
         best = np.argsort(-score[0], kind="stable")[:5]
@@ -187,7 +207,7 @@ def _train(
 
 
 def _svm(positive: np.ndarray, negative: np.ndarray, C: float) -> tuple[np.ndarray, float]:
-    """The linear SVM with hinge loss: w·f + b > 0 for the positives."""
+    """Fit a linear SVM with hinge loss: w·f + b > 0 for the positives."""
     from sklearn.svm import SVC
 
     x = np.concatenate([positive, negative])
@@ -196,13 +216,13 @@ def _svm(positive: np.ndarray, negative: np.ndarray, C: float) -> tuple[np.ndarr
     return svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
 
 
-# --- what they say of images ------------------------------------------------------------------------------------------
+# --- applying the detectors -------------------------------------------------------------------------------------------
 
 
 def maps(detectors: Detectors, images: Any) -> np.ndarray:
-    """What the detectors see in each pixel: the largest margin of any of them, averaged over the patches that cover it.
+    """Average, at each pixel, the largest margin of any detector over the covering patches.
 
-    images: (n, H, W, C)  ->  (n, H, W). Margins below -1 (surely not) count as -1.
+    images: (n, H, W, C)  ->  (n, H, W). Margins below -1 (a certain negative) count as -1.
     """
     f = hog_patches(images, detectors.k, detectors.cell)
     score = np.maximum((f @ detectors.weight.T + detectors.bias).max(-1), -1.0)  # (n, h, w)
@@ -216,8 +236,11 @@ def maps(detectors: Detectors, images: Any) -> np.ndarray:
 
 
 def ranked(detectors: Detectors, most: int = 1000) -> tuple[Patches, np.ndarray]:
-    """The detections of all detectors in order of detector and score, without those that overlap an earlier one (IoU
-    > .3), and the number of the detector of each: Patches with `turn` 0, and (P,) int."""
+    """List the detections of all detectors, without overlaps, in order of detector and score.
+
+    A detection that overlaps an earlier one (IoU > .3) is left out. Returns Patches with `turn` 0, and the number of
+    the detector of each, (P,) int.
+    """
     taken = np.zeros((0, 3), np.int32)
     score: list[float] = []
     cluster: list[int] = []

@@ -1,8 +1,8 @@
-"""Was the planted thing found, and where? Measures for any method: maps against masks, patches, clusters.
+"""Measures of how well any method finds planted motifs: maps against masks, patches, clusters.
 
 A method gives maps (n, H, W), higher where it sees the class, or patches (P, 3): image, top, left of k × k pixels,
 in order of its score. The truth is `motif` (n, H, W): the number of the motif at each pixel, -1 where there is none, as
-`ddpm.world.draw` gives it. Nothing here knows where maps, patches or clusters come from.
+`ddpm.datasets.world.draw` gives it. The measures do not depend on how maps, patches or clusters were made.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import numpy as np
 
 
 def motif_auc(maps: Any, masks: Any, pool: int = 1) -> float:
-    """Area under the ROC curve: P(a pixel inside a mask has a higher value than one outside), ties count half.
+    """Compute the area under the ROC curve of maps against masks.
 
+    This is P(a pixel inside a mask has a higher value than one outside), where ties count half.
     maps, masks: (n, H, W), all pixels of all images together.  pool: side of the square, odd, over which the maps are
-    averaged first (at the border over the part inside the image). .5 is chance, 1 is perfect.
+    averaged first (at the border over the part inside the image). A random map has .5, a perfect one 1.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -33,7 +34,7 @@ def motif_auc(maps: Any, masks: Any, pool: int = 1) -> float:
 
 
 def smooth(maps: Any, pool: int) -> np.ndarray:
-    """The average over the pool × pool square around each pixel, of the part of it that lies in the image."""
+    """Average over the pool × pool square around each pixel, restricted to the image."""
     from scipy.ndimage import uniform_filter
 
     maps = np.asarray(maps, dtype=np.float64)
@@ -46,7 +47,7 @@ def smooth(maps: Any, pool: int) -> np.ndarray:
 
 
 def patch_motif(patches: Any, motif: Any, k: int, share: float = 0.5) -> np.ndarray:
-    """The motif that covers at least `share` of the pixels of each k × k patch, the most covering one; else -1.
+    """Find the motif that covers most of each k × k patch, and at least `share`; else -1.
 
     patches: (P, 3) image, top, left  ->  (P,) int
     """
@@ -69,15 +70,15 @@ def patch_motif(patches: Any, motif: Any, k: int, share: float = 0.5) -> np.ndar
 
 
 def precision_at_k(hits: Any, ks: Iterable[int]) -> dict[int, float]:
-    """The share of hits among the first k, for each k up to their number; `hits` are in order of the score."""
+    """Compute the share of `hits` among the first k, for every k, in order of the score."""
     hits = np.asarray(hits, dtype=bool)
     return {int(k): float(hits[:k].mean()) for k in ks if 1 <= k <= len(hits)}
 
 
 def purity(clusters: Any, motifs: Any) -> float:
-    """The share of all elements that have the most frequent motif of their cluster: sum_j max_m n_jm / n.
+    """Purity = sum_j max_m n_jm / n: the share of elements with their cluster's most frequent motif.
 
-    clusters, motifs: (P,) whole numbers. Elements without a motif (-1) are counted, as misses: a cluster of plain wall
+    clusters, motifs: (P,) whole numbers. Elements without a motif (-1) count as misses, so a cluster of plain wall
     has purity 0.
     """
     clusters, motifs = np.asarray(clusters), np.asarray(motifs)
@@ -87,28 +88,28 @@ def purity(clusters: Any, motifs: Any) -> float:
 
 
 def _most(motifs: np.ndarray) -> tuple[int, int]:
-    """The most frequent motif and how many there are; (-1, 0) if none has one."""
+    """Find the most frequent motif and its count; (-1, 0) without any motif."""
     kinds, count = np.unique(motifs[motifs >= 0], return_counts=True)
     return (int(kinds[count.argmax()]), int(count.max())) if len(kinds) else (-1, 0)
 
 
 class Found(NamedTuple):
-    """How a planted motif came out of the clustering."""
+    """How well the clustering recovers one planted motif."""
 
     motif: int
-    rank: int | None  # the first cluster, counted from 1, of which it is the most frequent motif; None: there is none
-    purity: float  # its share of that cluster, 0 if there is none
+    rank: int | None  # first cluster, counted from 1, whose most frequent motif it is; None if no cluster
+    purity: float  # its share of that cluster, 0 without one
     members: int  # the size of that cluster
-    recall: float  # the share of the motif's places that some patch (of any cluster) covers by half, nan if unknown
+    recall: float  # share of the motif's places that a patch (of any cluster) covers by half, NaN if unknown
 
 
 def ranks(
     clusters: Any, motifs: Any, order: Sequence[int], planted: Iterable[int], least: int = 1, recall: dict | None = None
 ) -> list[Found]:
-    """For each planted motif the first cluster that is its own.
+    """Find, for each planted motif, the first cluster in which it is the most frequent.
 
-    clusters, motifs: (P,) of each patch;  order: the clusters, best first;  least: clusters of fewer members are
-    passed over (and do not count as a rank);  recall: from `recalls`.
+    clusters, motifs: (P,) of each patch;  order: the clusters, best first;  least: clusters with fewer members are
+    skipped (and do not count as a rank);  recall: from `recalls`.
     """
     clusters, motifs, out = np.asarray(clusters), np.asarray(motifs), []
     order = [j for j in order if (clusters == j).sum() >= max(1, least)]
@@ -126,8 +127,9 @@ def ranks(
 
 
 def recalls(patches: Any, boxes: Any, k: int, box: int, planted: Iterable[int], share: float = 0.5) -> dict[int, float]:
-    """The share of each motif's boxes of which some patch covers at least `share` of what it could (min(k, box)²).
+    """Compute the share of each motif's boxes that a patch covers.
 
+    A box is covered if a patch overlaps at least `share` of the possible area, min(k, box)².
     patches: (P, 3) image, top, left;  boxes: (m, 4) image, motif, top, left of box × box pixels.
     """
     patches, boxes, out = np.asarray(patches), np.asarray(boxes), {}

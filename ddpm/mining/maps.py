@@ -1,11 +1,11 @@
-"""Typicality maps of many images, in chunks on the disk: a measurement that can be stopped and goes on.
+"""Typicality maps of many images, kept on disk in chunks, so that an interrupted measurement resumes.
 
-    folder/config.json         what is measured: a run with another configuration is refused
-    folder/chunk_00000.npz     groups (b, G, H, W) float32, stderr (b,): written whole or not at all
+    folder/config.json         what is measured; a run with another configuration is refused
+    folder/chunk_00000.npz     groups (b, G, H, W) float32, stderr (b,): written completely or not at all
 
 The draws are measured in G groups of equal size, each with its own key. All images see the same pairs (t, ε), as in the
-released code. The mean over the groups is T; the groups by themselves show the noise of the draws in every place, say
-how fewer draws would have done, and serve the sign-flip null of `ddpm.mine`.
+released code. The mean over the groups is T. The separate groups show the noise of the draws at every place, tell
+how well fewer draws would do, and serve the sign-flip null of `ddpm.mining.patterns`.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from ddpm.typicality import time_window
 
 
 class Maps(NamedTuple):
-    """T of each image in each place, by groups of draws."""
+    """T of each image at each place, by groups of draws."""
 
     groups: np.ndarray  # (n, G, H, W) float32: each the mean over draws/G pairs (t, ε)
     stderr: np.ndarray  # (n,) standard error of T(x|c), the mean over pixels and draws
-    draws: int  # pairs in all
+    draws: int  # pairs (t, ε) in total
 
     @property
     def map(self) -> np.ndarray:
-        """(n, H, W)"""
+        """T at each pixel, the mean over the groups: (n, H, W)"""
         return self.groups.mean(1)
 
     @property
     def value(self) -> np.ndarray:
-        """(n,) T(x|c)"""
+        """T(x|c) of each image: (n,)"""
         return self.groups.mean((1, 2, 3))
 
 
 def group_count(draws: int, most: int = 10) -> int:
-    """How many groups: the largest G <= `most` that divides `draws` into groups of at least two."""
+    """Find the largest G <= `most` that divides `draws` into groups of at least two."""
     fits = [g for g in range(2, most + 1) if draws % g == 0 and draws // g >= 2]
     if not fits:
         raise ValueError(
@@ -62,7 +62,7 @@ def group_count(draws: int, most: int = 10) -> int:
 
 
 def digest(*trees: Any) -> str:
-    """SHA-256 of the arrays of pytrees: parameters, images."""
+    """Compute the SHA-256 of the arrays of pytrees: parameters, images."""
     total = hashlib.sha256()
     for leaf in jax.tree.leaves(trees):
         a = np.asarray(leaf)
@@ -85,11 +85,12 @@ def measure(
     quiet: bool = False,
     say: Callable[[str], Any] = print,
 ) -> Maps:
-    """T(x|c) of all images, or what is still to be measured of it: the same call goes on where it was stopped.
+    """Measure T(x|c) of all images; the same call resumes an interrupted measurement.
 
     x0: (n, H, W, C) in [-1, 1];  c: (n,) labels, or one for all;  null: as in `typicality`, labels to compare with.
-    Before it starts it says what it will cost: forward calls at once, minutes after one warm group of draws.
+    It reports the cost in advance: forward calls at once, and minutes after the first compiled group of draws.
     """
+    # Validation, and the configuration that identifies this measurement
     x0, folder = np.asarray(check.images(x0)), Path(folder)
     n, G = check.whole("images", len(x0), 1), group_count(draws)
     c = np.broadcast_to(np.asarray(c, np.int32), (n,))
@@ -101,6 +102,7 @@ def measure(
         "data_sha256": digest(x0, c, [] if other is None else other), "eps_sha256": digest(eps, schedule),
     }  # fmt: skip
     _check_same(folder, config)
+    # Chunks on disk, and those still missing
     files = [folder / f"chunk_{i:05d}.npz" for i in range(math.ceil(n / chunk))]
     sizes = [min(chunk, n - i * chunk) for i in range(len(files))]
     parts = [_read(f, (b, G, *x0.shape[1:3])) for f, b in zip(files, sizes, strict=True)]
@@ -111,10 +113,11 @@ def measure(
     if left:
         say(f"typicality: {left:,} images x {draws} draws x 2 conditions = {2 * left * draws:,} images forward")
 
+    # One chunk of images at a time, group after group of draws
     keys = [jax.random.fold_in(jax.random.key(seed), g) for g in range(G)]
     with tqdm(total=n * G, initial=(n - left) * G, unit="image·group", disable=quiet, file=sys.stderr) as bar:
         for i in todo:
-            ids = np.minimum(np.arange(i * chunk, (i + 1) * chunk), n - 1)  # filled up: nothing compiles again
+            ids = np.minimum(np.arange(i * chunk, (i + 1) * chunk), n - 1)  # padded to one size, to compile once
             null = None if other is None else other[ids]
             found = []
             for g, key in enumerate(keys):
@@ -122,13 +125,14 @@ def measure(
                 how: dict[str, Any] = {"draws": draws // G, "batch": chunk, "t_range": t_range, "null": null}
                 T = typicality.measure(eps, schedule, x0[ids], c[ids], key, **how)
                 found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))
-                if i == todo[0] and g == 1 and not quiet:  # the first group compiled; this one is warm
+                if i == todo[0] and g == 1 and not quiet:  # group 0 included the compilation
                     seconds = time.perf_counter() - start
                     bar.clear()
                     say(_cost(seconds, chunk, draws // G, (len(todo) * G - 2)))
                 bar.update(sizes[i])
             parts[i] = (np.stack([m for m, _ in found], 1), np.sqrt(sum(s**2 for _, s in found)) / G)
             _write(files[i], parts[i])  # type: ignore[arg-type]
+    # The chunks as one result
     groups, stderr = zip(*parts, strict=True)
     return Maps(np.concatenate(groups), np.concatenate(stderr), draws)
 
@@ -139,7 +143,7 @@ def _cost(seconds: float, images: int, draws: int, groups: int) -> str:
 
 
 def _check_same(folder: Path, config: dict) -> None:
-    """Keep the configuration, or refuse to go on with another one, naming what differs."""
+    """Write the configuration, or refuse to resume with a different one and name the difference."""
     file = folder / "config.json"
     if file.exists():
         old = json.loads(file.read_text())
@@ -160,7 +164,7 @@ def _write(file: Path, part: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """A chunk, or None where it is missing, damaged or of another shape: then it is measured again."""
+    """Read a chunk; None if it is missing, damaged or of another shape."""
     try:
         with np.load(file, allow_pickle=False) as z:
             groups, stderr = z["groups"], z["stderr"]

@@ -13,11 +13,11 @@ from ddpm.tools import check
 
 
 def p_label(found: Patches, others: Patches, m: int) -> np.ndarray:
-    """Is a patch more typical of c than what the same rule finds in images of other labels?   (P,) p-values
+    """Test patches against those that the same rule finds in images of other labels: p-values (P,).
 
-    Null: the label says nothing about the images, so that those with label c and the m others, all measured with the
-    same c and the same draws, are exchangeable. Then so are their r-th best patches, for each r = 1…5, best of many
-    places as they are: the rank of one among the 1 + m images is uniform, and with ties
+    Null: the label carries no information about the images, so those with label c and the m others, all measured with
+    the same c and the same draws, are exchangeable. Then so are their r-th best patches, for each r = 1…5, although
+    they are the best of many places: the rank of one among the 1 + m images is uniform, and with ties
 
         p = (1 + #{others whose r-th best score is at least this one}) / (1 + m)
 
@@ -26,23 +26,24 @@ def p_label(found: Patches, others: Patches, m: int) -> np.ndarray:
     check.whole("m", m, 1)
     p = np.empty(len(found.score))
     for r in np.unique(found.turn):
-        theirs = np.sort(others.score[others.turn == r])  # an image without an r-th patch counts as below
+        theirs = np.sort(others.score[others.turn == r])  # an image without an r-th patch counts as lower
         mine = found.turn == r
         p[mine] = (1 + len(theirs) - np.searchsorted(theirs, found.score[mine], side="left")) / (1 + m)
     return p
 
 
 def p_draws(found: Patches, groups: Any, k: int, flips: int = 1024, seed: int = 0) -> np.ndarray:
-    """Is a patch's score more than the noise of the draws?   (P,) p-values
+    """Test patches against the noise of the draws: p-values (P,).
 
-    Null: for this image the answers with c and with ∅ are exchangeable. Exchanging them in one group of draws changes
-    the sign of that group's map, everywhere at once, and the groups are independent: so the maps with all 2^G choices
-    of signs are equally likely, and the p-value is the share of them whose best place in the image is at least as good
-    as the patch. Best place: the p-values hold for the search over places. A label that the network ignores has p = 1.
-    Drawn at random (the given signs among them) if there are more than `flips` choices.
+    Null: for this image the predictions with c and with ∅ are exchangeable. Exchanging them in one group of draws flips
+    the sign of the whole map of that group, and the groups are independent: so the maps with all 2^G choices of signs
+    are equally likely, and the p-value is the share of them whose best place in the image is at least as good as the
+    patch. Because the best place is used, the p-values hold for the search over places. A label that the network
+    ignores has p = 1. With more than `flips` choices, signs are drawn at random (the actual signs among them).
 
     groups: (n, G, H, W) maps by groups of draws.
     """
+    # Choices of signs: all of them, or a random sample
     groups = np.asarray(groups, dtype=np.float32)
     G = groups.shape[1]
     if 2**G <= flips:
@@ -50,18 +51,19 @@ def p_draws(found: Patches, groups: Any, k: int, flips: int = 1024, seed: int = 
     else:
         signs = np.random.default_rng(seed).choice(np.array([1, -1], np.float32), (flips, G))
         signs[0] = 1
+    # Each patch against the best place of its image under every choice
     p = np.empty(len(found.score))
     for i in np.unique(found.where[:, 0]):
         S = patches.pooled(groups[i], k).reshape(G, -1)
         best = np.sort((signs @ S / G).max(1))
         mine = found.where[:, 0] == i
-        least = found.score[mine] - 1e-6 * np.abs(S).max()  # rounding is no difference
+        least = found.score[mine] - 1e-6 * np.abs(S).max()  # equal up to rounding counts as equal
         p[mine] = (len(best) - np.searchsorted(best, least, side="left")) / len(best)
     return p
 
 
 def false_discovery(p: np.ndarray) -> np.ndarray:
-    """q-values of Benjamini and Hochberg (1995); nan stays nan."""
+    """Compute the q-values of Benjamini and Hochberg (1995); NaN stays NaN."""
     from scipy.stats import false_discovery_control
 
     return p if np.isnan(p).any() else false_discovery_control(p)

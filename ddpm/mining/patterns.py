@@ -1,14 +1,14 @@
 """Diff-mining: the patches that look most like their class, sorted into clusters.   [Siglidis et al. 2024]
 
-    maps T(x|c) of the images of one label       `ddpm.maps.measure`: 100 draws, t in (.1T, .7T], noise shared
-    S = k × k means of the maps                  `ddpm.patches.pooled`
-    five patches an image that do not touch      `ddpm.patches.select`
-    the 1,000 best of them all                   `ddpm.patches.top`
+    maps T(x|c) of the images of one label       `maps.measure`: 100 draws, t in (.1T, .7T], noise shared
+    S = k × k means of the maps                  `patches.pooled`
+    five patches an image that do not touch      `patches.select`
+    the 1,000 best of all images                 `patches.top`
     their features, of length 1                  `ddpm.features`: DIFT, layer up.1, t = .16 T, 8 draws of the noise
     k-means; clusters by median S                here
 
-and what says whether that is more than chance: a random control (the same rule at positions in random order), and two
-nulls with p-values, `p_label` and `p_draws`, which include that the patches were the best of many places.
+A random control (the same rule at positions in random order) and two nulls with p-values, `p_label` and `p_draws`, show
+whether the result exceeds chance; the p-values account for the search over many places.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Features = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (x0 (B, H, W, C), c
 
 
 class Cluster(NamedTuple):
-    """Patches with like features."""
+    """Patches with similar features."""
 
     rank: int  # 1 is the most typical
     median: float  # of the members' scores
     members: np.ndarray  # numbers of patches, nearest to the centre first
-    significant: float  # share of the members with q <= .05 among all patches (Benjamini-Hochberg on p_label), or nan
+    significant: float  # share of the members with q <= .05 among all patches (Benjamini-Hochberg on p_label), or NaN
 
 
 class Mined(NamedTuple):
@@ -42,7 +42,7 @@ class Mined(NamedTuple):
 
     patches: Patches  # highest score first
     stderr: np.ndarray  # (P,) standard error of each score over the draws
-    p_label: np.ndarray  # (P,) nan without images of other labels
+    p_label: np.ndarray  # (P,) NaN without images of other labels
     p_draws: np.ndarray  # (P,)
     cluster: np.ndarray  # (P,) the rank of its cluster, from 1
     distance: np.ndarray  # (P,) from the centre of its cluster
@@ -50,11 +50,11 @@ class Mined(NamedTuple):
     control: Patches  # at random positions, with their scores
 
 
-# --- the doors --------------------------------------------------------------------------------------------------------
+# --- validation -------------------------------------------------------------------------------------------------------
 
 
 def check_model(m: model.Model) -> None:
-    """Refuse a model that has no null label, or has never seen it in training."""
+    """Refuse a model without a null label, or one trained without it."""
     if not m.num_classes:
         raise ValueError(
             f"model {m.name!r} was trained without classes; typicality wants one with labels (`--conditional`)"
@@ -67,12 +67,12 @@ def check_model(m: model.Model) -> None:
 
 
 def check_sizes(n: int, shape: tuple[int, ...], k: int, count: int, most: int, clusters: int) -> None:
-    """Refuse, before anything long, a patch larger than the image, and more clusters than there can be patches."""
+    """Refuse a patch larger than the image, and more clusters than possible patches."""
     H, W = shape[:2]
     patches.side("patch", k, H, W)
     for name, value in (("per_image", count), ("top", most), ("clusters", clusters)):
         check.whole(name, value, 1)
-    fit = len(patches.select(np.zeros((1, H - k + 1, W - k + 1)), k, count).score)  # a full packing
+    fit = len(patches.select(np.zeros((1, H - k + 1, W - k + 1)), k, count).score)  # the most that fit into one image
     if (P := min(n * fit, most)) < clusters:
         raise ValueError(
             f"{n} images give at most {P} patches of {k} x {k} pixels, fewer than the {clusters} clusters; "
@@ -84,7 +84,10 @@ def check_sizes(n: int, shape: tuple[int, ...], k: int, count: int, most: int, c
 
 
 def describe(features: Features, x0: np.ndarray, c: np.ndarray, found: Patches, k: int) -> np.ndarray:
-    """The mean of the features over each patch, divided by its length: (P, d). Of the images that have one only."""
+    """Average the features over each patch and divide by the length: (P, d).
+
+    Only images that have a patch are passed to `features`.
+    """
     used, image = np.unique(found.where[:, 0], return_inverse=True)
     return patch_features(features(x0[used], c[used]), image, found.where[:, 1:], k, x0.shape[1])
 
@@ -92,7 +95,7 @@ def describe(features: Features, x0: np.ndarray, c: np.ndarray, found: Patches, 
 def group_into(
     f: np.ndarray, score: np.ndarray, K: int, seed: int = 10
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """k-means with k-means++ and ten starts (the released code: one), clusters ranked by median score.
+    """Cluster by k-means (k-means++, ten starts; the released code has one) and rank by median score.
 
     f: (P, d);  score: (P,)  ->  (rank of each from 1 (P,), distance from its centre (P,), members by rank)
     """
@@ -102,7 +105,7 @@ def group_into(
         raise ValueError(f"{len(f)} patches cannot make {K} clusters; take more images, or fewer clusters")
     means = KMeans(K, n_init=10, random_state=seed).fit(f)
     distance = np.linalg.norm(f - means.cluster_centers_[means.labels_], axis=1)
-    there = np.unique(means.labels_)  # equal features leave clusters empty
+    there = np.unique(means.labels_)  # equal features can leave clusters empty
     order = sorted(there, key=lambda j: -np.median(score[means.labels_ == j]))
     rank = np.zeros(len(f), dtype=int)
     members = []
@@ -126,17 +129,19 @@ def mine(
     clusters: int = 16,
     seed: int = 0,
 ) -> Mined:
-    """Patches, clusters, control and p-values from the maps of one label's images; see the top of this file.
+    """Mine one label: patches, clusters, control and p-values; see the top of this file.
 
     maps: of the images x0 (n, H, W, C) with their label c;  others: of images of other labels, measured with the same
     c and draws, for `p_label`.
     """
+    # Validation
     x0 = np.asarray(x0)
     n, (H, W) = len(x0), x0.shape[1:3]
     if maps.groups.shape[0] != n or maps.groups.shape[2:] != (H, W):
         raise ValueError(f"maps {maps.groups.shape} are not those of the images {x0.shape}")
     check_sizes(n, (H, W), k, count, most, clusters)
     c = np.broadcast_to(np.asarray(c, np.int32), (n,))
+    # Patches, and the same rule on images of other labels
     S = patches.pooled(maps.map, k)
     found = patches.top(patches.select(S, k, count), most)
     if others is None:
@@ -144,6 +149,7 @@ def mine(
     else:
         theirs = patches.select(patches.pooled(others.map, k), k, count)
         by_label = nulls.p_label(found, theirs, len(others.groups))
+    # Clusters and significance
     rank, distance, members = group_into(describe(features, x0, c, found, k), found.score, clusters)
     q = nulls.false_discovery(by_label)
     return Mined(
@@ -164,7 +170,7 @@ def mine(
 
 
 def _stderr(found: Patches, groups: np.ndarray, k: int) -> np.ndarray:
-    """Of the scores, from the spread over the groups of draws: (P,)"""
+    """Estimate the standard errors of the scores from the spread over groups of draws: (P,)"""
     i, y, x = found.where.T
     G, out = groups.shape[1], np.empty(len(i))
     for image in np.unique(i):
@@ -176,9 +182,10 @@ def _stderr(found: Patches, groups: np.ndarray, k: int) -> np.ndarray:
 def dift_features(
     m: model.Model, *, layer: str = "", ensemble: int = 8, seed: int = 0, progress: bool = False
 ) -> Features:
-    """The features of the paper: DIFT of the whole image with its label, t = .16 T, averaged over noise draws.
+    """Return the features of the paper: DIFT of the whole image with its label.
 
-    layer: a name of `ddpm.features.layers`; if empty `features.default_layer`.
+    They are taken at t = .16 T and averaged over noise draws.
+    layer: a name of `ddpm.features.layers`; if empty, `features.default_layer`.
     """
     import jax
 
@@ -194,5 +201,5 @@ def dift_features(
 
 
 def pixel_features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """The pixels themselves: features for tests, and for denoisers without layers."""
+    """Return the pixels themselves: features for tests, and for denoisers without layers."""
     return np.asarray(x0)

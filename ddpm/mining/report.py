@@ -1,4 +1,4 @@
-"""The result of mining to look at: one HTML file with its pictures inside, and the pieces of it as pixels."""
+"""The report of mining: one HTML file with embedded pictures, and its parts as pixel arrays."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FRAME = np.array([255, 200, 0], dtype=np.uint8)
 
 
 def rgb(images: Any) -> np.ndarray:
-    """(..., H, W, 1 or 3) in [-1, 1] -> uint8 with three channels"""
+    """Convert (..., H, W, 1 or 3) in [-1, 1] to uint8 with three channels."""
     x = to_uint8(np.asarray(images))
     return np.broadcast_to(x, (*x.shape[:-1], 3)).copy()
 
 
 def enlarge(pixels: np.ndarray, zoom: int) -> np.ndarray:
-    """Each pixel of (H, W, 3) a square of zoom × zoom."""
+    """Enlarge each pixel of (H, W, 3) to a square of zoom × zoom."""
     return pixels.repeat(zoom, 0).repeat(zoom, 1)
 
 
 def in_place(image: np.ndarray, top: int, left: int, k: int, zoom: int = 4) -> np.ndarray:
-    """An image (H, W, C), enlarged, with the frame of its patch."""
+    """Enlarge an image (H, W, C) and draw the frame of its patch."""
     x = enlarge(rgb(image), zoom)
     a, b, c, d = top * zoom, (top + k) * zoom - 1, left * zoom, (left + k) * zoom - 1
     x[a, c : d + 1] = x[b, c : d + 1] = FRAME
@@ -39,14 +39,14 @@ def in_place(image: np.ndarray, top: int, left: int, k: int, zoom: int = 4) -> n
 
 
 def tiles(images: np.ndarray, mined: Mined, ids: Any, k: int, maps: np.ndarray | None = None) -> list[np.ndarray]:
-    """For each patch a column of pixels: the patch, its place in its image, and the image's map if there are maps."""
+    """Draw a column for each patch: the patch, its place in the image, and the map if given."""
     out, zoom = [], 4
     most = None if maps is None else float(np.quantile(np.abs(maps), 0.99)) / 1.5
     for i in ids:
         image, top, left = mined.patches.where[i]
         size = images.shape[2] * zoom
         patch = rgb(patches.cut(images, mined.patches.where[i : i + 1], k)[0])
-        near = patch[np.arange(size) * k // size][:, np.arange(size) * k // size]  # as wide as the image
+        near = patch[np.arange(size) * k // size][:, np.arange(size) * k // size]  # enlarged to the width of the image
         parts = [near, in_place(images[image], top, left, k, zoom)]
         if maps is not None:
             red = overlay(images[image : image + 1], maps[image : image + 1], most)  # type: ignore[arg-type]
@@ -57,13 +57,13 @@ def tiles(images: np.ndarray, mined: Mined, ids: Any, k: int, maps: np.ndarray |
 
 
 def row(columns: list[np.ndarray], gap: int = 4) -> np.ndarray:
-    """Columns side by side."""
+    """Place columns side by side."""
     white = np.full((columns[0].shape[0], gap, 3), 255, np.uint8)
     return np.concatenate([p for c in columns for p in (c, white)][:-1], 1)
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """As a PNG file."""
+    """Encode pixels as a PNG file."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -72,7 +72,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def save(path: str | Path, **content: Any) -> None:
-    """Fill page.html with the content; bytes are pictures, which go inside."""
+    """Fill page.html with the content; bytes are pictures, which are embedded."""
     import jinja2
 
     def inline(value: Any) -> Any:

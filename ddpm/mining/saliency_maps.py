@@ -1,10 +1,10 @@
-"""A plain classifier's saliency: where its answer would change, a baseline for typicality maps.
+"""Saliency of a plain classifier: where its prediction is sensitive, a baseline for typicality maps.
 
     gradient        |∂z_c/∂x|                                                  [Simonyan et al. 2014, Sec. 3]
     gradient_input  x ⊙ ∂z_c/∂x, signed: for a linear z_c it sums to z_c - b   [Shrikumar et al. 2017, Sec. 3.2]
     smooth          |mean_k ∂z_c/∂x at x + σ ε_k|                              [Smilkov et al. 2017, SmoothGrad]
 
-z_c is the logit of class c, not its probability, whose gradient vanishes where the classifier is sure.
+z_c is the logit of class c, not its probability, whose gradient vanishes where the classifier is confident.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ METHODS = ("gradient", "gradient_input", "smooth")
 
 
 def logits_fn(classifier: Classifier) -> Partial:
-    """The classifier of clean images as a function x (B, H, W, C) -> logits (B, K)."""
+    """Return a classifier of clean images as a function x (B, H, W, C) -> logits (B, K)."""
     if classifier.config.schedule:
         raise ValueError("this classifier is p(c | x_t, t); give one of clean images (no schedule)")
     return Partial(_logits, Partial(build(classifier.config)[1]), classifier.params)
@@ -46,12 +46,13 @@ def saliency(
     sigma: float = 0.2,
     batch: int = 100,
 ) -> np.ndarray:
-    """The maps of images x0 (B, H, W, C) for the classes c, () or (B,): (B, H, W), higher where the class is seen.
+    """Compute saliency maps (B, H, W), higher where the class is seen.
 
-    logits: x -> (B, K), a function or `logits_fn(classifier)`;  key, draws and sigma (in the units of x): of `smooth`,
-    whose default is a tenth of the range [-1, 1]. Over the channels the maximum is taken of what is an absolute value,
-    the sum of what is signed.
+    x0: (B, H, W, C);  c: the classes, () or (B,);  logits: x -> (B, K), a function or `logits_fn(classifier)`;
+    key, draws and sigma (in the units of x) are for `smooth`; the default of sigma is a tenth of the range [-1, 1].
+    Channels are combined by the maximum for absolute values, and by the sum for signed ones.
     """
+    # Validation
     check.choice("method", method, METHODS)
     x0 = np.asarray(check.images(x0))
     c = np.broadcast_to(np.asarray(c), x0.shape[:1]).astype(np.int32)
@@ -61,6 +62,7 @@ def saliency(
         raise ValueError("smooth draws noise: give it a key")
     draws, sigma = (draws, sigma) if method == "smooth" else (1, 0.0)
     key = jax.random.key(0) if key is None else key
+    # One batch at a time; the channels become one value per pixel
     found = []
     for ids, m in parts(len(x0), batch):
         g = np.asarray(_gradient(partial_of(logits), x0[ids], c[ids], key, jnp.float32(sigma), draws))[:m]
@@ -75,7 +77,7 @@ def _gradient(logits: Any, x0: jax.Array, c: jax.Array, key: jax.Array, sigma: j
         return jnp.take_along_axis(logits(x), c[:, None], 1).sum()
 
     def add(k: jax.Array, total: jax.Array) -> jax.Array:
-        noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)  # the same for all images
+        noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)  # shared by all images
         return total + jax.grad(own)(x0 + sigma * noise[None])
 
     return jax.lax.fori_loop(0, draws, add, jnp.zeros_like(x0)) / draws

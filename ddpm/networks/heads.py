@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import at, eps_from_x0
 from ddpm.schedule import Schedule
 from ddpm.tools import check
@@ -49,34 +49,25 @@ def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.
     return (jnp.sqrt(alpha_bar) * x_t - x0) / jnp.sqrt(1 - alpha_bar)
 
 
-def v_head(net: Eps, schedule: Schedule) -> Partial:
-    """The denoiser of a network that predicts v: ε̂ = √ᾱ_t v̂ + √(1-ᾱ_t) x_t.   [Salimans and Ho 2022, App. D]"""
-    return Partial(_v_head, partial_of(net), schedule)
-
-
-def _v_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique(net=partial_of)
+def v_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    """Make a network that predicts v a denoiser: ε̂ = √ᾱ_t v̂ + √(1-ᾱ_t) x_t.   [Salimans and Ho 2022, App. D]"""
     return eps_from_v(schedule, x_t, t, net(x_t, t, c))
 
 
-def x0_head(net: Eps, schedule: Schedule) -> Partial:
-    """The denoiser of a network that predicts x0: ε̂ = (x_t - √ᾱ_t x̂0)/√(1-ᾱ_t), for t ≥ 1."""
-    return Partial(_x0_head, partial_of(net), schedule)
-
-
-def _x0_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique(net=partial_of)
+def x0_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    """Make a network that predicts x0 a denoiser: ε̂ = (x_t - √ᾱ_t x̂0)/√(1-ᾱ_t), for t ≥ 1."""
     return eps_from_x0(schedule, x_t, t, net(x_t, t, c))
 
 
-def mu_head(net: Eps, schedule: Schedule) -> Partial:
-    """The denoiser of a network that predicts the mean of the step t → t-1, for t ≥ 1.   [Ho et al. 2020, Eq. 11]"""
-    return Partial(_mu_head, partial_of(net), schedule)
-
-
-def _mu_head(net: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique(net=partial_of)
+def mu_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    """Make a network that predicts the mean of the step t → t-1 a denoiser, for t ≥ 1.   [Ho et al. 2020, Eq. 11]"""
     return eps_from_mu(schedule, x_t, t, net(x_t, t, c))
 
 
 def head(net: Eps, schedule: Schedule, predict: str) -> Partial:
-    """The denoiser of a network that predicts `eps`, `x0`, `v` or `mu`."""
+    """Make a network that predicts `eps`, `x0`, `v` or `mu` a denoiser."""
     heads = {"eps": lambda net, _: partial_of(net), "x0": x0_head, "v": v_head, "mu": mu_head}
     return heads[check.choice("predict", predict, heads)](net, schedule)

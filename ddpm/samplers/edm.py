@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, partial_of, technique
 from ddpm.forward import at
 from ddpm.schedule import Schedule, from_alpha_bar
 from ddpm.tools import check
@@ -59,14 +59,11 @@ def edm_weight(sigma: Any, sigma_data: float = 0.5) -> jax.Array:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
-def preconditioned(F: Eps, schedule: Schedule, sigma_data: float = 0.5) -> Partial:
-    """The denoiser ε̂ = (x̄ - D(x̄; σ))/σ of a network F(input, c_noise (B,), c).   [Karras et al. 2022, Eq. 7]"""
-    return Partial(_preconditioned, partial_of(F), schedule, jnp.asarray(sigma_data, dtype=float))
-
-
-def _preconditioned(
-    F: Eps, schedule: Schedule, sigma_data: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None
+@technique(F=partial_of, sigma_data=lambda sigma_data: jnp.asarray(sigma_data, dtype=float))
+def preconditioned(
+    x_t: jax.Array, t: jax.Array, c: Any = None, /, *, F: Eps, schedule: Schedule, sigma_data: float = 0.5
 ) -> jax.Array:
+    """ε̂ = (x̄ - D(x̄; σ))/σ of a network F(input, c_noise (B,), c).   [Karras et al. 2022, Eq. 7]"""
     alpha_bar = at(schedule.alpha_bar, jnp.broadcast_to(t, x_t.shape[:1]), x_t)
     x_bar, sigma = x_t / jnp.sqrt(alpha_bar), jnp.sqrt((1 - alpha_bar) / alpha_bar)
     total = sigma**2 + sigma_data**2

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, Partial, Step, falls, partial_of
+from ddpm.contracts import Eps, Step, falls, partial_of, technique
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -32,20 +32,25 @@ def langevin(
     return jax.lax.fori_loop(0, n, body, x)
 
 
-def corrected(step: Step, eps: Eps, schedule: Schedule, c: Any = None, *, n: int = 1, r: float = 0.1) -> Partial:
-    """A step followed by n Langevin steps at the level it arrives at: predictor and corrector.
+def _count(n: int) -> jax.Array:
+    check.whole("n", n, 1)
+    return jnp.asarray(n)
+
+
+def _size(r: float) -> jax.Array:
+    return jnp.asarray(check.number("r", r, 1e-9, 2), float)
+
+
+@technique(step=partial_of, eps=partial_of, n=_count, r=_size)
+@falls
+def corrected(
+    key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array, /,
+    step: Step, eps: Eps, schedule: Schedule, c: Any = None, *, n: int = 1, r: float = 0.1,
+) -> jax.Array:  # fmt: skip
+    """Take a step, then n Langevin steps at the level it arrives at: predictor and corrector.
 
     [Song et al. 2021, SDE, Alg. 1; their "signal-to-noise ratio" ρ is r ≈ 2ρ²]   At s = 0 there is no correction.
     """
-    check.whole("n", n, 1)
-    check.number("r", r, 1e-9, 2)
-    return Partial(_corrected, partial_of(step), partial_of(eps), schedule, c, jnp.asarray(n), jnp.asarray(r, float))
-
-
-@falls
-def _corrected(
-    step: Step, eps: Eps, schedule: Schedule, c: Any, n: Any, r: Any, key: jax.Array, x_t: Any, t: Any, s: Any
-) -> jax.Array:
     key_step, key_langevin = jax.random.split(key)
     x_s = step(key_step, x_t, t, s)
     if not isinstance(x_s, jax.Array):
@@ -53,21 +58,17 @@ def _corrected(
     return langevin(eps, schedule, key_langevin, x_s, s, c, n=jnp.where(s == 0, 0, n), r=r)
 
 
-def annealed_langevin(eps: Eps, schedule: Schedule, c: Any = None, *, n: int = 10, r: float = 0.1) -> Partial:
-    """No predictor at all: n Langevin steps at the new level, x_s taken over from x_t.   [Song and Ermon 2019, Alg. 1]
+@technique(eps=partial_of, n=_count, r=_size)
+@falls
+def annealed_langevin(
+    key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array, /,
+    eps: Eps, schedule: Schedule, c: Any = None, *, n: int = 10, r: float = 0.1,
+) -> jax.Array:  # fmt: skip
+    """Take n Langevin steps at the new level and no predictor: x_s begins as x_t.   [Song and Ermon 2019, Alg. 1]
 
     x is scaled by √(ᾱ_s/ᾱ_t) between levels, which in the paper's coordinates, x/√ᾱ, is nothing. To s = 0 it ends with
     x̂0, one step of noise removal.   [Jolicoeur-Martineau et al. 2021]
     """
-    check.whole("n", n, 1)
-    check.number("r", r, 1e-9, 2)
-    return Partial(_annealed, partial_of(eps), schedule, c, jnp.asarray(n), jnp.asarray(r, float))
-
-
-@falls
-def _annealed(
-    eps: Eps, schedule: Schedule, c: Any, n: Any, r: Any, key: jax.Array, x_t: jax.Array, t: Any, s: Any
-) -> jax.Array:
     a_t, a_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
 
     def clean() -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, partial_of, technique
 from ddpm.schedule import Schedule, from_alpha_bar
 
 
@@ -36,13 +36,10 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     return Schedule(jnp.asarray(np.concatenate([[0.0], 1 - alpha_bar[1:] / alpha_bar[:-1]])), jnp.asarray(alpha_bar))
 
 
-def retime(eps: Eps, times: Any) -> Partial:
-    """A denoiser for a respaced schedule: its time i = 0…n is the i-th from the end of a list that falls to 0.
+@technique(eps=partial_of, times=lambda times: jnp.asarray(times)[::-1])
+def retime(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, times: Any) -> jax.Array:
+    """Call a denoiser for a respaced schedule: time i = 0…n is the i-th from the end of a list that falls to 0.
 
     `retime(net, times)` and `respace(schedule, times)` make a chain of n times out of one of T.
     """
-    return Partial(_retime, partial_of(eps), jnp.asarray(times)[::-1])
-
-
-def _retime(eps: Eps, times: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
     return eps(x_t, times[t], c)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, Partial, falls, partial_of
+from ddpm.contracts import Eps, falls, partial_of, technique
 from ddpm.forward import x0_from_eps
 from ddpm.schedule import Schedule
 
@@ -36,17 +36,14 @@ def sigma_bar(schedule: Schedule, t: Any) -> jax.Array:
 # --- two calls a step -------------------------------------------------------------------------------------------------
 
 
-def heun_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None) -> Partial:
+@technique(eps=partial_of)
+def heun_step(
+    key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array, /, eps: Eps, schedule: Schedule, c: Any = None
+) -> jax.Array:
     """x̄_s = x̄_t + (σ̄_s - σ̄_t) ½(ε_t + ε_s), ε_s at Euler's guess of x̄_s.   [Karras et al. 2022, Alg. 1]
 
     It may climb (DDIM inversion of second order). Where s = 0 it is Euler's step, as in the paper.
     """
-    return Partial(_heun_step, partial_of(eps), schedule, c)
-
-
-def _heun_step(
-    eps: Eps, schedule: Schedule, c: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
-) -> jax.Array:
     scale_t, scale_s = jnp.sqrt(schedule.alpha_bar[t]), jnp.sqrt(schedule.alpha_bar[s])
     h = sigma_bar(schedule, s) - sigma_bar(schedule, t)
     eps_t = _call(eps, x_t, t, c)
@@ -55,19 +52,16 @@ def _heun_step(
     return scale_s * (x_t / scale_t + h * 0.5 * (eps_t + eps_s))
 
 
-def midpoint_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None) -> Partial:
+@technique(eps=partial_of)
+@falls
+def midpoint_step(
+    key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array, /, eps: Eps, schedule: Schedule, c: Any = None
+) -> jax.Array:
     """ε at a time m between t and s as well, by the rule of any r = (λ_m - λ_t)/(λ_s - λ_t), λ = ½ log SNR.
 
     x_s = √(ᾱ_s/ᾱ_t) x_t - √(1-ᾱ_s) (e^h - 1) (ε_t + (ε_m - ε_t)/(2r)),  h = λ_s - λ_t   [Lu et al. 2022, DPM-Solver-2]
     m is the schedule's time whose λ is nearest the middle, so t - s must be 2 at least (else it is DDIM's step).
     """
-    return Partial(_midpoint_step, partial_of(eps), schedule, c)
-
-
-@falls
-def _midpoint_step(
-    eps: Eps, schedule: Schedule, c: Any, key: jax.Array, x_t: jax.Array, t: jax.Array, s: jax.Array
-) -> jax.Array:
     alpha_bar = schedule.alpha_bar
     lam = -jnp.log(sigma_bar(schedule, jnp.arange(schedule.T + 1)))  # (T+1,), infinite at 0
     between = (jnp.arange(schedule.T + 1) < t) & (jnp.arange(schedule.T + 1) > s)
@@ -102,19 +96,16 @@ def begin(x_T: jax.Array) -> History:
     return History(x_T, jnp.zeros_like(x_T), jnp.int32(-1))
 
 
-def multistep(eps: Eps, schedule: Schedule, c: jax.Array | None = None) -> Partial:
+@technique(eps=partial_of)
+@falls
+def multistep(
+    key: jax.Array, state: History, t: jax.Array, s: jax.Array, /, eps: Eps, schedule: Schedule, c: Any = None
+) -> History:
     """x_s = √((1-ᾱ_s)/(1-ᾱ_t)) x_t - √ᾱ_s (e^-h - 1) D,  D = (1 + 1/2r) x̂0_t - 1/(2r) x̂0_before.
 
     h = λ_s - λ_t, r = h_before/h, λ = ½ log SNR.   [Lu et al. 2023, DPM-Solver++(2M), Alg. 2]
     walk(multistep(eps, schedule), key, begin(x_T), times).x: the first step and the last (s = 0) take D = x̂0_t.
     """
-    return Partial(_multistep, partial_of(eps), schedule, c)
-
-
-@falls
-def _multistep(
-    eps: Eps, schedule: Schedule, c: Any, key: jax.Array, state: History, t: jax.Array, s: jax.Array
-) -> History:
     if not isinstance(state, History):
         raise TypeError("multistep carries a history: give walk `begin(x_T)` and take `.x` of its result")
     alpha_bar, x_t = schedule.alpha_bar, state.x

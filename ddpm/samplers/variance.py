@@ -16,26 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, partial_of
+from ddpm.contracts import Eps, partial_of, technique
 from ddpm.forward import at, q_sample
 from ddpm.sample import _beta, _beta_tilde, beta_tilde_clipped
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
 # --- learned ----------------------------------------------------------------------------------------------------------
-
-
-def eps_half(net: Eps) -> Partial:
-    """The denoiser in the first half of a network's output channels, (..., 2C) -> (..., C).
-
-    With `v_half` the network is called twice in the text and once in the compiled program.
-    """
-    return Partial(_eps_half, partial_of(net))
-
-
-def v_half(net: Eps) -> Partial:
-    """The second half of a network's output channels: v in [-1, 1], for `learned`."""
-    return Partial(_v_half, partial_of(net))
 
 
 def _halves(net: Eps, x_t: jax.Array, t: jax.Array, c: Any) -> list[jax.Array]:
@@ -45,23 +32,27 @@ def _halves(net: Eps, x_t: jax.Array, t: jax.Array, c: Any) -> list[jax.Array]:
     return jnp.split(out, 2, axis=-1)
 
 
-def _eps_half(net: Eps, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique(net=partial_of)
+def eps_half(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps) -> jax.Array:
+    """Take the first half of a network's output channels, the denoiser: (..., 2C) -> (..., C).
+
+    With `v_half` the network is called twice in the text and once in the compiled program.
+    """
     return _halves(net, x_t, t, c)[0]
 
 
-def _v_half(net: Eps, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+@technique(net=partial_of)
+def v_half(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps) -> jax.Array:
+    """Take the second half of a network's output channels: v in [-1, 1], for `learned`."""
     return _halves(net, x_t, t, c)[1]
 
 
-def learned(v: Eps) -> Partial:
+@technique(v=partial_of)
+def learned(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None, /, *, v: Eps) -> jax.Array:
     """σ² = exp(f log β + (1-f) log β̃), f = (v+1)/2, pixel by pixel.   [Nichol and Dhariwal 2021, Eq. 15]
 
     v: (x_t, t, c) -> like x_t, in [-1, 1], such as `v_half(net)`; -1 is `fixed_small`, 1 is β.
     """
-    return Partial(_learned, partial_of(v))
-
-
-def _learned(v: Eps, schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
     f = (v(x_t, jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1]), c) + 1) / 2
     low = jnp.log(beta_tilde_clipped(schedule, x_t, t, s))
     return jnp.exp(f * jnp.log(_beta(schedule, x_t, t, s)) + (1 - f) * low)
@@ -70,16 +61,13 @@ def _learned(v: Eps, schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any 
 # --- optimal ----------------------------------------------------------------------------------------------------------
 
 
-def optimal(gamma: Any) -> Partial:
+@technique(gamma=lambda gamma: jnp.asarray(check.number("gamma", gamma, 0)))
+def optimal(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None, /, *, gamma: Any) -> jax.Array:
     """σ*² = β̃ + c0² Var(x0 | x_t), Var(x0 | x_t) = (1-ᾱ_t)/ᾱ_t (1-Γ_t), c0 = √ᾱ_s β/(1-ᾱ_t).
 
     The variance that maximises the bound, for one number at each time.   [Bao et al. 2022, Analytic-DPM, Theorem 1]
     gamma: (T+1,) Γ_t = E‖ε̂(x_t, t)‖²/D, from `noise_power`. At s = 0 it is Var(x0 | x_t), without the clipping above.
     """
-    return Partial(_optimal, jnp.asarray(check.number("gamma", gamma, 0)))
-
-
-def _optimal(gamma: jax.Array, schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
     if gamma.shape != schedule.alpha_bar.shape:
         raise ValueError(f"gamma has shape {gamma.shape}; give one number for each time 0..{schedule.T}")
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)

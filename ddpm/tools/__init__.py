@@ -1,4 +1,4 @@
-"""Tools that know nothing of diffusion: checks, array operations, batches, files, checkpoints, versions."""
+"""General tools, independent of diffusion: checks, array operations, batches, files, checkpoints, versions."""
 
 from ddpm.tools.lazy import namespace
 

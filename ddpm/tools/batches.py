@@ -1,9 +1,9 @@
-"""Many images, a batch at a time, in parts of one size: one compiled program serves them all.
+"""Process many images in batches of equal size, so one compiled program serves them all.
 
     for ids, m in parts(len(x), batch):
         result.append(np.asarray(program(x[ids]))[:m])
 
-The first m rows of a part are new; in the last one the others repeat the last image, and are thrown away.
+The first m rows of a part are new. In the last part, the other rows repeat the last image and are discarded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from ddpm.tools import check
 
 
 def parts(n: int, batch: int) -> list[tuple[np.ndarray, int]]:
-    """0…n-1 in order, in ⌈n/batch⌉ parts of one size, as small as that allows: (ids, how many of them are new).
+    """Split 0…n-1 into ⌈n/batch⌉ parts of equal, minimal size: a list of (ids, number of new ids).
 
-    The last one is filled up with n - 1, by less than one index for each part: 100 by 64 are 50 and 50, not 64 and 64.
+    The last part is padded with the index n - 1, by fewer indices than there are parts: 100 by 64 gives 50 and 50, not
+    64 and 64.
     """
     check.whole("batch", batch, 1)
     k = -(-n // batch)

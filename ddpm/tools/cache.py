@@ -1,9 +1,9 @@
-"""Results that are kept under the hash of all that they depend on, so that asking again costs nothing.
+"""Cache results under the hash of everything that they depend on.
 
     path = cache.path("evaluation", weights_sha256, data_sha256, settings, cache.code(scoring, metrics))
 
-The name of a file is its content's recipe: another weight, image, setting or line of the code that computes it is
-another name, and nothing is ever out of date. The folder may be deleted at any time.
+A different weight, image, setting or line of the code that computes a result gives a different file name, so a cached
+result is never out of date. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def folder() -> Path:
-    """Where results are kept: DDPM_CACHE_DIR, or ~/.cache/ddpm or alike."""
+    """Return the cache folder: DDPM_CACHE_DIR, or the user's cache such as ~/.cache/ddpm."""
     chosen = os.environ.get("DDPM_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -27,16 +27,16 @@ def folder() -> Path:
 
 
 def key(*parts: Any) -> str:
-    """16 hex digits of the SHA-256 of the parts, which are plain values; dicts count without their order."""
+    """Hash plain values to 16 hex digits of SHA-256; the order of dicts is ignored."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def code(*modules: ModuleType) -> str:
-    """The hash of the source of these modules."""
+    """Hash the source code of these modules."""
     return key(*(Path(str(m.__file__)).read_text() for m in modules))
 
 
 def path(kind: str, *parts: Any) -> Path:
-    """The file, without its suffix, for a result of this kind that depends on these parts alone."""
+    """Return the file, without suffix, of a result of this kind that depends only on these parts."""
     return folder() / f"{kind}-{key(*parts)}"

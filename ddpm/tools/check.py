@@ -1,7 +1,7 @@
-"""Checks at the door: every public function says what it wants before it computes anything.
+"""Validate arguments on entry, before anything is computed.
 
-JAX clamps an index that is too large and wraps a negative one, without a word: a wrong time would go unnoticed.
-Shapes and types are checked always; values wherever they are known, that is outside `jit`.
+JAX silently clamps an index that is too large and wraps a negative one, so a wrong time would go unnoticed. Shapes and
+types are always checked; values are checked where they are known, that is, outside `jit`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import numpy as np
 
 
 def known(a: Any) -> bool:
-    """True where the values of `a` can be read: it is not a tracer of a `jit`, `scan`, `vmap` or `grad`."""
+    """True if the values of `a` can be read: it is not a tracer of `jit`, `scan`, `vmap` or `grad`."""
     return not isinstance(a, jax.core.Tracer)
 
 
 def bounds(a: Any) -> tuple[float, float] | None:
-    """Least and greatest value, where they can be read. In NumPy: inside a `jit`, JAX would trace even this."""
+    """Return the least and greatest value, or None if they cannot be read.
+
+    This uses NumPy, because inside `jit` JAX would trace even this computation.
+    """
     if not known(a) or np.size(a) == 0:
         return None
     values = np.asarray(a)
@@ -30,7 +33,7 @@ def bounds(a: Any) -> tuple[float, float] | None:
 
 
 def choice(name: str, value: str, choices: Iterable[str]) -> str:
-    """`value`, if it is one of `choices`; else a ValueError that lists them and guesses what was meant."""
+    """Return `value` if it is one of `choices`; else raise a ValueError with the nearest match."""
     choices = list(choices)
     if value in choices:
         return value
@@ -40,7 +43,7 @@ def choice(name: str, value: str, choices: Iterable[str]) -> str:
 
 
 def times(t: Any, x: jax.Array, T: int, low: int = 1, name: str = "t") -> jax.Array:
-    """Integer times in low..T, one for all images () or one each (B,)."""
+    """Check integer times in low..T: one for all images () or one per image (B,)."""
     span, t = bounds(t), jnp.asarray(t)
     if not jnp.issubdtype(t.dtype, jnp.integer):
         raise TypeError(f"{name} has type {t.dtype}; times are integers in {low}..{T}")
@@ -52,7 +55,7 @@ def times(t: Any, x: jax.Array, T: int, low: int = 1, name: str = "t") -> jax.Ar
 
 
 def labels(c: Any, B: int, num_classes: int, name: str = "c") -> jax.Array:
-    """Integer labels (B,) in 0..num_classes, where `num_classes` itself is the null label ∅."""
+    """Check integer labels (B,) in 0..num_classes, where `num_classes` is the null label ∅."""
     span, c = bounds(c), jnp.asarray(c)
     if not jnp.issubdtype(c.dtype, jnp.integer):
         raise TypeError(f"{name} has type {c.dtype}; labels are integers in 0..{num_classes} ({num_classes} = null)")
@@ -64,7 +67,7 @@ def labels(c: Any, B: int, num_classes: int, name: str = "c") -> jax.Array:
 
 
 def images(x: Any, shape: tuple[int, ...] | None = None, name: str = "x0") -> jax.Array:
-    """Float images (B, H, W, C) in [-1, 1]; `shape` is the (H, W, C) that the model wants."""
+    """Check float images (B, H, W, C) in [-1, 1]; `shape` is the (H, W, C) that the model expects."""
     span, x = bounds(x), jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} has type {x.dtype}; turn uint8 images into floats in [-1, 1] with ddpm.data.to_float")
@@ -79,13 +82,13 @@ def images(x: Any, shape: tuple[int, ...] | None = None, name: str = "x0") -> ja
 
 
 def same_shape(name_a: str, a: jax.Array, name_b: str, b: jax.Array) -> None:
-    """Refuse the silent broadcast of two arrays that should have one shape."""
+    """Refuse to broadcast two arrays that should have the same shape."""
     if a.shape != b.shape:
         raise ValueError(f"{name_a} has shape {a.shape} but {name_b} has shape {b.shape}; they must be equal")
 
 
 def scale(s: Any, name: str = "guidance") -> Any:
-    """A guidance scale: finite and not negative. 1 is conditional, 0 unconditional."""
+    """Check a finite, non-negative guidance scale: 1 is conditional, 0 unconditional."""
     if known(s):
         values = np.asarray(s, dtype=np.float64)
         if not np.all(np.isfinite(values)) or np.any(values < 0):
@@ -94,12 +97,12 @@ def scale(s: Any, name: str = "guidance") -> Any:
 
 
 def scale_array(s: Any, name: str = "guidance") -> jax.Array:
-    """A guidance scale as a float array."""
+    """Check a guidance scale and return it as a float array."""
     return jnp.asarray(scale(s, name), dtype=float)
 
 
 def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
-    """A whole number in low..high."""
+    """Check a whole number in low..high."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:
         top = "" if high == math.inf else f"..{high}"
         raise ValueError(
@@ -109,7 +112,7 @@ def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> Any:
-    """A finite number, or an array of them, in low..high; a tracer passes."""
+    """Check a finite number, or an array of them, in low..high; tracers pass unchecked."""
     if known(value):
         a = np.asarray(value, dtype=np.float64)
         if not np.all(np.isfinite(a)) or np.any(a < low) or np.any(a > high):
@@ -118,6 +121,6 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 def falling(t: Any, s: Any) -> None:
-    """Refuse s >= t where both can be read: a posterior or a reverse step goes towards clean data."""
+    """Refuse s >= t if both can be read: a reverse step leads towards clean data."""
     if known(t) and known(s) and np.any(np.asarray(s) >= np.asarray(t)):
         raise ValueError(f"s is {s} and t is {t}; a step down wants s < t")

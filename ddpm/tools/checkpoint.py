@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: `step_00001234.safetensors` with its card, the last few kept."""
+"""Save and restore checkpoints: `step_00001234.safetensors` with its card; the last few are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm.tools import files
 
 
 def steps(folder: str | Path) -> list[int]:
-    """The steps at which there is a checkpoint, rising."""
+    """List the steps of all checkpoints in ascending order."""
     found = [re.fullmatch(r"step_(\d+)\.json", p.name) for p in Path(folder).glob("step_*.json")]
     return sorted(int(m[1]) for m in found if m)
 
@@ -24,7 +24,7 @@ def _path(folder: str | Path, step: int) -> Path:
 
 
 def _named(state: Any) -> dict[str, Any]:
-    """{'params.conv_in.kernel': leaf}: every leaf of a pytree under the path that leads to it."""
+    """Map the path of every leaf of a pytree to the leaf: {'params.conv_in.kernel': leaf}."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
@@ -35,14 +35,14 @@ def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -
     """Save any pytree of arrays under `step`, then delete all but the newest `keep`."""
     files.save(_path(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
     for old in steps(folder)[:-keep]:
-        for suffix in (".json", ".safetensors"):  # the card first: without it there is no checkpoint
+        for suffix in (".json", ".safetensors"):  # the card first: without it the checkpoint does not exist
             _path(folder, old).with_name(_path(folder, old).name + suffix).unlink(missing_ok=True)
 
 
 def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
-    """(state, card) of the newest checkpoint that is whole, or None if there is none.
+    """Restore (state, card) from the newest intact checkpoint; return None if there is none.
 
-    `like`: a pytree of the same structure and shapes. A damaged checkpoint is named in a warning and passed over.
+    `like`: a pytree of the same structure and shapes. Damaged checkpoints are skipped with a warning.
     """
     for step in reversed(steps(folder)):
         path = _path(folder, step)
@@ -51,6 +51,7 @@ def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
         except files.Damaged as e:
             warnings.warn(f"checkpoint refused: {e}. The one before it is tried", stacklevel=2)
             continue
+        # names and shapes against those of `like`
         named = _named(like)
         for name in sorted(named.keys() ^ arrays.keys()):
             raise ValueError(f"{path}: {name} is in {'this run' if name in named else 'the checkpoint'} only")

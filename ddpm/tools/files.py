@@ -1,8 +1,8 @@
-"""Arrays on disk, so that a damaged file is refused and an interrupted save leaves the old one whole.
+"""Save and load arrays safely: damaged files are refused, interrupted saves leave the old file intact.
 
 A pytree of nested dicts becomes one `.safetensors` file, with names such as `down_blocks/0/resnets/1/conv1/kernel`, and
-beside it a `.json` card that holds its SHA-256 and whatever there is to say. The card is written last: without it, or
-with a checksum that does not fit, there is nothing to load. (safetensors by itself loads a flipped byte silently.)
+a `.json` card with its SHA-256 and any further information. The card is written last; without it, or with a checksum
+that does not match, the file is not loaded. (safetensors alone would load a flipped byte silently.)
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from safetensors.numpy import save as save_bytes
 
 
 class Damaged(ValueError):
-    """A file that is cut short, changed, or not there."""
+    """A file is truncated, changed or missing."""
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts -> {'a/b/0/kernel': leaf}"""
+    """Flatten nested dicts to {'a/b/0/kernel': leaf}."""
     if not isinstance(tree, dict):
         return {prefix: tree}
     flat: dict[str, Any] = {}
@@ -33,9 +33,9 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, np.ndarray]) -> dict:
-    """The inverse of `flatten`; a part that is a number becomes an int key, as Flax names the items of a list."""
+    """Invert `flatten`; numeric parts become int keys, as Flax names the items of a list."""
     tree: dict = {}
-    for name, array in sorted(flat.items()):  # safetensors gives them back in any order
+    for name, array in sorted(flat.items()):  # safetensors returns them in arbitrary order
         *path, leaf = [int(k) if k.isdigit() else k for k in name.split("/")]
         node = tree
         for k in path:
@@ -45,7 +45,10 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write to a neighbour, flush to the disk, rename: `path` is either the old file or the new one, never half."""
+    """Write a file atomically: write a temporary neighbour, flush it to disk, rename it.
+
+    `path` is either the complete old file or the complete new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -68,7 +71,7 @@ def save(path: str | Path, tree: dict, card: dict) -> None:
 
 
 def load_card(path: str | Path) -> dict:
-    """The card of `path`, without reading the arrays."""
+    """Load the card of `path` without reading the arrays."""
     path = Path(path)
     file = path.with_name(path.name + ".json")
     try:
@@ -80,7 +83,7 @@ def load_card(path: str | Path) -> dict:
 
 
 def load(path: str | Path) -> tuple[dict, dict]:
-    """(arrays, card) of `path`; `Damaged` if a file is missing or the checksum does not fit."""
+    """Load (arrays, card); raise `Damaged` if a file is missing or the checksum does not match."""
     path, card = Path(path), load_card(path)
     file = path.with_name(path.name + ".safetensors")
     try:

@@ -1,9 +1,9 @@
-"""Images in the two forms that other people's evaluators read, and back.
+"""Write and read images in the two formats of common evaluators.
 
     .npz   arr_0 uint8 (n, H, W, C), arr_1 labels      the evaluator of Dhariwal and Nichol (2021)
     folder 000000.png, 000001.png, …                   torch-fidelity, clean-fid, pytorch-fid
 
-Those evaluators want three channels; grey images are written as they are unless `rgb` asks for three equal ones.
+These evaluators expect three channels; grey images are written unchanged, or as three equal channels with `rgb`.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def save_npz(path: str | Path, x: Any, labels: Any = None, rgb: bool = False) ->
 
 
 def save_png(folder: str | Path, x: Any, rgb: bool = False) -> None:
-    """Write x (n, H, W, C) uint8 as 000000.png, 000001.png, … into a folder that is new or empty."""
+    """Write x (n, H, W, C) uint8 as 000000.png, 000001.png, … into a new or empty folder."""
     x, folder = _checked(x, rgb), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):  # other images there would be measured with these
+    if any(folder.iterdir()):  # an evaluator would include any other images
         raise ValueError(f"{folder} is not empty; an evaluator would take its files for samples. Give a new folder")
     for i, image in enumerate(x):
         Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / f"{i:06d}.png")
 
 
 def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """(images uint8 (n, H, W, C), labels (n,) or None) of an .npz with `arr_0` and perhaps `arr_1`."""
+    """Load (images uint8 (n, H, W, C), labels (n,) or None) from an .npz with `arr_0` and optionally `arr_1`."""
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -72,7 +72,7 @@ def load_npz(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def load_png(folder: str | Path) -> np.ndarray:
-    """All PNG images of a folder in the order of their names: uint8 (n, H, W, 1) if all are grey, else (n, H, W, 3)."""
+    """Load all PNG images of a folder, sorted by name: uint8 (n, H, W, 1) if all are grey, else (n, H, W, 3)."""
     files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".png")
     if not files:
         raise ValueError(f"{folder} holds no .png file")
@@ -90,9 +90,9 @@ def load_png(folder: str | Path) -> np.ndarray:
 
 
 def load(path: str | Path, channels: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-    """(images, labels or None) of an .npz file or a folder of PNG.
+    """Load (images, labels or None) from an .npz file or a folder of PNG images.
 
-    channels = 1 turns colour images whose three channels are equal back into grey ones.
+    channels = 1 converts colour images with three equal channels back to grey.
     """
     path = Path(path)
     x, labels = (load_png(path), None) if path.is_dir() else load_npz(path)

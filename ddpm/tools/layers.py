@@ -1,4 +1,4 @@
-"""Layers with parameters: linear map, convolution, group norm; they know nothing of diffusion."""
+"""Define layers with parameters: linear map, convolution, group norm."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, w = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        # TensorFlow's SAME: with stride 2 on an even size it pads right and bottom only, as the released weights want.
+        # TensorFlow's SAME: with stride 2 on an even size it pads right and bottom only, as released weights expect.
         y = conv(x, w) if self.stride == 1 else _conv(x, w, self.stride)
         return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
 

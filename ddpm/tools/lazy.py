@@ -1,4 +1,4 @@
-"""Lazy namespaces, so that `import ddpm` is quick: a module is imported when one of its names is first used."""
+"""Import modules lazily, when one of their names is first used, so `import ddpm` is quick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def namespace(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose public names are {module: (name, ...)}."""
+    """Return `__getattr__` and `__dir__` for a package with public names {module: (name, ...)}."""
     home = {name: module for module, listed in names.items() for name in listed}
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The versions of the packages and the name of the device that a number comes from."""
+"""Report the package versions and the device behind a result."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import platform
 
 import jax
 
+import ddpm
+
 
 def versions() -> dict[str, str]:
-    """What a number depends on besides the code."""
-    packages = {p: importlib.metadata.version(p) for p in ("ddpm", "jax", "jaxlib", "flax", "optax", "numpy")}
-    return {"python": platform.python_version(), **packages}
+    """Return the versions of Python, this library and the packages that affect results."""
+    packages = {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    return {"python": platform.python_version(), "ddpm": ddpm.__version__, **packages}
 
 
 def device_name() -> str:
-    """The device that JAX computes on, in words."""
+    """Describe the device that JAX computes on."""
     d = jax.devices()[0]
     if d.platform != "cpu":
         return f"{jax.device_count()} x {d.device_kind}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # not on a Mac
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # missing on macOS
     return f"CPU, {cores} core{'' if cores == 1 else 's'}"

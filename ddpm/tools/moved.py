@@ -1,4 +1,4 @@
-"""Where the modules of version 0.1 are now: an old name answers with one sentence. Kept for one release."""
+"""Point to the new locations of modules of version 0.1; kept for one release."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ MOVED = {
 
 
 def sentence(old: str) -> str:
-    """What an import of the old module `ddpm.old` is answered with."""
+    """Return the error message for an import of the old module `ddpm.old`."""
     return f"ddpm.{old} has moved: import ddpm.{MOVED[old]} instead (the map of all modules is ddpm.__doc__)"
 
 
 class Finder:
-    """An import hook that knows the old names only; Python asks it after its own, when nothing was found."""
+    """An import hook for the old names, which Python tries after its own finders."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: Any = None) -> None:
-        """None for every name but the old ones; for these an ImportError with the sentence."""
+        """Raise an ImportError with the new location for old names; return None for all others."""
         package, _, old = name.partition(".")
         if package == "ddpm" and old in MOVED:
             raise ImportError(sentence(old), name=name)

@@ -1,8 +1,8 @@
-"""The layers of the U-Net: convolution, group norm, time embedding, attention, residual block.   [Ho et al. 2020]
+"""Compute the operations of the U-Net: convolution, group norm, time embedding, attention.   [Ho et al. 2020]
 
-First functions of arrays, written for speed within what XLA does well on a CPU; then the Flax modules that hold their
-parameters. Every attribute carries the name that diffusers' `UNet2DModel` gives it, so that released weights load by
-name.
+These are pure functions of arrays, written for operations that XLA compiles well on a CPU. The Flax modules with their
+parameters are in `ddpm.tools.layers` and `ddpm.network`; their attributes are named as in diffusers' `UNet2DModel`, so
+released weights load by name.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def _conv(x: jax.Array, w: jax.Array, stride: int = 1, padding: Any = "SAME") ->
 
 @jax.custom_vjp
 def conv(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolution with stride 1, same padding, odd kernel: x (B, H, W, I), w (k, k, I, O) -> (B, H, W, O).
+    """Convolve with stride 1, same padding, odd kernel: x (B, H, W, I), w (k, k, I, O) -> (B, H, W, O).
 
-    Its gradients are written as ordinary NHWC convolutions. XLA's CPU compiler has a fast path for that layout only,
-    and inside `lax.scan` it does not rewrite other layouts: the automatic gradient is about 40 times slower there.
+    The gradients are written as ordinary NHWC convolutions. XLA's CPU compiler has a fast path for that layout only,
+    and does not rewrite other layouts inside `lax.scan`: the automatic gradient is about 40 times slower there.
     """
     return _conv(x, w)
 
@@ -38,7 +38,7 @@ def _conv_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax
     x, w = residuals
     k = w.shape[0] // 2
     g_x = _conv(g, jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2))
-    # The batch takes the part of the channels: sum over images of (patches of x) times (g).
+    # The batch axis takes the role of the channels: sum over images of (patches of x) times (g).
     g_w = _conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding=((k, k), (k, k))).transpose(1, 2, 0, 3)
     return g_x, g_w
 
@@ -49,8 +49,8 @@ conv.defvjp(_conv_fwd, _conv_bwd)
 def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float = 1e-6) -> jax.Array:
     """(x - mean) / √(var + ε) over each group of channels and all pixels, then scale and bias.   [Wu and He 2018]
 
-    x: (B, H, W, C). Two passes (E[x²] - E[x]² loses all digits at a large mean), statistics in float32. The sum over
-    pixels is taken per channel first: on a CPU about seven times faster than one reduction over a group.
+    x: (B, H, W, C). Statistics take two passes in float32 (E[x²] - E[x]² loses all digits at a large mean). Pixels are
+    summed per channel first, which on a CPU is about seven times faster than one reduction over a group.
     """
     B, H, W, C = x.shape
     n = H * W * C // groups
@@ -69,7 +69,7 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps
 def time_embedding(t: jax.Array, dim: int) -> jax.Array:
     """[sin(t ω_i), cos(t ω_i)], ω_i = 10000^(-i/(dim/2 - 1)), i = 0…dim/2-1: (B,) -> (B, dim) float32.
 
-    As in Ho et al.'s code. Always float32: bfloat16 merges a thousand times into about five hundred.
+    This follows Ho et al.'s code. It is always float32: bfloat16 merges a thousand times into about five hundred.
     """
     half = dim // 2
     omega = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
@@ -84,7 +84,7 @@ def space_to_depth(x: jax.Array, p: int) -> jax.Array:
 
 
 def depth_to_space(x: jax.Array, p: int) -> jax.Array:
-    """The inverse of `space_to_depth`."""
+    """Invert `space_to_depth`."""
     B, H, W, C = x.shape
     return x.reshape(B, H, W, p, p, C // p**2).transpose(0, 1, 3, 2, 4, 5).reshape(B, H * p, W * p, C // p**2)
 
@@ -92,8 +92,8 @@ def depth_to_space(x: jax.Array, p: int) -> jax.Array:
 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """softmax(q kᵀ/√C) v: q (B, N, C), k and v (B, M, C) -> (B, N, C); the softmax in float32.
 
-    Keys and values may come from elsewhere (M ≠ N): this is the place for cross-attention. cuDNN's fused kernel, which
-    never writes the (N, M) table, where it applies.
+    Keys and values may come from another sequence (M ≠ N), as in cross-attention. Where possible this uses cuDNN's
+    fused kernel, which never stores the (N, M) table.
     """
     if fused_attention(q.shape[-1], q.dtype):
         heads = (a[:, :, None] for a in (q, k, v))  # one head: (B, N, 1, C)
@@ -103,7 +103,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def fused_attention(channels: int, dtype: Any) -> bool:
-    """Whether cuDNN has attention for it: an NVIDIA GPU, bfloat16, C a multiple of 8 up to 128, from Hopper on 256."""
+    """True if cuDNN supports attention with this width and type.
+
+    It needs an NVIDIA GPU, bfloat16, and C a multiple of 8 up to 128, or up to 256 from Hopper on.
+    """
     if dtype != jnp.bfloat16 or jax.default_backend() != "gpu" or channels % 8:
         return False
     capability = str(getattr(jax.devices()[0], "compute_capability", ""))  # "9.0"; on AMD something like "gfx90a"

@@ -1,4 +1,4 @@
-"""Where a number is from: the commit of the code that made it."""
+"""Identify the commit of the code that produced a result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """The commit that the code is at, with `+` where files of the library differ from it; empty outside a checkout."""
+    """Return the current commit, with `+` if library files differ; empty outside a checkout."""
     here = str(Path(__file__).parent.parent)
 
     def git(*args: str) -> str:

@@ -1,4 +1,4 @@
-"""A run: its options, its step, the loop around it, its folder and tables."""
+"""Training: the options of a run, its step, the loop around it, its folder and tables."""
 
 from ddpm.tools.lazy import namespace
 

@@ -8,9 +8,11 @@ from ddpm.training.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:
-    """Rises from 0 in `warmup` steps; then stays, or falls to 0 at the last step as `lr_schedule` says.
+    """Return the learning rate by step: a warm-up, followed by `lr_schedule`.
 
-    late_cosine: along a half cosine over the last `decay` share; cosine, linear: at once.
+    The rate rises linearly from 0 during the first `warmup` steps. With `constant` it then stays; otherwise it falls to
+    0 at the last step. `late_cosine` falls along a half cosine over the last `decay` share of the steps; `cosine` and
+    `linear` start to fall right after the warm-up.
     """
     rest = max(1, config.steps - config.warmup)
     fall = max(1, round(config.decay * config.steps))
@@ -25,5 +27,5 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam on the clipped gradient.   [Ho et al. 2020, App. B]"""
+    """Return Adam on the clipped gradient.   [Ho et al. 2020, App. B]"""
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(learning_rate(config)))

@@ -1,4 +1,4 @@
-"""Where a training goes wrong: the gradient's norm by layer, and the first layer that is no longer a number."""
+"""Report gradient norms by layer, and whether all values are finite."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# The order of the computation, in the names of the network: between the parts, and inside a part.
+# The names of the layers in the order of computation: between the parts of the network, and within a part.
 _PARTS = ("time_embedding", "class_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_norm_out")
 _INSIDE = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut", "group_norm", "to_q", "to_k", "to_v")
 
 
 def _place(name: str) -> tuple:
-    """A key that sorts layers as they are computed: `down_blocks.0.attentions.1` follows `down_blocks.0.resnets.1`."""
+    """Return a key that sorts layers in the order of computation.
+
+    For example, `down_blocks.0.attentions.1` follows `down_blocks.0.resnets.1`.
+    """
     parts = name.split(".")
     head = _PARTS.index(parts[0]) if parts[0] in _PARTS else len(_PARTS)
     numbers = [int(p) for p in parts if p.isdigit()]
@@ -27,25 +30,25 @@ def _place(name: str) -> tuple:
 
 
 def _by_layer(tree: Any) -> dict[str, list[Any]]:
-    """{'down_blocks.0.resnets.1.conv1': [kernel, bias]} in the order of the computation."""
+    """Group the leaves by layer, {'down_blocks.0.resnets.1.conv1': [kernel, bias]}, in the order of computation."""
     layers: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         layer = jax.tree_util.keystr(path[:-1], simple=True, separator=".")
-        layer = layer or jax.tree_util.keystr(path, simple=True, separator=".")  # a table without a layer of its own
+        layer = layer or jax.tree_util.keystr(path, simple=True, separator=".")  # a table that belongs to no layer
         layers.setdefault(layer, []).append(leaf)
     return {name: layers[name] for name in sorted(layers, key=_place)}
 
 
 def layers(tree: Any) -> list[str]:
-    """The names of the layers, in the order of the computation."""
+    """Return the names of the layers in the order of computation."""
     return list(_by_layer(tree))
 
 
 def layer_norms(tree: Any) -> jax.Array:
-    """√Σ g² over the arrays of each layer: (L,), in the order of `layers`."""
+    """√Σ g² over the arrays of each layer, in the order of `layers`: (L,)"""
     return jnp.stack([jnp.sqrt(sum(jnp.sum(a * a) for a in leaves)) for leaves in _by_layer(tree).values()])
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """True where every number of the tree is one."""
+    """True if all leaves are finite."""
     return jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]).all()

@@ -1,4 +1,4 @@
-"""The options of a training run, checked when they are made."""
+"""Define the options of a training run; they are validated on creation."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal we
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. Whatever is set here is written to runs/NAME/config.json."""
+    """The options of a training run; they are written to runs/NAME/config.json."""
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits or cities
     preset: str = "cpu"  # the network: cpu, cities, small, medium or large (28x28), cifar10, … (`ddpm info` has all)
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
-    steps: int = 3000  # in all; a run that is resumed goes on to this number
-    batch: int = 64  # images a step
-    accumulate: int = 1  # parts into which a batch is cut, one after the other: the same step in less memory
+    steps: int = 3000  # in total; a resumed run continues to this number
+    batch: int = 64  # images per step
+    accumulate: int = 1  # parts of a batch, computed one after the other: the same step with less memory
     lr: float = 1e-3  # Adam's learning rate after the warm-up
     lr_schedule: str = "late_cosine"  # after the warm-up: late_cosine (see decay), cosine, linear (to 0), or constant
-    warmup: int = 200  # steps in which the learning rate rises from 0
-    decay: float = 0.5  # late_cosine: the last share of the steps, in which the rate falls to 0 along a half cosine
+    warmup: int = 200  # steps during which the learning rate rises from 0
+    decay: float = 0.5  # late_cosine: the last share of the steps, during which the rate falls to 0 along a half cosine
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.999  # the average of the parameters decays by min(ema, (1+n)/(10+n)); samples come from this one
-    more_ema: tuple[float, ...] = ()  # further averages, of these decays
-    fixed_ema: tuple[float, ...] = ()  # of these, without the slow start of min(d, (1+n)/(10+n))
-    power_ema: tuple[float, ...] = ()  # and of these relative widths: Karras et al.'s power-function profile (e.g. 0.1)
-    p_uncond: float = 0.1  # share of the labels that become the null label, for guidance; ignored without classes
+    more_ema: tuple[float, ...] = ()  # additional averages with these decays
+    fixed_ema: tuple[float, ...] = ()  # averages with these decays, without the slow start of min(d, (1+n)/(10+n))
+    power_ema: tuple[float, ...] = ()  # averages of these relative widths (e.g. 0.1): Karras et al.'s power profile
+    p_uncond: float = 0.1  # share of the labels replaced by the null label, for guidance; ignored without classes
     conditional: bool = True  # give the network the class labels
     schedule: str = "cosine"  # linear, linear_ho or cosine
     T: int = 1000  # noise levels
-    predict: str = "eps"  # what the network says: the noise eps, x0, v, or mu, the mean of the step down
+    predict: str = "eps"  # what the network predicts: the noise eps, x0, v, or mu, the mean of the reverse step
     loss: str = "simple"  # the error of eps, weighted by t: simple, min_snr, p2; of what is predicted: mse; vlb; hybrid
     variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
-    flip: bool = False  # mirror half of the images, left and right
-    dropout: float = 0.0  # rate in each residual block, while it trains (Ho et al. on CIFAR-10: 0.1)
+    flip: bool = False  # mirror half of the images horizontally
+    dropout: float = 0.0  # rate in each residual block during training (Ho et al. on CIFAR-10: 0.1)
     dtype: str = "float32"  # of convolutions and matrix products; bfloat16 for a GPU or TPU (parameters stay float32)
     seed: int = 0  # of the parameters, the noise, the times and the order of the data
-    devices: int = 0  # over which a batch is spread; 0: all there are. On a CPU: that many virtual ones, to try it
+    devices: int = 0  # devices that share a batch; 0: all available. On a CPU: that many virtual ones, to try it
     steps_per_call: int = 0  # steps in one compiled loop; 0: one on a CPU, up to ten elsewhere
     log_every: int = 50  # steps between rows of metrics.csv
     save_every: int = 500  # steps between checkpoints
@@ -53,10 +53,11 @@ class TrainConfig:
     eval_every: int = 0  # steps between rows of eval.csv, the loss on test images; 0: never
     snapshot_every: int = 0  # steps between copies of the power_ema averages, to combine afterwards; 0: none
     watch: bool = False  # also write layers.csv: the norm of the gradient in each layer, at each row of metrics.csv
-    tensorboard: bool = False  # also write for TensorBoard (pip install 'ddpm[tensorboard]')
-    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR, else a cache in the home folder
+    tensorboard: bool = False  # also write logs for TensorBoard (pip install tensorboardX)
+    data_dir: str | None = None  # folder of the data; else DDPM_DATA_DIR, else a cache in the home folder
 
     def __post_init__(self) -> None:
+        # ranges of numbers
         for field in ("steps", "batch", "accumulate", "T", "log_every", "save_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}; give a whole number >= 1")
@@ -71,12 +72,14 @@ class TrainConfig:
                 raise ValueError(f"{field} is {getattr(self, field)}; give a number in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; give a rate in [0, 1)")
+        # decays and widths of the averages
         if not all(0 < d < 1 for d in self.more_ema):
             raise ValueError(f"more_ema is {self.more_ema}; give decays in (0, 1)")
         if not all(0 < d < 1 for d in self.fixed_ema):
             raise ValueError(f"fixed_ema is {self.fixed_ema}; give decays in (0, 1)")
         if not all(0 < s < MOST_POWER for s in self.power_ema):
             raise ValueError(f"power_ema is {self.power_ema}; give relative widths in (0, {MOST_POWER})")
+        # names, and choices that exclude each other
         names = {"lr_schedule": LR_SCHEDULES, "dtype": DTYPES, "predict": PREDICT, "loss": LOSSES}
         for field, known in (names | {"variance": VARIANCES}).items():
             if getattr(self, field) not in known:
@@ -85,6 +88,7 @@ class TrainConfig:
             raise ValueError(f"variance learned is trained by loss vlb or hybrid only; loss is {self.loss!r}")
         if self.loss == "hybrid" and self.variance != "learned":
             raise ValueError(f"loss hybrid trains a variance; give variance learned (it is {self.variance!r})")
+        # divisibility of batches and intervals
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is not divisible by accumulate {self.accumulate}")
         if self.snapshot_every and not self.power_ema:
@@ -96,20 +100,20 @@ class TrainConfig:
                         f"{field} {getattr(self, field)} is not divisible by steps_per_call {self.steps_per_call}"
                     )
 
-    # When something happens between two steps.
+    # The intervals of what happens between two steps.
     EVENTS = ("log_every", "save_every", "sample_every", "eval_every", "snapshot_every")
 
-    # What a resumed run may change; every other field must be as it was. (The number of devices and of steps in a call
-    # changes the rounding only.)
+    # The fields that a resumed run may change; all others must keep their values. (The numbers of devices and of steps
+    # per call change only the rounding.)
     FREE = ("name", "steps", "devices", "steps_per_call", *EVENTS, "watch", "tensorboard", "data_dir")
 
     @property
     def run_name(self) -> str:
-        """The folder's name under runs/."""
+        """The name of the folder under runs/."""
         return self.name or f"{self.data}-{self.preset}"
 
     def command(self, without: tuple[str, ...] = ("name", "data_dir")) -> str:
-        """The line `ddpm train …` with the options that are not the defaults."""
+        """Return the command `ddpm train …` with all options that differ from their defaults."""
         words = ["ddpm train"]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -124,7 +128,7 @@ class TrainConfig:
 
     @classmethod
     def saved(cls, fields: dict[str, Any]) -> TrainConfig:
-        """The configuration of a run, read back from its config.json; a field it does not have was not chosen yet."""
+        """Read back the configuration of a run; a field missing from its config.json has its default."""
         names = {f.name for f in dataclasses.fields(cls)}
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k in names}
         return cls(**known)

@@ -1,4 +1,4 @@
-"""What a training will cost, on what, and with which versions: said before it starts."""
+"""Estimate the cost of a training run before it starts: time, FLOPs and memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ddpm.training.config import TrainConfig
 
 
 def describe(compiled: Any, config: TrainConfig, params: dict, seconds: float, left: int) -> str:
-    """One line: parameters, FLOPs and memory of a step on each device, and the minutes of the steps that are left.
+    """Summarise parameters, FLOPs, memory and remaining time in one line.
 
-    XLA counts the body of a loop once: of `accumulate` parts one, and of many steps in a call one.
+    FLOPs and memory are those of one step on each device. XLA counts the body of a loop once, so it sees one of the
+    `accumulate` parts, and one step of a call with many steps.
     """
     cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
     gflop = cost.get("flops", float("nan")) / 1e9 * config.accumulate
@@ -30,7 +31,7 @@ def describe(compiled: Any, config: TrainConfig, params: dict, seconds: float, l
 
 
 def time_step(compiled: Any, state: TrainState, *args: Any) -> float:
-    """Seconds of one call, measured on a copy of the state (whose steps do not count: it changes nothing twice)."""
+    """Measure the seconds of one call on a copy of the state, so the run itself is unchanged."""
     copy, _ = jax.block_until_ready(compiled(jax.tree.map(jnp.copy, state), *args))
     start = time.perf_counter()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What the compiled step eats: batches that are a pure function of (seed, step)."""
+"""Batches for the compiled step, as a pure function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ddpm.training.devices import my_rows, place_rows, place_same
 
 
 class Feed:
-    """`feed(step, k)`: the arguments of step + 1 … step + k, after the state and the schedule.
+    """`feed(step, k)` returns the data arguments of step + 1 … step + k.
 
-    On one device the whole set lies there as uint8, and only the numbers of the images travel. On a mesh each process
-    reads the rows of its own devices.
+    They follow the state and the schedule in the arguments of the compiled step. On one device the whole data set
+    is stored there as uint8, and only the indices of the images are transferred. On a mesh each process reads the rows
+    of its own devices.
     """
 
     def __init__(self, seed: int, batch: int, images: np.ndarray, labels: np.ndarray, mesh: Mesh | None = None):
@@ -27,7 +28,7 @@ class Feed:
         self.labels = jnp.asarray(labels) if mesh is None else labels
 
     def ids(self, step: int) -> np.ndarray:
-        """Which images step + 1 sees: (B,)"""
+        """Return the indices of the images of step + 1: (B,)"""
         return data.batch_ids(self.seed, step, self.size, self.batch)
 
     def __call__(self, step: int, k: int = 1) -> tuple[Any, ...]:

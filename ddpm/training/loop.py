@@ -1,4 +1,4 @@
-"""A run on its way: its state, its compiled step, and what happens between two steps."""
+"""The training loop and what runs between steps: logs, evaluation, checkpoints."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from ddpm.training.step import init_state, make_sharded_step, make_step
 
 
 class Diverged(RuntimeError):
-    """The loss or the gradient is no longer a number."""
+    """The loss or the gradient is not finite."""
 
 
 def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
-    """The labels of a sample grid, one row a class."""
+    """Return the labels of a sample grid, one row per class."""
     return np.repeat(np.arange(unet.num_classes), per_class) if unet.num_classes else None
 
 
 def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps") -> np.ndarray:
-    """Images for a grid with a row for each class: DDIM, 25 steps (T if there are fewer), guidance 2."""
+    """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2."""
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
     eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict)
@@ -49,7 +49,7 @@ def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 
 
 
 def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:
-    """The loss of the best linear-Gaussian denoiser on the training images, exact; kept in baseline.json."""
+    """Compute the exact training loss of the best linear-Gaussian denoiser, cached in baseline.json."""
     file = folder / "baseline.json"
     if not file.exists():
         c = dataset.y_train if conditional else None
@@ -60,13 +60,10 @@ def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditiona
 
 
 def steps_per_call(config: TrainConfig, platform: str) -> int:
-    """Steps in one compiled loop: as asked for, or one on a CPU, and elsewhere the most up to ten that fit all events.
-
-    (On a CPU some gradients are slow inside a loop, and a call costs nothing beside a step.)
-    """
-    if config.steps_per_call or platform == "cpu":
+    """Return the steps per compiled call: as configured, or one on a CPU and up to ten elsewhere."""
+    if config.steps_per_call or platform == "cpu":  # on a CPU some gradients are slow in a loop, and a call is cheap
         return config.steps_per_call or 1
-    fits = math.gcd(config.steps, *(getattr(config, event) for event in config.EVENTS))
+    fits = math.gcd(config.steps, *(getattr(config, event) for event in config.EVENTS))  # calls end at all events
     return max(k for k in range(1, 11) if fits % k == 0)
 
 
@@ -79,7 +76,7 @@ def loss_on_test(
     most: int = 1000,
     predict: str = "eps",
 ) -> dict[str, float]:
-    """ε-MSE on the first test images, by average of the parameters; the same times and noises at every call."""
+    """Compute the ε-MSE on the first test images for each average, with fixed times and noises."""
     from ddpm.evaluation.denoising_loss import eps_mse
 
     x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
@@ -89,7 +86,7 @@ def loss_on_test(
 
 
 class Training:
-    """A run on its way: its state, its step, and what happens between two steps."""
+    """A training run: its state, its compiled step, and what runs between steps."""
 
     def __init__(
         self,
@@ -116,14 +113,14 @@ class Training:
         self.placed = devices.replicate(mesh, schedule)
 
     def say(self, *words: Any) -> None:
-        """Print, in one process."""
+        """Print, unless this process is quiet."""
         if not self.quiet:
             print(*words)
 
     # --- before ---
 
     def restore(self) -> bool:
-        """The state of the newest whole checkpoint, or the first one; True if there is something left to do."""
+        """Restore the newest intact checkpoint or initialise; return True if steps remain."""
         config, found = self.config, None
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +139,7 @@ class Training:
         return True
 
     def open_tables(self) -> None:
-        """The CSV files, cut at the step of the state, and TensorBoard."""
+        """Open the CSV files, truncated at the current step, and TensorBoard."""
         columns = {
             "metrics": tables.COLUMNS,
             "eval": ["step", "images", "params", "ema", *averages.decays(self.config)]
@@ -157,7 +154,7 @@ class Training:
         self.board = tables.Board(self.folder, self.step) if self.config.tensorboard and self.writes else None
 
     def program(self, k: int) -> Any:
-        """k steps, compiled."""
+        """Return the compiled program for k steps."""
         if k not in self.programs:
             args = (self.state, self.placed, *self.feed(self.step, k))
             if self.mesh is None:
@@ -171,21 +168,22 @@ class Training:
         return self.programs[k]
 
     def next_k(self) -> int:
-        """As many steps as go in one call from here."""
+        """Return the number of steps of the next call."""
         return self.k if self.step % self.k == 0 and self.step + self.k <= self.config.steps else 1
 
     # --- the loop ---
 
     def go(self) -> None:
-        """All steps that are left."""
+        """Run all remaining steps."""
         if not self.restore():
             return
         self.open_tables()
+        # cost, baseline and progress bar
         config, k = self.config, self.next_k()
         seconds = cost.time_step(self.program(k), self.state, self.placed, *self.feed(self.step, k)) / k
         left = config.steps - self.step
         self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
-        self.base = None  # of L_simple only: another loss has another floor
+        self.base = None  # for L_simple only: other losses have another floor
         if self.writes and config.loss == "simple":
             self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional)
         self.losses: list[jax.Array] = []
@@ -195,6 +193,7 @@ class Training:
         self.bar = tqdm(
             total=config.steps, initial=self.step, unit="step", disable=self.quiet, file=sys.stderr, mininterval=0.5
         )
+        # steps until the end or a signal
         calls, number = 0, 0
         try:
             with signals.asked(*devices.own_signals()) as came:
@@ -204,6 +203,7 @@ class Training:
                     number = came[0] if came else devices.preempted(calls)
         finally:
             self.bar.close()
+        # final checkpoint of a stopped run
         if self.step < config.steps:
             self.save()
             self.say(f"\nstopped; step {self.step} is saved. The same command goes on from there")
@@ -211,15 +211,15 @@ class Training:
         self.say(f"done: {self.folder}/loss.png, {self.folder}/samples_{self.step:08d}.png")
 
     def due(self, every: int) -> bool:
-        """Whether something that comes every so many steps (0: never), comes now."""
+        """True if an event with this interval (0: never) is due at the current step."""
         return every > 0 and self.step % every == 0
 
     def advance(self) -> None:
-        """One call of the compiled step, and what comes after it."""
+        """Make one call of the compiled step, and run the events that are due."""
         config, k = self.config, self.next_k()
         self.state, metrics = self.program(k)(self.state, self.placed, *self.feed(self.step, k))
         self.step, self.last_k = self.step + k, k
-        jax.block_until_ready(self.losses[-1:])  # one call ahead of the device, not fifty: the bar tells the truth
+        jax.block_until_ready(self.losses[-1:])  # stay one call ahead of the device, so the bar is accurate
         self.losses.append(metrics.loss)
         at_end = self.step == config.steps
         if at_end or self.due(config.log_every) or self.due(config.save_every) or self.due(config.eval_every):
@@ -235,7 +235,7 @@ class Training:
         self.last = (self.last[0] + time.perf_counter() - pause, self.last[1])
 
     def log(self, metrics: Any) -> None:
-        """A row of metrics.csv, or the end of a run whose loss is no number."""
+        """Add a row to metrics.csv, or stop the run if the loss is not finite."""
         config, now = self.config, time.perf_counter()
         values = np.concatenate([np.ravel(a) for a in jax.device_get(self.losses)])
         norm, layers = (np.asarray(a if self.last_k == 1 else a[-1]) for a in metrics[1:])
@@ -254,7 +254,7 @@ class Training:
         self.losses, self.last = [], (now, self.step)
 
     def evaluate(self) -> None:
-        """A row of eval.csv: the loss on test images, of the parameters and of each average."""
+        """Add a row to eval.csv: the test loss of the parameters and of each average."""
         if not self.writes:
             return
         state = devices.on_host(self.mesh, self.state)
@@ -265,7 +265,7 @@ class Training:
             self.board.add(self.step, {f"test_loss/{name}": v for name, v in values.items()})
 
     def save(self, loss: bool = False, pictures: bool = False) -> None:
-        """A checkpoint; with it the curve of the loss, and images drawn by the average."""
+        """Save a checkpoint; optionally the loss curve, and samples from the average."""
         if not self.writes:
             return
         state = devices.on_host(self.mesh, self.state)
@@ -279,7 +279,7 @@ class Training:
             plot.save_grid(self.folder / f"samples_{self.step:08d}.png", drawn, columns=8)
 
     def diverged(self) -> None:
-        """Save the last good state, find out what went wrong in the step after it, and say so."""
+        """Save the last good state, and raise an error that explains the failed step."""
         self.step = int(self.state.step)
         self.save()
         ids, state = self.feed.ids(self.step), devices.on_host(self.mesh, self.state)

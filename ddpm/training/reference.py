@@ -1,11 +1,11 @@
-"""Is a training going well? Its loss beside a reference run's, window by window, with an honest band.
+"""Compare the loss of a run with reference runs, window by window, within a ±2σ band.
 
     log L_run(b) - log L_ref(b) ~ N(0, σ_b²),   σ_b² = (r²/w + s²) (1 + 1/S)
 
-b: a window of w steps;  r: standard deviation of one step's loss, as a share of it (times and noise are drawn anew at
-each step);  s: what seeds differ by beyond that;  S: the number of reference runs. r is measured inside each run from
-neighbouring rows, s between the seeds; with one seed, s is that of a reference which has several, and the file says so.
-The band is ±2σ: about one window in twenty of a run just like the reference lies outside it.
+b: a window of w steps;  r: relative standard deviation of the loss of one step (times and noise are drawn anew at each
+step);  s: the relative spread between seeds beyond that;  S: the number of reference runs. r is measured within each
+run from neighbouring rows, s between seeds; with one seed, s is taken from a reference with several, as the file notes.
+The band is ±2σ: about one window in twenty of a run that is equivalent to the reference lies outside it.
 
 References are JSON files in ddpm/reference, made by `python -m experiments.reference_runs.collect`.
 """
@@ -25,8 +25,8 @@ from ddpm.tools import check
 from ddpm.training.config import TrainConfig
 
 FOLDER = Path(__file__).parent / "references"
-# What makes another training of it, beside the network and the data; with other `steps` or `decay` the learning rate
-# falls at another time, so that only the steps before it are compared.
+# The fields that make two runs different, besides the network and the data. With other `steps` or `decay` the learning
+# rate falls at another time, so only the steps before it are compared.
 MATTERS = (
     *("data", "preset", "batch", "lr", "lr_schedule", "warmup", "clip", "p_uncond", "conditional", "schedule", "T"),
     *("flip", "dtype", "predict", "loss", "variance", "importance"),
@@ -35,52 +35,55 @@ MATTERS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """Smoothed loss curves of one or more runs, and how far a run like them may lie from their mean."""
+    """Smoothed loss curves of one or more runs, and the spread expected around their mean."""
 
     name: str
     summary: str
     train: dict[str, Any]
     unet: dict[str, Any]
-    edges: np.ndarray  # (n+1,) the steps between which windows lie
+    edges: np.ndarray  # (n+1,) the steps that bound the windows
     loss: np.ndarray  # (S, n) mean loss of each run in each window
     noise_per_step: float  # r
     seed_spread: float  # s
 
     @property
     def log_mean(self) -> np.ndarray:
-        """(n,) mean of log loss over the runs."""
+        """Mean of the log loss over the runs: (n,)"""
         return np.log(self.loss).mean(0)
 
     def sigma(self, windows: int = 1) -> np.ndarray:
-        """(n,) σ_b of the mean over `windows` neighbouring windows; seeds differ for longer than one window."""
+        """Compute σ_b (n,) of the mean over `windows` neighbouring windows.
+
+        The spread between seeds is not averaged out, because it persists for longer than one window.
+        """
         noise = self.noise_per_step**2 / (windows * np.diff(self.edges))
         return np.sqrt((noise + self.seed_spread**2) * (1 + 1 / len(self.loss)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run's windows beside the reference's."""
+    """The windows of a run compared with those of a reference."""
 
-    end: np.ndarray  # (k,) the last step of each whole window
+    end: np.ndarray  # (k,) the last step of each complete window
     loss: np.ndarray  # (k,)
     log_ratio: np.ndarray  # (k,) log L_run - log L_ref
     sigma: np.ndarray  # (k,)
     recent: tuple[float, float, int]  # mean log ratio of the last few windows, its σ, and how many
-    differences: tuple[str, ...]  # what makes this another training
+    differences: tuple[str, ...]  # the options that differ between the runs
 
     @property
     def inside(self) -> np.ndarray:
-        """(k,) bool"""
+        """True for the windows inside the ±2σ band: (k,)"""
         return np.abs(self.log_ratio) <= 2 * self.sigma
 
 
 def references() -> dict[str, dict]:
-    """The files, by name."""
+    """Return the contents of all reference files, by name."""
     return {p.stem: json.loads(p.read_text()) for p in sorted(FOLDER.glob("*.json"))}
 
 
 def load(name: str) -> Reference:
-    """A reference by its name."""
+    """Load a reference by its name."""
     about = references()[check.choice("reference", name, references())]
     return Reference(
         name,
@@ -95,9 +98,9 @@ def load(name: str) -> Reference:
 
 
 def window_means(step: Any, loss: Any, edges: Any) -> np.ndarray:
-    """Mean loss in each window that the rows cover whole: (rows,), (rows,), (n+1,) -> (k <= n,).
+    """Average the loss over each window that is fully covered: (rows,), (rows,), (n+1,) -> (k <= n,).
 
-    A row holds the mean over the steps since the row before; one that lies across an edge is shared in proportion.
+    A row holds the mean over the steps since the previous row; a row across an edge is split in proportion.
     """
     step, edges = np.concatenate([[0.0], np.asarray(step, float)]), np.asarray(edges, float)
     total = np.concatenate([[0.0], np.cumsum(np.asarray(loss, float) * np.diff(step))])
@@ -106,9 +109,10 @@ def window_means(step: Any, loss: Any, edges: Any) -> np.ndarray:
 
 
 def step_noise(step: Any, loss: Any) -> float:
-    """r: the standard deviation of log L of one step, from differences of neighbouring rows after the first fifth.
+    """Estimate r, the standard deviation of log L of one step, from neighbouring rows.
 
-    Neighbours share the trend and not the noise: Var(log l_i - log l_{i+1}) = r² (1/k_i + 1/k_{i+1}), k steps a row.
+    The first fifth of the run is left out. Neighbours share the trend but not the noise, so
+    Var(log l_i - log l_{i+1}) = r² (1/k_i + 1/k_{i+1}), with k steps per row.
     """
     step, loss = np.asarray(step, float), np.asarray(loss, float)
     k = np.diff(step, prepend=0.0)
@@ -120,13 +124,13 @@ def step_noise(step: Any, loss: Any) -> float:
 
 
 def seed_spread(means: np.ndarray, noise: float, width: float) -> float:
-    """s: what the seeds' window means (S, n) differ by beyond the noise of their own steps, as a share of the loss."""
+    """Estimate s, the relative spread of window means (S, n) between seeds beyond the noise of their steps."""
     late = np.log(means[:, means.shape[1] // 10 :])
     return float(np.sqrt(max(0.0, late.var(0, ddof=1).mean() - noise**2 / width)))
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """(step, loss, config) of a run's folder or of a metrics.csv; the config is empty where there is none."""
+    """Read (step, loss, config) from a run's folder or a metrics.csv; without a file, the config is empty."""
     file = path if path.suffix == ".csv" else path / "metrics.csv"
     if not file.exists():
         raise ValueError(f"{file} is missing; give a folder that `ddpm train` made, or a metrics.csv")
@@ -140,7 +144,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
 
 
 def choose(name: str, config: dict[str, Any]) -> Reference:
-    """The reference asked for, or the one of the same data and preset."""
+    """Return the named reference, or the one with the same data and preset."""
     if name:
         return load(name)
     train, known = config.get("train", {}), references()
@@ -152,11 +156,13 @@ def choose(name: str, config: dict[str, Any]) -> Reference:
 
 
 def compare(step: Any, loss: Any, config: dict[str, Any], reference: Reference) -> Comparison:
-    """The run's windows beside the reference's, as far as both go and have the same learning rate."""
+    """Compare the windows of a run with a reference, as long as both share the learning rate."""
+    # differences of configuration
     train, unet = config.get("train", {}), config.get("unet", {})
     pairs = [(f, _field(train, f), _field(reference.train, f)) for f in MATTERS if train]
     pairs += [(f"unet.{f}", unet.get(f), v) for f, v in reference.unet.items() if unet]
     differences = [f"{f} is {mine!r}, the reference's {its!r}" for f, mine, its in pairs if mine != its]
+    # windows with the same learning rate
     edges = reference.edges
     if train and any(train[f] != reference.train[f] for f in ("steps", "decay")):
         fall = min((1 - t["decay"]) * t["steps"] for t in (train, reference.train))
@@ -170,18 +176,20 @@ def compare(step: Any, loss: Any, config: dict[str, Any], reference: Reference) 
             if len(edges) > 1
             else f"nothing to compare: {'; '.join(differences)}"
         )
+    # log ratios, window by window and over the last five
     ratio, last = np.log(mine) - reference.log_mean[:k], min(5, k)
     recent = float(ratio[-last:].mean()), float(reference.sigma(last)[k - 1]), last
     return Comparison(edges[1 : k + 1], mine, ratio, reference.sigma()[:k], recent, tuple(differences))
 
 
 def _field(train: dict[str, Any], name: str) -> Any:
-    """A field of a run's configuration; one that it is too old to have has its default."""
+    """Return a field of a run's configuration, or its default if the file predates the field."""
     return train.get(name, getattr(TrainConfig, name, None))
 
 
 def verdict(c: Comparison, reference: Reference) -> str:
-    """In words."""
+    """Describe a comparison in words."""
+    # the last window
     here, sigma = c.log_ratio[-1], c.sigma[-1]
     expected = float(np.exp(np.log(c.loss[-1]) - here))
     low, high = expected * np.exp(-2 * sigma), expected * np.exp(2 * sigma)
@@ -192,6 +200,7 @@ def verdict(c: Comparison, reference: Reference) -> str:
         f"band {low:.4f} … {high:.4f}: {where} the band",
         f"windows inside so far: {c.inside.sum()} of {len(c.end)} (95 % expected of a run just like it)",
     ]
+    # the last few windows together
     mean, sd, n = c.recent
     change = f"{abs(100 * np.expm1(mean)):.1f} % {'above' if mean > 0 else 'below'}"
     if abs(mean) <= 2 * sd:
@@ -205,6 +214,7 @@ def verdict(c: Comparison, reference: Reference) -> str:
             f"The last {n} windows together are {change} the reference, {-mean / sd:.1f} σ: it learns better than the "
             "reference did, or its task is easier: another schedule, other weights of the times, other data?"
         )
+    # differences of configuration, as a caveat
     if c.differences:
         lines.append("Not the same training, so the band is only for orientation: " + "; ".join(c.differences))
     return "\n".join(lines)
@@ -221,7 +231,7 @@ def _worse(c: Comparison) -> str:
 
 
 def as_json(reference: Reference, about: dict[str, Any]) -> dict[str, Any]:
-    """What a file in ddpm/reference holds; five digits a number."""
+    """Return the contents of a reference file, with five digits per number."""
     fields = {f.name: getattr(reference, f.name) for f in dataclasses.fields(reference)}
     lists = {
         "edges": reference.edges.astype(int).tolist(),

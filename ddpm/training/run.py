@@ -1,8 +1,8 @@
-"""A training run and its folder: runs/NAME/{config.json, metrics.csv, loss.png, samples_*.png, checkpoints/}.
+"""Train a model in a folder: runs/NAME/{config.json, metrics.csv, loss.png, samples_*.png, checkpoints/}.
 
-If asked for, also eval.csv, layers.csv, ema/ and tensorboard/.
+Options add eval.csv, layers.csv, ema/ and tensorboard/.
 
-`train(config)` starts the run, or goes on from its last good checkpoint; `model.load("runs/NAME")` reads it back.
+`train(config)` starts the run, or resumes it from its last good checkpoint; `model.load("runs/NAME")` reads it back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ddpm.training.loop import Training
 
 
 def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
-    """The preset, with the classes of the data; refused if it was made for images of another shape."""
+    """Return the preset with the classes of the data; refuse a preset for another image shape."""
     classes = dataset.num_classes if config.conditional else 0
     learns = config.variance == "learned"
     chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
@@ -40,12 +40,15 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
-    """What each field of a dataclass is, unless it is chosen, as JSON has it."""
+    """Return the default of each field of a dataclass, as JSON represents it."""
     return json.loads(json.dumps({f.name: f.default for f in dataclasses.fields(kind)}))
 
 
 def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:
-    """Refuse to go on with a run whose configuration differs, naming the fields. One that is new had its default."""
+    """Refuse to resume a run whose configuration differs, and name the fields that do.
+
+    A field that is missing from the saved configuration had its default.
+    """
     file = folder / "config.json"
     if not file.exists():
         return
@@ -66,7 +69,7 @@ def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:
 
 
 def check_batch(config: TrainConfig, images: int, devices: int) -> None:
-    """Refuse a batch that cannot be cut as it is asked to be."""
+    """Refuse a batch that cannot be split as requested."""
     if config.batch > images:
         raise ValueError(f"batch is {config.batch}; {config.data} has {images} training images")
     if config.batch % (devices * config.accumulate):
@@ -79,9 +82,9 @@ def check_batch(config: TrainConfig, images: int, devices: int) -> None:
 
 
 def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -> Path:
-    """Run Algorithm 1 as `config` says, or go on with it; returns the run's folder.
+    """Start or resume Algorithm 1 with the options of `config`; return the run's folder.
 
-    With several processes (`distributed.start`) each calls this; number 0 writes, and it alone needs the folder.
+    With several processes (`devices.start`) each calls this; only process 0 writes, so only it needs the folder.
     """
     if config.tensorboard:
         tables.refuse_board()

@@ -1,4 +1,4 @@
-"""A long loop that is told to stop finishes the step it is at, so that what it has can be saved."""
+"""Finish the current step on SIGINT or SIGTERM, so the run can be checkpointed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
-    """Stopped in order: all is saved. `number` is the signal that asked for it."""
+    """The loop stopped on the signal `number`, after saving its state."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
@@ -20,10 +20,11 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def asked(*signals: int) -> Iterator[list[int]]:
-    """Those of the signals (SIGINT for Ctrl-C, SIGTERM from schedulers and containers) that came since the block began.
+    """Collect the signals received since the block began, instead of interrupting it.
 
-    The first is answered with a line on stderr, a second one interrupts at once. A signal that this process ignores it
-    goes on ignoring; outside the main thread Python allows no handlers, and nothing changes.
+    SIGINT comes from Ctrl-C, SIGTERM from schedulers and containers. The first signal prints a line on stderr, a second
+    one interrupts at once. Signals that the process ignores stay ignored. Outside the main thread Python allows no
+    handlers, so nothing changes.
     """
     came: list[int] = []
 

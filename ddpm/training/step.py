@@ -1,11 +1,11 @@
-"""Training: Algorithm 1 with Adam, warm-up, clipping, averages of the parameters, and checkpoints.   [Ho et al. 2020]
+"""Take the training step: Algorithm 1 with Adam, warm-up, clipping and parameter averages.   [Ho et al. 2020]
 
     repeat:  x0 ~ data, t ~ U{1…T}, ε ~ N(0, I);  descend ∇_θ ‖ε - ε̂_θ(√ᾱ_t x0 + √(1-ᾱ_t) ε, t, c)‖²
 
-Another loss than ‖ε - ε̂‖² is an `objective`; t may be drawn where it is large (`importance`).
-Step n is a pure function of (state, n): its key is fold_in(seed, n) and its images are those of (seed, n). So a run
-that was interrupted and resumed is the same run, bit for bit. Cut into parts (`accumulate`), spread over devices or put
-many to a call (`steps_per_call`), it is the same step, but for rounding.
+Losses other than ‖ε - ε̂‖² are `objectives`; t may be drawn where the loss is large (`importance`).
+Step n is a pure function of (state, n): its key is fold_in(seed, n) and its images are those of (seed, n). A run that
+is interrupted and resumed is therefore the same run, bit for bit. Splitting a batch into parts (`accumulate`) or over
+devices, or making many steps per call (`steps_per_call`), changes a step only by rounding.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from ddpm.training.devices import everywhere, rows
 
 
 class Metrics(NamedTuple):
-    """What one step reports; with many steps to a call, each with an axis in front."""
+    """The metrics of one step; with many steps per call, each has a leading axis."""
 
-    loss: jax.Array  # () the objective's mean on the batch: L_simple, unless another is asked for
+    loss: jax.Array  # () the objective's mean over the batch: L_simple by default
     grad_norm: jax.Array  # () before clipping
-    layers: jax.Array  # (L,) the norm of the gradient in each layer of `watch.layers`
+    layers: jax.Array  # (L,) the norm of the gradient in each layer of `by_layer.layers`
 
 
 class Draws(NamedTuple):
-    """All that is random in the loss of one batch, but for the dropout."""
+    """The random draws in the loss of one batch, except for dropout."""
 
-    x0: jax.Array  # (B, H, W, C), some of them mirrored
+    x0: jax.Array  # (B, H, W, C), some mirrored if flip is set
     t: jax.Array  # (B,) int
     noise: jax.Array  # like x0
-    c: jax.Array | None  # (B,) some of them the null label
-    weight: jax.Array | None = None  # (B,) 1/(T p_t) of times that were not drawn evenly
+    c: jax.Array | None  # (B,) some replaced by the null label
+    weight: jax.Array | None = None  # (B,) 1/(T p_t), for times drawn with non-uniform p_t
 
 
 def init_state(config: TrainConfig, unet: UNetConfig) -> TrainState:
-    """The state before the first step; a pure function of the seed."""
+    """Initialise the state before the first step, a pure function of the seed."""
     params = build(unet)[0](jax.random.fold_in(jax.random.key(config.seed), 0))
     emas = {name: jax.tree.map(jnp.copy, params) for name in averages.decays(config)}
     history = importance.loss_history(config.T) if config.importance else ()
@@ -75,7 +75,7 @@ def draw(
     c: jax.Array,
     history: Any = (),
 ) -> tuple[Draws, jax.Array]:
-    """Flips, dropped labels, times and noises of the whole batch, and the key of the dropout."""
+    """Draw flips, dropped labels, times and noises of the whole batch; return the dropout key too."""
     key_flip, key_drop, key_loss, key_dropout = jax.random.split(key, 4)
     if config.flip:
         flip = jax.random.bernoulli(key_flip, 0.5, (x0.shape[0], 1, 1, 1))
@@ -89,14 +89,14 @@ def draw(
 
 
 def of_config(config: TrainConfig) -> Objective:
-    """The objective that `config` names."""
+    """Return the objective that `config` names."""
     return objectives.objective(config.loss, config.predict, config.variance)
 
 
 def draws_loss(
     config: TrainConfig, unet: UNetConfig, schedule: Schedule, params: dict, draws: Draws, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The objective's mean over these draws, and the terms (B,); `key` is the dropout's."""
+    """Compute the mean of the objective over these draws, and its terms (B,); `key` is for dropout."""
     net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))
     terms = of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
     return objectives.mean(terms, draws.weight), terms
@@ -112,11 +112,12 @@ def gradient(
     c: jax.Array,
     history: Any = (),
 ) -> tuple[jax.Array, dict, Any]:
-    """(loss, ∇_θ loss, the history after it) of one batch, drawn from `key`; with `accumulate`, the mean over parts.
+    """Compute (loss, ∇_θ loss, new history) of one batch, drawn from `key`.
 
-    The draws are those of the whole batch; only a dropout draws anew for each part. Part i takes the images i, i+A,
-    i+2A…: where a batch is spread over devices, so is every part of it.
+    With `accumulate` they are means over parts. The draws are made once for the whole batch; only dropout is drawn anew
+    for each part. Part i takes the images i, i+A, i+2A…, so a batch that is spread over devices has parts that are too.
     """
+    # random draws
     draws, key_dropout = draw(config, unet, schedule, key, x0, c, history)
     loss_and_grad = jax.value_and_grad(partial(draws_loss, config, unet, schedule), has_aux=True)
     A = config.accumulate
@@ -124,11 +125,13 @@ def gradient(
         (loss, terms), grad = loss_and_grad(params, draws, key_dropout)
         return loss, grad, _remember(config, history, draws.t, terms)
 
+    # one part of the batch
     def add(total: Any, i_part: tuple[jax.Array, Draws]) -> tuple[Any, jax.Array]:
         i, part = i_part
         (loss, terms), grad = loss_and_grad(params, part, jax.random.fold_in(key_dropout, i))
         return jax.tree.map(lambda a, b: a + b / A, total, (loss, grad)), terms
 
+    # sum over all parts
     parts = jax.tree.map(lambda a: a.reshape(a.shape[0] // A, A, *a.shape[1:]).swapaxes(0, 1), draws)
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     (loss, grad), terms = jax.lax.scan(add, zero, (jnp.arange(A), parts))
@@ -143,7 +146,7 @@ def _remember(config: TrainConfig, history: Any, t: jax.Array, terms: jax.Array)
 
 
 def seed_data(config: TrainConfig) -> np.ndarray:
-    """The key of the run's seed as plain numbers, so that it can be an argument of a compiled step."""
+    """Return the key of the run's seed as plain numbers, to pass to a compiled step."""
     return np.asarray(jax.random.key_data(jax.random.key(config.seed)))
 
 
@@ -157,20 +160,23 @@ def take_step(
     n: jax.Array | None = None,
     seed: jax.Array | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One step on the batch `images` (B, H, W, C) uint8 with labels `c` (B,).
+    """Take one step on the batch `images` (B, H, W, C) uint8 with labels `c` (B,).
 
-    A step whose loss, gradient or new parameters are not finite changes nothing: the last good state stays. Then, where
-    the number `n` of the step is given, no later step changes it either: they report a loss that is no number.
-    seed: `seed_data(config)`, where one program serves several seeds.
+    If the loss, gradient or new parameters are not finite, the state stays unchanged. If the step number `n` is given,
+    all later steps then leave it unchanged too, and report a NaN loss.
+    seed: `seed_data(config)`, if one program serves several seeds.
     """
+    # loss and gradient
     now = state.step
     start = jax.random.key(config.seed) if seed is None else jax.random.wrap_key_data(seed)
     key = jax.random.fold_in(start, now + 1)
     loss, grad, history = gradient(config, unet, schedule, state.params, key, to_float(images), c, state.history)
     norm = optax.global_norm(grad)
+    # Adam and the averages
     after = train.descend(state, grad, optimiser(config), config.ema)
     count, decays = now.astype(jnp.float32), averages.decays(config)
     emas = {k: train.update(state.emas[k], after.params, decay(count)) for k, decay in decays.items()}
+    # rejection of a non-finite step
     good = jnp.isfinite(loss) & jnp.isfinite(norm) & by_layer.all_finite(after.params)
     if n is not None:
         good &= n == now
@@ -180,14 +186,14 @@ def take_step(
 
 
 def _many(step: Callable[..., tuple[TrainState, Metrics]], state: TrainState, per_step: Any) -> tuple[Any, Any]:
-    """`step(state, *parts)` for each part of `per_step`: one compiled loop."""
+    """Run `step(state, *parts)` for each part of `per_step` in one compiled loop."""
     return jax.lax.scan(lambda s, parts: step(s, *parts), state, per_step)
 
 
 def make_step(config: TrainConfig, unet: UNetConfig, many: bool = False) -> jax.stages.Wrapped:
-    """The compiled step: (state, schedule, images uint8 (N, H, W, C), labels (N,), ids (B,), n ()) -> (state, metrics).
+    """Compile (state, schedule, images uint8 (N, H, W, C), labels (N,), ids (B,), n ()) -> (state, metrics).
 
-    The whole set lies on the device. The state is donated. `n` may be left out, and after it `seed`; see `take_step`.
+    The whole data set is on the device. The state is donated. `n` and the `seed` after it may be omitted: `take_step`.
     `many`: ids (K, B) and n (K,) make K steps in one `lax.scan`.
     """
 
@@ -209,10 +215,10 @@ def make_step(config: TrainConfig, unet: UNetConfig, many: bool = False) -> jax.
 
 
 def make_sharded_step(config: TrainConfig, unet: UNetConfig, mesh: Mesh, many: bool = False) -> jax.stages.Wrapped:
-    """The same over a mesh: (state, schedule, batch uint8 (B, H, W, C), labels (B,), n, seed) -> (state, metrics).
+    """Compile (state, schedule, batch uint8 (B, H, W, C), labels (B,), n, seed) -> (state, metrics) for a mesh.
 
-    The rows of the batch are spread over the devices of all processes, the state is the same everywhere; XLA puts in
-    the sum over devices that the gradient needs. `many`: an axis of K steps in front of batch, labels and n.
+    The rows of the batch are sharded over the devices of all processes, and the state is replicated; XLA inserts the
+    sum over devices that the gradient needs. `many`: batch, labels and n have a leading axis of K steps.
     """
 
     def step(

@@ -1,4 +1,4 @@
-"""The tables of a run: metrics.csv, eval.csv, layers.csv; and, if asked for, TensorBoard."""
+"""Read and write the tables of a run: metrics.csv, eval.csv, layers.csv; optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ COLUMNS = ["step", "loss", "grad_norm", "lr", "images_per_s", "seconds"]
 
 
 def read_table(file: Path) -> dict[str, np.ndarray]:
-    """A table of numbers as columns."""
+    """Read a table of numbers as columns."""
     with open(file, newline="") as f:
-        rows = [r for r in csv.DictReader(f) if None not in r.values()]  # a last row that was cut short
+        rows = [r for r in csv.DictReader(f) if None not in r.values()]  # skip a truncated last row
     return {k: np.array([float(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
-    """metrics.csv as columns."""
+    """Read metrics.csv as columns."""
     return {k: np.array([]) for k in COLUMNS} | read_table(Path(folder) / "metrics.csv")
 
 
 class Table:
-    """A CSV file whose first column is the step. Opened at `step`, it loses the rows after it: they come again."""
+    """A CSV file whose first column is the step.
+
+    Opening it at `step` deletes the rows after that step, because the resumed run writes them again.
+    """
 
     def __init__(self, file: Path, columns: Sequence[str], step: int):
         self.file, self.columns = file, list(columns)
@@ -43,23 +46,23 @@ class Table:
         write_atomic(file, ("\n".join(lines) + "\n").encode())
 
     def add(self, row: Iterable[Any]) -> None:
-        """One more row; numbers in six digits."""
+        """Append a row, with six digits per number."""
         text = [v if isinstance(v, str) else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
         with open(self.file, "a") as f:
             f.write(",".join(text) + "\n")
 
 
 class NoTable:
-    """What a process that does not write has instead."""
+    """No-op table for non-writing processes."""
 
     last = None
 
     def add(self, row: Iterable[Any]) -> None:
-        """Nothing."""
+        """Discard the row."""
 
 
 class Board:
-    """Scalars for TensorBoard, through tensorboardX."""
+    """Write scalars for TensorBoard, through tensorboardX."""
 
     def __init__(self, folder: Path, step: int):
         from tensorboardX import SummaryWriter
@@ -67,13 +70,13 @@ class Board:
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Each value under its name."""
+        """Write each value under its name."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
 
 def refuse_board() -> None:
-    """A clear error, before any work, where TensorBoard is asked for and cannot be."""
+    """Raise a clear error early if TensorBoard is requested but tensorboardX is missing."""
     if find_spec("tensorboardX") is None:
-        raise ValueError("tensorboard wants tensorboardX, which is missing: pip install 'ddpm[tensorboard]'")
+        raise ValueError("tensorboard wants tensorboardX, which is missing: pip install tensorboardX")

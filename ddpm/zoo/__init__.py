@@ -1,4 +1,4 @@
-"""Trained models by name, in and out of diffusers' format."""
+"""Load trained models by name; convert them from and to the format of diffusers."""
 
 from ddpm.tools.lazy import namespace
 

@@ -1,17 +1,18 @@
-"""Weights in and out: folders of diffusers' `UNet2DModel`, such as google/ddpm-cifar10-32, and back.
+"""Import and export weights of diffusers' `UNet2DModel`, such as google/ddpm-cifar10-32.
 
     FOLDER/config.json  diffusion_pytorch_model.safetensors  scheduler_config.json     (or unet/… and scheduler/…)
 
-Our layers carry the peer's names; what differs is their spelling (`layouts`), and two things that are settled here:
+Our layers have the names of diffusers' layers, with another spelling (`layouts`). Two further differences are resolved
+here:
 
-  time     The peer counts the noise levels 0…T-1, we count 1…T. Imported weights keep their numbers and the card's
-           `first_time` = 0 makes `Model.eps` call them with t-1: the one place. The peer has no such switch, so an
-           export of weights that count from 1 turns the first layer of the time embedding instead (`turn_time`):
-           sin and cos of (t+1)ω are a rotation of those of tω, and a linear layer swallows a rotation.
-  pixels   The peer has no space-to-depth. A network with patch p is exported as one of p²-times as many channels on
-           images after torch's `pixel_unshuffle(x, p)`; `pixel_shuffle` brings its answer back.
+  time     diffusers counts the noise levels 0…T-1, we count 1…T. Imported weights keep their values, and `first_time`
+           = 0 in the card makes `Model.net` evaluate them at t-1. diffusers has no such option, so the export of
+           weights that count from 1 rotates the first layer of the time embedding instead (`turn_time`): sin and cos
+           of (t+1)ω are a rotation of those of tω, and a linear layer can absorb a rotation.
+  pixels   diffusers has no space-to-depth. A network with patch p is exported as one with p² times as many channels,
+           for images after torch's `pixel_unshuffle(x, p)`; `pixel_shuffle` converts its output back.
 
-Pickled weights (`.bin`) are not read: loading one runs code from it. PyTorch is not needed for anything here.
+Pickled weights (`.bin`) are not read, because loading them can run code. PyTorch is not required.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ WEIGHTS, CONFIG, SCHEDULER, OURS = (
     "diffusion_pytorch_model.safetensors",
     "config.json",
     "scheduler_config.json",
-    "ddpm.json",  # what the peer's files have no room for; it ignores this one
+    "ddpm.json",  # what diffusers' files cannot hold; diffusers ignores it
 )
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # before diffusers 0.13
 
 
 class Misfit(ValueError):
-    """A folder that does not hold what its configuration says, or what our network cannot be."""
+    """A folder does not match its configuration, or our network does not support it."""
 
 
 # --- names and layouts ------------------------------------------------------------------------------------------------
 
 
 def layouts(unet: UNetConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """{our name: (the peer's name, the peer's shape)} of every tensor of this network."""
+    """Map our name of every tensor to diffusers' name and shape: {name: (name, shape)}."""
     shapes = {name: a.shape for name, a in store.flatten(param_shapes(unet)).items()}
     return {name: (peer_name(name), tuple(to_peer(name, np.empty(s, np.int8)).shape)) for name, s in shapes.items()}
 
@@ -64,28 +65,28 @@ def peer_name(name: str) -> str:
 
 
 def to_peer(name: str, a: np.ndarray) -> np.ndarray:
-    """Kernels HWIO -> OIHW and (in, out) -> (out, in); norms, biases and the class table stay."""
+    """Kernels HWIO -> OIHW and (in, out) -> (out, in); norms, biases and the class table are unchanged."""
     return a if not name.endswith("kernel") else a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.T
 
 
 def from_peer(name: str, a: np.ndarray) -> np.ndarray:
-    """The inverse of `to_peer`."""
+    """Invert `to_peer`."""
     return a if not name.endswith("kernel") else a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T
 
 
 def new_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Attention layers of old checkpoints (`query`, `key`, `value`, `proj_attn`) under their names of today."""
+    """Rename attention layers of old checkpoints (`query`, `key`, `value`, `proj_attn`) to the current names."""
     old = re.compile(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)\.")
     return {old.sub(lambda m: f"{m[1]}.{OLD_NAMES[m[2]]}.", name): a for name, a in tensors.items()}
 
 
 def pixel_order(channels: int, p: int) -> np.ndarray:
-    """Where torch's `pixel_unshuffle(·, p)` finds each of its p²·channels channels among those of `space_to_depth`."""
+    """Return the `space_to_depth` channel of each of the p²·channels channels of torch's `pixel_unshuffle(·, p)`."""
     return np.arange(p * p * channels).reshape(p * p, channels).T.ravel()
 
 
 def reorder_pixels(unet: UNetConfig, flat: dict[str, np.ndarray], back: bool = False) -> dict[str, np.ndarray]:
-    """The first and last layer for pixels in the order of `pixel_unshuffle`, or back in ours."""
+    """Reorder the first and last layer to the pixel order of `pixel_unshuffle`, or back to ours."""
     if unet.patch == 1:
         return flat
     one, two = (pixel_order(unet.image_channels * k, unet.patch) for k in (1, 1 + unet.learned_variance))
@@ -96,7 +97,9 @@ def reorder_pixels(unet: UNetConfig, flat: dict[str, np.ndarray], back: bool = F
 
 
 def turn_time(kernel: np.ndarray) -> np.ndarray:
-    """K' with [sin tω, cos tω] K' = [sin (t+1)ω, cos (t+1)ω] K for every t: (d, …) -> (d, …), computed in float64.
+    """[sin tω, cos tω] K' = [sin (t+1)ω, cos (t+1)ω] K: return K' for the kernel K, (d, …) -> (d, …)
+
+    This holds for every t, and is computed in float64.
 
     sin (t+1)ω = sin tω cos ω + cos tω sin ω,   cos (t+1)ω = cos tω cos ω - sin tω sin ω
     """
@@ -107,17 +110,19 @@ def turn_time(kernel: np.ndarray) -> np.ndarray:
     return np.concatenate(turned).astype(np.float32)
 
 
-# --- in ---------------------------------------------------------------------------------------------------------------
+# --- import -----------------------------------------------------------------------------------------------------------
 
 
 def load(
     source: str | Path, schedule: str = "", T: int = 1000, null_label: str = "", name: str = "", about: str = ""
 ) -> Model:
-    """The model of a diffusers folder, or of one on the Hugging Face hub ("owner/name"; needs `ddpm[hub]`).
+    """Load a model from a diffusers folder, or from the Hugging Face hub ("owner/name").
 
-    schedule, T: only where the folder has no scheduler_config.json. null_label: "last" where the last row of a class
-    table is "no class", as classifier-free guidance has it. `Misfit` names the field or the tensor that does not fit.
+    The hub needs the package huggingface_hub. `Misfit` names the field or the tensor that does not fit.
+    schedule, T: used only if the folder has no scheduler_config.json. null_label: "last" if the last row of a class
+    table means "no class", as in classifier-free guidance.
     """
+    # configuration of the network
     folder = find(source)
     unet_folder = folder / "unet" if (folder / "unet" / CONFIG).exists() else folder
     ours = _json(folder / OURS) if (folder / OURS).exists() else {}
@@ -126,6 +131,7 @@ def load(
         unet = diffusers_config.to_unet(config, "last" if ours else null_label, ours.get("patch", 1))
     except ValueError as e:
         raise Misfit(f"{unet_folder / CONFIG}: {e}") from None
+    # schedule
     if "schedule" in ours:
         schedule, T = ours["schedule"]["name"], ours["schedule"]["T"]
     elif schedule_file := next((f for f in (folder / "scheduler" / SCHEDULER, folder / SCHEDULER) if f.exists()), None):
@@ -135,6 +141,7 @@ def load(
             raise Misfit(f"{schedule_file}: {e}") from None
     elif not schedule:
         raise Misfit(f"{folder} has no {SCHEDULER}: say which schedule, --schedule linear_ho for Ho et al.'s")
+    # weights and card
     data = _weights(unet_folder)
     params = to_params(unet, _tensors(data, unet_folder / WEIGHTS), str(unet_folder / WEIGHTS))
     card = {
@@ -150,9 +157,10 @@ def load(
 
 
 def to_params(unet: UNetConfig, tensors: dict[str, np.ndarray], where: str = "these weights") -> dict:
-    """Our parameters from the peer's tensors; `Misfit` names the first five that are missing, unknown or misshapen.
+    """Convert diffusers' tensors to our parameters.
 
-    tensors: {the peer's name: array}; float16 and bfloat16 become float32.
+    `Misfit` names the first five tensors that are missing, unknown or of the wrong shape.
+    tensors: {diffusers' name: array}; float16 and bfloat16 become float32.
     """
     tensors, layout = new_names(tensors), layouts(unet)
     wanted = dict(layout.values())
@@ -171,7 +179,7 @@ def to_params(unet: UNetConfig, tensors: dict[str, np.ndarray], where: str = "th
 
 
 def find(source: str | Path) -> Path:
-    """The folder itself, or the copy of a repository of the hub in its cache."""
+    """Return the folder itself, or the cached copy of a repository on the hub."""
     path = Path(source)
     if path.is_dir():
         return path
@@ -181,13 +189,13 @@ def find(source: str | Path) -> Path:
         import huggingface_hub
     except ImportError:
         raise Misfit(
-            f"{source} is not a folder here; to fetch it from the hub: pip install 'ddpm[hub]', or copy "
+            f"{source} is not a folder here; to fetch it from the hub: pip install huggingface_hub, or copy "
             f"{CONFIG}, {WEIGHTS} and {SCHEDULER} from https://huggingface.co/{source} into a folder and import that"
         ) from None
     files = [f"{part}{file}" for file in (CONFIG, WEIGHTS, SCHEDULER, OURS) for part in ("", "unet/", "scheduler/")]
     try:
         return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=files))
-    except Exception as e:  # no network, no such repository, not allowed: its classes differ between versions
+    except Exception as e:  # no network, repository or permission: the exception classes differ between versions
         raise Misfit(
             f"{source} is not a folder here and could not be fetched from the hub "
             f"({type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}). "
@@ -220,11 +228,11 @@ def _tensors(data: bytes, file: Path) -> dict[str, np.ndarray]:
         raise Misfit(f"{file} is damaged or cut short ({e})") from None
 
 
-# --- out --------------------------------------------------------------------------------------------------------------
+# --- export -----------------------------------------------------------------------------------------------------------
 
 
 def to_tensors(model: Model) -> dict[str, np.ndarray]:
-    """{the peer's name: array}, for times 0…T-1 and pixels in the order of `pixel_unshuffle`."""
+    """Convert our parameters to {diffusers' name: array}, for times 0…T-1 and `pixel_unshuffle` order."""
     flat = {name: np.asarray(a, np.float32) for name, a in store.flatten(model.params).items()}
     flat = reorder_pixels(model.unet, flat)
     if model.card.get("first_time", 1) == 1:
@@ -234,10 +242,11 @@ def to_tensors(model: Model) -> dict[str, np.ndarray]:
 
 
 def save(folder: str | Path, model: Model) -> None:
-    """Write the folder that `UNet2DModel.from_pretrained` and `DDPMPipeline.from_pretrained` read; it must not exist.
+    """Write a folder for `UNet2DModel.from_pretrained` and `DDPMPipeline.from_pretrained`.
 
-    `Misfit` where the peer's network cannot be this one.
+    The folder must be new or empty. Raise `Misfit` if diffusers does not support the network.
     """
+    # configuration of the network and the schedule
     folder = Path(folder)
     if model.predict != "eps":
         raise Misfit(f"{model.name!r} predicts {model.predict}; only a network that predicts eps is exported")
@@ -250,6 +259,7 @@ def save(folder: str | Path, model: Model) -> None:
     )
     if folder.exists() and any(folder.iterdir()):
         raise Misfit(f"{folder} is not empty; give --to a new folder")
+    # pipeline index, and what diffusers cannot hold
     index = {
         "_class_name": "DDPMPipeline",
         "scheduler": ["diffusers", "DDPMScheduler"],
@@ -263,6 +273,7 @@ def save(folder: str | Path, model: Model) -> None:
         "unet": dataclasses.asdict(model.unet),
         "card": {k: v for k, v in model.card.items() if k in ("summary", "commands", "commit", "source")},
     }
+    # files
     store.write_atomic(folder / WEIGHTS, save_bytes(to_tensors(model), {"format": "pt"}))
     for name, content in ((SCHEDULER, scheduler), ("model_index.json", index), (OURS, ours), (CONFIG, config)):
         store.write_atomic(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,8 +1,8 @@
-"""Configurations of diffusers' `UNet2DModel` and `DDPMScheduler` in our words and back; what cannot be said is refused.
+"""Convert configurations of diffusers' `UNet2DModel` and `DDPMScheduler` to ours and back.
 
-Ho et al.'s network is one point among those that the peer's fields span: sine before cosine, frequencies over
-half-1, padding right and below, one attention head, ε = 1e-6. Every other choice is another function, so it is named
-and refused, and not approximated.
+Ho et al.'s network is one of many that diffusers' fields can describe: sine before cosine, frequencies over half-1,
+padding right and below, one attention head, ε = 1e-6. Any other choice is a different function, so it is named and
+refused instead of approximated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from ddpm.config import UNetConfig
 from ddpm.schedule import Schedule
 
-# field: (the peer's default where the file has none, what our network is, why nothing else will do)
+# field: (diffusers' default if the file has none, the value of our network, the reason for refusing any other)
 FIXED: dict[str, tuple[Any, Any, str]] = {
     "center_input_sample": (False, False, "images are in [-1, 1] already"),
     "time_embedding_type": ("positional", "positional", "times enter as sines and cosines"),
@@ -34,22 +34,24 @@ BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "At
 
 
 def refuse(field: str, value: Any, wanted: Any, why: str) -> None:
-    """A field that our network cannot follow."""
+    """Refuse a field value that our network does not support."""
     raise ValueError(f"unsupported: {field} is {value!r}, only {wanted!r} can be imported: {why}")
 
 
 def to_unet(config: dict[str, Any], null_label: str = "", patch: int = 1) -> UNetConfig:
-    """Our configuration for a `UNet2DModel`'s config.json; a field that cannot be followed is named.
+    """Convert the config.json of a `UNet2DModel`; refuse and name any unsupported field.
 
-    null_label: "last" if the last row of its class table means "no class". patch: the network sees images after
-    `pixel_unshuffle(·, patch)`, which its file does not say.
+    null_label: "last" if the last row of the class table means "no class". patch: the network takes images after
+    `pixel_unshuffle(·, patch)`, which its file does not state.
     """
+    # fields with a single supported value
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         refuse("_class_name", config["_class_name"], "UNet2DModel", "other networks have other layers")
     for field, (default, ours, why) in FIXED.items():
         value = config.get(field, default)
         if (ours if value == "swish" and field == "act_fn" else value) != ours:
             refuse(field, value, ours, why + ("" if field in config else " (the file is silent: diffusers' default)"))
+    # widths, size and channels
     widths = list(config.get("block_out_channels", (224, 448, 672, 896)))
     if any(w % widths[0] for w in widths):
         refuse("block_out_channels", widths, "multiples of the first", "our widths are channels times whole numbers")
@@ -61,6 +63,7 @@ def to_unet(config: dict[str, Any], null_label: str = "", patch: int = 1) -> UNe
     channels, out = config.get("in_channels", 3), config.get("out_channels", 3)
     if out not in (channels, 2 * channels):
         refuse("out_channels", out, (channels, 2 * channels), "the network predicts ε, or ε and the variance")
+    # attention and time embedding
     attend = _attend(config, len(widths))
     scale_shift = _scale_shift(config)
     _check_heads(config, [w for w, a in zip(widths, attend, strict=True) if a] + widths[-1:])
@@ -124,12 +127,13 @@ def _classes(rows: int | None, null_label: str) -> int:
 
 
 def from_unet(unet: UNetConfig) -> dict[str, Any]:
-    """The `UNet2DModel` that computes what this network does (after `pixel_unshuffle(·, patch)`, if patch > 1)."""
+    """Return the equivalent `UNet2DModel` (after `pixel_unshuffle(·, patch)` if patch > 1)."""
     if unet.multipliers[0] != 1:
         raise ValueError(
             f"multipliers {unet.multipliers} cannot be exported: the peer's time embedding is as wide as its first "
             f"level, and ours has {unet.channels} channels beside {unet.channels * unet.multipliers[0]}"
         )
+    # levels
     sizes = [unet.image_size // unet.patch // 2**i for i in range(len(unet.multipliers))]
     attn = ["Attn" * (s in unet.attention) for s in sizes]
     channels = unet.image_channels * unet.patch**2
@@ -156,7 +160,7 @@ def from_unet(unet: UNetConfig) -> dict[str, Any]:
 
 
 def to_schedule(config: dict[str, Any]) -> tuple[str, int]:
-    """(our name, T) of a scheduler_config.json: `linear_ho`, `linear` or `cosine`."""
+    """Convert a scheduler_config.json to (our name, T): `linear_ho`, `linear` or `cosine`."""
     T, kind = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
     if config.get("prediction_type", "epsilon") != "epsilon":
         refuse("prediction_type", config["prediction_type"], "epsilon", "a model of ours predicts ε")
@@ -177,7 +181,7 @@ def to_schedule(config: dict[str, Any]) -> tuple[str, int]:
 
 
 def from_schedule(name: str, T: int, schedule: Schedule, learned_variance: bool = False) -> dict[str, Any]:
-    """The `DDPMScheduler` of a schedule of ours; one that the peer has no name for is written out β by β."""
+    """Return the `DDPMScheduler` of our schedule, with all β listed if diffusers has no name for it."""
     factor = 1000 / T if name == "linear" else 1.0
     known: dict[str, Any] = {
         "linear_ho": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},

@@ -1,8 +1,8 @@
-"""A trained model: parameters, the schedule they were trained on, the names of the classes, and the card.
+"""Load and save trained models: parameters, schedule, class names and card.
 
 model = load("fashion_mnist")          shipped weights by name
 model = load("runs/fashion_mnist-cpu") the averaged weights of a run's newest checkpoint
-model.eps                              the denoiser that everything takes
+model.eps                              the denoiser, for all samplers and guides
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ddpm.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Model:
-    """A denoiser with all that is needed to use it."""
+    """A denoiser with everything needed to use it."""
 
     name: str
     unet: UNetConfig
@@ -45,26 +45,26 @@ class Model:
 
     @property
     def net(self) -> Eps:
-        """All that the network says of (x_t, t, c), t = 1…T; with a learned variance v in a second half of channels.
+        """Return the raw network (x_t, t, c), t = 1…T; a learned variance adds v as a second half of channels.
 
-        Weights that count their noise levels from 0 (imported ones) are asked for t-1.
+        Imported weights that count their noise levels from 0 are evaluated at t-1.
         """
         net = eps_fn(self.unet, self.params)
         return net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)
 
     @property
     def predict(self) -> str:
-        """What the network says: `eps`, `x0`, `v` or `mu`; `eps` derives ε̂ from it."""
+        """Return what the network predicts: `eps`, `x0`, `v` or `mu`; `Model.eps` derives ε̂ from it."""
         return self.card.get("predict", self.card.get("train", {}).get("predict", "eps"))
 
     @property
     def variance(self) -> Partial | str:
-        """σ² of its steps, for samplers and the bound: what it has learned, or else `fixed_large` (β)."""
+        """Return σ² of the reverse steps for samplers and the bound: learned, or `fixed_large` (β)."""
         return learned(v_half(self.net)) if self.unet.learned_variance else "fixed_large"
 
     @property
     def num_classes(self) -> int:
-        """The number of classes; as a label it is the null label. 0: the network takes no labels."""
+        """Return the number of classes, which is also the null label; 0 if the network takes no labels."""
         return self.unet.num_classes
 
     @property
@@ -78,7 +78,7 @@ def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = Non
 
 
 def load(name: str | Path) -> Model:
-    """A shipped model by its name, a run's folder, or a path to weights without its suffix."""
+    """Load a shipped model by name, a run from its folder, or weights from a path without suffix."""
     path = Path(name)
     if (path / "config.json").exists():
         return _from_run(path)
@@ -94,7 +94,7 @@ def load(name: str | Path) -> Model:
 
 
 def save(path: str | Path, model: Model, card: dict) -> None:
-    """Write the weights and the card; `load(path)` reads them."""
+    """Save the weights and the card; `load(path)` reads them back."""
     about = {
         "kind": "denoiser",
         "unet": dataclasses.asdict(model.unet),

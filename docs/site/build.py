@@ -43,9 +43,8 @@ def make_sources(source: Path, chosen: list[int]) -> None:
 
     for number in chosen:
         write(f"lessons/{lessons.files()[number].stem}.ipynb", pages.lesson_page(number))
-    for file in (ROOT / "ddpm").glob("*.py"):
-        if file.stem != "__init__":
-            write(f"library/{file.stem}.md", pages.module_page(file))
+    for name, file in pages.module_pages().items():
+        write(f"library/{name}.md", pages.module_page(name, file))
     write("library/index.md", pages.library_page())
     write("gallery/index.md", pages.gallery_page(source))
     write("index.md", pages.index_page(chosen))
@@ -54,7 +53,7 @@ def make_sources(source: Path, chosen: list[int]) -> None:
 def library_hash() -> str:
     """The cache knows the lessons' code only; this makes it know the library's."""
     digest = hashlib.sha256()
-    for file in sorted([*(ROOT / "ddpm").glob("*.py"), HERE / "figures.py"]):
+    for file in sorted([*(ROOT / "ddpm").rglob("*.py"), HERE / "figures.py"]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

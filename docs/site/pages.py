@@ -132,11 +132,18 @@ def without_docstring(text: str, node: ast.FunctionDef | ast.ClassDef) -> str:
     return "\n".join(lines[i - 1] for i in kept)
 
 
-def module_page(file: Path) -> str:
-    """A module: its docstring; then each public function or class, its docstring beside its code, helpers with it."""
+def module_pages() -> dict[str, Path]:
+    """The library's files by the name of their page: `sample`, `samplers.solvers`. The commands and the course are not
+    part of it."""
+    files = {".".join(f.relative_to(ROOT / "ddpm").with_suffix("").parts): f for f in (ROOT / "ddpm").rglob("*.py")}
+    return {n: f for n, f in sorted(files.items()) if f.stem != "__init__" and not n.startswith(("cli.", "course."))}
+
+
+def module_page(name: str, file: Path) -> str:
+    """A module: its docstring; then each public function or class, its docstring next to its code, helpers with it."""
     text = file.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    out = [f"# ddpm.{file.stem}", docstring_html(ast.get_docstring(tree) or "")]
+    out = [f"# ddpm.{name}", docstring_html(ast.get_docstring(tree) or "")]
     first = True
     for node in tree.body:
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -150,26 +157,22 @@ def module_page(file: Path) -> str:
     return "\n\n".join(out) + "\n"
 
 
-def map_of_the_library() -> tuple[str, list[str]]:
-    """The map, with a link at each module's name, and the modules in its order."""
-    words = ast.get_docstring(ast.parse((ROOT / "ddpm" / "__init__.py").read_text(encoding="utf-8"))) or ""
-    modules = {f.stem for f in (ROOT / "ddpm").glob("*.py")} - {"__init__"}
-    order: list[str] = []
-
-    def link(match: re.Match) -> str:
-        if (name := match.group()) not in modules:
-            return name
-        order.append(name)
-        return f'<a href="{name}.html">{name}</a>'
-
-    shown = re.sub(r"(?<=  |; |, )[a-z_0-9]+(?=[:;,]|  |\n|</pre>)", link, docstring_html(words))
-    return shown, list(dict.fromkeys(order)) + sorted(modules - set(order))
-
-
 def library_page() -> str:
-    """The map, and the list of pages."""
-    words, modules = map_of_the_library()
-    return f"# The library\n\n{words}\n\n```{{toctree}}\n:hidden:\n:maxdepth: 1\n\n" + "\n".join(modules) + "\n```\n"
+    """The map, with a link at each file of the heart; then the wings as chapters, a page a file."""
+    words = ast.get_docstring(ast.parse((ROOT / "ddpm" / "__init__.py").read_text(encoding="utf-8"))) or ""
+    names = list(module_pages())
+    heart = [n for n in re.findall(r"(?m)^    ([a-z]+)  ", words) if n in names]
+    chapters = {"The heart": [*heart, "plot"]}
+    for wing in re.findall(r"(?m)^    ([a-z]+)/", words):
+        chapters[wing] = [n for n in names if n.startswith(f"{wing}.")]
+    shown = re.sub(
+        rf"(?m)^(    |<pre>    )({'|'.join(heart)})(?=  )", r'\1<a href="\2.html">\2</a>', docstring_html(words)
+    )
+    out = ["# The library", shown]
+    for chapter, pages in chapters.items():
+        if pages:
+            out.append(f"```{{toctree}}\n:hidden:\n:maxdepth: 1\n:caption: {chapter}\n\n" + "\n".join(pages) + "\n```")
+    return "\n\n".join(out) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------- the results

@@ -38,7 +38,7 @@ def wait() -> None:
 
 
 def diffusers_unet(unet: UNetConfig) -> Any:
-    """The same network, layer by layer (see `ddpm.peer_config`), or None."""
+    """The same network, layer by layer (see `ddpm.zoo.diffusers_config`), or None."""
     try:
         import diffusers
     except ImportError:
