@@ -1,8 +1,8 @@
 """Guidance: functions that take a denoiser and return a denoiser, so that they stack.
 
 Order matters where clipping is among them: `clip_x0(cfg(eps, s), schedule)` clips what the sampler will use; the other
-way round the sum of two clipped predictions leaves the range again. So: combine first, clip last. More in `compose.py`
-(several conditions) and `adaptive.py` (stop guiding when it no longer matters).
+way round the sum of two clipped predictions leaves the range again. So: combine first, clip last. More in
+`ddpm.guides`: several conditions, other rules, guidance that stops when it no longer matters.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def simple_loss(eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: 
 def weighted_loss(
     eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: jax.Array | None = None, weight: Any = None
 ) -> jax.Array:
-    """Draw one Monte-Carlo sample of E_t[w_t ‖ε - ε̂‖²]: a number. weight: (T+1,), as in ddpm.weighting."""
+    """Draw one Monte-Carlo sample of E_t[w_t ‖ε - ε̂‖²]: a number. weight: (T+1,), as in ddpm.losses.weighting."""
     key_t, key_noise = jax.random.split(key)
     t = stratified_times(key_t, x0.shape[0], schedule.T)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)

@@ -115,7 +115,7 @@ def ddpm_step(
     """Ancestral sampling: x_s ~ N(mean of q(x_s | x_t, x̂0), σ²).   [Ho et al. 2020, Alg. 2 and Eqs. 6-7]
 
     variance: `fixed_small` σ² = β̃, exact if the data are one point; `fixed_large` σ² = β, exact if they are N(0, I); or
-    `learned(v)`, `optimal(gamma)` of ddpm.variance. The last step, to s = 0, adds no noise, as in Alg. 2. s need not be
+    `learned(v)`, `optimal(gamma)` of ddpm.samplers. The last step, to s = 0, adds no noise, as in Alg. 2. s need not be
     t-1: β is then that of the whole jump.
     """
     x0 = x0_from_eps(schedule, x_t, t, eps(x_t, _batch(t, x_t), c))
@@ -127,7 +127,7 @@ def ddpm_step(
 def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: float = 0.0) -> Partial:
     """x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε̂ + σ z,  σ = η √((1-ᾱ_s)/(1-ᾱ_t)) √(1-ᾱ_t/ᾱ_s).   [Song et al. 2021, Eqs. 12, 16]
 
-    η = 0: deterministic, and it may climb (s > t: DDIM inversion). η = 1: the law of `ddpm_step` with `fixed_small`.
+    η = 0: deterministic, and it may climb (s > t: DDIM inversion). η = 1: distributed like `ddpm_step`, `fixed_small`.
     η > 1: noisier still, as long as σ² ≤ 1-ᾱ_s at every step of the list; else refused.
     """
     check.number("eta", eta, 0)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm import data
 from ddpm.cli import options, start
 from ddpm.config import UNetConfig
 from ddpm.datasets import sources, world
@@ -106,7 +105,9 @@ def test_a_model_without_a_null_label_is_refused(weights, tmp_path, capsys):
 def test_a_label_without_images_is_refused(weights, monkeypatch):
     d = sources.load("cities")
     keep = d.y_test != 1
-    monkeypatch.setattr(sources, "load", lambda *_: dataclasses.replace(d, x_test=d.x_test[keep], y_test=d.y_test[keep]))
+    monkeypatch.setattr(
+        sources, "load", lambda *_: dataclasses.replace(d, x_test=d.x_test[keep], y_test=d.y_test[keep])
+    )
     with pytest.raises(ValueError, match=r"no test image of 'Brevik'; take another --split"):
         start.main(options.Mine("Brevik", model=str(weights), data="cities", n=6, draws=4, clusters=2, layer="up.0"))
 

@@ -1,4 +1,4 @@
-"""Basic statistics of sets: checked pairs, stratified subsets, and standard errors."""
+"""Compute basic statistics of sets: checked pairs, stratified subsets, and standard errors."""
 
 from __future__ import annotations
 

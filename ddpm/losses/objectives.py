@@ -4,7 +4,7 @@
 
     simple    ‖ε - ε̂‖²                                                                   [Ho et al. 2020, Eq. 14]
     mse       ‖target - net‖², the target being what the network predicts: ε, x0, v or μ     [its Table 2]
-    min_snr   w_t ‖ε - ε̂‖², and p2: the weights of `ddpm.weighting`
+    min_snr   w_t ‖ε - ε̂‖², and p2: the weights of `ddpm.losses.weighting`
     vlb       the bound's term of t → t-1, in bits/dim: its mean is (L - L_T)/T               [its Eq. 5]
     hybrid    ‖ε - ε̂‖² + .001 T vlb, where vlb trains the variance only   [Nichol and Dhariwal 2021, Eq. 16]
 

@@ -34,7 +34,7 @@ def vlb(schedule: Schedule, sigma2: jax.Array | None = None) -> jax.Array:
     """w = β²/(2σ² α (1-ᾱ)) for t ≥ 2: the terms of the bound, in nats a pixel.   [Ho et al. 2020, Eq. 12]
 
     sigma2: (T+1,) the variance σ_t² of the reverse steps; β̃ if None. At t = 1 the bound has the decoder's likelihood in
-    place of a squared error: w_1 is 0 here, and `ddpm.bound` has that term.
+    place of a squared error: w_1 is 0 here, and `ddpm.losses.bound` has that term.
     """
     beta, alpha_bar = schedule.beta[1:], schedule.alpha_bar[1:]
     if sigma2 is None:

@@ -1,20 +1,20 @@
-"""The exact denoiser of pictures made of independent cells: a law that a network can be held against, image by image.
+"""The exact denoiser of pictures made of independent cells: a distribution to test a network against.
 
 A picture is a grid of cells. Its class c and its light s are drawn once; then each cell j takes one of V tiles, on its
 own, and the tile is painted in that light:
 
     p(x0, c) = p(c) Σ_s p(s) Π_j Σ_v p(v | j, c) δ(x0_j - m_sv)
 
-There are about (tiles)^(cells) pictures, far too many for `ddpm.finite`. But given (c, s) the cells do not know of each
-other, so that everything is a product of small mixtures. With ℓ_jsv = -‖x_t,j - √ᾱ_t m_sv‖² / (2(1-ᾱ_t)),
+There are about (tiles)^(cells) pictures, far too many for `ddpm.oracles.finite_set`. But given (c, s) the cells are
+independent, so that everything is a product of small mixtures. With ℓ_jsv = -‖x_t,j - √ᾱ_t m_sv‖² / (2(1-ᾱ_t)),
 
     log p(x_t | c, s) = Σ_j log Σ_v p(v | j, c) exp ℓ_jsv      (and D/2 log 2π(1-ᾱ_t) less)
     p(c, s | x_t)     ∝ p(c) p(s) p(x_t | c, s)                                               Bayes
     E[x0_j | x_t]     = Σ_cs p(c, s | x_t) Σ_v p(v | x_t, j, c, s) m_sv
 
-and ε* = (x_t - √ᾱ_t E[x0 | x_t])/√(1-ᾱ_t), with a class, or without: then what the other cells say about the class
+and ε* = (x_t - √ᾱ_t E[x0 | x_t])/√(1-ᾱ_t), with a class, or without: then what the other cells reveal about the class
 reaches every cell through p(c, s | x_t). A cell whose tiles do not depend on the class has the same answer either way,
-but for what the light says. `ddpm.world` draws its cities from such a law.
+but for what the light reveals. `ddpm.datasets.world` draws its cities from such a distribution.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ddpm.tools import check
 
 
 class Cells(NamedTuple):
-    """The law p(c), p(s), p(v | j, c) and the tiles m_sv; made by `cells`."""
+    """The distribution p(c), p(s), p(v | j, c) and the tiles m_sv; made by `cells`."""
 
     tile: jax.Array  # (S, V, h, w, C)  m_sv in [-1, 1]
     log_tile: jax.Array  # (K, J, V)  log p(v | j, c), the cells j row by row; -inf where a tile cannot be
@@ -47,7 +47,7 @@ class Cells(NamedTuple):
         return self.log_class.shape[0]
 
     def answer(self, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> Answer:
-        """All that the law says about x_t (B, H, W, C) at t ≥ 1, given the class c (B,), or over all classes."""
+        """Everything the distribution predicts about x_t (B, H, W, C) at t ≥ 1, given c (B,), or over all classes."""
         check.times(t, x_t, schedule.T)
         h, w, C = self.tile.shape[2:]
         if x_t.ndim != 4 or x_t.shape[1] % h or x_t.shape[2] % w or x_t.shape[3] != C or _count(x_t, h, w) != self.J:
@@ -88,10 +88,10 @@ class Answer(NamedTuple):
 
 
 def cells(tile: Any, prob: Any, light: Any = None, prior: Any = None) -> Cells:
-    """The law with these tiles and chances.
+    """The distribution with these tiles and probabilities.
 
     tile: (S, V, h, w, C) floats in [-1, 1];  prob: (K, J, V), p(v | j, c), sums to 1 over v;  light: (S,) and prior:
-    (K,), the chances of the lights and of the classes, equal if None.
+    (K,), the probabilities of the lights and of the classes, equal if None.
     """
     tile, prob = np.asarray(tile, np.float64), np.asarray(prob, np.float64)
     if tile.ndim != 5 or not np.all(np.isfinite(tile)):

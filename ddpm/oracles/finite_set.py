@@ -1,6 +1,6 @@
 """The ideal denoiser of a finite set of images: what a network would be that memorised its training set.
 
-If x0 is one of N images with equal chance, then p_t(x_t) = 1/N Σ_n N(x_t; √ᾱ_t x_n, (1-ᾱ_t) I) and the best x̂0 is
+If x0 is one of N images with equal probability, then p_t(x_t) = 1/N Σ_n N(x_t; √ᾱ_t x_n, (1-ᾱ_t) I) and the best x̂0 is
 
     E[x0 | x_t] = Σ_n p(n | x_t) x_n,      p(n | x_t) = softmax_n( -‖x_t - √ᾱ_t x_n‖² / (2(1-ᾱ_t)) ).
 
