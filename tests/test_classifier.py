@@ -15,8 +15,9 @@ from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
 from ddpm.classifiers.augmentation import augment
 from ddpm.classifiers.timenet import TimeNetConfig
+from ddpm.cli import classifier as classifier_cli
 from ddpm.cli import classifier as cr
-from ddpm.cli import options, start
+from ddpm.cli import options
 from ddpm.datasets import sources
 from ddpm.schedule import make_schedule
 from ddpm.tools import files
@@ -107,7 +108,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="clean images"):
         c(images(2), t=3)
     with pytest.raises(ValueError, match=r"Known: .*digits.*Did you mean 'digits'"):
-        start.main(dataclasses.replace(COMMAND, data="digit"))
+        classifier_cli.run(dataclasses.replace(COMMAND, data="digit"))
 
 
 # --- augmentation and training ----------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ def test_training_that_diverges_is_an_error(digits):
 def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
     command = dataclasses.replace(COMMAND, lr=0.05, erase=2, flip=True, out=tmp_path / "d")
-    made = start.main(command)
+    made = classifier_cli.run(command)
     assert str(tmp_path / "d" / "classifier") in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]  # nothing is shipped that was not asked to be
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["classifier.json", "classifier.safetensors"]
@@ -177,7 +178,7 @@ def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, c
 
 def test_it_ships_where_it_is_asked_to(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
-    start.main(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
+    classifier_cli.run(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
     said = capsys.readouterr().out
     assert said.index("package/digits_classifier.safetensors") < said.index("test: ")  # before the work begins
     assert cl.load("digits").card == cl.load(str(tmp_path / "d")).card
@@ -217,7 +218,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monk
 
 
 def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_path):
-    made = start.main(dataclasses.replace(COMMAND, validate=300, out=tmp_path / "v"))
+    made = classifier_cli.run(dataclasses.replace(COMMAND, validate=300, out=tmp_path / "v"))
     assert made.card["data"]["train_images"] == 1200 and made.card["test"]["n"] == 300
     assert "held-out training images" in capsys.readouterr().out and not list(tmp_path.iterdir())
 

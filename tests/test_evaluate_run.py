@@ -13,7 +13,8 @@ from ddpm.classifiers import classifier as cl
 from ddpm.classifiers import convnet
 from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
-from ddpm.cli import options, start
+from ddpm.cli import evaluate as evaluate_cli
+from ddpm.cli import options
 from ddpm.datasets import sources
 from ddpm.evaluation import inception, scores
 from ddpm.tools import cache, image_files
@@ -38,14 +39,14 @@ def judged(digits, tmp_path, monkeypatch):
 
 
 def test_samples_are_scored_once(judged, capsys, monkeypatch):
-    start.main(judged)
+    evaluate_cli.run(judged)
     first = capsys.readouterr().out
     folder = judged.out.parent
     assert {p.name for p in folder.iterdir()} == {"e.json", "e.png", "e_neighbours.png"}
     numbers = json.loads(judged.out.read_text())
     assert numbers["measures"]["frechet"]["n"] == 100 and len(numbers["samples_sha256"]) == 64
     monkeypatch.setattr(scores, "_frechet", lambda *a: pytest.fail("measured again"))
-    start.main(judged)
+    evaluate_cli.run(judged)
     second = capsys.readouterr().out
     assert "known:" in second and first.splitlines()[0] in second
     again = json.loads(judged.out.read_text())
@@ -53,20 +54,20 @@ def test_samples_are_scored_once(judged, capsys, monkeypatch):
 
 
 def test_other_images_or_seeds_or_no_cache_are_measured(judged, digits, monkeypatch):
-    start.main(judged)
+    evaluate_cli.run(judged)
     image_files.save_npz(judged.samples, digits.x_test[100:200], digits.y_test[100:200].astype(int))
     monkeypatch.setattr(scores, "_frechet", lambda *a: (_ for _ in ()).throw(InterruptedError("measured")))
     for changed in (judged, dataclasses.replace(judged, seed=1), dataclasses.replace(judged, cache=False)):
         with pytest.raises(InterruptedError, match="measured"):
-            start.main(changed)
+            evaluate_cli.run(changed)
 
 
 def test_a_damaged_result_is_measured_again(judged, tmp_path):
-    start.main(judged)
+    evaluate_cli.run(judged)
     (kept,) = (tmp_path / "cache").glob("evaluation-*.json")
     whole = kept.read_text()
     kept.write_text(whole[:100])
-    start.main(judged)
+    evaluate_cli.run(judged)
     assert json.loads(kept.read_text()) == json.loads(whole)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm.cli import mine as mine_cli
 from ddpm.cli import options, start
 from ddpm.config import UNetConfig
 from ddpm.datasets import sources, world
@@ -109,7 +110,7 @@ def test_a_label_without_images_is_refused(weights, monkeypatch):
         sources, "load", lambda *_: dataclasses.replace(d, x_test=d.x_test[keep], y_test=d.y_test[keep])
     )
     with pytest.raises(ValueError, match=r"no test image of 'Brevik'; take another --split"):
-        start.main(options.Mine("Brevik", model=str(weights), data="cities", n=6, draws=4, clusters=2, layer="up.0"))
+        mine_cli.run(options.Mine("Brevik", model=str(weights), data="cities", n=6, draws=4, clusters=2, layer="up.0"))
 
 
 def test_the_frame_is_around_the_patch():
