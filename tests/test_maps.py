@@ -40,13 +40,13 @@ def test_it_is_typicality_by_groups(tmp_path):
 
 def test_a_stopped_measurement_goes_on(tmp_path, monkeypatch):
     whole = measured(tmp_path / "whole")
-    calls = []
+    calls, real = [], typicality.measure
 
     def counted(*args, **kwargs):
         calls.append(1)
         if len(calls) == 9:  # in the middle of the second chunk
             raise KeyboardInterrupt
-        return typicality.measure(*args, **kwargs)
+        return real(*args, **kwargs)
 
     monkeypatch.setattr(maps.typicality, "measure", counted)
     with pytest.raises(KeyboardInterrupt):
