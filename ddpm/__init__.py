@@ -15,7 +15,7 @@ Twelve files teach the chain. Read them in this order, which is also the order o
     sample      the loop `walk`, and the steps of DDPM and DDIM
     typicality  T(x|c): what makes an image look like its class, and where
 
-Whatever continues one of them lives in the folder of its plural or kin:
+What continues one of them lives in the folder of its plural or kin:
 
     oracles/     finite sets of images, grids of independent cells, fitted Gaussians
     networks/    heads for networks that predict x0, v or μ; activations

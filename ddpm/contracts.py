@@ -56,7 +56,7 @@ def technique(*together: Callable[..., Any], **checks: Callable[[Any], Any]) -> 
 
 @technique()
 def constant(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, value: jax.Array) -> jax.Array:
-    """Answer `value`, whatever is asked: the denoiser that has been called already."""
+    """Return `value` for any input: a denoiser that has been evaluated already."""
     return value
 
 

@@ -16,7 +16,7 @@ def run(command: options.Compare) -> Comparison:
     step, loss, config = read(command.run)
     reference = choose(command.reference, config)
     c = compare(step, loss, config, reference)
-    print(f"{command.run} beside {reference.name}: {reference.summary}")
+    print(f"{command.run} compared with {reference.name}: {reference.summary}")
     print(verdict(c, reference))
     save_picture(command.out, step, loss, c, reference)
     print(f"picture: {command.out}")

@@ -42,7 +42,7 @@ def run(command: options.Demo) -> None:
         report[picture] = {"shows": what, "seconds": round(seconds, 1), **numbers}
         print(f"{number}. {what}\n   {out / picture}   ({seconds:.0f} s)\n", flush=True)
 
-    print(f"ddpm demo on {report['device']}: about two to three minutes\n", flush=True)
+    print(f"ddpm demo on {report['device']}: about three to five minutes\n", flush=True)
     now = time.perf_counter()
     # 1: garments of each class
     c = np.repeat(np.arange(m.num_classes), 10)

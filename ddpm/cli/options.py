@@ -188,7 +188,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Demo:
-    """Show everything in three minutes: garments, samplers, typicality, and a short training.
+    """Show everything in three to five minutes: garments, samplers, typicality, and a short training.
 
     The training beats an exact baseline.
     """

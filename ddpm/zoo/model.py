@@ -87,7 +87,7 @@ def load(name: str | Path) -> Model:
     if not path.with_name(path.name + ".json").exists():
         raise ValueError(
             f"no model {str(name)!r}: neither shipped weights ({', '.join(weights.cards('denoiser')) or 'none'}), "
-            f"nor a run's folder with a config.json, nor NAME.json beside NAME.safetensors"
+            f"nor a run's folder with a config.json, nor NAME.json next to NAME.safetensors"
         )
     params, card = files.load(path)
     return _model(path.stem, card, params)
