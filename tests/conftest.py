@@ -1,5 +1,8 @@
 """Settings for all tests: a silent broadcast is an error, compiled code is kept between runs, the CPU is enough."""
 
+import contextlib
+import ctypes
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -21,16 +24,26 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_memory_maps():
-    """Forget compiled programs between two files, once they are many: each holds about six memory maps.
+MAPS, RESIDENT = 20_000, 1.5e9  # memory maps, and bytes in memory, above which a worker forgets its compiled programs
 
-    Linux allows a process 65,530 of them (vm.max_map_count). Past that, the next compilation is a segmentation fault.
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """Forget compiled programs between two files, once they are many or large, and return their memory.
+
+    Linux allows a process 65,530 memory maps (vm.max_map_count), and each program holds about six of them. Past that,
+    the next compilation is a segmentation fault. glibc keeps what is freed until it is asked to trim.
     """
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    maps, statm = Path("/proc/self/maps"), Path("/proc/self/statm")
+    if not maps.exists():
+        return
+    resident = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if maps.read_bytes().count(b"\n") > MAPS or resident > RESIDENT:
         jax.clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture
