@@ -10,6 +10,7 @@ import pytest
 from ddpm import forward, guide, sample, schedule
 from ddpm.editing import inpaint
 from ddpm.losses import bound, weighting
+from ddpm.networks import heads
 from ddpm.samplers import variance
 from experiments.rosetta import PEERS, ROWS, markdown
 
@@ -27,7 +28,7 @@ def last(a):
 def ours(i):
     """The names that our column uses."""
     names = {}
-    for module in (bound, forward, guide, inpaint, sample, schedule, variance, weighting):
+    for module in (bound, forward, guide, heads, inpaint, sample, schedule, variance, weighting):
         names |= {k: v for k, v in vars(module).items() if callable(v)}
     s = schedule.linear()
     x0, noise, eps = last(X0), last(NOISE), last(EPS)
