@@ -74,7 +74,7 @@ def test_all_names_of_one_prediction_agree(x64, t):
     alpha, sigma = np.sqrt(schedule.alpha_bar[t]), np.sqrt(1 - schedule.alpha_bar[t])
     truth = {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "score": -(x_t - alpha * x0) / sigma**2}
     for a, b in itertools.permutations(truth, 2):
-        convert = getattr(F, f"{b}_from_{a}", None)
+        convert = getattr(F, f"{b}_from_{a}", None) or getattr(heads, f"{b}_from_{a}", None)
         if convert is None:  # v <-> score goes by way of ε
             assert {a, b} == {"v", "score"} or (a, b) == ("x0", "score")
             continue
