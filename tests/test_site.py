@@ -39,9 +39,12 @@ def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
     env = os.environ | {"DDPM_BUDGET": "smoke", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
     env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # what the lessons' own test compiles as well
-    done = subprocess.run([PYTHON, str(BUILD), str(out)], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "WARNING: " not in done.stderr, done.stderr[-3000:]  # Sphinx's; the kernel's has a bar
+    log = out / "stderr.txt"  # a file: a pipe would stay open as long as a kernel or node that the build left behind
+    with log.open("w") as stderr:
+        done = subprocess.run([PYTHON, str(BUILD), str(out)], env=env, stdout=subprocess.DEVNULL, stderr=stderr)
+    said = log.read_text(encoding="utf-8")
+    assert done.returncode == 0, said[-3000:]
+    assert "WARNING: " not in said, said[-3000:]  # Sphinx's; the kernel's has a bar
     return out / "html"
 
 

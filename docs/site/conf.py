@@ -1,8 +1,10 @@
-"""Sphinx's settings. `build.py` copies this file beside the pages that it makes, and calls Sphinx there."""
+"""Sphinx's settings. `build.py` copies this file next to the pages that it makes, and calls Sphinx there."""
 
 import os
 import sys
 from pathlib import Path
+
+from sphinxcontrib.katex import KaTeXServer
 
 os.environ.pop("MPLBACKEND", None)  # the kernel would inherit it, and no figure would be shown
 os.environ.setdefault("DDPM_BUDGET", "short")
@@ -26,6 +28,9 @@ nb_merge_streams = True
 nb_code_prompt_show = "Show the reference solution"
 nb_code_prompt_hide = "Hide the reference solution"
 
+# Over a Unix socket the extension connects once, as soon as the file is there, and is refused if node does not listen
+# yet, on a busy machine. Over a port it tries again until node answers.
+KaTeXServer.start_server_process = KaTeXServer.start_network_socket
 katex_prerender = True  # needs node, here only; the pages carry no JavaScript for their formulas
 katex_css_path = "katex/katex.min.css"  # of the version that sphinxcontrib-katex brings: 0.16.22
 

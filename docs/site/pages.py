@@ -161,12 +161,12 @@ def library_page() -> str:
     """The map, with a link at each file of the heart; then the wings as chapters, a page a file."""
     words = ast.get_docstring(ast.parse((ROOT / "ddpm" / "__init__.py").read_text(encoding="utf-8"))) or ""
     names = list(module_pages())
-    heart = [n for n in re.findall(r"(?m)^    ([a-z]+)  ", words) if n in names]
+    heart = [n for n in re.findall(r"(?m)^    ([a-z]+)  +[^ :]", words) if n in names]
     chapters = {"The heart": [*heart, "plot"]}
     for wing in re.findall(r"(?m)^    ([a-z]+)/", words):
         chapters[wing] = [n for n in names if n.startswith(f"{wing}.")]
     shown = re.sub(
-        rf"(?m)^(    |<pre>    )({'|'.join(heart)})(?=  )", r'\1<a href="\2.html">\2</a>', docstring_html(words)
+        rf"(?m)^(    |<pre>    )({'|'.join(heart)})(?=  +[^ :])", r'\1<a href="\2.html">\2</a>', docstring_html(words)
     )
     out = ["# The library", shown]
     for chapter, pages in chapters.items():
