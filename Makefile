@@ -20,8 +20,8 @@ demo: .venv/installed     ## garments, samplers, typicality and a training, in o
 
 figures: .venv/installed  ## the papers' figures, in experiments/results; says first how long it takes
 	$(BIN)/python -m experiments all
-	$(BIN)/python -m experiments.gallery
-	$(BIN)/python -m experiments.readme
+	$(BIN)/python -m experiments.lab.gallery
+	$(BIN)/python -m experiments.lab.readme_pages
 
 lessons: .venv/installed  ## run every lesson, and what each took beside what it promises (BUDGET=smoke, short or full)
 	$(BIN)/python -m lessons --budget $(or $(BUDGET),short)

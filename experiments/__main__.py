@@ -9,7 +9,7 @@ import time
 import jax
 
 from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
-from experiments import runner
+from experiments.lab import runner
 
 
 def parser() -> argparse.ArgumentParser:

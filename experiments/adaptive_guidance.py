@@ -38,8 +38,8 @@ from ddpm.oracles import gaussian
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
 from ddpm.zoo import model
-from experiments.judged import Judge, draw, labels
-from experiments.runner import Result, Row, float64
+from experiments.lab.drawn_images import Judge, draw, labels
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Castillo et al. 2023 (about 25 % of the calls saved at equal quality)"
 MINUTES = 2

@@ -2,7 +2,7 @@
 
 Ho and Salimans train with p_uncond = .1, .2 and .5 of the labels dropped: .1 and .2 do about equally well, .5 is worse
 at every weight w; in each the Inception score rises with w and FID is best at a small one. Here: two seeds each of a
-small network at an equal, small budget (`experiments.trainings`), cosine schedule, Fashion-MNIST; images by DDIM with
+small network at an equal, small budget (`lab.small_trainings`), cosine schedule, Fashion-MNIST; images by DDIM with
 the same noises; Fréchet distance in the shipped classifier's features for FID, and the share of images that it assigns
 to the class asked for in the place of the Inception score. The paper's columns are ImageNet 64 x 64, another unit.
 There is no exact column: the optimal denoiser does not depend on p_uncond; what differs is how a small network divides
@@ -24,9 +24,9 @@ import numpy as np
 
 from ddpm import plot
 from ddpm.guide import w_to_s
-from experiments.measured import budget, judge_of, mean_range, scores, shares
-from experiments.runner import Result, Row
-from experiments.trainings import Small, family
+from experiments.lab.runner import Result, Row
+from experiments.lab.small_trainings import Small, family
+from experiments.lab.training_scores import budget, judge_of, mean_range, scores, shares
 
 PAPER = "Ho and Salimans 2022, Table 1 (ImageNet 64 x 64)"
 MINUTES = 14

@@ -21,7 +21,7 @@ from ddpm import oracle, plot
 from ddpm.guide import cfg, w_to_s
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Ho and Salimans 2022, Fig. 2"
 MINUTES = 0.2

@@ -27,8 +27,8 @@ from ddpm.guide import cfg, clip_x0, w_to_s
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
 from ddpm.zoo import model
-from experiments.judged import Judge, draw, labels
-from experiments.runner import Result, Row, float64
+from experiments.lab.drawn_images import Judge, draw, labels
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Ho and Salimans 2022, Table 1 (ImageNet 64 x 64, p_uncond .1)"
 MINUTES = 10

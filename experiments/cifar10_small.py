@@ -31,9 +31,9 @@ from ddpm.evaluation import statistics
 from ddpm.schedule import make_times
 from ddpm.zoo import model
 from experiments.ddim_table2 import TABLE
-from experiments.linear import variances
+from experiments.lab.linear_denoisers import variances
+from experiments.lab.runner import Result, Row, Unavailable
 from experiments.reconstruction import gaussian_round_trip
-from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Song, Meng, Ermon 2021, Table 2 (CIFAR-10); Siglidis et al. 2024, Sec. 3"
 MINUTES = 5

@@ -37,8 +37,8 @@ from ddpm.oracles import gaussian
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import Schedule, linear, make_times
 from ddpm.zoo import model
-from experiments.judged import Judge, draw, labels
-from experiments.runner import Result, Row, float64
+from experiments.lab.drawn_images import Judge, draw, labels
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Dhariwal and Nichol 2021, Table 4 (ImageNet 256 x 256)"
 MINUTES = 3

@@ -22,7 +22,7 @@ from ddpm.guides.composition import compose
 from ddpm.sample import ddim_step, walk
 from ddpm.samplers.langevin_dynamics import corrected
 from ddpm.schedule import linear, make_times
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Liu et al. 2022; Du et al. 2023"
 MINUTES = 0.3

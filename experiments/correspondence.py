@@ -30,7 +30,7 @@ from ddpm.features.activations import default_layer, default_time, dift, layers
 from ddpm.features.match import correspondence, pck, resize
 from ddpm.zoo import model
 from experiments.ddae import untrained
-from experiments.runner import Result, Row, Unavailable
+from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Tang et al. 2023, Sec. 5 (photographs; other points)"
 MINUTES = 2

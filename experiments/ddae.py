@@ -27,7 +27,7 @@ from ddpm.datasets import sources
 from ddpm.features.activations import layers
 from ddpm.features.probe import Probe, linear_probe, probe_grid
 from ddpm.zoo import model
-from experiments.runner import Result, Row, Unavailable
+from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Xiang et al. 2023, Fig. 2 (CIFAR-10; DDPM .9005 in the released code)"
 MINUTES = 2

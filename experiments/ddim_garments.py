@@ -31,9 +31,9 @@ from ddpm.sample import ddim_step, ddpm_step
 from ddpm.schedule import make_times
 from ddpm.zoo import model
 from experiments.ddim_table1 import STEPS, TABLE
-from experiments.judged import Judge, draw, labels
-from experiments.linear import by_formula, frechet, variances
-from experiments.runner import Result, Row
+from experiments.lab.drawn_images import Judge, draw, labels
+from experiments.lab.linear_denoisers import by_formula, frechet, variances
+from experiments.lab.runner import Result, Row
 
 PAPER = "Song, Meng, Ermon 2021, Table 1 (CIFAR-10)"
 MINUTES = 2

@@ -22,8 +22,8 @@ from ddpm import data, plot
 from ddpm.datasets import sources
 from ddpm.sample import ddim_step, ddpm_step
 from ddpm.schedule import linear, make_times
-from experiments.linear import by_formula, by_steps, frechet
-from experiments.runner import Result, Row, float64
+from experiments.lab.linear_denoisers import by_formula, by_steps, frechet
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Song, Meng, Ermon 2021, Table 1 (CIFAR-10)"
 MINUTES = 0.5

@@ -18,7 +18,7 @@ import numpy as np
 from ddpm import oracle, plot
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Song, Meng, Ermon 2021, Table 2 (CIFAR-10)"
 MINUTES = 0.1

@@ -20,7 +20,7 @@ from ddpm.config import UNetConfig, unet_config
 from ddpm.losses.bound import prior_bits
 from ddpm.networks.inspect import count, param_shapes
 from ddpm.schedule import linear
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Ho et al. 2020, Sec. 3.1, 4, App. B"
 MINUTES = 0.2

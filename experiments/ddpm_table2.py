@@ -3,7 +3,7 @@
 Ho et al. compare networks that predict ε or the mean μ of the step down, trained on the bound L or on a plain mean
 square (for ε: L_simple). On CIFAR-10 ε with L_simple has by far the best FID, both with L are alike, μ with a plain
 mean square fails, and L has slightly better bits/dim than L_simple. Of x0 they write that it did worse. Here: two seeds
-each of a small network at an equal, small budget (`experiments.trainings`), linear schedule, Fashion-MNIST, classes
+each of a small network at an equal, small budget (`lab.small_trainings`), linear schedule, Fashion-MNIST, classes
 given; images by DDIM with the same noises; Fréchet distance in the shipped classifier's features in the place of FID;
 bits/dim by the bound with either fixed variance, β and β̃. The exact column is the best linear denoiser of each class.
 "order" rows are 1 where the paper's claim holds here. The papers' FID and bits are those of CIFAR-10 after 800,000
@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from ddpm import plot
-from experiments.measured import bits, budget, error, held_out, judge_of, linear_error, mean_range, scores
-from experiments.runner import Result, Row
-from experiments.trainings import Small, family
+from experiments.lab.runner import Result, Row
+from experiments.lab.small_trainings import Small, family
+from experiments.lab.training_scores import bits, budget, error, held_out, judge_of, linear_error, mean_range, scores
 
 PAPER = "Ho et al. 2020, Tables 1 and 2 (CIFAR-10)"
 MINUTES = 21

@@ -28,7 +28,7 @@ from ddpm.oracles import finite_set, gaussian
 from ddpm.oracles.gaussian import teleport
 from ddpm.schedule import linear
 from ddpm.zoo import model
-from experiments.runner import Result, Row
+from experiments.lab.runner import Result, Row
 
 PAPER = "Wang and Vastola 2024"
 MINUTES = 2

@@ -38,7 +38,7 @@ from ddpm.oracles.gaussian import gaussian_losses
 from ddpm.schedule import Schedule, cosine, linear
 from ddpm.tools.files import write_atomic
 from ddpm.zoo import model
-from experiments.runner import Result, Row
+from experiments.lab.runner import Result, Row
 
 PAPER = "Li et al. 2023, Table 1 and Sec. 6"
 MINUTES = 20

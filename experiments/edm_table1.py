@@ -17,7 +17,7 @@ import numpy as np
 from ddpm import plot
 from ddpm.forward import q_sample, x0_from_eps
 from ddpm.samplers.edm import edm_sigmas, edm_weight, from_sigma, preconditioned, preconditioning
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Karras et al. 2022, Table 1"
 MINUTES = 0.1

@@ -16,7 +16,7 @@ import numpy as np
 
 from ddpm import plot
 from ddpm.train import ema_decay
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Ho et al. 2020, App. B (decay .9999)"
 MINUTES = 0.1

@@ -2,7 +2,7 @@
 
 Ho et al. sample from an average with decay .9999 after 800,000 steps, and say that it mattered. After 3,000 steps the
 same decay still holds exp(-.3) = 74 % of the random start, and images drawn from it are noise: a common surprise. Here
-one training each of two seeds keeps several averages at once (`experiments.trainings`: cosine schedule, constant
+one training each of two seeds keeps several averages at once (`lab.small_trainings`: cosine schedule, constant
 learning rate, Fashion-MNIST): none, fixed decays, and two that forget their start: decay min(.999, (1+n)/(10+n)), the
 library's default, which is that of .9999 too as long as n < 9,000; and the power-function average of Karras et al. with
 a width of a tenth of the training. Measured: test ε-MSE, and images by DDIM. Exact: the share of the start in the
@@ -29,9 +29,9 @@ import numpy as np
 
 from ddpm import plot, train
 from ddpm.training import averages
-from experiments.measured import budget, error, held_out, judge_of, mean_range, scores, shares
-from experiments.runner import Result, Row, float64
-from experiments.trainings import Small, config_of, family
+from experiments.lab.runner import Result, Row, float64
+from experiments.lab.small_trainings import Small, config_of, family
+from experiments.lab.training_scores import budget, error, held_out, judge_of, mean_range, scores, shares
 
 PAPER = "Ho et al. 2020, App. B (decay .9999); Karras et al. 2024"
 MINUTES = 5

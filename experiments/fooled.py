@@ -41,7 +41,7 @@ from ddpm.oracles.finite_set import finite
 from ddpm.samplers.generation import generate
 from ddpm.tools.files import write_atomic
 from ddpm.zoo import model
-from experiments.runner import RESULTS, Result, Row, Unavailable
+from experiments.lab.runner import RESULTS, Result, Row, Unavailable
 
 PAPER = "this project; Sajjadi et al. 2018, Naeem et al. 2020 and Meehan et al. 2020 on what single numbers miss"
 MINUTES = 2

@@ -4,7 +4,7 @@ Nichol and Dhariwal find on CIFAR-10 that the cosine schedule has better bits/di
 that L_hybrid (a learned variance) improves bits/dim again at little cost in FID, and that L_vlb with times drawn by
 importance has the best bits/dim and the worst FID. And with the linear schedule up to a fifth of the chain can be left
 out at its noisy end with little harm, with the cosine schedule not. Here: two seeds each of a small network at an
-equal, small budget (`experiments.trainings`; T = 1,000, the paper has 4,000), Fashion-MNIST, classes given; Fréchet
+equal, small budget (`lab.small_trainings`; T = 1,000, the paper has 4,000), Fashion-MNIST, classes given; Fréchet
 distance in the shipped classifier's features for FID; bits/dim with clipped x̂0, each with its own variance: learned,
 or β. Exact: how far pure noise is from the noised data at the time where it is put in, the Wasserstein distance of
 Gaussians with the data's mean and covariance, per pixel; and the gain of importance sampling, T Σ L² / (Σ L)² over the
@@ -35,10 +35,20 @@ from ddpm.guide import clip_x0
 from ddpm.losses.bound import bits_per_dim
 from ddpm.schedule import make_schedule
 from ddpm.zoo.model import Model
-from experiments.linear import variances
-from experiments.measured import bits, budget, error, held_out, judge_of, mean_range, scores, shares, skipping
-from experiments.runner import Result, Row
-from experiments.trainings import Small, family
+from experiments.lab.linear_denoisers import variances
+from experiments.lab.runner import Result, Row
+from experiments.lab.small_trainings import Small, family
+from experiments.lab.training_scores import (
+    bits,
+    budget,
+    error,
+    held_out,
+    judge_of,
+    mean_range,
+    scores,
+    shares,
+    skipping,
+)
 
 PAPER = "Nichol and Dhariwal 2021, Table 2 and Section 3 (CIFAR-10, T = 4,000)"
 MINUTES = 17

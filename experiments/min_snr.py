@@ -2,7 +2,7 @@
 
 Hang et al. weight the loss by min(SNR, γ)/SNR, γ = 5 (for an ε-network), so that times with little noise no longer pull
 against the others, and reach a given FID 3.4 times sooner on ImageNet. Here: two seeds each of a small network with and
-without the weight, cosine schedule, Fashion-MNIST, at an equal, small budget (`experiments.trainings`), and at a
+without the weight, cosine schedule, Fashion-MNIST, at an equal, small budget (`lab.small_trainings`), and at a
 quarter, a half and three quarters of it; an average of the parameters of a tenth of the way is measured. ε-MSE counts
 all times alike, as the plain loss does; the Fréchet distance does not. "sooner" is the factor in steps by which the
 weighted loss reaches the plain one's distance, along lines between the points; it is at most 4 here, and no number
@@ -26,9 +26,9 @@ from ddpm import plot
 from ddpm.evaluation.denoising_loss import eps_mse
 from ddpm.losses import weighting
 from ddpm.schedule import cosine
-from experiments.measured import budget, error, held_out, judge_of, mean_range, scores, shares
-from experiments.runner import Result, Row, float64
-from experiments.trainings import Small, family
+from experiments.lab.runner import Result, Row, float64
+from experiments.lab.small_trainings import Small, family
+from experiments.lab.training_scores import budget, error, held_out, judge_of, mean_range, scores, shares
 
 PAPER = "Hang et al. 2023, Figure 1 (ImageNet 256 x 256)"
 MINUTES = 9

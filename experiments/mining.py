@@ -44,7 +44,7 @@ from ddpm.mining.localisation import motif_auc, patch_motif, precision_at_k, pur
 from ddpm.mining.patches import pooled, random_patches, select, top
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.zoo import model
-from experiments.runner import Result, Row, Unavailable
+from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 3 and 4 (the algorithm)"
 MINUTES = 8.0

@@ -31,8 +31,8 @@ from ddpm.mining import doersch, hog, localisation, maps, patterns
 from ddpm.mining.patches import Patches, pooled, select, top
 from ddpm.mining.saliency_maps import logits_fn, saliency
 from ddpm.zoo import model
+from experiments.lab.runner import Result, Row, Unavailable
 from experiments.mining import exact
-from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 4; Doersch et al. 2012"
 MINUTES = 15

@@ -24,7 +24,7 @@ from ddpm.losses import bound
 from ddpm.samplers.variance import optimal
 from ddpm.schedule import Schedule, linear
 from experiments.ddim_table1 import spectra
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Ho et al. 2020, Table 4 (CIFAR-10 test)"
 MINUTES = 1.5

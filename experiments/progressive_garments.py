@@ -32,9 +32,9 @@ from ddpm.losses.bound import bits_per_dim
 from ddpm.schedule import linear
 from ddpm.zoo import model
 from experiments.denoisers_by_t import own_time
-from experiments.linear import variances
+from experiments.lab.linear_denoisers import variances
+from experiments.lab.runner import Result, Row, Unavailable
 from experiments.progressive_coding import TABLE, rate_and_error
-from experiments.runner import Result, Row, Unavailable
 
 PAPER = "Ho et al. 2020, Table 4 (CIFAR-10 test)"
 MINUTES = 1

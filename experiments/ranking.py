@@ -27,7 +27,7 @@ from ddpm.evaluation import model as ev
 from ddpm.evaluation import statistics
 from ddpm.zoo import model
 from experiments.fooled import Pixels, gaussian, load, noise, scores, table_figure
-from experiments.runner import Result, Row, Unavailable
+from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "this project"
 MINUTES = 10

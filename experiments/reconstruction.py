@@ -27,9 +27,9 @@ from ddpm.guide import clip_x0
 from ddpm.schedule import make_times
 from ddpm.zoo import model
 from experiments.ddim_table2 import TABLE
-from experiments.judged import Judge
-from experiments.linear import variances
-from experiments.runner import Result, Row
+from experiments.lab.drawn_images import Judge
+from experiments.lab.linear_denoisers import variances
+from experiments.lab.runner import Result, Row
 
 PAPER = "Song, Meng, Ermon 2021, Table 2 and Fig. 6 (CIFAR-10)"
 MINUTES = 4

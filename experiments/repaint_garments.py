@@ -40,8 +40,8 @@ from ddpm.guide import cfg, clip_x0
 from ddpm.sample import ddim_step, ddpm_step, walk
 from ddpm.schedule import make_schedule, make_times
 from ddpm.zoo import model
-from experiments.linear import affine
-from experiments.runner import Result, Row, Unavailable, float64
+from experiments.lab.linear_denoisers import affine
+from experiments.lab.runner import Result, Row, Unavailable, float64
 
 PAPER = "Lugmayr et al. 2022, Tables 1 to 3 (LPIPS; r at ImageNet wide, j at CelebA-HQ wide)"
 MINUTES = 3

@@ -15,7 +15,7 @@ import numpy as np
 
 from ddpm import plot
 from ddpm.editing.inpaint import repaint_times
-from experiments.runner import Result, Row
+from experiments.lab.runner import Result, Row
 
 PAPER = "Lugmayr et al. 2022, Fig. 9 and released code"
 MINUTES = 0.1

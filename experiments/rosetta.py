@@ -144,7 +144,7 @@ def page() -> str:
     return (
         "# Rosetta table\n\nThe papers' symbols, our names, and the same thing in other code bases; ≠ marks a "
         "convention that differs. Made by `python -m experiments.rosetta`; "
-        "`tests/test_rosetta.py` evaluates each cell where its "
+        "`tests/experiments/test_rosetta.py` evaluates each cell where its "
         f"code base is installed.\n\n{markdown()}\n"
     )
 

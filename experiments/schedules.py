@@ -17,7 +17,7 @@ import numpy as np
 from ddpm import plot
 from ddpm.sample import beta_tilde_clipped
 from ddpm.schedule import cosine, linear
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Nichol and Dhariwal 2021, Figs. 2 and 5"
 MINUTES = 0.1

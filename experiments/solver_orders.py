@@ -22,7 +22,7 @@ from ddpm.sample import ddim_step, walk
 from ddpm.samplers.edm import edm_sigmas, from_sigma
 from ddpm.samplers.solvers import begin, heun_step, midpoint_step, multistep
 from ddpm.schedule import Schedule, from_alpha_bar, make_times
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Lu et al. 2022, Table 1; Karras et al. 2022, Fig. 2"
 MINUTES = 0.3

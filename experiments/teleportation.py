@@ -34,9 +34,9 @@ from ddpm.sample import ddim_step
 from ddpm.schedule import linear, make_times
 from ddpm.zoo import model
 from experiments.denoisers_by_t import own_time
-from experiments.judged import Judge, draw, labels
-from experiments.linear import by_formula, frechet
-from experiments.runner import Result, Row
+from experiments.lab.drawn_images import Judge, draw, labels
+from experiments.lab.linear_denoisers import by_formula, frechet
+from experiments.lab.runner import Result, Row
 
 PAPER = "Wang and Vastola 2024 (15 to 30 % of the steps); Nichol and Dhariwal 2021, Fig. 4 (curves, no table)"
 MINUTES = 2

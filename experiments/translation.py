@@ -25,7 +25,7 @@ from ddpm.datasets import sources
 from ddpm.editing.translation import translate, typicality_shift
 from ddpm.samplers.generation import generate
 from ddpm.zoo import model
-from experiments.runner import Result, Row, Unavailable
+from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 5; Song et al. 2021, Table 2"
 MINUTES = 6

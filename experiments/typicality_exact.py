@@ -23,7 +23,7 @@ from ddpm import oracle, plot, typicality
 from ddpm.contracts import Partial
 from ddpm.schedule import Schedule, linear
 from ddpm.typicality import time_window
-from experiments.runner import Result, Row
+from experiments.lab.runner import Result, Row
 
 PAPER = "Siglidis et al. 2024, Sec. 3 (definition)"
 MINUTES = 0.5

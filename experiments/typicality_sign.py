@@ -21,7 +21,7 @@ from ddpm.evaluation import statistics
 from ddpm.oracles import gaussian
 from ddpm.schedule import cosine
 from ddpm.zoo import model
-from experiments.runner import Result, Row, Unavailable
+from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Siglidis et al. 2024, Sec. 3"
 MINUTES = 4

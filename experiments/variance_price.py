@@ -22,7 +22,7 @@ from ddpm.losses import bound
 from ddpm.samplers.respacing import respace
 from ddpm.samplers.variance import optimal
 from ddpm.schedule import Schedule, linear, make_times
-from experiments.runner import Result, Row, float64
+from experiments.lab.runner import Result, Row, float64
 
 PAPER = "Ho et al. 2020, Sec. 3.2; Nichol and Dhariwal 2021, Sec. 3.1"
 MINUTES = 0.2

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm import oracle
-from experiments.linear import affine
-from experiments.linear import by_steps as output_var_by_direction
+from experiments.lab.linear_denoisers import affine
+from experiments.lab.linear_denoisers import by_steps as output_var_by_direction
 
 __all__ = ["affine", "output_var", "output_var_by_direction"]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ddpm.course import lesson as lessons
 from ddpm.course import student
-from experiments import gallery, runner
+from experiments.lab import gallery, runner
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

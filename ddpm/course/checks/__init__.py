@@ -24,7 +24,7 @@ How to write c07.py for lessons/l07_*.py:
         ),
     )
 
-What the tests ask of every module here (tests/test_course_checks.py finds them by themselves):
+What the tests ask of every module here (tests/course/test_course_checks.py finds them by themselves):
 
 - Each `### Exercise` of the lesson has an entry and each entry an exercise; each function with a solution mark is asked
   about by some part; each exercise has a named mistake (a figure or artefact by itself excepted) and two hints or more.

@@ -1,0 +1,14 @@
+"""What the experiments share; the figures themselves are one file each, in the folder above.
+
+runner            what an experiment is, its table `paper | exact | ours`, its folder
+linear_denoisers  a sampler on Gaussian data, exactly
+drawn_images      images of a shipped model, drawn once and scored by the shipped classifier
+small_trainings   one family of small trainings, trained once and read from the cache
+training_scores   what is measured of them
+ship_weights      from a run to weights that ship, with their card
+gallery           the page experiments/results/README.md
+readme_pages      the generated parts of README.md and docs/
+speed             benchmarks against PyTorch
+time_to_loss      seconds of training to a given test loss, against PyTorch
+chip_cost         what a training would cost on many chips: a calculation
+"""

@@ -1,0 +1,176 @@
+"""The README's numbers and the pages that it links, written from the cards and results: no number is typed in.
+
+    python -m experiments.lab.readme_pages          writes README.md between its markers, docs/card.md and docs/speed.md
+
+The table of the papers' figures is in experiments/results/README.md, which `python -m experiments.lab.gallery` writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ddpm import weights
+from ddpm.tools.files import write_atomic
+from experiments.lab import gallery
+
+ROOT = Path(__file__).parents[2]
+
+
+NUMBERS = ("eps_mse", "bits_bound", "accuracy", "frechet")
+FIGURES = ("cfg_tilted", "ddim_table1", "progressive_garments", "solver_orders", "mining")
+
+
+def _measures(card: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """A table of these measures of a card, each next to its baseline or floor."""
+    rows = ["| measure | value | 95 % interval | compared with | n |", "|---|---|---|---|---|"]
+    for m in (card["measures"][name] for name in names):
+        low, high = m["interval"]
+        other = "" if m["beside"] is None else f"{m['beside']:.4g} ({m['beside_what']})"
+        rows.append(f"| {m['name']} | {m['value']:.4g} | {low:.4g} … {high:.4g} | {other} | {m['n']:,} |")
+    return rows
+
+
+def _training(card: dict[str, Any]) -> str:
+    """How long the training took, and on what."""
+    return f"{card['training_seconds'] / 60:.0f} minutes on {card['training_device'].replace('1 cores', '1 core')}"
+
+
+def caption(name: str = "fashion_mnist") -> str:
+    """What stands under the picture."""
+    card = weights.cards("denoiser")[name]
+    return (
+        f"<sub>Drawn by the shipped model, {card['parameters']:,} parameters, trained in {_training(card)}: "
+        "`ddpm sample --n 10 --out experiments/results/garments/figure.png`</sub>"
+    )
+
+
+def numbers(name: str = "fashion_mnist") -> str:
+    """Four measures of the shipped model, from its card."""
+    return "\n".join(_measures(weights.cards("denoiser")[name], NUMBERS))
+
+
+def card_page(name: str = "fashion_mnist") -> str:
+    """docs/card.md: what was measured of the shipped model, from its card."""
+    card = weights.cards("denoiser")[name]
+    unet, train = card["unet"], card["train"]
+    judge = weights.cards("classifier")[f"{train['data']}_classifier"]
+    return "\n".join(
+        [
+            "# The shipped model, measured",
+            "",
+            f"`{name}`: {card['parameters']:,} parameters, {unet['patch']}x{unet['patch']} pixels a position, "
+            f"{train['schedule']} schedule, T = {train['T']:,}; {card['steps']:,} steps of {train['batch']} images, "
+            f"{_training(card)}. Its test ε-MSE is "
+            f"**{card['eps_mse_over_linear_gaussian']:.3f}** of that of the best class-conditional linear-Gaussian "
+            "denoiser. Images: DDIM, 50 steps, guidance 2, 8 bit. Accuracy and distances are those of the shipped "
+            f"classifier (test accuracy {judge['test']['accuracy']:.4f}); there is no Inception network here.",
+            "",
+            *_measures(card, card["measures"]),
+            "",
+            "Made again by `" + card["commands"]["measure"] + "`; the card, "
+            f"[`ddpm/weights/{name}.json`](../ddpm/weights/{name}.json), says what each number is compared with, and "
+            f"in which features. Trained by `{card['commands']['train']}`.",
+            "",
+            "Written by `python -m experiments.lab.readme_pages`.",
+        ]
+    )
+
+
+PEERS = {"diffusers": "diffusers", "diffusers_compiled": "diffusers under torch.compile", "lucidrains": "lucidrains'"}
+
+
+def _peers(part: dict[str, Any]) -> str:
+    """Each peer's seconds, and our speed as a share of its."""
+    words = []
+    for name, called in PEERS.items():
+        ratio = part.get("ratio" if name == "diffusers" else f"ratio_{name}")
+        if ratio is not None:
+            words.append(f"{called} {part[f'{name}_seconds']:.2f} s: **{ratio:.2f}** of its speed")
+    return "; ".join(words) or "no peer was installed"
+
+
+def time_to_loss() -> list[str]:
+    """The row of `experiments.lab.time_to_loss`, where it was run."""
+    path = ROOT / "experiments/results/time_to_loss/metrics.json"
+    if not path.exists():
+        return []
+    r = json.loads(path.read_text())
+    words = [f"{k} {v['seconds'] / 60:.1f} min" if v["reached"] else f"{k} not reached" for k, v in r["sides"].items()]
+    what = f"training to a test ε-MSE of {r['goal']:.4f}, compilation apart; `python -m experiments.lab.time_to_loss`"
+    return [f"| {what}, seed {r['config']['seed']} | {'; '.join(words)} |"]
+
+
+def speed_page() -> str:
+    """docs/speed.md: what `python -m experiments.lab.speed` measured."""
+    r = json.loads((ROOT / "experiments/results/speed/metrics.json").read_text())
+    step, walk, typical = r["training_step"], r["sampling"], r["typicality"]
+    rows = ["# Speed", "", "| what | measured |", "|---|---|"]
+    rows += [
+        f"| training step, Ho et al.'s design at 32 channels ({step['parameters']:,} parameters), "
+        f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; {_peers(step)} |",
+        f"| DDIM with that network, {r['ddim']['steps']} steps, batch {r['ddim']['batch']} "
+        f"| {r['ddim']['ddpm_seconds']:.2f} s; {_peers(r['ddim'])} |",
+        "| of each kind of operator, alone, ours as a share of PyTorch's speed | "
+        + ", ".join(f"{k} {v['ratio']:.2f}" for k, v in r["operators"]["operators"].items())
+        + " |",
+        f"| a DDIM walk of {walk['steps']} steps with the `cpu` preset, batch {walk['batch']} "
+        f"| {walk['walk_seconds']:.2f} s; the bare network calls take {100 * walk['network_share']:.0f} % of that |",
+        f"| guided over unguided sampling | {walk['guided_over_unguided']:.2f} |",
+        "| programs compiled for a new guidance, seed and schedule "
+        f"| {walk['compiled_again_for_new_guidance_seed_schedule']} |",
+        f"| typicality, {typical['draws']} draws | {typical['image_draws_per_second']:,.0f} image-draws a second, "
+        f"{100 * typical['share_of_bare_forward']:.0f} % of the bare forward's rate |",
+        f"| its temporary memory at 10 and at 100 draws | {typical['temporary_MiB_at_10_draws']:.1f} and "
+        f"{typical['temporary_MiB_at_100_draws']:.1f} MiB |",
+    ]
+    for name, words in (("cache_empty", "with an empty cache"), ("cache_filled", "and from the cache")):
+        s = r["startup"][name]
+        rows.append(
+            f"| a start, {words}: first image; training step compiled; most memory for each "
+            f"| {s['first_image_seconds']:.1f} s; {s['compile_training_step_seconds']:.0f} s; "
+            f"{s['peak_MiB_after_first_image']:,} and {s['peak_MiB_after_training_step']:,} MiB |"
+        )
+    rows += time_to_loss()
+    packages = ", ".join(f"{k} {v}" for k, v in r["versions"].items() if k in ("jax", "torch", "diffusers"))
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"On {r['device']}, {packages}, by `python -m experiments.lab.speed`, the sides taking turns in one run.",
+            "",
+            "Written by `python -m experiments.lab.readme_pages`.",
+        ]
+    )
+
+
+def figures() -> str:
+    """Five of the papers' figures and tables that were made again."""
+    return gallery.index("experiments/results/README.md", FIGURES)
+
+
+PARTS = {"caption": caption, "numbers": numbers, "figures": figures}
+PAGES = {"docs/card.md": card_page, "docs/speed.md": speed_page}
+
+
+def rendered(text: str) -> str:
+    """The README with its generated parts made anew."""
+    for name, part in PARTS.items():
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, mark, after = rest.partition("<!-- end -->")
+        text = f"{before}<!-- {name} -->\n{part()}\n{mark}{after}"
+    return text
+
+
+def main() -> None:
+    """Write them."""
+    file = ROOT / "README.md"
+    write_atomic(file, rendered(file.read_text()).encode())
+    for name, page in PAGES.items():
+        write_atomic(ROOT / name, f"{page()}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

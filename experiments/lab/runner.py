@@ -1,0 +1,271 @@
+"""What all figures and tables share: `paper | exact | ours`, one command each, results beside them.
+
+An experiment is a module of this package with
+
+    a docstring           its title, and in words what the paper claims, what we see, and what does not carry over
+    PAPER                 where it is printed
+    MINUTES               about how long it takes on two CPU cores
+    Config, QUICK         a frozen dataclass of what can be chosen, and what `--quick` changes of it
+    run(config) -> Result
+
+and may have NEEDS, a sentence about what it cannot run without, and redraw(rows, numbers) -> Figure, its picture from
+what metrics.json holds (then `run` need not draw, and `--redraw` mends a picture without measuring). `python -m
+experiments NAME` writes NAME/{config.json, metrics.json, figure.png} under experiments/results, or under
+out/experiments where a field was changed: so the results that lie in the repository are those of the default
+configuration, always.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+from matplotlib.figure import Figure
+
+from ddpm import plot
+from ddpm.tools.files import write_atomic
+from ddpm.tools.machine import device_name, versions
+from ddpm.tools.origin import commit
+
+HERE = Path(__file__).parent.parent
+RESULTS = HERE / "results"
+ELSEWHERE = Path("out/experiments")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. A column that does not exist is None; a tolerance makes `ours` answer for `exact`."""
+
+    what: str
+    paper: float | None = None
+    exact: float | None = None
+    ours: float | None = None
+    spread: float | None = None  # standard error of `ours`, or half the range over seeds
+    within: float | None = None  # |ours - exact| ≤ within · max(|exact|, `near`)
+    near: float = 0.0  # the size below which an error is absolute
+
+    def check(self) -> None:
+        """Fail where `ours` is not `exact`."""
+        if self.within is None or self.exact is None or self.ours is None:
+            return
+        if not abs(self.ours - self.exact) <= self.within * max(abs(self.exact), self.near):
+            raise AssertionError(
+                f"{self.what}: ours {self.ours:.8g}, exact {self.exact:.8g}, tolerance {self.within:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found."""
+
+    rows: Sequence[Row]
+    figure: Figure | None  # None: drawn by the experiment's redraw
+    numbers: dict[str, Any] = field(default_factory=dict)  # what else is worth keeping: curves, counts, n, split
+
+
+class Unavailable(RuntimeError):
+    """Something that the experiment cannot run without is not here; the message says what, and the remedy."""
+
+
+def names() -> list[str]:
+    """The experiments that there are: modules of this package that define `run(config)` and PAPER."""
+    found = []
+    for file in sorted(HERE.glob("*.py")):
+        tree = ast.parse(file.read_text())
+        top = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        top |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+        if {"run", "Config", "PAPER"} <= top:
+            found.append(file.stem)
+    return found
+
+
+def find(name: str) -> ModuleType:
+    """The experiment of that name."""
+    if name not in names():
+        raise ValueError(f"there is no experiment {name!r}; there are {', '.join(names())}")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def title(module: ModuleType) -> str:
+    """The first line of its docstring."""
+    return (module.__doc__ or "").strip().split("\n")[0].rstrip(".")
+
+
+def words(module: ModuleType) -> str:
+    """The rest of its docstring."""
+    return (module.__doc__ or "").strip().partition("\n")[2].strip()
+
+
+def configure(module: ModuleType, changes: Sequence[str], quick: bool) -> Any:
+    """Its Config with `field=value` changes; unknown fields and values of another type are refused."""
+    config = module.Config()
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    new: dict[str, Any] = dict(module.QUICK) if quick else {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in fields:
+            known = ", ".join(f"{k}={v!r}" for k, v in fields.items()) or "none"
+            raise ValueError(f"{change!r} is not field=value of this experiment; its fields: {known}")
+        old = fields[name]
+        value: Any = text if isinstance(old, str) else ast.literal_eval(text)
+        if isinstance(old, float) and isinstance(value, int):
+            value = float(value)
+        if type(value) is not type(old):
+            raise ValueError(f"{name} is {text!r}; give a {type(old).__name__} such as {old!r}")
+        new[name] = value
+    return dataclasses.replace(config, **new)
+
+
+def fingerprint(module: ModuleType, config: Any) -> str:
+    """Of the experiment's own code and its configuration: a result with another one is out of date.
+
+    Its words, its layout and its imports do not count (where a name of the library lives is no part of a measurement),
+    nor how `redraw` draws what was measured.
+    """
+    source = text = Path(str(module.__file__)).read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        redraw = isinstance(node, ast.FunctionDef) and node.name == "redraw"
+        if redraw or isinstance(node, ast.Import | ast.ImportFrom):
+            text = text.replace(ast.get_source_segment(source, node) or "", "", 1)
+    text = text.replace(module.__doc__ or "", "", 1)
+    return hashlib.sha256((re.sub(r"[\s,()]+", "", text) + repr(config)).encode()).hexdigest()[:16]
+
+
+def is_done(folder: Path, mark: str) -> bool:
+    """Whether the folder holds a whole result with this fingerprint."""
+    file = folder / "metrics.json"
+    return (folder / "figure.png").exists() and file.exists() and json.loads(file.read_text())["fingerprint"] == mark
+
+
+def is_current(name: str) -> bool:
+    """Whether the result that lies in the repository was made by the experiment as it is now."""
+    module = find(name)
+    return is_done(RESULTS / name, fingerprint(module, module.Config()))
+
+
+def clean(x: Any) -> Any:
+    """Numbers to six digits, so that a result is the same file on the next day; arrays to lists; NaN to None."""
+    if isinstance(x, dict):
+        return {str(k): clean(v) for k, v in x.items()}
+    if hasattr(x, "tolist"):
+        x = x.tolist()
+    if isinstance(x, list | tuple):
+        return [clean(v) for v in x]
+    if isinstance(x, float):
+        return None if not math.isfinite(x) else x if x.is_integer() else float(f"{x:.6g}")
+    return x
+
+
+def show(x: float | None) -> str:
+    """A number for a table: four digits, counts whole."""
+    if x is None:
+        return ""
+    return f"{x:,.0f}" if float(x).is_integer() and abs(x) >= 10 else f"{x:.4g}"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """`paper | exact | ours` in Markdown; a column that is empty throughout is left out."""
+    columns = [c for c in ("paper", "exact", "ours") if any(r[c] is not None for r in rows)]
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for r in rows:
+        cells = [show(r[c]) + (f" ± {r['spread']:.2g}" if c == "ours" and r["spread"] else "") for c in columns]
+        lines.append("| " + r["what"].replace("|", "\\|") + " | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def command(name: str, config: Any, module: ModuleType) -> str:
+    """The line that makes this result again."""
+    default = module.Config()
+    changed = [
+        f"{f.name}={str(getattr(config, f.name)).replace(' ', '')}"
+        for f in dataclasses.fields(config)
+        if getattr(config, f.name) != getattr(default, f.name)
+    ]
+    return " ".join(["python -m experiments", name, *changed])
+
+
+def make(
+    name: str,
+    changes: Sequence[str] = (),
+    quick: bool = False,
+    force: bool = False,
+    out: Path | None = None,
+    redraw: bool = False,
+) -> Path:
+    """Run the experiment, check its rows, write its folder; a folder that is up to date is left as it is.
+
+    redraw: only its picture, from the numbers that lie there.
+    """
+    module = find(name)
+    config = configure(module, changes, quick)
+    folder = (out or (RESULTS if config == module.Config() else ELSEWHERE)) / name
+    mark = fingerprint(module, config)
+    if redraw:
+        _draw_again(name, module, folder, mark)
+        return folder
+    if is_done(folder, mark) and not force:
+        print(f"{name}: up to date in {os.path.relpath(folder)} (--force makes it again)")
+        return folder
+    print(f"{name}: {title(module)} · about {module.MINUTES:g} min on 2 CPU cores", flush=True)
+    start = time.perf_counter()
+    result = module.run(config)
+    for row in result.rows:
+        row.check()
+    about = {
+        "experiment": name,
+        "paper": module.PAPER,
+        "command": command(name, config, module),
+        "seed": getattr(config, "seed", None),
+        "seconds": round(time.perf_counter() - start, 1),
+        "device": device_name(),
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit() or "unknown",
+        "versions": versions(),
+    }
+    rows = [dataclasses.asdict(row) for row in result.rows]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "config.json", _json(dataclasses.asdict(config)))
+    figure = result.figure or module.redraw(clean(rows), clean(result.numbers))
+    plot.save_figure(folder / "figure.png", figure)
+    write_atomic(
+        folder / "metrics.json", _json({"fingerprint": mark, **about, "rows": rows, "numbers": result.numbers})
+    )
+    print(table(clean(rows)))
+    print(
+        f"{os.path.relpath(folder)}: metrics.json, figure.png · {about['seconds']:.0f} s on {about['device']}\n",
+        flush=True,
+    )
+    return folder
+
+
+def _draw_again(name: str, module: ModuleType, folder: Path, mark: str) -> None:
+    """The picture of a result that is up to date."""
+    if not hasattr(module, "redraw"):
+        raise ValueError(f"{name} draws while it measures; run it without --redraw")
+    if not is_done(folder, mark):
+        raise ValueError(f"{os.path.relpath(folder)} holds no result of {name} as it is now; run it without --redraw")
+    found = json.loads((folder / "metrics.json").read_text())
+    plot.save_figure(folder / "figure.png", module.redraw(found["rows"], found["numbers"]))
+    print(f"{os.path.relpath(folder)}: figure.png, drawn again from metrics.json")
+
+
+def _json(x: Any) -> bytes:
+    return (json.dumps(clean(x), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def float64() -> Any:
+    """Exact experiments compute in float64: `with float64(): …`"""
+    return jax.enable_x64(True)

@@ -1,0 +1,132 @@
+"""What is measured of a small training: error on test images, bits/dim, and images in a classifier's features.
+
+Seeds are trainings: a number is their mean, its spread half of their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ddpm import data
+from ddpm.datasets import sources
+from ddpm.evaluation import distances
+from ddpm.evaluation import scores as scoring
+from ddpm.evaluation.bits import bound_bits
+from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.evaluation.statistics import stratified_subset
+from ddpm.guide import cfg, clip_x0
+from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.sample import ddim_step
+from ddpm.schedule import make_schedule, make_times
+from ddpm.zoo.model import Model
+from experiments.lab.drawn_images import Judge, draw, labels
+from experiments.lab.runner import Unavailable
+from experiments.lab.small_trainings import Small
+
+
+class NearestMean:
+    """Pixels as features and the nearest class mean as label: for sets without a shipped classifier (`--quick`)."""
+
+    def __init__(self, dataset: data.Dataset):
+        x, y = self.features(dataset.x_train), dataset.y_train
+        self.means = np.stack([x[y == k].mean(0) for k in range(dataset.num_classes)])
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """(n, H, W, C) uint8 -> (n, HWC)"""
+        return np.asarray(data.to_float(x), np.float64).reshape(len(x), -1)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """(n,) labels"""
+        return ((self.features(x)[:, None] - self.means) ** 2).sum(-1).argmin(1)
+
+
+def judge_of(name: str) -> Judge:
+    """The judge of a data set: its shipped classifier, or pixels where there is none."""
+    if name != "digits":
+        return Judge(name)
+    judge = Judge.__new__(Judge)
+    judge.data = sources.load(name)
+    judge.classifier = NearestMean(judge.data)  # type: ignore[assignment]
+    train, test = (judge.classifier.features(x) for x in (judge.data.x_train, judge.data.x_test))
+    judge.real = scoring.Reference(train, test, "pixels")
+    judge.train = distances.moments(train)
+    return judge
+
+
+def held_out(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """n test images in [-1, 1], as many of each class, and their labels."""
+    try:
+        d = sources.load(name)
+    except (FileNotFoundError, ConnectionError) as error:
+        raise Unavailable(f"it measures on {name}, which is not here: {error}") from error
+    ids = stratified_subset(d.y_test, min(n, len(d.x_test)), 0)
+    return np.asarray(data.to_float(d.x_test[ids])), d.y_test[ids]
+
+
+def error(m: Model, x: np.ndarray, c: np.ndarray) -> float:
+    """ε-MSE, two draws an image; the same times and noises for every model."""
+    return eps_mse(m.eps, m.schedule, x, c, jax.random.key(0), repeats=2).value
+
+
+def linear_error(name: str, schedule: str, x: np.ndarray, c: np.ndarray) -> float:
+    """The same of the best linear denoiser of each class, exactly."""
+    d, s = sources.load(name), make_schedule(schedule)
+    return float(np.mean(linear_loss(fit(data.to_float(d.x_train), d.y_train), s, x, c)[1:]))
+
+
+def bits(m: Model, x: np.ndarray, c: np.ndarray, variance: Any = None) -> tuple[float, float]:
+    """The bound in bits/dim with clipped x̂0, and its standard error over images; 20 draws of t each."""
+    sigma2 = m.variance if variance is None else variance
+    values = bound_bits(clip_x0(m.eps, m.schedule), m.schedule, x, c, variance=sigma2)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+class Scores(NamedTuple):
+    """Of images that were drawn."""
+
+    frechet: float
+    accuracy: float
+
+
+def scores(judge: Judge, m: Model, n: int, steps: int, guidance: float = 1.0) -> Scores:
+    """n images by DDIM, the same noises for every model: Fréchet distance, and share of the class asked for."""
+    eps = clip_x0(m.eps if guidance == 1 else cfg(m.eps, guidance), m.schedule)
+    images, _ = draw(m, f"ddim guidance {guidance:g}", partial(ddim_step, eps, m.schedule), n, steps)
+    return Scores(distance(judge, images), judge.accuracy(images, labels(m, n))[0])
+
+
+def skipping(judge: Judge, m: Model, n: int, steps: int, share: float) -> float:
+    """The distance where pure noise is put in at t = (1 - share) T, and the first steps are left out."""
+    times = make_times(m.schedule.T, steps)
+    times = times[times <= round((1 - share) * m.schedule.T)]
+    step = partial(ddim_step, clip_x0(m.eps, m.schedule), m.schedule)
+    name = "ddim guidance 1" if share == 0 else f"ddim without its first {share:g}"
+    if share == 0:  # the images that `scores` has drawn
+        return distance(judge, draw(m, name, step, n, steps)[0])
+    return distance(judge, draw(m, name, step, n, steps, times=times)[0])
+
+
+def distance(judge: Judge, images: np.ndarray) -> float:
+    """Fréchet distance of uint8 images to the training images, in the judge's features."""
+    return distances.frechet_moments(distances.moments(judge.features(images)), judge.train)
+
+
+def shares(a: Sequence[float], b: Sequence[float]) -> float:
+    """The share of the seeds in which a < b: 1 where an order holds for all."""
+    return float(np.mean(np.less(a, b)))
+
+
+def budget(config: Small) -> str:
+    """In words, for a figure."""
+    return f"{config.steps:,} steps of {config.batch} images, {config.seeds} seed{'' if config.seeds == 1 else 's'}"
+
+
+def mean_range(values: Sequence[float]) -> tuple[float, float]:
+    """Mean over seeds, and half of their range."""
+    a = np.asarray(values, np.float64)
+    return float(a.mean()), float(np.ptp(a) / 2)

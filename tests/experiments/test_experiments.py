@@ -1,0 +1,26 @@
+"""Every experiment runs to its end in its quick form."""
+
+import pytest
+
+from experiments.lab import runner, speed
+
+
+def test_speed_quick(capsys):
+    result = speed.main(speed.Config(quick=True))
+    assert result["sampling"]["compiled_again_for_new_guidance_seed_schedule"] == 0
+    typical = result["typicality"]
+    assert typical["temporary_MiB_at_100_draws"] <= 1.05 * typical["temporary_MiB_at_10_draws"] + 0.01
+    assert "training_step" in capsys.readouterr().out
+
+
+EXACT = [
+    "cfg_tilted", "composition", "ddim_table1", "ddim_table2", "ddpm_facts", "edm_table1", "ema_memory", "mining",
+    "progressive_coding", "repaint_schedule", "schedules", "solver_orders", "typicality_exact", "variance_price",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_figures(name, tmp_path):
+    """Each row that is checked agrees with its closed form, in the quick form; the picture is drawn."""
+    folder = runner.make(name, quick=True, out=tmp_path)
+    assert (folder / "figure.png").stat().st_size > 5000

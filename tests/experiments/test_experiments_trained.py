@@ -1,0 +1,66 @@
+"""Figures with a trained network: their exact columns against identities; quick forms where they are quick."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ddpm.schedule import cosine, make_times
+from experiments import adaptive_guidance, cfg_tradeoff, classifier_guidance, repaint_garments, teleportation
+from experiments.lab import runner
+from experiments.lab.linear_denoisers import by_formula
+
+COSINE = SimpleNamespace(schedule=cosine(1000), card={"schedule": {"name": "cosine"}})
+ALPHA_BAR = np.asarray(cosine(1000).alpha_bar, np.float64)
+
+
+def test_repaint_of_independent_pixels_is_plain_sampling():
+    """What is known says nothing of what is missing: its mean is 0, its variance that of DDIM with η = 1."""
+    lam, known, times = np.array([0.2, 1.5, 0.7, 3.0]), np.array([True, False, True, False]), make_times(1000, 12)
+    B, S = repaint_garments.carried(COSINE, lam, np.eye(4), known, times)
+    np.testing.assert_allclose(B, 0, atol=1e-9)
+    np.testing.assert_allclose(S, np.diag(by_formula(ALPHA_BAR, lam[~known], times, 1.0)), rtol=1e-5, atol=1e-9)
+
+
+def test_resampling_brings_the_mean_to_the_conditional_one():
+    """Two pixels with correlation .9: the more resamplings, the nearer to E[missing | known]."""
+    cov = np.array([[1.0, 0.9], [0.9, 1.0]])
+    lam, U = np.linalg.eigh(cov)
+    known, even = np.array([True, False]), make_times(1000, 50)
+    C, V = repaint_garments.conditional(cov, known)
+    np.testing.assert_allclose([C[0, 0], V[0, 0]], [0.9, 0.19], rtol=1e-12)
+    bias = []
+    for r in (1, 4, 20):
+        B, S = repaint_garments.carried(COSINE, lam, U, known, repaint_garments.repaint_times(even, 5, r))
+        bias.append(repaint_garments.bias_and_variance(B, S, C, V, cov[:1, :1])[0])
+    assert bias[0] > 2 * bias[1] > 4 * bias[2] >= 0
+
+
+def test_jumping_is_exact_on_a_gaussian_and_leaving_out_is_not():
+    """Walked in a thousand steps from where it was jumped to, a Gaussian has its own variances; from N(0, I) not."""
+    lam, times = np.array([[4.0, 0.1]]), np.arange(600, -1, -1)
+    jumped, left_out = (teleportation.exact(ALPHA_BAR, lam, times, start) for start in (1000, None))
+    assert jumped < 1e-5 < 0.01 < left_out
+    assert teleportation.exact(ALPHA_BAR, np.ones((1, 2)), times, None) < 1e-5  # white data: N(0, I) at every time
+
+
+@pytest.mark.parametrize(("with_labels", "scale", "w"), [(False, 1.0, 0.0), (False, 3.0, 2.0), (True, 1.0, 1.0)])
+def test_guidance_by_the_exact_classifier_is_classifier_free_guidance(with_labels, scale, w):
+    """ε_∅ - s √(1-ᾱ) ∇ log p(c | x) = ε_∅ + s (ε_c - ε_∅); from ε_c it is one more."""
+    assert classifier_guidance.exact_std(with_labels, scale) == pytest.approx(cfg_tradeoff.exact_std(w), rel=1e-6)
+
+
+def test_guidance_that_stops_has_less_than_its_whole_effect():
+    left = adaptive_guidance.effect_left(adaptive_guidance.Config())
+    assert left[0.0] == 0 and left[1.0] == 1 and all(np.diff(list(left.values())) > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddae", "correspondence", "progressive_garments", "repaint_garments"])
+def test_quick_forms(name, tmp_path):
+    """They run to their end and draw."""
+    try:
+        folder = runner.make(name, quick=True, out=tmp_path)
+    except runner.Unavailable as error:
+        pytest.skip(str(error))
+    assert (folder / "figure.png").stat().st_size > 5000
