@@ -105,7 +105,7 @@ def _kept(path: Path | None) -> dict[str, Measure] | None:
     if path is None or not path.with_suffix(".json").exists():
         return None
     try:
-        return measure.from_json(json.loads(path.with_suffix(".json").read_text()))
+        return measure.from_json(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError):
         return None  # a damaged file is measured again
 

@@ -45,12 +45,12 @@ def run(command: options.Info) -> None:
     # Reference runs and own runs
     print("\nreference runs (ddpm compare runs/NAME)")
     for file in sorted((Path(ddpm.__file__).parent / "training" / "references").glob("*.json")):
-        print(f"  {file.stem:28s} {json.loads(file.read_text())['summary']}")
+        print(f"  {file.stem:28s} {json.loads(file.read_text(encoding='utf-8'))['summary']}")
 
     print("\nruns (ddpm sample --model runs/NAME)")
     found = sorted(Path("runs").glob("*/config.json"))
     for file in found:
-        train = json.loads(file.read_text())["train"]
+        train = json.loads(file.read_text(encoding="utf-8"))["train"]
         steps = [int(p.stem[5:]) for p in file.parent.glob("checkpoints/step_*.json")]
         step = f"step {max(steps, default=0)} of {train['steps']}"
         print(f"  {file.parent!s:28s} {train['data']}, {train['preset']}, {step}")

@@ -6,6 +6,7 @@ when a command needs it, so that `ddpm --help` and `ddpm info` answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import tyro
 
 from ddpm.cli.options import COMMANDS
+from ddpm.tools.terminal import exit_status, replace_unknown_characters
 
 # The function that runs a command, by the class of its options; its module is imported only then.
 RUN = {
@@ -33,7 +35,7 @@ RUN = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one command; a ValueError becomes one line and exit status 2."""
+    """Run one command; an error becomes one sentence and exit status 2 (or 1, see `exit_status`)."""
     import ddpm
 
     args = sys.argv[1:] if args is None else args
@@ -49,16 +51,13 @@ def main(args: list[str] | None = None) -> int:
         args=args,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    # The command; expected errors become one line
+    # The command; an error becomes one sentence
     try:
         run(command)
     except BrokenPipeError:
         raise
-    except (ValueError, FileNotFoundError, OSError, RuntimeError) as e:
-        if os.environ.get("DDPM_TRACEBACK"):
-            raise
-        print(f"ddpm: {e}", file=sys.stderr)
-        return 2
+    except Exception as e:
+        return exit_status(e)
     except KeyboardInterrupt as e:
         return 128 + getattr(e, "number", signal.SIGINT)
     return 0
@@ -66,6 +65,7 @@ def main(args: list[str] | None = None) -> int:
 
 def entry() -> int:
     """Run `main` as the console command, in a process with huge memory pages."""
+    replace_unknown_characters()
     if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "mine", "evaluate", "classifier", "demo"):
         ask_for_huge_pages()
     try:
@@ -92,11 +92,14 @@ def ask_for_huge_pages() -> None:
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = MALLOC
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        with contextlib.suppress(OSError):  # without huge pages it is slower, and right
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(command: object) -> None:
     """Run one parsed command."""
+    if not 0 <= (seed := getattr(command, "seed", 0)) < 2**32:  # JAX drops the higher bits: 2³² would be 0
+        raise ValueError(f"seed is {seed}; give a whole number in 0..{2**32 - 1}")
     module, _, function = RUN[type(command).__name__].partition(":")
     if module != "ddpm.cli.info":
         use_compile_cache()
@@ -104,9 +107,16 @@ def run(command: object) -> None:
 
 
 def use_compile_cache() -> None:
-    """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/ddpm/jax."""
+    """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/ddpm/jax, where there is a home."""
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "ddpm" / "jax"))
+        folder = Path(os.path.expanduser("~")) / ".cache" / "ddpm" / "jax"
+        try:
+            if not folder.is_absolute():  # a user without a home
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -5,14 +5,13 @@ They are parsed apart from the other commands of `ddpm`, so that `ddpm course st
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import tyro
 
 from ddpm.course import state
 from ddpm.course.options import COMMANDS, Check, Export, Grade, Hint, Init, Next, Reset, Solution, Status, Watch
+from ddpm.tools.terminal import exit_status
 
 
 def main(args: list[str]) -> int:
@@ -31,11 +30,8 @@ def main(args: list[str]) -> int:
         return 0 if run(command) in (None, True) else 1
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, RuntimeError) as e:
-        if os.environ.get("DDPM_TRACEBACK"):
-            raise
-        print(f"ddpm: {e}", file=sys.stderr)
-        return 2
+    except Exception as e:
+        return exit_status(e)
     except KeyboardInterrupt:
         return 130
 

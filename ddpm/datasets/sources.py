@@ -20,6 +20,7 @@ from ddpm.data import Dataset
 from ddpm.datasets import formats
 from ddpm.datasets.formats import PUBLISHED
 from ddpm.datasets.handwritten import digits
+from ddpm.tools.cache import user_folder
 from ddpm.tools.files import Damaged
 
 
@@ -39,9 +40,7 @@ def cache_dir() -> Path:
     chosen = os.environ.get("DDPM_DATA_DIR")
     if chosen and os.access(Path(chosen).expanduser(), os.W_OK):
         return Path(chosen).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("ddpm"))
+    return user_folder()
 
 
 def _places(data_dir: str | Path | None) -> list[Path]:

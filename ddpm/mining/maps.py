@@ -29,7 +29,7 @@ from ddpm import typicality
 from ddpm.contracts import Eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.files import write_atomic
+from ddpm.tools.files import read_json, write_atomic
 from ddpm.typicality import time_window
 
 
@@ -146,7 +146,7 @@ def _check_same(folder: Path, config: dict) -> None:
     """Write the configuration, or refuse to resume with a different one and name the difference."""
     file = folder / "config.json"
     if file.exists():
-        old = json.loads(file.read_text())
+        old = read_json(file)
         wrong = [f"{k} was {old.get(k)!r}, now {v!r}" for k, v in config.items() if old.get(k) != v]
         if wrong:
             raise ValueError(

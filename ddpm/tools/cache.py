@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,9 +22,18 @@ def folder() -> Path:
     chosen = os.environ.get("DDPM_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
+    return user_folder()
+
+
+def user_folder() -> Path:
+    """Return the user's cache, such as ~/.cache/ddpm; a user without a home has one among the temporary files."""
     import pooch
 
-    return Path(pooch.os_cache("ddpm"))
+    try:
+        found = Path(pooch.os_cache("ddpm"))
+    except RuntimeError:
+        found = Path("~")
+    return found if found.is_absolute() else Path(tempfile.gettempdir()) / f"ddpm-cache-{os.getuid()}"
 
 
 def key(*parts: Any) -> str:
@@ -34,7 +44,7 @@ def key(*parts: Any) -> str:
 
 def code(*modules: ModuleType) -> str:
     """Hash the source code of these modules."""
-    return key(*(Path(str(m.__file__)).read_text() for m in modules))
+    return key(*(Path(str(m.__file__)).read_text(encoding="utf-8") for m in modules))
 
 
 def path(kind: str, *parts: Any) -> Path:

@@ -111,6 +111,11 @@ def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
     return int(value)
 
 
+def seed(value: int, name: str = "seed") -> int:
+    """Check a seed in 0..2³²-1: JAX drops the higher bits, so that 2³² would be 0."""
+    return whole(name, value, 0, 2**32 - 1)
+
+
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> Any:
     """Check a finite number, or an array of them, in low..high; tracers pass unchecked."""
     if known(value):

@@ -7,6 +7,7 @@ that does not match, the file is not loaded. (safetensors alone would load a fli
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -57,8 +58,30 @@ def write_atomic(path: Path, data: bytes) -> None:
             f.flush()
             os.fsync(f.fileno())
         os.replace(tmp, path)
+    except OSError as e:  # a full disk does not say which file it was
+        raise type(e)(e.errno, e.strerror, str(path)) from e
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> Path:
+    """Refuse a path at which no file can be written, before long work starts; nothing is left behind."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+    except OSError as e:
+        raise OSError(f"{path} cannot be written ({e.strerror or e}); give another path") from None
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        for folder in made:  # the innermost first
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return path
 
 
 def save(path: str | Path, tree: dict, card: dict) -> None:
@@ -73,13 +96,20 @@ def save(path: str | Path, tree: dict, card: dict) -> None:
 def load_card(path: str | Path) -> dict:
     """Load the card of `path` without reading the arrays."""
     path = Path(path)
-    file = path.with_name(path.name + ".json")
+    return read_json(path.with_name(path.name + ".json"))
+
+
+def read_json(file: Path) -> dict:
+    """Load a file that holds a JSON object; raise `Damaged`, which names the file, if it does not."""
     try:
-        return json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Damaged(f"{file} is missing") from None
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise Damaged(f"{file} is not valid JSON ({e}); it was cut short or changed") from None
+    if not isinstance(found, dict):
+        raise Damaged(f"{file} holds {json.dumps(found)[:20]}, not a JSON object; it was changed")
+    return found
 
 
 def load(path: str | Path) -> tuple[dict, dict]:

@@ -22,7 +22,7 @@ from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.sample import images
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
-from ddpm.tools.files import write_atomic
+from ddpm.tools.files import Damaged, read_json, write_atomic
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer, cost, devices, diagnose, signals, tables
 from ddpm.training.adam import learning_rate
@@ -56,7 +56,10 @@ def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditiona
         x = data.to_float(dataset.x_train)
         value = float(linear_loss(fit(x, c), schedule, x, c)[1:].mean())
         write_atomic(file, json.dumps({"linear_gaussian_loss": value, "images": len(x), "split": "train"}).encode())
-    return json.loads(file.read_text())["linear_gaussian_loss"]
+    kept = read_json(file).get("linear_gaussian_loss")
+    if not isinstance(kept, int | float) or not math.isfinite(kept):
+        raise Damaged(f"{file} holds no linear_gaussian_loss; delete it, and it is computed again")
+    return kept
 
 
 def steps_per_call(config: TrainConfig, platform: str) -> int:

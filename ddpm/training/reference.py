@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.tools import check
+from ddpm.tools.files import read_json
 from ddpm.training.config import TrainConfig
 
 FOLDER = Path(__file__).parent / "references"
@@ -79,7 +79,7 @@ class Comparison:
 
 def references() -> dict[str, dict]:
     """Return the contents of all reference files, by name."""
-    return {p.stem: json.loads(p.read_text()) for p in sorted(FOLDER.glob("*.json"))}
+    return {p.stem: read_json(p) for p in sorted(FOLDER.glob("*.json"))}
 
 
 def load(name: str) -> Reference:
@@ -134,13 +134,13 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     file = path if path.suffix == ".csv" else path / "metrics.csv"
     if not file.exists():
         raise ValueError(f"{file} is missing; give a folder that `ddpm train` made, or a metrics.csv")
-    with open(file, newline="") as f:
+    with open(file, newline="", encoding="utf-8") as f:
         rows = [(float(r["step"]), float(r["loss"])) for r in csv.DictReader(f) if r["step"] and r["loss"]]
     if not rows:
         raise ValueError(f"{file} has no rows yet; let the run reach its first --log-every")
     config = file.parent / "config.json"
     step, loss = np.array(rows).T
-    return step, loss, json.loads(config.read_text()) if config.exists() else {}
+    return step, loss, read_json(config) if config.exists() else {}
 
 
 def choose(name: str, config: dict[str, Any]) -> Reference:

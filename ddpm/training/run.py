@@ -18,6 +18,7 @@ from ddpm import data
 from ddpm.config import UNETS, UNetConfig, unet_config
 from ddpm.datasets import sources
 from ddpm.schedule import make_schedule
+from ddpm.tools.files import read_json
 from ddpm.training import devices as distributed
 from ddpm.training import tables
 from ddpm.training.config import TrainConfig
@@ -52,7 +53,7 @@ def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:
     file = folder / "config.json"
     if not file.exists():
         return
-    old = json.loads(file.read_text())
+    old = read_json(file)
     new = json.loads(json.dumps({"train": dataclasses.asdict(config), "unet": dataclasses.asdict(unet)}))
     default = {part: _defaults(kind) for part, kind in (("train", TrainConfig), ("unet", UNetConfig))}
     wrong = [

@@ -17,7 +17,7 @@ COLUMNS = ["step", "loss", "grad_norm", "lr", "images_per_s", "seconds"]
 
 def read_table(file: Path) -> dict[str, np.ndarray]:
     """Read a table of numbers as columns."""
-    with open(file, newline="") as f:
+    with open(file, newline="", encoding="utf-8") as f:
         rows = [r for r in csv.DictReader(f) if None not in r.values()]  # skip a truncated last row
     return {k: np.array([float(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
 
@@ -38,7 +38,7 @@ class Table:
         self.last: list[str] | None = None  # the last row that was kept
         kept: list[list[str]] = []
         if file.exists():
-            with open(file, newline="") as f:
+            with open(file, newline="", encoding="utf-8") as f:
                 rows = [r for r in list(csv.reader(f))[1:] if len(r) == len(self.columns)]
             kept = [r for r in rows if r[0].isdecimal() and int(r[0]) <= step]
             self.last = kept[-1] if kept else None
@@ -48,7 +48,7 @@ class Table:
     def add(self, row: Iterable[Any]) -> None:
         """Append a row, with six digits per number."""
         text = [v if isinstance(v, str) else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
-        with open(self.file, "a") as f:
+        with open(self.file, "a", encoding="utf-8") as f:
             f.write(",".join(text) + "\n")
 
 

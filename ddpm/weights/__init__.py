@@ -10,5 +10,5 @@ FOLDER = Path(__file__).parent
 
 def cards(kind: str | None = None) -> dict[str, dict]:
     """The cards by name; `kind` is "denoiser" or "classifier", None for all."""
-    found = {p.stem: json.loads(p.read_text()) for p in sorted(FOLDER.glob("*.json"))}
+    found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(FOLDER.glob("*.json"))}
     return {name: card for name, card in found.items() if kind in (None, card.get("kind"))}

@@ -205,7 +205,7 @@ def find(source: str | Path) -> Path:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Misfit(f"{file} is missing: this is not a folder of a diffusers UNet2DModel") from None
     except ValueError as e:

@@ -8,7 +8,6 @@ model.eps                              the denoiser, for all samplers and guides
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ def _model(name: str, card: dict, params: dict) -> Model:
 def _from_run(folder: Path) -> Model:
     from ddpm.training.step import init_state
 
-    about = json.loads((folder / "config.json").read_text())
+    about = files.read_json(folder / "config.json")
     unet = _unet(about["unet"])
     config = TrainConfig.saved(about["train"])
     about["train"] = dataclasses.asdict(config)

@@ -41,6 +41,9 @@ def test_help_and_info_do_not_import_jax():
         (["sample", "--guidance", "-1"], "guidance"),
         (["sample", "--guidance", "nan"], "guidance"),
         (["sample", "--n", "0"], "n is 0"),
+        (["sample", "--seed", "100000000000000000000"], "0..4294967295"),
+        (["mine", "--label", "0", "--seed", "4294967296"], "seed is 4294967296"),
+        (["sample", "--seed", "-1"], "seed is -1"),
         (["sample", "--model", "fashon"], "fashion_mnist"),
         (["train", "--data", "mnist"], "fashion_mnist"),
         (["train", "--data", "digits", "--preset", "cpu"], "presets that fit: digits"),
@@ -98,6 +101,24 @@ def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monk
     assert sources.where("digits")
 
 
+def test_any_terminal_can_show_what_the_commands_say(tmp_path):
+    """Under cp1252, under an ASCII locale that Python may not improve, and without a home folder."""
+    code = (
+        "import os, pwd, sys\n"
+        "pwd.getpwuid = {}.__getitem__\n"  # a user who is only a number
+        "from ddpm.cli import start\n"
+        "sys.argv[1:] = sys.argv[1].split()\n"
+        "sys.exit(start.entry())\n"
+    )
+    strange = [{"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+    for words, more in zip(["info", "train --help"], strange, strict=True):
+        env = {k: v for k, v in os.environ.items() if k not in ("HOME", "DDPM_CACHE_DIR", "LANG")} | more
+        done = subprocess.run([sys.executable, "-c", code, words], env=env, capture_output=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr.decode("cp1252")
+        assert b"fashion_mnist" in done.stdout and b"ddpm train" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_huge_pages_are_asked_for_once(monkeypatch):
     calls = []
     monkeypatch.setattr(os, "execv", lambda *args: calls.append(args))
@@ -107,6 +128,13 @@ def test_huge_pages_are_asked_for_once(monkeypatch):
     assert os.environ["GLIBC_TUNABLES"] == start.MALLOC
     start.ask_for_huge_pages()
     assert len(calls) == 1 and calls[0][0] == sys.executable
+
+    def refuses(*args):
+        raise PermissionError("exec")
+
+    monkeypatch.setattr(os, "execv", refuses)
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    start.ask_for_huge_pages()  # and goes on without
 
 
 def test_glibc_knows_each_of_its_settings():
