@@ -32,8 +32,15 @@ def _named(state: Any) -> dict[str, Any]:
 
 
 def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -> None:
-    """Save any pytree of arrays under `step`, then delete all but the newest `keep`."""
-    files.save(_path(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
+    """Save any pytree of arrays under `step`, then delete all but the newest `keep`.
+
+    An OSError, such as a full disk, names the file and says which step is saved.
+    """
+    try:
+        files.save(_path(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
+    except OSError as e:
+        last = f"step {max(before):,} is saved" if (before := steps(folder)) else "no step is saved yet"
+        raise type(e)(e.errno, f"{e.strerror} (step {step:,}; {last})", e.filename) from e
     for old in steps(folder)[:-keep]:
         for suffix in (".json", ".safetensors"):  # the card first: without it the checkpoint does not exist
             _path(folder, old).with_name(_path(folder, old).name + suffix).unlink(missing_ok=True)
@@ -42,8 +49,10 @@ def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -
 def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
     """Restore (state, card) from the newest intact checkpoint; return None if there is none.
 
-    `like`: a pytree of the same structure and shapes. Damaged checkpoints are skipped with a warning.
+    `like`: a pytree of the same structure and shapes. Damaged checkpoints are skipped with a warning. Temporary files
+    that a kill left in the folder are deleted.
     """
+    files.sweep(folder)
     for step in reversed(steps(folder)):
         path = _path(folder, step)
         try:

@@ -11,7 +11,8 @@ def commit() -> str:
     here = str(Path(__file__).parent.parent)
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", "-C", here, *args], capture_output=True, check=True, stdin=subprocess.DEVNULL)
+        return done.stdout.decode("utf-8", errors="replace").strip()
 
     try:
         head = git("rev-parse", "--short=12", "HEAD")

@@ -19,7 +19,10 @@ __getattr__, __dir__ = namespace(
             "to_tensors",
             "turn_time",
         ),
-        "diffusers_config": ("from_schedule", "from_unet", "refuse", "to_schedule", "to_unet"),
-        "model": ("Model", "load", "save"),
+        "diffusers_config": ("from_unet", "to_unet"),
+        "diffusers_files": ("convert", "weights"),
+        "diffusers_schedule": ("Process", "from_sampling", "from_schedule", "refuse", "to_process", "to_schedule"),
+        "cards": ("RunCard", "SamplingCard", "ScheduleCard", "WeightsCard", "run_card", "same_run", "weights_card"),
+        "model": ("Model", "load", "make", "save"),
     },
 )

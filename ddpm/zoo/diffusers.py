@@ -12,41 +12,30 @@ here:
   pixels   diffusers has no space-to-depth. A network with patch p is exported as one with p² times as many channels,
            for images after torch's `pixel_unshuffle(x, p)`; `pixel_shuffle` converts its output back.
 
-Pickled weights (`.bin`) are not read, because loading them can run code. PyTorch is not required.
+Weights in half precision (`.fp16.safetensors`) and in several files (`.safetensors.index.json`) are read too. Pickled
+weights (`.bin`) are not read, because loading them can run code. PyTorch is not required.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_bytes
 from safetensors.numpy import save as save_bytes
 
 from ddpm.config import UNetConfig
 from ddpm.networks.inspect import count, param_shapes
-from ddpm.schedule import make_schedule
 from ddpm.tools import files as store
+from ddpm.tools import schema
 from ddpm.zoo import diffusers_config
-from ddpm.zoo.model import Model
+from ddpm.zoo.cards import LIMITS, ScheduleCard
+from ddpm.zoo.diffusers_files import CONFIG, OURS, SCHEDULER, WEIGHTS, Misfit, Ours, convert, find, weights
+from ddpm.zoo.model import Model, make
 
-WEIGHTS, CONFIG, SCHEDULER, OURS = (
-    "diffusion_pytorch_model.safetensors",
-    "config.json",
-    "scheduler_config.json",
-    "ddpm.json",  # what diffusers' files cannot hold; diffusers ignores it
-)
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # before diffusers 0.13
-
-
-class Misfit(ValueError):
-    """A folder does not match its configuration, or our network does not support it."""
 
 
 # --- names and layouts ------------------------------------------------------------------------------------------------
@@ -54,8 +43,9 @@ class Misfit(ValueError):
 
 def layouts(unet: UNetConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Map our name of every tensor to diffusers' name and shape: {name: (name, shape)}."""
-    shapes = {name: a.shape for name, a in store.flatten(param_shapes(unet)).items()}
-    return {name: (peer_name(name), tuple(to_peer(name, np.empty(s, np.int8)).shape)) for name, s in shapes.items()}
+    one = np.zeros((), np.int8)  # repeated to any shape without memory
+    shapes = {name: np.broadcast_to(one, a.shape) for name, a in store.flatten(param_shapes(unet)).items()}
+    return {name: (peer_name(name), tuple(to_peer(name, a).shape)) for name, a in shapes.items()}
 
 
 def peer_name(name: str) -> str:
@@ -119,41 +109,58 @@ def load(
     """Load a model from a diffusers folder, or from the Hugging Face hub ("owner/name").
 
     The hub needs the package huggingface_hub. `Misfit` names the field or the tensor that does not fit.
-    schedule, T: used only if the folder has no scheduler_config.json. null_label: "last" if the last row of a class
+    schedule, T: used only if the folder has no scheduler_config.json. about: what the card gives as the source, if
+    not `source`. null_label: "last" if the last row of a class
     table means "no class", as in classifier-free guidance.
     """
     # configuration of the network
     folder = find(source)
     unet_folder = folder / "unet" if (folder / "unet" / CONFIG).exists() else folder
-    ours = _json(folder / OURS) if (folder / OURS).exists() else {}
-    config = _json(unet_folder / CONFIG)
-    try:
-        unet = diffusers_config.to_unet(config, "last" if ours else null_label, ours.get("patch", 1))
-    except ValueError as e:
-        raise Misfit(f"{unet_folder / CONFIG}: {e}") from None
-    # schedule
-    if "schedule" in ours:
-        schedule, T = ours["schedule"]["name"], ours["schedule"]["T"]
-    elif schedule_file := next((f for f in (folder / "scheduler" / SCHEDULER, folder / SCHEDULER) if f.exists()), None):
-        try:
-            schedule, T = diffusers_config.to_schedule(_json(schedule_file))
-        except ValueError as e:
-            raise Misfit(f"{schedule_file}: {e}") from None
-    elif not schedule:
+    ours = (
+        convert(folder / OURS, lambda ours: schema.read(Ours, ours, "ours", LIMITS))
+        if (folder / OURS).exists()
+        else None
+    )
+    unet = convert(
+        unet_folder / CONFIG,
+        lambda config: diffusers_config.to_unet(config, "last" if ours else null_label, ours.patch if ours else 1),
+    )
+    # schedule, what is predicted, and how it was sampled
+    more: dict[str, Any] = {}
+    file = next((f for f in (folder / "scheduler" / SCHEDULER, folder / SCHEDULER) if f.exists()), None)
+    if ours and ours.schedule:
+        named = ours.schedule
+        more = {"sampling": dataclasses.asdict(ours.sampling)} if ours.sampling else {}
+    elif file:
+        process = convert(file, diffusers_config.to_process)
+        named = process.schedule
+        if process.sampling.variance == "learned" and not unet.learned_variance:
+            raise Misfit(f"{file}: variance_type is learned_range, but {CONFIG} has no channels for a variance")
+        more = {"predict": process.predict, "sampling": dataclasses.asdict(process.sampling)}
+    elif schedule:
+        named = ScheduleCard(schedule, T)
+    else:
         raise Misfit(f"{folder} has no {SCHEDULER}: say which schedule, --schedule linear_ho for Ho et al.'s")
     # weights and card
-    data = _weights(unet_folder)
-    params = to_params(unet, _tensors(data, unet_folder / WEIGHTS), str(unet_folder / WEIGHTS))
+    tensors, sha256 = weights(unet_folder)
+    params = to_params(unet, tensors, str(unet_folder))
     card = {
         "kind": "denoiser",
         "summary": f"{count(params):,} parameters, imported from {about or source}",
         "source": str(about or source),
-        "source_sha256": hashlib.sha256(data).hexdigest(),
+        "source_sha256": sha256,
         "first_time": 0,
-        "schedule": {"name": schedule, "T": T},
+        "schedule": {k: v for k, v in dataclasses.asdict(named).items() if v is not False},
+        **more,
     }
-    classes = tuple(ours.get("classes", map(str, range(unet.num_classes))))
-    return Model(name or Path(source).name, unet, params, make_schedule(schedule, T), classes, card)
+    classes = (ours.classes if ours else ()) or tuple(map(str, range(unet.num_classes)))
+    if len(classes) != unet.num_classes:
+        raise Misfit(f"{folder / OURS}: classes has {len(classes)} names, but the network has {unet.num_classes}")
+    try:
+        made = make(named)
+    except ValueError as e:
+        raise Misfit(f"the schedule of {folder}: {e}") from None
+    return Model(name or Path(source).name, unet, params, made, classes, card)
 
 
 def to_params(unet: UNetConfig, tensors: dict[str, np.ndarray], where: str = "these weights") -> dict:
@@ -176,56 +183,6 @@ def to_params(unet: UNetConfig, tensors: dict[str, np.ndarray], where: str = "th
         raise Misfit(f"{where} do not fit: {'; '.join(wrong[:5])}{more}")
     flat = {name: from_peer(name, np.asarray(tensors[theirs], np.float32)) for name, (theirs, _) in layout.items()}
     return store.unflatten({k: np.ascontiguousarray(a) for k, a in reorder_pixels(unet, flat, back=True).items()})
-
-
-def find(source: str | Path) -> Path:
-    """Return the folder itself, or the cached copy of a repository on the hub."""
-    path = Path(source)
-    if path.is_dir():
-        return path
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise Misfit(f"{source} is neither a folder nor the name of a repository on the hub (owner/name)")
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise Misfit(
-            f"{source} is not a folder here; to fetch it from the hub: pip install huggingface_hub, or copy "
-            f"{CONFIG}, {WEIGHTS} and {SCHEDULER} from https://huggingface.co/{source} into a folder and import that"
-        ) from None
-    files = [f"{part}{file}" for file in (CONFIG, WEIGHTS, SCHEDULER, OURS) for part in ("", "unet/", "scheduler/")]
-    try:
-        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=files))
-    except Exception as e:  # no network, repository or permission: the exception classes differ between versions
-        raise Misfit(
-            f"{source} is not a folder here and could not be fetched from the hub "
-            f"({type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}). "
-            f"Without network: copy its {CONFIG}, {WEIGHTS} and {SCHEDULER} into a folder and import that"
-        ) from e
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Misfit(f"{file} is missing: this is not a folder of a diffusers UNet2DModel") from None
-    except ValueError as e:
-        raise Misfit(f"{file} is not valid JSON ({e})") from None
-
-
-def _weights(folder: Path) -> bytes:
-    if (folder / WEIGHTS).exists():
-        return (folder / WEIGHTS).read_bytes()
-    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".safetensors", ".index.json"))
-    remedy = f"UNet2DModel.from_pretrained({str(folder)!r}).save_pretrained('converted') with diffusers writes it"
-    why = " Pickled weights (.bin) are not read, because loading one can run any code." if found else ""
-    raise Misfit(f"{folder} has no {WEIGHTS}; it holds {', '.join(found) or 'no weights'}.{why} {remedy}")
-
-
-def _tensors(data: bytes, file: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_bytes(data)
-    except SafetensorError as e:
-        raise Misfit(f"{file} is damaged or cut short ({e})") from None
 
 
 # --- export -----------------------------------------------------------------------------------------------------------
@@ -257,6 +214,8 @@ def save(folder: str | Path, model: Model) -> None:
     scheduler = diffusers_config.from_schedule(
         model.card["schedule"]["name"], model.schedule.T, model.schedule, model.unet.learned_variance
     )
+    if "sampling" in model.card:
+        scheduler |= diffusers_config.from_sampling(model.sampling)
     if folder.exists() and any(folder.iterdir()):
         raise Misfit(f"{folder} is not empty; give --to a new folder")
     # pipeline index, and what diffusers cannot hold
@@ -271,9 +230,10 @@ def save(folder: str | Path, model: Model) -> None:
         "classes": list(model.classes),
         "schedule": {"name": model.card["schedule"]["name"], "T": model.schedule.T},
         "unet": dataclasses.asdict(model.unet),
+        **({"sampling": model.card["sampling"]} if "sampling" in model.card else {}),
         "card": {k: v for k, v in model.card.items() if k in ("summary", "commands", "commit", "source")},
     }
     # files
     store.write_atomic(folder / WEIGHTS, save_bytes(to_tensors(model), {"format": "pt"}))
     for name, content in ((SCHEDULER, scheduler), ("model_index.json", index), (OURS, ours), (CONFIG, config)):
-        store.write_atomic(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        store.write_json(folder / name, content, indent=2)

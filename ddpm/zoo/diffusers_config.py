@@ -7,12 +7,15 @@ refused instead of approximated.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ddpm.config import UNetConfig
-from ddpm.schedule import Schedule
+from ddpm.tools import schema
+from ddpm.zoo.cards import LEVELS, LIMITS, check_network
+from ddpm.zoo.diffusers_schedule import from_sampling, from_schedule, refuse, to_process, to_schedule
+
+__all__ = ["from_sampling", "from_schedule", "from_unet", "refuse", "to_process", "to_schedule", "to_unet"]
 
 # field: (diffusers' default if the file has none, the value of our network, the reason for refusing any other)
 FIXED: dict[str, tuple[Any, Any, str]] = {
@@ -33,9 +36,37 @@ FIXED: dict[str, tuple[Any, Any, str]] = {
 BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "AttnUpBlock2D": True}
 
 
-def refuse(field: str, value: Any, wanted: Any, why: str) -> None:
-    """Refuse a field value that our network does not support."""
-    raise ValueError(f"unsupported: {field} is {value!r}, only {wanted!r} can be imported: {why}")
+@dataclass(frozen=True)
+class _Config:
+    """The fields of a `UNet2DModel` beside those of `FIXED`, with diffusers' defaults."""
+
+    sample_size: int | tuple[int, ...] | None = None
+    in_channels: int = 3
+    out_channels: int = 3
+    block_out_channels: tuple[int, ...] = (224, 448, 672, 896)
+    down_block_types: tuple[str, ...] = ("DownBlock2D", *["AttnDownBlock2D"] * 3)
+    up_block_types: tuple[str, ...] = (*["AttnUpBlock2D"] * 3, "UpBlock2D")
+    layers_per_block: int = 2
+    dropout: float = 0.0
+    attention_head_dim: int | None = 8
+    norm_num_groups: int = 32
+    attn_norm_num_groups: int | None = None
+    resnet_time_scale_shift: str = "default"
+    time_embedding_dim: int | None = None
+    num_class_embeds: int | None = None
+    num_train_timesteps: Any = None  # read by other kinds of time embeddings only
+
+
+_LIMITS = {
+    "sample_size": LIMITS["image_size"],
+    "in_channels": LIMITS["image_channels"],
+    "out_channels": (1, 2 * LIMITS["image_channels"][1]),
+    "block_out_channels": (1, LIMITS["channels"][1] * LIMITS["multipliers"][1]),
+    "layers_per_block": LIMITS["blocks"],
+    "dropout": LIMITS["dropout"],
+    "norm_num_groups": LIMITS["groups"],
+    "num_class_embeds": (1, LIMITS["num_classes"][1]),
+}
 
 
 def to_unet(config: dict[str, Any], null_label: str = "", patch: int = 1) -> UNetConfig:
@@ -51,69 +82,77 @@ def to_unet(config: dict[str, Any], null_label: str = "", patch: int = 1) -> UNe
         value = config.get(field, default)
         if (ours if value == "swish" and field == "act_fn" else value) != ours:
             refuse(field, value, ours, why + ("" if field in config else " (the file is silent: diffusers' default)"))
+    for field in sorted(config.keys() - FIXED.keys() - _Config.__dataclass_fields__.keys()):
+        if not field.startswith("_") and config[field] not in (None, False):
+            refuse(field, config[field], "no such field", "we do not know what it does")
+    c = schema.read(_Config, config, "the network", _LIMITS)
     # widths, size and channels
-    widths = list(config.get("block_out_channels", (224, 448, 672, 896)))
+    widths = c.block_out_channels
+    if not 1 <= len(widths) <= LEVELS:
+        refuse("block_out_channels", widths, f"1 to {LEVELS} widths", "a network has that many levels")
     if any(w % widths[0] for w in widths):
-        refuse("block_out_channels", widths, "multiples of the first", "our widths are channels times whole numbers")
-    size = config.get("sample_size")
-    size = size[0] if isinstance(size, list) and len(set(size)) == 1 else size
+        refuse("block_out_channels", list(widths), "multiples of the first", "our widths are channels times whole ones")
+    size = c.sample_size[0] if isinstance(c.sample_size, tuple) and len(set(c.sample_size)) == 1 else c.sample_size
     if not isinstance(size, int):
         refuse("sample_size", size, "one whole number", "our networks are made for one size of square images")
     assert isinstance(size, int)
-    channels, out = config.get("in_channels", 3), config.get("out_channels", 3)
-    if out not in (channels, 2 * channels):
-        refuse("out_channels", out, (channels, 2 * channels), "the network predicts ε, or ε and the variance")
+    if c.out_channels not in (c.in_channels, 2 * c.in_channels):
+        both = c.in_channels, 2 * c.in_channels
+        refuse("out_channels", c.out_channels, both, "the network predicts the image, or that and the variance")
     # attention and time embedding
-    attend = _attend(config, len(widths))
-    scale_shift = _scale_shift(config)
-    _check_heads(config, [w for w, a in zip(widths, attend, strict=True) if a] + widths[-1:])
-    wanted_dim = config.get("time_embedding_dim")
-    if wanted_dim not in (None, 4 * widths[0]):
-        refuse("time_embedding_dim", wanted_dim, 4 * widths[0], "ours is four times the width of the first level")
-    if channels % patch**2:
-        raise ValueError(f"patch {patch} does not divide the {channels} channels of the network")
-    return UNetConfig(
+    attend = _attend(c)
+    scale_shift = _scale_shift(c)
+    _check_heads(c, [w for w, a in zip(widths, attend, strict=True) if a] + [widths[-1]])
+    if c.time_embedding_dim not in (None, 4 * widths[0]):
+        why = "ours is four times the width of the first level"
+        refuse("time_embedding_dim", c.time_embedding_dim, 4 * widths[0], why)
+    if c.in_channels % patch**2:
+        raise ValueError(f"patch {patch} does not divide the {c.in_channels} channels of the network")
+    unet = UNetConfig(
         image_size=size * patch,
-        image_channels=channels // patch**2,
+        image_channels=c.in_channels // patch**2,
         patch=patch,
         channels=widths[0],
         multipliers=tuple(w // widths[0] for w in widths),
-        blocks=config.get("layers_per_block", 2),
+        blocks=c.layers_per_block,
         attention=tuple(size // 2**i for i, a in enumerate(attend) if a),
-        groups=config.get("norm_num_groups", 32),
-        dropout=config.get("dropout", 0.0),
-        num_classes=_classes(config.get("num_class_embeds"), null_label),
+        groups=c.norm_num_groups,
+        dropout=c.dropout,
+        num_classes=_classes(c.num_class_embeds, null_label),
         scale_shift=scale_shift,
-        learned_variance=out == 2 * channels,
+        learned_variance=c.out_channels == 2 * c.in_channels,
     )
+    check_network(unet)
+    return unet
 
 
-def _attend(config: dict[str, Any], levels: int) -> list[bool]:
-    down = list(config.get("down_block_types", ("DownBlock2D", *["AttnDownBlock2D"] * 3)))
-    up = list(config.get("up_block_types", (*["AttnUpBlock2D"] * 3, "UpBlock2D")))
-    for field, blocks, side in (("down_block_types", down, "Down"), ("up_block_types", up, "Up")):
+def _attend(c: _Config) -> list[bool]:
+    for field, blocks, side in (
+        ("down_block_types", c.down_block_types, "Down"),
+        ("up_block_types", c.up_block_types, "Up"),
+    ):
         for block in blocks:
             if block not in BLOCKS or side not in block:
                 refuse(field, block, f"{side}Block2D or Attn{side}Block2D", "our levels have no other kinds of blocks")
-    attend = [BLOCKS[b] for b in down]
-    if len(down) != levels or attend != [BLOCKS[b] for b in reversed(up)]:
-        refuse("up_block_types", up, "the mirror of down_block_types", "our attention is at the same sizes both ways")
+    attend = [BLOCKS[b] for b in c.down_block_types]
+    if len(attend) != len(c.block_out_channels) or attend != [BLOCKS[b] for b in reversed(c.up_block_types)]:
+        why = "our attention is at the same sizes both ways, one kind of block a width"
+        refuse("up_block_types", list(c.up_block_types), "the mirror of down_block_types", why)
     return attend
 
 
-def _scale_shift(config: dict[str, Any]) -> bool:
-    how = config.get("resnet_time_scale_shift", "default")
+def _scale_shift(c: _Config) -> bool:
+    how, groups = c.resnet_time_scale_shift, c.norm_num_groups
     if how not in ("default", "scale_shift"):
         refuse("resnet_time_scale_shift", how, ("default", "scale_shift"), "time is added, or scales and shifts")
-    groups = config.get("norm_num_groups", 32)
-    middle = config.get("attn_norm_num_groups") or (groups if how == "default" else None)
+    middle = c.attn_norm_num_groups or (groups if how == "default" else None)
     if middle != groups:
         refuse("attn_norm_num_groups", middle, groups, "our middle's attention has the norm of all the others")
     return how == "scale_shift"
 
 
-def _check_heads(config: dict[str, Any], widths: list[int]) -> None:
-    dim = config.get("attention_head_dim", 8)
+def _check_heads(c: _Config, widths: list[int]) -> None:
+    dim = c.attention_head_dim
     if dim is not None and any(dim != w for w in widths):
         refuse("attention_head_dim", dim, None, "our attention has one head as wide as the level")
 
@@ -153,46 +192,4 @@ def from_unet(unet: UNetConfig) -> dict[str, Any]:
         "attn_norm_num_groups": unet.groups,
         "resnet_time_scale_shift": "scale_shift" if unet.scale_shift else "default",
         "num_class_embeds": unet.num_classes + 1 if unet.num_classes else None,
-    }
-
-
-# --- schedules --------------------------------------------------------------------------------------------------------
-
-
-def to_schedule(config: dict[str, Any]) -> tuple[str, int]:
-    """Convert a scheduler_config.json to (our name, T): `linear_ho`, `linear` or `cosine`."""
-    T, kind = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
-    if config.get("prediction_type", "epsilon") != "epsilon":
-        refuse("prediction_type", config["prediction_type"], "epsilon", "a model of ours predicts ε")
-    if config.get("rescale_betas_zero_snr"):
-        refuse("rescale_betas_zero_snr", True, False, "at ᾱ_T = 0 an ε says nothing about the image")
-    if config.get("trained_betas") is not None:
-        refuse("trained_betas", "a list", None, "a model's schedule has a name here; make one with schedule.from_beta")
-    if kind == "squaredcos_cap_v2":
-        return "cosine", T
-    if kind != "linear":
-        refuse("beta_schedule", kind, ("linear", "squaredcos_cap_v2"), "we have no schedule that is this one")
-    ends = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    for name, factor in (("linear_ho", 1.0), ("linear", 1000 / T)):
-        if np.allclose(ends, (1e-4 * factor, 0.02 * factor), rtol=1e-6, atol=0):
-            return name, T
-    refuse("beta_start, beta_end", ends, (1e-4, 0.02), "ours are Ho et al.'s, or those times 1000/T")
-    raise AssertionError
-
-
-def from_schedule(name: str, T: int, schedule: Schedule, learned_variance: bool = False) -> dict[str, Any]:
-    """Return the `DDPMScheduler` of our schedule, with all β listed if diffusers has no name for it."""
-    factor = 1000 / T if name == "linear" else 1.0
-    known: dict[str, Any] = {
-        "linear_ho": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
-        "linear": {"beta_schedule": "linear", "beta_start": 1e-4 * factor, "beta_end": 0.02 * factor},
-        "cosine": {"beta_schedule": "squaredcos_cap_v2"},
-    }
-    return {
-        "_class_name": "DDPMScheduler",
-        "num_train_timesteps": T,
-        **known.get(name, {"trained_betas": np.asarray(schedule.beta)[1:].tolist()}),
-        "prediction_type": "epsilon",
-        "clip_sample": True,
-        "variance_type": "learned_range" if learned_variance else "fixed_small",
     }

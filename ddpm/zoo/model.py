@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from ddpm import weights
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps, Partial
+from ddpm.guide import clip_x0
+from ddpm.guides.rules import dynamic_threshold
 from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
+from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
-from ddpm.schedule import Schedule, make_schedule
-from ddpm.tools import checkpoint, files
-from ddpm.training.config import TrainConfig
+from ddpm.schedule import Schedule, make_schedule, make_times
+from ddpm.tools import checkpoint, files, schema
+from ddpm.zoo import cards
+from ddpm.zoo.cards import SamplingCard, ScheduleCard
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,33 @@ class Model:
 
     @property
     def variance(self) -> Partial | str:
-        """Return σ² of the reverse steps for samplers and the bound: learned, or `fixed_large` (β)."""
-        return learned(v_half(self.net)) if self.unet.learned_variance else "fixed_large"
+        """Return σ² of the reverse steps for samplers and the bound: learned, or the card's, or `fixed_large` (β)."""
+        return learned(v_half(self.net)) if self.unet.learned_variance else self.sampling.variance
+
+    @property
+    def sampling(self) -> SamplingCard:
+        """Return how samplers should be set: as at the model's origin if it was imported, else our defaults."""
+        return schema.read(SamplingCard, self.card.get("sampling") or {}, f"{self.name}: sampling", cards.LIMITS)
+
+    def times(self, steps: int, rule: str = "") -> np.ndarray:
+        """List the times of a sampler by `make_times`; without a rule, by the rule and offset of `sampling`."""
+        times = make_times(self.schedule.T, steps, rule or self.sampling.rule)
+        if rule or not self.sampling.offset:
+            return times
+        times = np.append(times[:-1] + self.sampling.offset, times[-1:])
+        if times[0] > self.schedule.T:
+            raise ValueError(
+                f"steps is {steps}; the offset {self.sampling.offset} of this model's times then leads above "
+                f"T = {self.schedule.T}. Give a rule, such as trailing"
+            )
+        return times
+
+    def in_range(self, eps: Eps) -> Eps:
+        """Keep the predicted image in range as `sampling` says: clipping, dynamic thresholding, or neither."""
+        how = self.sampling
+        if how.percentile is not None:
+            return dynamic_threshold(eps, self.schedule, how.percentile, how.most)
+        return clip_x0(eps, self.schedule, -how.clip_range, how.clip_range) if how.clip else eps
 
     @property
     def num_classes(self) -> int:
@@ -77,19 +106,21 @@ def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = Non
 
 
 def load(name: str | Path) -> Model:
-    """Load a shipped model by name, a run from its folder, or weights from a path without suffix."""
-    path = Path(name)
-    if (path / "config.json").exists():
+    """Load a shipped model by name, a run from its folder, or weights from a path without suffix.
+
+    What is no denoiser of this library (a classifier, a folder of diffusers, a damaged card) is said, with the remedy.
+    """
+    path = cards.find(name)
+    if path.is_dir():
         return _from_run(path)
-    if not path.with_name(path.name + ".json").exists():
-        path = weights.FOLDER / str(name)
-    if not path.with_name(path.name + ".json").exists():
-        raise ValueError(
-            f"no model {str(name)!r}: neither shipped weights ({', '.join(weights.cards('denoiser')) or 'none'}), "
-            f"nor a run's folder with a config.json, nor NAME.json next to NAME.safetensors"
-        )
-    params, card = files.load(path)
-    return _model(path.stem, card, params)
+    card = cards.weights_card(path, whole := files.load_card(path))
+    return _model(path, card, whole, files.load(path)[0])
+
+
+def make(schedule: ScheduleCard) -> Schedule:
+    """Build the schedule that a card names."""
+    made = make_schedule(schedule.name, schedule.T)
+    return zero_terminal_snr(made) if schedule.zero_terminal_snr else made
 
 
 def save(path: str | Path, model: Model, card: dict) -> None:
@@ -97,41 +128,37 @@ def save(path: str | Path, model: Model, card: dict) -> None:
     about = {
         "kind": "denoiser",
         "unet": dataclasses.asdict(model.unet),
-        "schedule": {"name": model.card["schedule"]["name"], "T": model.schedule.T},
+        "schedule": model.card["schedule"] | {"T": model.schedule.T},
         "classes": list(model.classes),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
     files.save(path, model.params, about | card)
 
 
-def _unet(fields: dict[str, Any]) -> UNetConfig:
-    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return UNetConfig(**known)
-
-
-def _model(name: str, card: dict, params: dict) -> Model:
-    unet = _unet(card["unet"])
-    wanted, found = ({k: a.shape for k, a in files.flatten(tree).items()} for tree in (param_shapes(unet), params))
-    for tensor in sorted(wanted.keys() | found.keys()):
+def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: dict) -> Model:
+    wanted, found = ({k: a.shape for k, a in files.flatten(tree).items()} for tree in (param_shapes(card.unet), params))
+    for tensor in sorted(wanted.keys() | found.keys(), key=str):
         if wanted.get(tensor) != found.get(tensor):
             raise ValueError(
-                f"weights {name!r} do not fit their config: {tensor} should have shape {wanted.get(tensor)}, "
+                f"weights {str(path)!r} do not fit their config: {tensor} should have shape {wanted.get(tensor)}, "
                 f"the file has {found.get(tensor)}"
             )
-    schedule = make_schedule(card["schedule"]["name"], card["schedule"]["T"])
-    return Model(name, unet, jax.tree.map(jax.numpy.asarray, params), schedule, tuple(card["classes"]), card)
+    try:
+        schedule = make(card.schedule)
+    except ValueError as e:
+        raise ValueError(f"{path}.json: schedule: {e}") from None
+    return Model(path.name, card.unet, jax.tree.map(jax.numpy.asarray, params), schedule, card.classes, whole)
 
 
 def _from_run(folder: Path) -> Model:
     from ddpm.training.step import init_state
 
-    about = files.read_json(folder / "config.json")
-    unet = _unet(about["unet"])
-    config = TrainConfig.saved(about["train"])
-    about["train"] = dataclasses.asdict(config)
-    found = checkpoint.restore(folder / "checkpoints", jax.eval_shape(lambda: init_state(config, unet)))
+    run, about = cards.run_card(folder)
+    about["train"] = dataclasses.asdict(run.train)
+    found = checkpoint.restore(folder / "checkpoints", jax.eval_shape(lambda: init_state(run.train, run.unet)))
     if found is None:
         raise ValueError(f"{folder} has no whole checkpoint yet; let `ddpm train` reach its first --save-every")
-    card = {**about, "schedule": {"name": config.schedule, "T": config.T}, "step": found[1]["step"]}
-    return Model(
-        folder.name, unet, found[0].ema, make_schedule(config.schedule, config.T), tuple(about["data"]["classes"]), card
-    )
+    state, saved = found
+    cards.same_run(folder / "config.json", run, saved)
+    schedule = ScheduleCard(run.train.schedule, run.train.T)
+    card = {**about, "schedule": dataclasses.asdict(schedule), "step": saved["step"]}
+    return Model(folder.name, run.unet, state.ema, make(schedule), run.data.classes, card)

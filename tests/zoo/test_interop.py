@@ -164,7 +164,7 @@ def test_a_field_that_our_network_cannot_follow_is_named(folder, fields, words):
     "fields, words",
     [
         ({"beta_schedule": "scaled_linear"}, "scaled_linear"),
-        ({"prediction_type": "v_prediction"}, "v_prediction"),
+        ({"prediction_type": "flow_prediction"}, "flow_prediction"),
         ({"trained_betas": [0.1]}, "trained_betas"),
         ({"beta_end": 0.012}, "beta_end"),
     ],
