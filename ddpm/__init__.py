@@ -66,7 +66,7 @@ _NAMES = {
     "config": ("UNetConfig", "unet_config"),
     "network": ("build", "eps_fn"),
     "loss": ("simple_loss", "squared_error"),
-    "sample": ("ddim_step", "ddpm_step", "walk"),
+    "sample": ("Sampling", "ddim_step", "ddpm_step", "walk"),
     "guide": ("cfg", "clip_x0"),
     "datasets": (),
     "zoo": (),

@@ -9,6 +9,7 @@ A step knows both times, so the same function walks all T times or fifty of them
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -179,25 +180,38 @@ STEPS: dict[str, Callable[..., Partial]] = {
 }
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: the sampler, the times it visits, and what wraps the denoiser."""
+
+    sampler: str | Callable[..., Partial] = "ddim"  # a name, or (eps, schedule, c) -> step, such as samplers.heun_step
+    steps: int | None = None  # None: 50, or T where T is smaller
+    guidance: float = 1.0  # s = 1 conditional, above 1 closer to the class; without labels there is none
+    rule: str = "trailing"  # of `make_times`
+    clip: bool = True  # x̂0 to [-1, 1]
+
+    def times(self, schedule: Schedule) -> np.ndarray:
+        """The times from noise down to 0, (steps+1,)"""
+        return make_times(schedule.T, min(50, schedule.T) if self.steps is None else self.steps, self.rule)
+
+    def step(self, eps: Eps, schedule: Schedule, c: Any, names: dict[str, Callable[..., Partial]] = STEPS) -> Partial:
+        """The step for labels c, with the denoiser guided and clipped; `names`: the samplers that have one."""
+        make = self.sampler if callable(self.sampler) else names[check.choice("sampler", self.sampler, names)]
+        check.scale(self.guidance)
+        denoiser = cfg(eps, self.guidance) if c is not None and self.guidance != 1 else partial_of(eps)
+        return make(clip_x0(denoiser, schedule) if self.clip else denoiser, schedule, c)
+
+
 def images(
-    eps: Eps, schedule: Schedule, key: jax.Array, shape: tuple[int, ...], c: Any = None, *,
-    sampler: str | Callable[..., Partial] = "ddim", steps: int = 50, guidance: float = 1.0,
-    rule: str = "trailing", clip: bool = True,
-) -> jax.Array:  # fmt: skip
+    eps: Eps, schedule: Schedule, key: jax.Array, shape: tuple[int, ...], c: Any = None, how: Sampling = Sampling()
+) -> jax.Array:
     """Images (B, H, W, C) in [-1, 1] from noise, with the usual pieces put together.
 
-    shape: (B, H, W, C);  c: (B,) labels or None;  sampler: ddim, ddpm, ddpm_large, or a function
-    (eps, schedule, c) -> step such as `ddpm.samplers.heun_step`;
-    guidance: s = 1 plain, above 1 closer to the class. The initial noise is normal(split(key)[0]): the same for every
-    sampler and number of steps.
+    shape: (B, H, W, C);  c: (B,) labels or None;  how: sampler ddim, ddpm, ddpm_large, or a function. The initial noise
+    is normal(split(key)[0]): the same for every sampler and number of steps.
     """
-    make_step = sampler if callable(sampler) else STEPS[check.choice("sampler", sampler, STEPS)]
-    times = make_times(schedule.T, steps, rule)
-    check.scale(guidance)
     if c is not None and jnp.shape(c) != shape[:1]:
         raise ValueError(f"c has shape {jnp.shape(c)}; give one label for each of the {shape[0]} images")
-    c = None if c is None else jnp.asarray(c)
+    step = how.step(eps, schedule, None if c is None else jnp.asarray(c))
     key_x, key_walk = jax.random.split(key)
-    denoiser = cfg(eps, guidance) if c is not None and guidance != 1 else partial_of(eps)
-    denoiser = clip_x0(denoiser, schedule) if clip else denoiser
-    return walk(make_step(denoiser, schedule, c), key_walk, jax.random.normal(key_x, shape), times)
+    return walk(step, key_walk, jax.random.normal(key_x, shape), how.times(schedule))

@@ -8,19 +8,19 @@ times smaller, and all images, so that the result for one image does not depend 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from ddpm.contracts import Eps, partial_of
+from ddpm.contracts import Eps, Partial, partial_of
 from ddpm.loss import per_image, squared_error
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.batches import parts
+from ddpm.tools.batches import parts, progress
 
 
 class Typicality(NamedTuple):
@@ -45,26 +45,24 @@ def time_window(T: int, t_range: tuple[float, float]) -> tuple[int, int]:
     return first, end
 
 
-def measure(
-    eps: Eps,
-    schedule: Schedule,
-    x0: Any,
-    c: Any,
-    key: jax.Array,
-    *,
-    draws: int = 100,
-    t_range: tuple[float, float] = (0.1, 0.7),
-    batch: int | None = None,
-    null: Any = None,
-    weight: Any = None,
-    paired: bool = True,
-    progress: bool = False,
-) -> Typicality:
-    """Measure T(x|c), its standard error and its map, from `draws` pairs (t, ε), t uniform on the integers of t_range.
+@dataclass(frozen=True)
+class Draws:
+    """Which pairs (t, ε) the expectation is taken over."""
 
-    x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one for all;  weight: (T+1,) factor for each time, 1 if None.
+    n: int = 100  # their number
+    t_range: tuple[float, float] = (0.1, 0.7)  # t is uniform on the integers in (low·T, high·T]
+    weight: Any = None  # (T+1,) a factor for each time; None: 1
+    paired: bool = True  # False: the ∅ term has its own ε: unbiased, but much noisier (for teaching)
+
+
+def measure(
+    eps: Eps, schedule: Schedule, x0: Any, c: Any, key: jax.Array, draws: Draws = Draws(), null: Any = None,
+    batch: int | None = None,
+) -> Typicality:  # fmt: skip
+    """Measure T(x|c), its standard error and its map.
+
+    x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, or one for all.
     null: the labels to compare with; None: the null label ∅. With labels it is the contrast T(x|c) - T(x|null).
-    paired=False draws a second, independent ε for the ∅ term: unbiased, but much noisier (for teaching).
     Images are processed `batch` at a time, the draws in one compiled loop: memory grows with neither number.
     batch=None: 20 on a CPU, where more at a time is no faster and delays the progress bar; 256 on other devices.
     """
@@ -73,22 +71,19 @@ def measure(
         raise ValueError(f"x0 has shape {x0.shape}; give a batch of images (B, H, W, C)")
     if x0.ndim == 4:
         check.images(x0)
-    check.whole("draws", draws, 2)
+    check.whole("draws", draws.n, 2)
     B = len(x0)
     c = _labels("c", c, B)
     null = None if null is None else _labels("null", null, B)
-    window = jnp.asarray(time_window(schedule.T, t_range))
-    weight = jnp.ones(schedule.T + 1) if weight is None else jnp.asarray(weight, jnp.float32)
-    if weight.shape != (schedule.T + 1,):
-        raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
+    window = jnp.asarray(time_window(schedule.T, draws.t_range))
+    weight = np.ones(schedule.T + 1) if draws.weight is None else check.by_time("weight", draws.weight, schedule.T)
+    loss = Partial(squared_error, partial_of(eps), schedule)
     # Batches of images; all share the draws
     batch = (20 if jax.default_backend() == "cpu" else 256) if batch is None else batch
     found = []
-    for ids, m in tqdm(parts(B, batch), desc="typicality", unit="batch", disable=not progress):
-        part = _measure(
-            partial_of(eps), schedule, x0[ids], c[ids], None if null is None else null[ids], key, window, weight,
-            draws, paired,
-        )  # fmt: skip
+    for ids, m in progress(parts(B, batch), desc="typicality", unit="batch"):
+        labels = c[ids], None if null is None else null[ids]
+        part = _measure(loss, x0[ids], labels, key, window, jnp.asarray(weight, jnp.float32), draws.n, draws.paired)
         found.append([np.asarray(a)[:m] for a in part])
     return Typicality(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
@@ -100,27 +95,21 @@ def _labels(name: str, c: Any, B: int) -> np.ndarray:
     return np.broadcast_to(c, (B,)).astype(np.int32)
 
 
-@partial(jax.jit, static_argnames=("draws", "paired"))
+@partial(jax.jit, static_argnames=("n", "paired"))
 def _measure(
-    eps: Eps,
-    schedule: Schedule,
-    x0: jax.Array,
-    c: jax.Array,
-    null: jax.Array | None,
-    key: jax.Array,
-    window: jax.Array,
-    weight: jax.Array,
-    draws: int,
-    paired: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    loss: Partial, x0: jax.Array, labels: tuple[jax.Array, Any], key: jax.Array, window: jax.Array, weight: jax.Array,
+    n: int, paired: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     def draw(carry: Any, k: jax.Array) -> tuple[Any, None]:
         mean, m2, total = carry
         key_t, key_c, key_null = jax.random.split(jax.random.fold_in(key, k), 3)
         t = jax.random.randint(key_t, (), window[0], window[1])
         noise_c = jax.random.normal(key_c, x0.shape[1:], x0.dtype)
         noise_null = noise_c if paired else jax.random.normal(key_null, x0.shape[1:], x0.dtype)
-        loss_c = squared_error(eps, schedule, x0, t, jnp.broadcast_to(noise_c, x0.shape), c)
-        loss_null = squared_error(eps, schedule, x0, t, jnp.broadcast_to(noise_null, x0.shape), null)
+        loss_c, loss_null = (
+            loss(x0, t, jnp.broadcast_to(noise, x0.shape), label)
+            for noise, label in zip((noise_c, noise_null), labels, strict=True)
+        )
         difference = weight[t] * (loss_null - loss_c)  # (B, H, W, C)
         value = per_image(difference)
         delta = value - mean  # Welford's running mean and sum of squares
@@ -128,9 +117,9 @@ def _measure(
         return (mean, m2 + delta * (value - mean), total + difference), None
 
     zero = jnp.zeros(x0.shape[0])
-    (mean, m2, total), _ = jax.lax.scan(draw, (zero, zero, jnp.zeros_like(x0)), jnp.arange(draws))
+    (mean, m2, total), _ = jax.lax.scan(draw, (zero, zero, jnp.zeros_like(x0)), jnp.arange(n))
     channels = total.mean(-1) if x0.ndim == 4 else total
-    return mean, jnp.sqrt(m2 / (draws - 1) / draws), channels / draws
+    return mean, jnp.sqrt(m2 / (n - 1) / n), channels / n
 
 
 def draws_for(pilot: Typicality, draws: int, stderr: float) -> int:

@@ -82,8 +82,8 @@ def run(config: Config) -> Result:
         exact, spread = gaussian_round_trip(alpha_bar, lam, times), float(mse.std(ddof=1) / np.sqrt(config.n))
         rows.append(Row(f"mean squared error on [0, 1], {which}", TABLE[S], exact, float(mse.mean()), spread))
     x, y = data.to_float(d.x_test[: config.images]), d.y_test[: config.images]
-    how: dict[str, Any] = {"draws": config.draws, "t_range": (config.low, config.high), "progress": True}
-    T = typicality.measure(m.eps, m.schedule, x, y, jax.random.key(config.seed), **how)
+    draws = typicality.Draws(config.draws, (config.low, config.high))
+    T = typicality.measure(m.eps, m.schedule, x, y, jax.random.key(config.seed), draws)
     p, n = float((T.value > 0).mean()), len(x)
     what = f"share with T(x|true class) > 0, t in ({config.low:g}T, {config.high:g}T]"
     mean, error_of_mean = 1000 * T.value.mean(), 1000 * T.value.std(ddof=1) / np.sqrt(n)

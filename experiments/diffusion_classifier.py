@@ -83,7 +83,8 @@ def measure(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.n
     losses = draw_losses(eps, schedule, x, every, key, times, end=config.all_draws)[..., : config.all_draws]
     two = survivors(losses, config.first)
     rest = draw_losses(eps, schedule, x, two, key, times, first=config.all_draws)[..., config.all_draws :]
-    T = typicality.measure(eps, schedule, x, y, jax.random.fold_in(key, 2**20), draws=config.typicality_draws)
+    key_T, draws = jax.random.fold_in(key, 2**20), typicality.Draws(config.typicality_draws)
+    T = typicality.measure(eps, schedule, x, y, key_T, draws)
     return {"losses": losses, "two": two, "rest": rest, "typicality": T.value, "stderr": T.stderr}
 
 

@@ -139,7 +139,7 @@ def scores(
     x: np.ndarray, labels: np.ndarray | None, d: data.Dataset, judge: classifier.Classifier, pixels: Pixels, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Every measure: value, error, what test images get, and whether the set stands as well as those."""
-    found = scores_.score_images(x, labels, d, judge, seed=seed, neighbours=500, progress=False)
+    found = scores_.score_images(x, labels, d, judge, seed=seed, neighbours=500)
     out: dict[str, dict[str, Any]] = {}
     for k, m in found.items():
         low, high = m.low_high
@@ -188,7 +188,7 @@ def memorised_share(d: data.Dataset, n: int = 20, seed: int = 0) -> tuple[float,
 
     schedule = linear(1000)
     eps = finite(d.x_train).eps(schedule)
-    x = generate(eps, schedule, jax.random.key(seed), d.image_shape, n=n, steps=50, progress=False, batch=n)
+    x = generate(eps, schedule, jax.random.key(seed), d.image_shape, n=n, batch=n)
     flat, train = x.reshape(n, -1), data.to_float(d.x_train).reshape(len(d.x_train), -1)
     _, who = neighbours.nearest(flat, train)
     apart = np.abs(flat - train[who[:, 0]]).max(1) * 127.5

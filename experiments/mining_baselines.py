@@ -80,7 +80,7 @@ def judge(config: Config) -> classifier.Classifier:
     K = len(world.CLASSES)
     net = dataclasses.replace(fitting.CONFIGS["fashion_mnist"], num_classes=K, widths=(32, 64))
     how = recipes.ClassifierTrainConfig("cities", epochs=config.epochs, batch=64, lr=0.1, shift=0, flip=False, erase=0)
-    return fitting.train(net, how, seen.images, seen.labels, progress=False)
+    return fitting.train(net, how, seen.images, seen.labels)
 
 
 def by_map(found: np.ndarray, config: Config) -> Patches:

@@ -23,7 +23,9 @@ from ddpm import data, plot
 from ddpm.classifiers import classifier
 from ddpm.datasets import sources
 from ddpm.editing.translation import translate, typicality_shift
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
+from ddpm.typicality import Draws
 from ddpm.zoo import model
 from experiments.lab.runner import Result, Row, Unavailable
 
@@ -86,7 +88,7 @@ def run(config: Config) -> Result:
         rows.append(Row(what, paper.get(steps), None, error.mean(), trips[steps]["stderr"]))
     for guidance in (1.0, config.guidance):
         got = translate(eps, schedule, x, a, b, steps=config.steps, start=config.start, guidance=guidance)
-        T = typicality_shift(eps, schedule, x, got.image, a, b, key, draws=config.draws)
+        T = typicality_shift(eps, schedule, x, got.image, a, b, key, Draws(config.draws))
         name, change = f"s = {guidance:g}", got.change(x) / 4
         about: dict[str, Any] = {"change": change.mean(), "share_T_b_rises": (T["after_b"] > T["before_b"]).mean()}
         about |= {k: v.mean() for k, v in T.items()}
@@ -120,7 +122,7 @@ def picture(config: Config, net: model.Model, names: tuple[str, ...], key: jax.A
     per = 5
     a, b = (np.repeat([p[i] for p in config.pairs], per) for i in (0, 1))
     x = np.asarray(
-        generate(net.eps, net.schedule, key, net.image_shape, a, steps=config.steps, guidance=config.guidance)
+        generate(net.eps, net.schedule, key, net.image_shape, a, Sampling(steps=config.steps, guidance=config.guidance))
     )
     how = {"steps": config.steps, "start": config.start}
     plain = translate(net.eps, net.schedule, x, a, b, **how)  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def run(config: Config) -> Result:
     rows = []
     x0 = np.array(POINTS, np.float32)[:, None]
     for t_range in ((0.0, 1.0), (0.1, 0.7)):
-        T = typicality.measure(eps, schedule, x0, 0, key, draws=config.draws, t_range=t_range)
+        T = typicality.measure(eps, schedule, x0, 0, key, typicality.Draws(config.draws, t_range))
         a = alpha_bar[slice(*time_window(1000, t_range))]
         for x, value, error in zip(POINTS, T.value, T.stderr, strict=True):
             null, own = losses(a, x)
@@ -100,8 +100,11 @@ def run(config: Config) -> Result:
     m[0, 0] = np.sqrt(distance2)
     far = Partial(two_far, jnp.asarray(m), schedule, var)
     x0 = m[:1] + np.random.default_rng(config.seed).normal(0, var**0.5, (1, D)).astype(np.float32)
-    at_300 = partial(typicality.measure, far, schedule, x0, 0, key, draws=config.draws, t_range=(0.299, 0.3), null=1)
-    free, shared = (at_300(paired=paired).stderr[0] ** 2 for paired in (False, True))
+    at_300 = partial(typicality.Draws, config.draws, (0.299, 0.3))
+    free, shared = (
+        typicality.measure(far, schedule, x0, 0, key, at_300(paired=paired), null=1).stderr[0] ** 2
+        for paired in (False, True)
+    )
     ratio, a_300 = float(free / shared), float(alpha_bar[300])
     squares = float(((x0 - m) ** 2).sum())  # ‖x0 - m_c‖² of both classes
     exact = (D * a_300 * var**2 / (1 - a_300) + squares) / distance2

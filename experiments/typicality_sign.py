@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -56,8 +55,8 @@ def run(config: Config) -> Result:
     else:
         schedule = cosine(1000)
         eps = gaussian.fit(data.to_float(d.x_train), d.y_train).eps(schedule)
-    how: dict[str, Any] = {"draws": config.draws, "t_range": (config.low, config.high), "progress": True}
-    T = typicality.measure(eps, schedule, x, y, jax.random.key(config.seed), **how)
+    draws = typicality.Draws(config.draws, (config.low, config.high))
+    T = typicality.measure(eps, schedule, x, y, jax.random.key(config.seed), draws)
     p = float((T.value > 0).mean())
     spread = math.sqrt(p * (1 - p) / len(x))
     rows = [

@@ -44,6 +44,7 @@ from ddpm.features import activations
 from ddpm.features import match as match_
 from ddpm.mining import localisation, patches
 from ddpm.oracles import gaussian
+from ddpm.typicality import Draws
 from ddpm.typicality import measure as library_typicality
 from ddpm.zoo import model
 
@@ -380,7 +381,7 @@ error[True], error[False]
 
 # %%
 draws = {"smoke": 60, "short": 100, "full": 200}[BUDGET]
-T = library_typicality(perfect, lib, x, 0, jax.random.key(0), draws=draws, batch=2 * n)
+T = library_typicality(perfect, lib, x, 0, jax.random.key(0), Draws(draws), batch=2 * n)
 planted = np.isin(motif, (4, 5))  # of town 0
 likelihood, clean = jax.jit(log_p), jnp.zeros(2 * n, int)
 told = np.asarray(likelihood(x, clean, clean) - likelihood(x, clean, None))  # log p(x|0)/p(x), exactly

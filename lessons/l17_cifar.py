@@ -544,10 +544,8 @@ if cifar is None:  # the images of section 3 take their place
     drawn, names = clouds(10 * each, seed=2), ["(cloud)"] * 10
 else:
     labels = jnp.tile(jnp.arange(10), each)
-    how = {"steps": {"smoke": 8, "short": 50, "full": 100}[BUDGET], "guidance": 2.0}
-    drawn = np.asarray(
-        sample.images(cifar.eps, cifar.schedule, jax.random.key(0), (10 * each, 32, 32, 3), labels, **how)
-    )
+    how = sample.Sampling(steps={"smoke": 8, "short": 50, "full": 100}[BUDGET], guidance=2.0)
+    drawn = np.asarray(sample.images(cifar.eps, cifar.schedule, jax.random.key(0), (10 * each, 32, 32, 3), labels, how))
     names = list(cifar.classes)
 assert round(800_000 * 128 / (13_000 * 64)) == 123
 {key: cifar.card.get(key) for key in ("parameters", "steps", "training_seconds")} if cifar else {}

@@ -27,14 +27,10 @@ LARGE = {  # what is larger than we want and still to be divided: shorten this l
     "cli/mine.py:write",
     "cli/mine.py:_content",
     "course/exercise.py:formula",
-    "evaluation/bits.py:bound_bits",
     "evaluation/denoising_loss.py:eps_mse",
     "evaluation/model.py:evaluate",
-    "evaluation/scores.py:score_images",
     "features/activations.py:dift",
     "features/activations.py:_dift",
-    "features/probe.py:pooled_features",
-    "features/probe.py:probe_grid",
     "guides/adaptive.py:adaptive_step",
     "losses/bound.py:bound_term",
     "losses/bound.py:_bound_term",
@@ -42,12 +38,8 @@ LARGE = {  # what is larger than we want and still to be divided: shorten this l
     "mining/doersch.py:find",
     "mining/maps.py:measure",
     "mining/patterns.py:mine",
-    "sample.py:images",
-    "samplers/generation.py:generate",
     "samplers/langevin_dynamics.py:corrected",
     "samplers/langevin_dynamics.py:annealed_langevin",
-    "typicality.py:measure",
-    "typicality.py:_measure",
 }
 FILES = sorted(f for f in ROOT.rglob("*.py") if "checks" not in f.parts)
 TREES = {f.relative_to(ROOT): ast.parse(f.read_text(encoding="utf-8")) for f in FILES}

@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.contracts import Eps, partial_of
 from ddpm.loss import per_image, squared_error
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.batches import parts
+from ddpm.tools.batches import parts, progress
 from ddpm.typicality import time_window
 
 Stages = Sequence[tuple[int, int]]  # (draws of each class by the end of the stage, classes kept after it)
@@ -71,7 +70,6 @@ def draw_losses(
     first: int = 0,
     end: int | None = None,
     batch: int = 256,
-    progress: bool = False,
 ) -> np.ndarray:
     """L[b, m, k] = ‖ε_k - ε̂(x_t, t_k, c[b, m])‖²/D for the draws first ≤ k < end, NaN for the others: (B, M, n).
 
@@ -95,7 +93,7 @@ def draw_losses(
     # All pairs of image and label, one batch at a time
     image, label = np.repeat(np.arange(len(x0)), c.shape[1]), c.reshape(-1).astype(np.int32)
     found = []
-    with tqdm(total=len(label) * (end - first), desc="losses", unit="call", disable=not progress) as bar:
+    with progress(total=len(label) * (end - first), desc="losses", unit="call") as bar:
         for ids, m in parts(len(label), batch):
             part = _draw_losses(partial_of(eps), schedule, x0[image[ids]], label[ids], key, times, first, end)
             found.append(np.asarray(part)[:, :m])
@@ -127,7 +125,6 @@ def classify(
     times: Any = None,
     weight: Any = None,
     batch: int = 256,
-    progress: bool = False,
 ) -> Classified:
     """Compute ĉ(x0) with successive elimination of classes.   [Li et al. 2023, Alg. 2]
 
@@ -154,7 +151,7 @@ def classify(
     table = np.full((B, K, n), np.nan)
     kept, done = np.broadcast_to(np.arange(K), (B, K)), 0
     for draws, keep in stages:
-        asked = {"first": done, "end": draws, "batch": batch, "progress": progress}
+        asked = {"first": done, "end": draws, "batch": batch}
         new = draw_losses(eps, schedule, x0, labels[kept], key, times, **asked)  # type: ignore[arg-type]
         rows = np.arange(B)[:, None]
         table[rows, kept, done:draws] = weight[times[done:draws]] * new[..., done:draws]

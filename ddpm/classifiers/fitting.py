@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from ddpm import data
 from ddpm.classifiers import convnet, timenet
@@ -31,6 +30,7 @@ from ddpm.forward import q_sample
 from ddpm.loss import stratified_times
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.tools import checkpoint
+from ddpm.tools.batches import progress
 from ddpm.train import ema_decay
 
 CONFIGS: dict[str, ClassifierConfig] = {
@@ -117,7 +117,6 @@ def train(
     how: ClassifierTrainConfig,
     x: np.ndarray,
     y: np.ndarray,
-    progress: bool = True,
     folder: Path | None = None,
 ) -> Classifier:
     """Train a classifier on images x (N, H, W, C) uint8 and classes y (N,) int.
@@ -141,14 +140,14 @@ def train(
     if found is not None and dataclasses.asdict(ClassifierTrainConfig()) | found[1]["train"] == about:
         state, start = found[0], found[1]["step"]
     # Training steps, with a checkpoint every 200
-    with tqdm(total=n_step, initial=start, disable=not progress, unit="step", desc="classifier") as bar:
+    with progress(total=n_step, initial=start, unit="step", desc="classifier") as bar:
         for n in range(start, n_step):
             ids = data.batch_ids(how.seed, n, len(x), how.batch)
             state, r = step(state, schedule, jnp.int32(n), x[ids], y[ids].astype(np.int32))
             right = 0.98 * right + 0.02 * float(r)
             bar.update()
             if n % 50 == 49:
-                bar.set_postfix(train_accuracy=f"{right:.4f}")
+                bar.set_postfix(train_accuracy=f"{right:.4f}", refresh=False)
             if folder is not None and n % 200 == 199:
                 checkpoint.save(folder, n + 1, state, {"train": about})
     # The averaged parameters, with folded norms for clean images

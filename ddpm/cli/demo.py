@@ -15,6 +15,7 @@ from ddpm import data, plot, typicality
 from ddpm.cli import options
 from ddpm.datasets import sources
 from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.schedule import make_schedule
 from ddpm.tools import machine
@@ -46,7 +47,7 @@ def run(command: options.Demo) -> None:
     now = time.perf_counter()
     # 1: garments of each class
     c = np.repeat(np.arange(m.num_classes), 10)
-    x = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, steps=50, guidance=2.0)
+    x = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, Sampling(steps=50, guidance=2.0))
     plot.save_rows(out / "1_classes.png", np.split(x, m.num_classes), list(m.classes))
     done(1, "ten garments of each class, drawn from noise: DDIM, 50 steps, guidance 2, seed 0", "1_classes.png", now)
 
@@ -55,7 +56,7 @@ def run(command: options.Demo) -> None:
     one_each = np.arange(m.num_classes)
     settings = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("ddpm", m.schedule.T)]
     rows = [
-        generate(m.eps, m.schedule, jax.random.key(1), m.image_shape, one_each, sampler=s, steps=n) for s, n in settings
+        generate(m.eps, m.schedule, jax.random.key(1), m.image_shape, one_each, Sampling(s, n)) for s, n in settings
     ]
     plot.save_rows(out / "2_samplers.png", rows, [f"{s.upper()} {n} steps" for s, n in settings])
     what = (
@@ -65,7 +66,7 @@ def run(command: options.Demo) -> None:
 
     now = time.perf_counter()
     # 3: typicality maps
-    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), draws=100, progress=True)
+    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), typicality.Draws(100))
     panels = []
     for k in range(m.num_classes):
         order = 10 * k + np.argsort(-T.value[10 * k : 10 * k + 10])

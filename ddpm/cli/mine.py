@@ -23,6 +23,7 @@ from ddpm.mining import maps, patterns, report
 from ddpm.mining import nulls as nulls_
 from ddpm.mining.patches import Patches, pooled, select
 from ddpm.mining.patterns import Mined
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.tools import machine
 from ddpm.tools.files import write_atomic
@@ -43,7 +44,7 @@ def images_of(command: options.Mine, m: model.Model, label: int) -> tuple[np.nda
     if command.data == "generated":
         c = np.concatenate([np.full(command.n, label), np.repeat(rest, share)[: command.others]])
         key = jax.random.key(command.seed)
-        x = generate(m.eps, m.schedule, key, m.image_shape, c, steps=50, guidance=2.0)
+        x = generate(m.eps, m.schedule, key, m.image_shape, c, Sampling(steps=50, guidance=2.0))
         source = f"drawn by {m.name} (DDIM, 50 steps, guidance 2, seed {command.seed})"
         return x[: command.n], np.arange(command.n), x[command.n :], source
     # Images of a data set, which has to fit the model

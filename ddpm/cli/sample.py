@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import numpy as np
 
 from ddpm import data, plot
 from ddpm.cli import options
 from ddpm.cli.images import class_list
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.tools import image_files
 from ddpm.zoo import model
@@ -18,24 +17,20 @@ from ddpm.zoo import model
 def run(command: options.Sample) -> None:
     """Draw images and write the grid."""
     m = model.load(command.model)
-    common: dict[str, Any] = {
-        "sampler": command.sampler,
-        "steps": command.steps,
-        "rule": command.rule,
-    }
+    how = Sampling(command.sampler, command.steps, command.guidance, command.rule)
     # Images without a class, or of the selected classes
     key = jax.random.key(command.seed)
     if command.label == "none" or not m.num_classes:
         if command.n < 1:
             raise ValueError(f"n is {command.n}; give a whole number >= 1")
-        x, c = generate(m.eps, m.schedule, key, m.image_shape, n=command.n, **common), None
+        x, c = generate(m.eps, m.schedule, key, m.image_shape, how=how, n=command.n), None
         plot.save_grid(command.out, x, columns=min(10, command.n))
     else:
         classes = class_list(m, command.label)
         if command.n < 1:
             raise ValueError(f"n is {command.n}; give a whole number >= 1")
         c = np.repeat(classes, command.n)
-        x = generate(m.eps, m.schedule, key, m.image_shape, c, guidance=command.guidance, **common)
+        x = generate(m.eps, m.schedule, key, m.image_shape, c, how)
         if len(classes) == 1:
             plot.save_grid(command.out, x, columns=min(10, command.n))
         else:

@@ -12,6 +12,7 @@ from ddpm import data, plot, typicality
 from ddpm.cli import options
 from ddpm.cli.images import class_list
 from ddpm.datasets import sources
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.tools.files import write_atomic
 from ddpm.zoo import model
@@ -28,7 +29,7 @@ def images_to_measure(command: options.Typicality, m: model.Model) -> tuple[np.n
     if command.data == "generated":
         c = np.repeat(classes, command.n)
         key = jax.random.key(command.seed)
-        x = generate(m.eps, m.schedule, key, m.image_shape, c, steps=50, guidance=2.0)
+        x = generate(m.eps, m.schedule, key, m.image_shape, c, Sampling(steps=50, guidance=2.0))
         return x, c, f"drawn by {m.name} (DDIM, 50 steps, guidance 2, seed {command.seed})"
     dataset = sources.load(command.data, command.data_dir)
     if dataset.image_shape != m.image_shape or dataset.num_classes != m.num_classes:
@@ -46,7 +47,7 @@ def run(command: options.Typicality) -> None:
     m = model.load(command.model)
     x, c, source = images_to_measure(command, m)
     key = jax.random.fold_in(jax.random.key(command.seed), 1)
-    T = typicality.measure(m.eps, m.schedule, x, c, key, draws=command.draws, t_range=command.t_range, progress=True)
+    T = typicality.measure(m.eps, m.schedule, x, c, key, typicality.Draws(command.draws, command.t_range))
 
     # Table by class; the picture shows the best and the worst images
     print(f"typicality of {source}: {command.draws} draws, t in ({command.t_range[0]}T, {command.t_range[1]}T]")

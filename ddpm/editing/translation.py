@@ -21,6 +21,7 @@ from ddpm.editing.inversion import decode, encode
 from ddpm.guide import cfg
 from ddpm.schedule import Schedule, make_times
 from ddpm.tools import check
+from ddpm.typicality import Draws
 
 
 class Translation(NamedTuple):
@@ -87,15 +88,15 @@ def way(T: int, steps: int, start: float) -> np.ndarray:
 
 
 def typicality_shift(
-    eps: Eps, schedule: Schedule, x0: Any, x1: Any, a: Any, b: Any, key: jax.Array, **how: Any
+    eps: Eps, schedule: Schedule, x0: Any, x1: Any, a: Any, b: Any, key: jax.Array, draws: Draws = Draws()
 ) -> dict[str, np.ndarray]:
     """T(x|a), T(x|b) before (x0) and after (x1): {"before_a", "before_b", "after_a", "after_b"}, (B,) each.
 
-    The same draws for all four. x1 is clipped to [-1, 1], as it is when it is kept as an image.   how: `typicality`'s
+    The same draws for all four. x1 is clipped to [-1, 1], as it is when it is kept as an image.
     """
     x1 = np.clip(np.asarray(x1, dtype=np.float32), -1, 1)
     return {
-        f"{when}_{which}": typicality.measure(eps, schedule, x, c, key, **how).value
+        f"{when}_{which}": typicality.measure(eps, schedule, x, c, key, draws).value
         for when, x in (("before", x0), ("after", x1))
         for which, c in (("a", a), ("b", b))
     }

@@ -30,7 +30,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.contracts import partial_of
 from ddpm.data import Dataset, to_float
@@ -41,7 +40,7 @@ from ddpm.losses.bound import bound_term, prior_bits
 from ddpm.samplers.solvers import sigma_bar
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.batches import parts
+from ddpm.tools.batches import parts, progress
 
 # --- baselines --------------------------------------------------------------------------------------------------------
 
@@ -95,7 +94,6 @@ def bound_bits(
     variance: Any = "fixed_large",
     seed: int = 0,
     batch: int = 100,
-    progress: bool = False,
 ) -> np.ndarray:
     """Estimate the variational bound of each image in bits/dim: (N, ...) -> (N,)
 
@@ -109,7 +107,7 @@ def bound_bits(
     times, weight = np.vstack([np.ones((1, n), int), times]), np.vstack([np.ones((1, n)), weight / draws])
     bits, key = np.zeros(n), jax.random.key(seed)
     # sum of the terms, batch by batch
-    with tqdm(total=n * (draws + 1), desc="bits/dim, bound", unit="call", disable=not progress) as bar:
+    with progress(total=n * (draws + 1), desc="bits/dim, bound", unit="call") as bar:
         for ids, m in parts(n, batch):
             x, key_part = jnp.asarray(x0[ids]), jax.random.fold_in(key, ids[0])
             label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
@@ -141,7 +139,6 @@ def flow_bits(
     steps: int = 50,
     seed: int = 0,
     batch: int = 50,
-    progress: bool = False,
 ) -> np.ndarray:
     """Compute bits/dim of each byte image by the probability-flow ODE: (N, ...) -> (N,)
 
@@ -150,7 +147,7 @@ def flow_bits(
     """
     images, eps, n = np.asarray(images), partial_of(eps), len(images)
     times, key, bits = even_times(schedule, steps), jax.random.key(seed), np.zeros(n)
-    with tqdm(total=n, desc="bits/dim, flow", unit="image", disable=not progress) as bar:
+    with progress(total=n, desc="bits/dim, flow", unit="image") as bar:
         for ids, m in parts(n, batch):
             key_u, key_probe = jax.random.split(jax.random.fold_in(key, ids[0]))
             x = dequantise(key_u, jnp.asarray(images[ids]))
@@ -170,7 +167,6 @@ def measures(
     n_bound: int = 500,
     n_flow: int = 100,
     seed: int = 0,
-    progress: bool = True,
 ) -> dict[str, Measure]:
     """Measure bits/dim of test images by the bound and by the flow; 0 images omit one.
 
@@ -185,11 +181,11 @@ def measures(
         x, c = data.x_test[ids], data.y_test[ids] if num_classes else None
         # bits and baseline
         if name == "bits_bound":
-            bits = bound_bits(eps, schedule, to_float(x), c, seed=seed, progress=progress)
+            bits = bound_bits(eps, schedule, to_float(x), c, seed=seed)
             beside, what = histogram_bits(data.x_train, data.x_test).mean(), "histogram of each pixel"
             how = "variational bound, variance β; L_T and t = 1 exactly, 20 draws of 2..T"
         else:
-            bits = flow_bits(eps, schedule, x, c, seed=seed, progress=progress)
+            bits = flow_bits(eps, schedule, x, c, seed=seed)
             beside, what = gaussian_bits(data.x_train, data.x_test, seed).mean(), "one Gaussian, full covariance"
             how = "probability-flow ODE, 50 steps of Heun, uniform dequantisation, one probe, offset 7"
         out[name] = Measure(

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.contracts import Eps, partial_of
 from ddpm.data import Dataset, to_float
@@ -18,7 +17,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.batches import parts
+from ddpm.tools.batches import parts, progress
 
 
 @jax.jit
@@ -40,7 +39,6 @@ def eps_mse(
     batch: int = 250,
     baseline: np.ndarray | None = None,
     of: str = "",
-    progress: bool = False,
 ) -> Measure:
     """L_simple = E_{t, x0, ε} ‖ε - ε̂(x_t, t, c)‖²/D on given images, t uniform on 1…T.   [Ho et al. 2020, Eq. 14]
 
@@ -63,7 +61,7 @@ def eps_mse(
     who = np.asarray(jax.random.permutation(key_deal, n)) % N  # the image of each time
     # losses, batch by batch
     eps, loss = partial_of(eps), np.empty(n)
-    for ids, m in tqdm(parts(n, batch), desc="ε-MSE", unit="batch", disable=not progress):
+    for ids, m in progress(parts(n, batch), desc="ε-MSE", unit="batch"):
         label = None if c is None else jnp.asarray(c[who[ids]])
         errors = _errors(
             eps, schedule, jnp.asarray(x0[who[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
@@ -114,7 +112,6 @@ def denoising(
     n: int | None = None,
     seed: int = 0,
     repeats: int = 1,
-    progress: bool = True,
 ) -> dict[str, Measure]:
     """Measure the test ε-MSE with labels and with ∅, each with a linear-Gaussian baseline.
 
@@ -133,7 +130,7 @@ def denoising(
         if labels is not None and not num_classes:
             continue
         baseline = linear_loss(fit(train, train_labels), schedule, x, labels)
-        m = eps_mse(eps, schedule, x, labels, key, repeats=repeats, baseline=baseline, progress=progress)
+        m = eps_mse(eps, schedule, x, labels, key, repeats=repeats, baseline=baseline)
         of = f"draws on {len(x):,} test images of {data.name}"
         detail = {**m.detail, "ratio": m.value / float(np.mean(baseline[1:]))}  # below 1: better than any linear one
         out[name] = dataclasses.replace(m, name=says, of=of, seed=seed, detail=detail)

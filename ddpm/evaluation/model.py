@@ -21,6 +21,7 @@ from ddpm.evaluation import bits
 from ddpm.evaluation.denoising_loss import denoising
 from ddpm.evaluation.measure import Measure
 from ddpm.evaluation.scores import score_images
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.tools import cache as cache_
 from ddpm.tools import check, files, image_files
@@ -35,7 +36,6 @@ def draw(
     guidance: float = 2.0,
     seed: int = 0,
     batch: int = 100,
-    progress: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw n images of a model, uint8, with labels that cycle through the classes (or None)."""
     c = np.arange(check.whole("n", n, 1), dtype=np.int32) % model.num_classes if model.num_classes else None
@@ -45,12 +45,9 @@ def draw(
         jax.random.key(seed),
         model.image_shape,
         c,
+        Sampling(sampler, steps, guidance if model.num_classes else 1.0),
         n=n,
-        sampler=sampler,
-        steps=steps,
-        guidance=guidance if model.num_classes else 1.0,
         batch=batch,
-        progress=progress,
     )
     return to_uint8(x), c
 
@@ -58,7 +55,6 @@ def draw(
 def drawn(model: Any, n: int = 2000, *, cache: bool = True, **how: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Call `draw`, and cache the result under the hash of weights and settings."""
     # file in the cache
-    progress = how.pop("progress", True)
     checksum = getattr(model, "card", {}).get("sha256", "")
     settings = {"sampler": "ddim", "steps": 50, "guidance": 2.0, "seed": 0, "batch": 100} | how | {"n": n}
     name = cache_.path("samples", checksum, settings)
@@ -70,7 +66,7 @@ def drawn(model: Any, n: int = 2000, *, cache: bool = True, **how: Any) -> tuple
         except files.Damaged:
             pass  # draw again
     # new images
-    x, c = draw(model, n, progress=progress, **how)
+    x, c = draw(model, n, **how)
     if path is not None:
         try:
             image_files.save_npz(path, x, c)
@@ -94,7 +90,6 @@ def evaluate(
     n_bound: int = 500,
     n_flow: int = 100,
     cache: bool = True,
-    progress: bool = True,
 ) -> dict[str, Measure]:
     """Measure the samples, denoising and bits/dim of a model.
 
@@ -112,11 +107,11 @@ def evaluate(
     # samples
     if samples is None:
         how = {"sampler": sampler, "steps": steps, "guidance": guidance, "seed": seed}
-        samples = drawn(model, n, cache=cache, progress=progress, **how)
+        samples = drawn(model, n, cache=cache, **how)
     of = f"images of {getattr(model, 'name', 'the model')} ({sampler} {steps}, guidance {guidance:g}, seed {seed})"
     # denoising, bits/dim and scores of the samples
     return {
-        **denoising(model.eps, model.schedule, data, model.num_classes, n=test_images, seed=seed, progress=progress),
+        **denoising(model.eps, model.schedule, data, model.num_classes, n=test_images, seed=seed),
         **bits.measures(
             model.eps,
             model.schedule,
@@ -125,7 +120,6 @@ def evaluate(
             n_bound=n_bound,
             n_flow=n_flow,
             seed=seed,
-            progress=progress,
         ),
-        **score_images(*samples, data, classifier, of=of, seed=seed, cache=cache, progress=progress),
+        **score_images(*samples, data, classifier, of=of, seed=seed, cache=cache),
     }

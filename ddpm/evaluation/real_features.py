@@ -6,12 +6,12 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.classifiers.classifier import Classifier
 from ddpm.data import Dataset
 from ddpm.tools import cache as cache_
 from ddpm.tools import files
+from ddpm.tools.batches import progress
 
 
 class Reference(NamedTuple):
@@ -22,7 +22,7 @@ class Reference(NamedTuple):
     name: str  # of the features
 
 
-def reference(data: Dataset, classifier: Classifier, cache: bool = True, progress: bool = True) -> Reference:
+def reference(data: Dataset, classifier: Classifier, cache: bool = True) -> Reference:
     """Compute the features of all real images, or load them from the cache."""
     # features in the cache
     checksum = classifier.card.get("sha256", "")
@@ -36,7 +36,7 @@ def reference(data: Dataset, classifier: Classifier, cache: bool = True, progres
             pass
     # new features
     x, parts = np.concatenate([data.x_train, data.x_test]), []
-    for i in tqdm(range(0, len(x), 2000), desc="features of the real images", unit="batch", disable=not progress):
+    for i in progress(range(0, len(x), 2000), desc="features of the real images", unit="batch"):
         parts.append(classifier.features(x[i : i + 2000]))
     f = np.concatenate(parts)
     out = Reference(f[: len(data.x_train)], f[len(data.x_train) :], name)

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.classifiers.classifier import Classifier
 from ddpm.data import Dataset, to_float
@@ -23,6 +22,7 @@ from ddpm.evaluation import neighbours as neighbours_
 from ddpm.evaluation.measure import Measure
 from ddpm.evaluation.real_features import Reference, reference
 from ddpm.evaluation.statistics import stratified_subset
+from ddpm.tools.batches import progress
 
 
 def score_images(
@@ -35,7 +35,6 @@ def score_images(
     seed: int = 0,
     neighbours: int = 2000,
     cache: bool = True,
-    progress: bool = True,
 ) -> dict[str, Measure]:
     """Score images x (n, H, W, C) uint8 with requested labels (n,), or None, by all measures.
 
@@ -52,7 +51,7 @@ def score_images(
                 f"give one in 0..{data.num_classes - 1} for each of the {len(x)} images"
             )
     # features of the images and of test images
-    real = reference(data, classifier, cache, progress)
+    real = reference(data, classifier, cache)
     logits, f = classifier(x)
     n_test = min(len(x), len(real.test))
     y_test = data.y_test if labels is not None else np.zeros(len(real.test), dtype=int)  # balanced if the images are
@@ -68,9 +67,9 @@ def score_images(
     if labels is not None:
         stages.insert(0, ("accuracy", partial(_accuracy, logits.argmax(1), labels, data, classifier)))
     measures: dict[str, Measure] = {}
-    with tqdm(stages, unit="measure", disable=not progress) as bar:
+    with progress(stages, desc="scores", unit="measure") as bar:
         for stage, measure in bar:
-            bar.set_description(stage)
+            bar.set_description(stage, refresh=False)
             measures |= measure()
     return {k: dataclasses.replace(m, of=f"{of}, 8 bit") for k, m in measures.items()}
 

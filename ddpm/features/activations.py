@@ -14,14 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.config import UNetConfig
 from ddpm.forward import q_sample
 from ddpm.networks.inspect import activations, param_shapes
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.batches import parts
+from ddpm.tools.batches import parts, progress
 
 
 def layers(config: UNetConfig) -> dict[str, tuple[int, int, int]]:
@@ -63,7 +62,6 @@ def dift(
     layer: str = "up.1",
     ensemble: int = 8,
     batch: int = 64,
-    progress: bool = False,
 ) -> np.ndarray:
     """Compute f(x0, c) of this module: (B, h, w, C) float32, not normalised.   [Tang et al. 2023, Sec. 3.2]
 
@@ -79,7 +77,7 @@ def dift(
         c = np.asarray(check.labels(np.broadcast_to(c, len(x0)), len(x0), config.num_classes))
     # Features, one batch at a time
     found = []
-    for ids, m in tqdm(parts(len(x0), batch), desc=f"features of {layer}", unit="batch", disable=not progress):
+    for ids, m in progress(parts(len(x0), batch), desc=f"features of {layer}", unit="batch"):
         part = _dift(
             config, params, schedule, x0[ids], None if c is None else c[ids], key, jnp.int32(t), layer, ensemble
         )

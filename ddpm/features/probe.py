@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.config import UNetConfig
 from ddpm.evaluation import statistics
@@ -26,7 +25,7 @@ from ddpm.forward import q_sample
 from ddpm.networks.inspect import activations
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.batches import parts
+from ddpm.tools.batches import parts, progress
 
 
 class Probe(NamedTuple):
@@ -50,7 +49,6 @@ def pooled_features(
     names: Sequence[str] | None = None,
     *,
     batch: int = 100,
-    progress: bool = False,
 ) -> dict[str, np.ndarray]:
     """Average each layer's activations over positions, at one noise draw: {name: (B, C)}, in one pass.
 
@@ -65,7 +63,7 @@ def pooled_features(
         check.choice("layer", layer, all_layers(config))
     # Features, one batch at a time
     found = []
-    for ids, m in tqdm(parts(len(x0), batch), desc=f"features, t = {t}", unit="batch", disable=not progress):
+    for ids, m in progress(parts(len(x0), batch), desc=f"features, t = {t}", unit="batch"):
         f = _pooled(config, params, schedule, x0[ids], ids, key, jnp.int32(t), names)
         found.append([np.asarray(a)[:m] for a in f])
     return {name: np.concatenate([p[j] for p in found]) for j, name in enumerate(names)}
@@ -133,7 +131,6 @@ def probe_grid(
     names: Sequence[str] | None = None,
     *,
     key: jax.Array,
-    progress: bool = False,
 ) -> dict[tuple[str, int], Probe]:
     """Fit a probe for each layer and time: {(name, t): Probe}.
 
@@ -144,7 +141,7 @@ def probe_grid(
     for t in times:
         keys = jax.random.split(jax.random.fold_in(key, t))
         both = [
-            pooled_features(config, params, schedule, x, k, t, names, progress=progress)
+            pooled_features(config, params, schedule, x, k, t, names)
             for (x, _), k in zip((train, test), keys, strict=True)
         ]
         for name in both[0]:

@@ -21,11 +21,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm.mining.hog import contrast, hog_patches
 from ddpm.mining.patches import Patches
 from ddpm.tools import check
+from ddpm.tools.batches import progress
 
 
 class Detectors(NamedTuple):
@@ -97,7 +97,6 @@ def find(
     C: float = 0.1,
     least_contrast: float = 0.5,
     seed: int = 0,
-    progress: bool = False,
 ) -> Detectors:
     """Find patches that are frequent in the positive images and rare in the negative ones.
 
@@ -126,7 +125,7 @@ def find(
     fold = np.concatenate([rng.permutation(len(x)) % folds for x in (positive, negative)])
     trained = [
         _train(features, is_positive, fold, near[:5], rounds, folds, C, rng)
-        for near in tqdm(nearest, desc="detectors", unit="SVM", disable=not progress)
+        for near in progress(nearest, desc="detectors", unit="SVM")
     ]
     weight, bias = np.array([w for w, _ in trained], np.float32), np.array([b for _, b in trained], np.float32)
     # Ranking by the share of positive images among the best detections

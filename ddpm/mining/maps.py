@@ -122,8 +122,8 @@ def measure(
             found = []
             for g, key in enumerate(keys):
                 start = time.perf_counter()
-                how: dict[str, Any] = {"draws": draws // G, "batch": chunk, "t_range": t_range, "null": null}
-                T = typicality.measure(eps, schedule, x0[ids], c[ids], key, **how)
+                pairs = typicality.Draws(draws // G, t_range)
+                T = typicality.measure(eps, schedule, x0[ids], c[ids], key, pairs, null=null, batch=chunk)
                 found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))
                 if i == todo[0] and g == 1 and not quiet:  # group 0 included the compilation
                     seconds = time.perf_counter() - start

@@ -179,9 +179,7 @@ def _stderr(found: Patches, groups: np.ndarray, k: int) -> np.ndarray:
     return out
 
 
-def dift_features(
-    m: model.Model, *, layer: str = "", ensemble: int = 8, seed: int = 0, progress: bool = False
-) -> Features:
+def dift_features(m: model.Model, *, layer: str = "", ensemble: int = 8, seed: int = 0) -> Features:
     """Return the features of the paper: DIFT of the whole image with its label.
 
     They are taken at t = .16 T and averaged over noise draws.
@@ -195,7 +193,7 @@ def dift_features(
 
     def features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(seed), 2)
-        return dift(m.unet, m.params, m.schedule, x0, c, key, layer=layer, ensemble=ensemble, progress=progress)
+        return dift(m.unet, m.params, m.schedule, x0, c, key, layer=layer, ensemble=ensemble)
 
     return features
 

@@ -1,6 +1,6 @@
-"""Process many images in batches of equal size, so one compiled program serves them all.
+"""Process many images in batches of equal size, so one compiled program serves them all, and show the progress.
 
-    for ids, m in parts(len(x), batch):
+    for ids, m in progress(parts(len(x), batch), desc="features", unit="batch"):
         result.append(np.asarray(program(x[ids]))[:m])
 
 The first m rows of a part are new. In the last part, the other rows repeat the last image and are discarded.
@@ -8,9 +8,15 @@ The first m rows of a part are new. In the last part, the other rows repeat the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+from tqdm import tqdm
 
 from ddpm.tools import check
+
+DELAY = 2.0  # seconds of work before a progress bar appears
 
 
 def parts(n: int, batch: int) -> list[tuple[np.ndarray, int]]:
@@ -23,3 +29,11 @@ def parts(n: int, batch: int) -> list[tuple[np.ndarray, int]]:
     k = -(-n // batch)
     size = -(-n // k) if k else 0
     return [(np.minimum(np.arange(i, i + size), n - 1), min(size, n - i)) for i in range(0, n, size or 1)]
+
+
+def progress(work: Iterable | None = None, *, desc: str, unit: str, total: int | None = None, initial: int = 0) -> Any:
+    """Show a progress bar with the time left on stderr, once the work has taken two seconds.
+
+    It wraps an iterable `work`, or counts to `total` by `update`. TQDM_DISABLE=1 in the environment silences it.
+    """
+    return tqdm(work, desc=desc, unit=unit, total=total, initial=initial, delay=DELAY)

@@ -81,6 +81,13 @@ def images(x: Any, shape: tuple[int, ...] | None = None, name: str = "x0") -> ja
     return x
 
 
+def by_time(name: str, a: Any, T: int) -> Any:
+    """Check that `a` has one number for each time 0..T: (T+1,)."""
+    if np.shape(a) != (T + 1,):
+        raise ValueError(f"{name} has shape {np.shape(a)}; give one number for each time 0..{T}: ({T + 1},)")
+    return a
+
+
 def same_shape(name_a: str, a: jax.Array, name_b: str, b: jax.Array) -> None:
     """Refuse to broadcast two arrays that should have the same shape."""
     if a.shape != b.shape:

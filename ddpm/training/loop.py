@@ -19,7 +19,7 @@ from ddpm.config import UNetConfig
 from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
 from ddpm.oracles.gaussian import fit, linear_loss
-from ddpm.sample import images
+from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import Damaged, read_json, write_atomic
@@ -45,7 +45,8 @@ def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
     eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict)
-    return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, steps=min(25, schedule.T), guidance=2.0))
+    how = Sampling(steps=min(25, schedule.T), guidance=2.0)
+    return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
 
 
 def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:

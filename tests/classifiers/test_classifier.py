@@ -36,7 +36,7 @@ def digits():
 def trained(digits):
     config = convnet.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
     how = dataclasses.replace(HOW, epochs=12, ema=0.9)
-    return ct.train(config, how, digits.x_train, digits.y_train, progress=False)
+    return ct.train(config, how, digits.x_train, digits.y_train)
 
 
 def untrained(config=TINY, seed=0):
@@ -142,8 +142,8 @@ def test_it_learns_the_digits(trained, digits):
 
 def test_the_same_seed_gives_the_same_bits(digits):
     x, y = digits.x_train[:256], digits.y_train[:256]
-    a, b = (ct.train(TINY, HOW, x, y, progress=False) for _ in range(2))
-    other = ct.train(TINY, dataclasses.replace(HOW, seed=1), x, y, progress=False)
+    a, b = (ct.train(TINY, HOW, x, y) for _ in range(2))
+    other = ct.train(TINY, dataclasses.replace(HOW, seed=1), x, y)
     flat = [files.flatten(jax.tree.map(np.asarray, c.params)) for c in (a, b, other)]
     assert all(np.array_equal(flat[0][k], flat[1][k]) for k in flat[0])
     assert not np.array_equal(flat[0]["head/kernel"], flat[2]["head/kernel"])
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_bits(digits):
 
 def test_training_that_diverges_is_an_error(digits):
     with pytest.raises(RuntimeError, match="Lower lr"):
-        ct.train(TINY, dataclasses.replace(HOW, lr=1e30), digits.x_train[:256], digits.y_train[:256], progress=False)
+        ct.train(TINY, dataclasses.replace(HOW, lr=1e30), digits.x_train[:256], digits.y_train[:256])
 
 
 def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys, monkeypatch):
@@ -198,7 +198,7 @@ def test_the_command_line_is_the_recipe(schedule):
 def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
     x, y = digits.x_train[:1024], digits.y_train[:1024]
     how = dataclasses.replace(HOW, epochs=20)
-    whole = ct.train(TINY, how, x, y, progress=False)
+    whole = ct.train(TINY, how, x, y)
     calls = []
 
     def stop(*a):
@@ -210,8 +210,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monk
     batch_ids = data.batch_ids
     monkeypatch.setattr(data, "batch_ids", stop)
     with pytest.raises(KeyboardInterrupt):
-        ct.train(TINY, how, x, y, progress=False, folder=tmp_path)
-    resumed = ct.train(TINY, how, x, y, progress=False, folder=tmp_path)
+        ct.train(TINY, how, x, y, folder=tmp_path)
+    resumed = ct.train(TINY, how, x, y, folder=tmp_path)
     assert len(calls) == 250 + 120  # 320 steps in all, the last 120 after the checkpoint
     for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(resumed.params), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -230,7 +230,7 @@ def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_
 def noisy(digits):
     config = TimeNetConfig(8, 1, widths=(16, 32), schedule="cosine", T=100)
     how = dataclasses.replace(cc.default_recipe("digits", "cosine"), epochs=60, batch=64, ema=0.99)
-    return ct.train(config, how, digits.x_train, digits.y_train, progress=False)
+    return ct.train(config, how, digits.x_train, digits.y_train)
 
 
 def test_noisy_classifier_knows_the_time(noisy, digits):

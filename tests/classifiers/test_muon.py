@@ -52,6 +52,6 @@ def test_only_kernels_of_convolutions_get_the_norm():
 def test_it_learns_the_digits_in_few_passes():
     d, config = sources.load("digits"), convnet.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
     how = dataclasses.replace(cc.default_recipe("digits"), epochs=6, ema=0.9, muon=0.24, momentum=0.85, lr=0.3)
-    made = ct.train(config, how, d.x_train, d.y_train, progress=False)
+    made = ct.train(config, how, d.x_train, d.y_train)
     assert cl.accuracy(made, d.x_test, d.y_test)["accuracy"] > 0.9
     assert cc.default_recipe("cifar10", "cosine").muon == 0

@@ -89,9 +89,9 @@ def test_what_an_ornament_is_worth():
     has = np.isin(np.arange(80), w.boxes[np.isin(w.boxes[:, 1], np.arange(8, 16))][:, 0])
     keep = np.concatenate([np.flatnonzero(has)[:6], np.flatnonzero(~has)[:6]])
     weight = (window[1] - window[0]) * T * SIZE**2 * weighting.vlb(schedule)
-    how = {"draws": 400, "t_range": window, "weight": weight}
+    how = typicality.Draws(400, window, weight)
     nats = typicality.measure(
-        law().eps(schedule), schedule, data.to_float(w.images[keep]), w.labels[keep], jax.random.key(0), **how
+        law().eps(schedule), schedule, data.to_float(w.images[keep]), w.labels[keep], jax.random.key(0), how
     )
     assert np.all(np.abs(nats.value - np.where(has[keep], np.log(4), 0)) < 4 * nats.stderr + 0.02)
     assert nats.stderr.max() < 0.6
@@ -102,7 +102,7 @@ def test_the_exact_denoiser_finds_what_was_planted():
     w, schedule = draw(48, 13), linear()
     x = data.to_float(w.images)
     T = typicality.measure(
-        law().eps(schedule), schedule, x, w.labels, jax.random.key(0), draws=40, t_range=(0.2, 0.35)
+        law().eps(schedule), schedule, x, w.labels, jax.random.key(0), typicality.Draws(40, (0.2, 0.35))
     ).map
     assert motif_auc(T, w.mask) > 0.95 and motif_auc(T, w.mask, 3) > 0.98
     first = patches.top(patches.select(patches.pooled(T, BOX), BOX), 24)

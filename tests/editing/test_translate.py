@@ -7,6 +7,7 @@ import pytest
 from ddpm.editing.translation import translate, typicality_shift, way
 from ddpm.oracle import mixture
 from ddpm.schedule import cosine, linear
+from ddpm.typicality import Draws
 
 SCHEDULE = linear(1000)
 MEANS = np.array([[0.5, -0.2, 0.1], [-0.4, 0.3, 0.2]])
@@ -49,7 +50,7 @@ def test_labels_one_each_and_guidance():
 
 def test_typicality_moves_from_a_to_b():
     x1 = translate(EPS, SCHEDULE, X0, 0, 1, steps=100).image
-    T = typicality_shift(EPS, SCHEDULE, X0, x1, 0, 1, jax.random.key(0), draws=50)
+    T = typicality_shift(EPS, SCHEDULE, X0, x1, 0, 1, jax.random.key(0), Draws(50))
     assert np.all(T["before_a"] > T["before_b"]) and np.all(T["after_b"] > T["after_a"])
     assert np.all(T["after_b"] > T["before_b"])
 

@@ -45,12 +45,12 @@ def digits():
 def digits_classifier(digits):
     config = convnet.ClassifierConfig(8, 1, widths=(8, 16), features=16, mirror=False)
     how = cc.ClassifierTrainConfig(data="digits", epochs=10, batch=64, lr=0.1, shift=1, flip=False, erase=0, ema=0.9)
-    c = ct.train(config, how, digits.x_train, digits.y_train, progress=False)
+    c = ct.train(config, how, digits.x_train, digits.y_train)
     return dataclasses.replace(c, card={"test": cl.accuracy(c, digits.x_test, digits.y_test)})
 
 
 def score(x, labels, digits, classifier):
-    return scores.score_images(x, labels, digits, classifier, cache=False, progress=False)
+    return scores.score_images(x, labels, digits, classifier, cache=False)
 
 
 # --- ε-MSE ------------------------------------------------------------------------------------------------------------
@@ -107,16 +107,14 @@ def test_denoising_of_the_fit_equals_its_own_baseline(digits):
     """The class-conditional oracle of the training digits, on test digits, under the labels and under ∅."""
     schedule = make_schedule("cosine", T)
     fitted = gaussian.fit(data.to_float(digits.x_train), digits.y_train)
-    out = denoising_loss.denoising(fitted.eps(schedule), schedule, digits, 10, repeats=4, progress=False)
+    out = denoising_loss.denoising(fitted.eps(schedule), schedule, digits, 10, repeats=4)
     m = out["eps_mse"]
     assert m.value == pytest.approx(m.beside, abs=4 * m.standard_error)
     null = out["eps_mse_null"]
     assert null.value < null.beside  # under ∅ the mixture is better than one Gaussian
     assert null.beside > m.beside
     one = gaussian.fit(data.to_float(digits.x_train))
-    assert list(denoising_loss.denoising(one.eps(schedule), schedule, digits, 0, n=50, progress=False)) == [
-        "eps_mse_null"
-    ]
+    assert list(denoising_loss.denoising(one.eps(schedule), schedule, digits, 0, n=50)) == ["eps_mse_null"]
 
 
 # --- sets of images ---------------------------------------------------------------------------------------------------
@@ -167,7 +165,7 @@ def test_what_each_measure_sees(digits, digits_classifier):
 
 def test_every_measure_says_what_it_is(digits, digits_classifier):
     measures = scores.score_images(
-        digits.x_test, digits.y_test, digits, digits_classifier, of="test digits", seed=5, cache=False, progress=False
+        digits.x_test, digits.y_test, digits, digits_classifier, of="test digits", seed=5, cache=False
     )
     text = measure.table(measures)
     for m in measures.values():
@@ -193,18 +191,18 @@ def test_a_subset_has_of_each_class_its_share():
 def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classifier, tmp_path, monkeypatch):
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     saved = dataclasses.replace(digits_classifier, card={"sha256": "ab" * 32}, name="mine")
-    first = real_features.reference(digits, saved, progress=False)
+    first = real_features.reference(digits, saved)
     assert first.name == "mine (16 wide, abababab)" and len(list(tmp_path.glob("features-*"))) == 2
     np.testing.assert_allclose(first.test, saved.features(digits.x_test), atol=1e-5)
     monkeypatch.setattr(cl.Classifier, "__call__", lambda *a: pytest.fail("computed again"))
-    np.testing.assert_array_equal(real_features.reference(digits, saved, progress=False).train, first.train)
+    np.testing.assert_array_equal(real_features.reference(digits, saved).train, first.train)
     monkeypatch.undo()
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     file = next(tmp_path.glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-4] + b"oops")
-    np.testing.assert_array_equal(real_features.reference(digits, saved, progress=False).train, first.train)
+    np.testing.assert_array_equal(real_features.reference(digits, saved).train, first.train)
     other = dataclasses.replace(saved, card={"sha256": "cd" * 32})
-    real_features.reference(digits, other, progress=False)
+    real_features.reference(digits, other)
     assert len(list(tmp_path.glob("features-*"))) == 4
 
 
@@ -233,14 +231,14 @@ def test_evaluate_the_gaussian_fit(digits, digits_classifier):
     model = SimpleNamespace(
         eps=fitted.eps(schedule), schedule=schedule, num_classes=10, image_shape=(8, 8, 1), name="fit"
     )
-    m = ev.evaluate(model, digits, digits_classifier, n=100, steps=20, guidance=1.0, cache=False, progress=False)
+    m = ev.evaluate(model, digits, digits_classifier, n=100, steps=20, guidance=1.0, cache=False)
     assert m["eps_mse"].value == pytest.approx(m["eps_mse"].beside, abs=4 * m["eps_mse"].standard_error)
     assert m["accuracy"].value > 0.6 and m["accuracy"].n == 100
     assert "images of fit (ddim 20, guidance 1, seed 0), 8 bit" in measure.table(m)
     json.dumps(measure.as_json(m), allow_nan=False)
-    x, c = ev.draw(model, 30, steps=5, guidance=1.0, progress=False)
+    x, c = ev.draw(model, 30, steps=5, guidance=1.0)
     assert x.dtype == np.uint8 and x.shape == (30, 8, 8, 1) and np.all(np.bincount(c) == 3)
-    same = ev.draw(model, 30, steps=5, guidance=1.0, progress=False)[0]
+    same = ev.draw(model, 30, steps=5, guidance=1.0)[0]
     np.testing.assert_array_equal(x, same)
     with pytest.raises(ValueError, match="the model draws images"):
         wrong = SimpleNamespace(**{**vars(model), "image_shape": (28, 28, 1)})

@@ -13,7 +13,9 @@ import pytest
 
 from ddpm import sample, typicality
 from ddpm.config import UNetConfig
+from ddpm.contracts import Partial
 from ddpm.guide import cfg, clip_x0
+from ddpm.loss import squared_error
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
 from ddpm.samplers.names import STEPS
@@ -64,7 +66,7 @@ def test_the_samplers_with_guidance(dtype, sampler):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_measure(dtype):
     def measure(params, x, key):
-        args = (eps_fn(unet(dtype), params), SCHEDULE, x, C, None, key, jnp.asarray([10, 70]), jnp.ones(101), 3, True)
-        return typicality._measure(*args)
+        loss = Partial(squared_error, eps_fn(unet(dtype), params), SCHEDULE)
+        return typicality._measure(loss, x, (C, None), key, jnp.asarray([10, 70]), jnp.ones(101), 3, True)
 
     lowers(jax.jit(measure), param_shapes(UNET), X, jax.random.key(0))

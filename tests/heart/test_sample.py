@@ -14,7 +14,7 @@ from ddpm.contracts import Partial
 from ddpm.editing.inpaint import repaint
 from ddpm.forward import q_posterior
 from ddpm.guide import clip_x0
-from ddpm.sample import ddim_step, ddpm_step, images, walk
+from ddpm.sample import Sampling, ddim_step, ddpm_step, images, walk
 from ddpm.schedule import linear, make_times
 
 
@@ -190,7 +190,7 @@ def test_new_numbers_do_not_compile_again():
 
 def test_sample_puts_the_pieces_together():
     m, schedule = oracle.gaussian(np.zeros((2, 2, 1)), 0.04), linear()
-    a = images(m.eps(schedule), schedule, jax.random.key(0), (3, 2, 2, 1), steps=10)
+    a = images(m.eps(schedule), schedule, jax.random.key(0), (3, 2, 2, 1), how=Sampling(steps=10))
     assert a.shape == (3, 2, 2, 1) and np.abs(a).max() <= 1
     by_hand = walk(
         ddim_step(clip_x0(m.eps(schedule), schedule), schedule),
@@ -235,10 +235,10 @@ KEY = jax.random.key(0)
         (lambda: walk(ddim_step(EPS, linear()), KEY, X, [1.5, 0.0]), "integers"),
         (lambda: walk(ddpm_step(EPS, linear()), KEY, X, [10, 20, 0]), "only goes down"),
         (lambda: walk(ddim_step(EPS, linear(), eta=0.5), KEY, X, [0, 10]), "only goes down"),
-        (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), sampler="dddim"), "Did you mean 'ddim'"),
+        (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), how=Sampling("dddim")), "Did you mean 'ddim'"),
         (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), jnp.zeros(3, int)), "2 images"),
-        (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), guidance=-1.0), "finite scale"),
-        (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), steps=1001), "1..1000 steps"),
+        (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), jnp.zeros(2, int), Sampling(guidance=-1.0)), "finite scale"),
+        (lambda: images(EPS, linear(), KEY, (2, 2, 2, 1), how=Sampling(steps=1001)), "1..1000 steps"),
     ],
 )
 def test_bad_input_is_named(call, message):

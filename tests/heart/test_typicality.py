@@ -10,7 +10,7 @@ from ddpm.contracts import Partial
 from ddpm.losses.weighting import vlb
 from ddpm.oracle import mixture
 from ddpm.schedule import linear
-from ddpm.typicality import draws_for, time_window
+from ddpm.typicality import Draws, draws_for, time_window
 
 SCHEDULE = linear(1000)
 TWO = mixture([[1.0], [-1.0]], 0.25)
@@ -40,7 +40,7 @@ def exact(x0, t_range):
 def test_mixture_of_two(t_range, values):
     x0 = np.array([[-1.0], [0.0], [0.5], [1.0], [2.0]], np.float32)
     np.testing.assert_allclose([exact(x, t_range) for x in x0[:, 0]], values, atol=1e-4)
-    T = typicality.measure(EPS, SCHEDULE, x0, 0, jax.random.key(0), draws=20_000, t_range=t_range)
+    T = typicality.measure(EPS, SCHEDULE, x0, 0, jax.random.key(0), Draws(20_000, t_range))
     assert np.all(np.abs(T.value - values) < 4 * T.stderr)
     assert np.all(T.stderr < 0.02) and np.all(T.stderr > 0)
 
@@ -70,17 +70,17 @@ def test_shared_noise_is_what_makes_it_quiet():
     far = mixture(m, 0.348).eps(SCHEDULE)
     x0 = m[:1].astype(np.float32) + np.random.default_rng(0).normal(0, 0.348**0.5, (64, D)).astype(np.float32)
     args = (far, SCHEDULE, x0, 0, jax.random.key(0))
-    window = {"draws": 200, "t_range": (0.3, 0.301), "null": 1}
-    ratio = (
-        typicality.measure(*args, **window, paired=False).stderr ** 2 / typicality.measure(*args, **window).stderr ** 2
-    ).mean()
+    apart, paired = (
+        typicality.measure(*args, Draws(200, (0.3, 0.301), paired=paired), null=1).stderr for paired in (False, True)
+    )
+    ratio = (apart**2 / paired**2).mean()
     assert ratio == pytest.approx(25.7, rel=0.25)
 
 
 def test_an_image_does_not_depend_on_its_neighbours():
     x0 = np.linspace(-1, 1, 7, dtype=np.float32)[:, None]
-    whole = typicality.measure(EPS, SCHEDULE, x0, 0, jax.random.key(3), draws=20)
-    parts = typicality.measure(EPS, SCHEDULE, x0, 0, jax.random.key(3), draws=20, batch=3)
+    whole = typicality.measure(EPS, SCHEDULE, x0, 0, jax.random.key(3), Draws(20))
+    parts = typicality.measure(EPS, SCHEDULE, x0, 0, jax.random.key(3), Draws(20), batch=3)
     np.testing.assert_allclose(whole.value, parts.value, rtol=1e-4)
     assert whole.value.shape == parts.map.shape[:1] == (7,)
 
@@ -93,7 +93,7 @@ def pixel_eps(x_t, t, c):
 
 def test_the_map_says_where_and_its_mean_is_the_value():
     x0 = np.zeros((2, 4, 4, 3), np.float32)
-    T = typicality.measure(Partial(pixel_eps), SCHEDULE, x0, 0, jax.random.key(0), t_range=(0.6, 1.0))
+    T = typicality.measure(Partial(pixel_eps), SCHEDULE, x0, 0, jax.random.key(0), Draws(t_range=(0.6, 1.0)))
     np.testing.assert_allclose(T.map.mean((1, 2)), T.value, rtol=1e-4)
     assert np.all(T.map[:, :, :2] > 0) and np.all(np.abs(T.map[:, :, 2:]) < 1e-6)
 
@@ -101,17 +101,17 @@ def test_the_map_says_where_and_its_mean_is_the_value():
 def test_weights_multiply():
     x0, key = np.array([[0.4]], np.float32), jax.random.key(0)
     once = typicality.measure(EPS, SCHEDULE, x0, 0, key)
-    thrice = typicality.measure(EPS, SCHEDULE, x0, 0, key, weight=np.full(1001, 3.0))
+    thrice = typicality.measure(EPS, SCHEDULE, x0, 0, key, Draws(weight=np.full(1001, 3.0)))
     np.testing.assert_allclose(thrice.value, 3 * once.value, rtol=1e-5)
 
 
 def test_the_planner_hits_its_standard_error():
     x0, key = np.linspace(-1, 1, 9, dtype=np.float32)[:, None], jax.random.key(0)
-    pilot = typicality.measure(EPS, SCHEDULE, x0, 0, key, draws=400)
+    pilot = typicality.measure(EPS, SCHEDULE, x0, 0, key, Draws(400))
     wanted = float(np.median(pilot.stderr)) / 2
     n = draws_for(pilot, 400, wanted)
     assert n == pytest.approx(1600, abs=1)
-    assert np.median(typicality.measure(EPS, SCHEDULE, x0, 0, key, draws=n).stderr) == pytest.approx(wanted, rel=0.2)
+    assert np.median(typicality.measure(EPS, SCHEDULE, x0, 0, key, Draws(n)).stderr) == pytest.approx(wanted, rel=0.2)
 
 
 def test_changing_weights_and_schedule_does_not_compile_again():
@@ -119,25 +119,23 @@ def test_changing_weights_and_schedule_does_not_compile_again():
     from ddpm.typicality import _measure
 
     x0, key = np.zeros((3, 1), np.float32), jax.random.key(0)
-    typicality.measure(EPS, SCHEDULE, x0, 0, key, draws=3)
+    typicality.measure(EPS, SCHEDULE, x0, 0, key, Draws(3))
     before = _measure._cache_size()
     other = cosine(1000)
-    typicality.measure(
-        mixture([[2.0], [-2.0]], 0.5).eps(other), other, x0, 1, jax.random.key(9), draws=3, t_range=(0.2, 0.9)
-    )
+    typicality.measure(mixture([[2.0], [-2.0]], 0.5).eps(other), other, x0, 1, jax.random.key(9), Draws(3, (0.2, 0.9)))
     assert _measure._cache_size() == before
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"t_range": (0.5, 0.5)}, "t_range"),
-        ({"t_range": (0.5, 0.5001)}, "holds no time"),
-        ({"t_range": (-0.1, 0.5)}, "t_range"),
-        ({"draws": 1}, "draws"),
+        ({"draws": Draws(t_range=(0.5, 0.5))}, "t_range"),
+        ({"draws": Draws(t_range=(0.5, 0.5001))}, "holds no time"),
+        ({"draws": Draws(t_range=(-0.1, 0.5))}, "t_range"),
+        ({"draws": Draws(1)}, "draws"),
         ({"c": -1}, "c is"),
         ({"c": np.array([0, 1, 0])}, "one for each"),
-        ({"weight": np.ones(3)}, "weight has shape"),
+        ({"draws": Draws(weight=np.ones(3))}, "weight has shape"),
         ({"x0": np.full((1, 4, 4, 1), 200.0)}, r"outside \[-1, 1\]"),
         ({"x0": np.zeros((0, 4, 4, 1), np.float32)}, "give a batch of images"),
         ({"batch": 0}, "batch is 0"),
@@ -159,7 +157,7 @@ def test_with_the_weights_of_the_bound_it_is_the_log_likelihood_ratio(x0, log_ra
     p = np.exp(-2 * (x0 - np.array([1.0, -1.0])) ** 2)
     assert np.log(p[0] / p.mean()) == pytest.approx(log_ratio, abs=1e-6)
     x = np.full((1, 1), x0, np.float32)
-    T = typicality.measure(EPS, SCHEDULE, x, 0, jax.random.key(5), draws=40_000, t_range=(0, 1), weight=weight)
+    T = typicality.measure(EPS, SCHEDULE, x, 0, jax.random.key(5), Draws(40_000, (0, 1), weight))
     assert abs(T.value[0] - discrete) < 4 * T.stderr[0] and T.stderr[0] < 0.04
     assert discrete == pytest.approx(log_ratio, rel=0.02)
 
@@ -173,7 +171,7 @@ def test_contrast_maps_are_differences_of_maps():
 
     x0 = np.random.default_rng(0).uniform(-1, 1, (3, 4, 4, 2)).astype(np.float32)
     a, b, contrast = (
-        typicality.measure(Partial(labelled), SCHEDULE, x0, c, jax.random.key(0), draws=10, null=null).map
+        typicality.measure(Partial(labelled), SCHEDULE, x0, c, jax.random.key(0), Draws(10), null=null).map
         for c, null in ((2, None), (1, None), (2, 1))
     )
     np.testing.assert_allclose(contrast, a - b, atol=1e-6)

@@ -31,7 +31,7 @@ def test_it_is_typicality_by_groups(tmp_path):
     m = measured(tmp_path / "a")
     assert m.groups.shape == (7, 6, 6, 6) and m.draws == 12
     keys = [jax.random.fold_in(jax.random.key(0), g) for g in range(6)]
-    direct = [typicality.measure(EPS, SCHEDULE, X, 1, key, draws=2) for key in keys]
+    direct = [typicality.measure(EPS, SCHEDULE, X, 1, key, typicality.Draws(2)) for key in keys]
     np.testing.assert_allclose(m.groups, np.stack([T.map for T in direct], 1), atol=1e-6)
     np.testing.assert_allclose(m.value, np.mean([T.value for T in direct], 0), atol=1e-6)
     np.testing.assert_allclose(m.stderr, np.sqrt(sum(T.stderr**2 for T in direct)) / 6, rtol=1e-5)

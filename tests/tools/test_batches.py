@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ddpm.tools.batches import parts
+from ddpm.tools import batches
+from ddpm.tools.batches import parts, progress
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 64, 65, 100, 101, 127])
@@ -24,3 +25,13 @@ def test_each_index_once_in_the_fewest_parts_with_the_fewest_repeats(n, batch):
 def test_a_batch_of_none_is_refused():
     with pytest.raises(ValueError, match="batch is 0; give a whole number >= 1"):
         parts(10, 0)
+
+
+def test_only_long_work_shows_its_progress(capsys, monkeypatch):
+    assert list(progress(range(3), desc="short", unit="step")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(batches, "DELAY", 0)
+    with progress(desc="long", unit="step", total=3) as bar:
+        bar.update(3)
+    said = capsys.readouterr().err
+    assert "long" in said and "3/3" in said

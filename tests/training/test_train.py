@@ -16,6 +16,7 @@ from ddpm.evaluation.denoising_loss import eps_mse
 from ddpm.loss import simple_loss
 from ddpm.network import build
 from ddpm.oracle import mixture
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.schedule import linear
 from ddpm.tools import checkpoint
@@ -144,10 +145,10 @@ def test_the_folder_of_a_run_and_the_model_it_gives(runs, monkeypatch):
     again = model.load(runs / "w")
     assert flatten(again.params).keys() == flatten(m.params).keys() and again.classes == m.classes
     key, c = jax.random.key(0), np.arange(3)
-    a, b = (generate(x.eps, x.schedule, key, x.image_shape, c, steps=3, guidance=2, progress=False) for x in (m, again))
+    a, b = (generate(x.eps, x.schedule, key, x.image_shape, c, Sampling(steps=3, guidance=2)) for x in (m, again))
     np.testing.assert_array_equal(a, b)
     # the same noise per image whatever the batch: image 2 alone at the end of another batch size
-    d = generate(m.eps, m.schedule, key, m.image_shape, c, steps=3, guidance=2, batch=2, progress=False)
+    d = generate(m.eps, m.schedule, key, m.image_shape, c, Sampling(steps=3, guidance=2), batch=2)
     np.testing.assert_allclose(a, d, atol=1e-5)
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from ddpm import sample, typicality
 from ddpm.config import UNetConfig
+from ddpm.contracts import Partial
 from ddpm.guide import cfg, clip_x0
+from ddpm.loss import squared_error
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import count
 from ddpm.schedule import cosine, linear, make_times
@@ -180,13 +182,14 @@ def typical(unet: UNetConfig, batch: int, draws: int, rounds: int) -> dict[str, 
             jax.block_until_ready(bare(eps, x, t, c))
 
     def measure() -> None:
-        typicality.measure(eps, schedule, x, 0, jax.random.key(0), draws=draws, batch=batch)
+        typicality.measure(eps, schedule, x, 0, jax.random.key(0), typicality.Draws(draws), batch=batch)
 
     seconds = turns(rounds, network=network, typicality=measure)
 
     def memory(n: int) -> int:
         window, weight = jnp.array([101, 701]), jnp.ones(1001)
-        args = (eps, schedule, x, c, None, jax.random.key(0), window, weight, n, True)
+        loss = Partial(squared_error, eps, schedule)
+        args = (loss, x, (c, None), jax.random.key(0), window, weight, n, True)
         analysis: Any = typicality._measure.lower(*args).compile().memory_analysis()
         return analysis.temp_size_in_bytes
 

@@ -26,6 +26,7 @@ def start(cache: str, preset: str, began: str) -> dict[str, float]:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     from ddpm.config import unet_config
+    from ddpm.sample import Sampling
     from ddpm.samplers.generation import generate
     from ddpm.zoo import model
     from experiments.lab.speed.parts import our_step
@@ -33,7 +34,7 @@ def start(cache: str, preset: str, began: str) -> dict[str, float]:
     imported = time.time()
     m = model.load("fashion_mnist")
     c = [0] if m.num_classes else None
-    generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, n=1, steps=50, guidance=2.0)
+    generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, Sampling(steps=50, guidance=2.0))
     image, image_memory = time.time(), peak_mib()
     step, about = our_step(unet_config(preset), 64)
     step()
