@@ -152,7 +152,7 @@ def classify(
     kept, done = np.broadcast_to(np.arange(K), (B, K)), 0
     for draws, keep in stages:
         asked = {"first": done, "end": draws, "batch": batch}
-        new = draw_losses(eps, schedule, x0, labels[kept], key, times, **asked)  # type: ignore[arg-type]
+        new = draw_losses(eps, schedule, x0, labels[kept], key, times, **asked)
         rows = np.arange(B)[:, None]
         table[rows, kept, done:draws] = weight[times[done:draws]] * new[..., done:draws]
         order = np.argsort(table[rows, kept, :draws].mean(2), axis=1, kind="stable")
