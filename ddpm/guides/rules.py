@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ddpm.contracts import Eps, partial_of, technique
+from ddpm.contracts import Eps, Partial, find, partial_of, technique
 from ddpm.forward import at, eps_from_x0, x0_from_eps
 from ddpm.guide import per_image_scale
 from ddpm.schedule import Schedule
@@ -46,6 +47,19 @@ def interval(
             inside.any(), lambda: jnp.where(mask, guided(x_t, t, c), eps(x_t, t, c)), lambda: eps(x_t, t, c)
         ),
     )
+
+
+def gaussian_above(eps: Eps, gaussian: Eps, above: int) -> Partial:
+    """ε_G(x_t, t, c) for t > `above`, ε̂(x_t, t, c) at and below it.
+
+    gaussian: ε_G, such as `ddpm.oracles.low_rank.fit(x, c).eps(schedule)`. At high noise the best linear denoiser of a
+    class is close to the best of all, and a small network is often worse. It is guided and clipped like a network:
+    `cfg(gaussian_above(eps, gaussian, 700), 2.0)`. In a sampler only one of the two is evaluated at each step.
+    """
+    T = min((s.T for s in find((eps, gaussian), Schedule)), default=np.iinfo(np.int32).max)
+    if check.whole("above", above, 1) > T:
+        raise ValueError(f"above is {above}; give a time in 1..{T}, above which the Gaussian takes over")
+    return interval(gaussian, eps, above, T)
 
 
 @technique(eps=partial_of, log_prob=partial_of, scale=check.scale_array)

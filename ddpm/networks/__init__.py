@@ -17,6 +17,7 @@ __getattr__, __dir__ = namespace(
             "x0_from_v",
             "x0_head",
         ),
+        "skip": ("gaussian_skip", "sees_x0", "skip_scale"),
         "inspect": ("activations", "count", "param_shapes"),
     },
 )

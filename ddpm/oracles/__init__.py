@@ -7,6 +7,7 @@ __getattr__, __dir__ = namespace(
     {
         "cell_grid": ("Cells", "cells", "join", "split"),
         "finite_set": ("FiniteSet", "finite"),
+        "low_rank": ("LowRank", "isotropic"),
         "gaussian": ("fit", "gaussian_losses", "linear_loss", "teleport"),
     },
 )

@@ -1,0 +1,45 @@
+"""Gaussian skip: a network that is trained from where the best linear denoiser of some Gaussian stops.
+
+    ε̂(x_t, t, c) = ε_G(x_t, t, c) + s_t net(x_t, t, c),   s_t² = E ‖ε - ε_G‖²/D if the data were that Gaussian
+
+The output of a new network is 0, so its first loss is that of ε_G; what it has to predict has unit size at every t. One
+formula, three priors G:
+
+    N(0, I)               v-prediction: ε_G = √(1-ᾱ) x_t, s = √ᾱ, and the network predicts v     [Salimans and Ho 2022]
+    N(m, σ² I)            EDM's preconditioning                                                    [Karras et al. 2022]
+    low rank, by class    `ddpm.oracles.low_rank`: the mean and the large directions of each class are known at step 0
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddpm.contracts import Eps, partial_of, technique
+from ddpm.forward import at, x0_from_eps
+from ddpm.oracles.low_rank import LowRank
+from ddpm.schedule import Schedule
+
+
+def skip_scale(gaussian: LowRank, schedule: Schedule) -> jax.Array:
+    """s_t, the error that the Gaussian's own denoiser leaves on its own data: (T+1,)"""
+    return jnp.sqrt(jnp.asarray(gaussian.loss(schedule), jnp.float32))
+
+
+@technique(net=partial_of, eps=partial_of)
+def gaussian_skip(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, eps: Eps, scale: jax.Array) -> jax.Array:
+    """ε̂ = ε_G(x_t, t, c) + s_t net(x_t, t, c).   eps: ε_G;  scale: (T+1,) s_t, as of `skip_scale`"""
+    return eps(x_t, t, c) + at(scale, t, x_t) * net(x_t, t, c)
+
+
+@technique(net=partial_of, eps=partial_of)
+def sees_x0(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, eps: Eps, schedule: Schedule) -> jax.Array:
+    """net(x_t ⊕ x̂0_G, t, c): the Gaussian's estimate of x0 joins x_t as further channels of the network's input.
+
+    net: takes and returns twice the channels; the first half of what it returns counts. x̂0_G is clipped to ±1.5.
+    """
+    x0 = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
+    out = net(jnp.concatenate([x_t, jnp.clip(x0, -1.5, 1.5)], axis=-1), t, c)
+    return out[..., : x_t.shape[-1]]

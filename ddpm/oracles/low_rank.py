@@ -1,0 +1,129 @@
+"""A Gaussian for each label of high-dimensional images: a few large directions, and the same variance in the rest.
+
+    x0 | c ~ N(μ_c, Σ_c),   Σ_c = U_c diag(λ_c) U_cᵀ + ρ_c (I - U_c U_cᵀ),   U_c: D x r        [Tipping and Bishop 1999]
+
+With δ = x_t - √ᾱ_t μ_c and v(λ) = ᾱ_t λ + 1-ᾱ_t, its best denoiser needs no inverse and no D x D matrix:
+
+    ε*(x_t, t, c) = √(1-ᾱ_t) [ δ/v(ρ) + U (1/v(λ) - 1/v(ρ)) Uᵀ δ ]
+
+At high noise it is as good as a trained network, or better; at low noise, where edges count, the network is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm.contracts import Partial
+from ddpm.forward import at
+from ddpm.schedule import Schedule
+from ddpm.tools import check
+
+KINDS = ("class", "pooled", "one")
+
+
+class LowRank(NamedTuple):
+    """One Gaussian in each row: a row for each class and a last one for ∅, or one row for all labels."""
+
+    mean: jax.Array  # (K, D)  μ
+    basis: jax.Array  # (K, D, r), or (1, D, r) where all rows share it  U, orthonormal columns
+    var: jax.Array  # (K, r)  λ, the variances along the columns
+    rest: jax.Array  # (K,)  ρ, the variance in every direction that is orthogonal to them
+
+    def eps(self, schedule: Schedule) -> Partial:
+        """Return the denoiser ε*(x_t, t, c); c = None is ∅, the last row."""
+        return Partial(_eps, self, schedule)
+
+    def loss(self, schedule: Schedule, weight: Sequence[float] | None = None) -> np.ndarray:
+        """E ‖ε - ε*‖²/D at every t on data from these Gaussians: mean_d ᾱλ_d/(ᾱλ_d + 1-ᾱ), (T+1,) float64.
+
+        weight: (K,) the share of each row, equal if None. Entry 0 is 1, as for noise that is not there.
+        """
+        K, D, r = self.mean.shape[0], self.mean.shape[1], self.var.shape[1]
+        w = np.full(K, 1 / K) if weight is None else np.asarray(weight, dtype=np.float64) / np.sum(weight)
+        alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None, None]  # (T, 1, 1)
+        var = np.concatenate([np.asarray(self.var, np.float64), np.asarray(self.rest, np.float64)[:, None]], axis=1)
+        share = np.append(np.full(r, 1 / D), (D - r) / D)  # of the D directions
+        by_row = (alpha_bar * var / (alpha_bar * var + 1 - alpha_bar) * share).sum(2)  # (T, K)
+        return np.concatenate([[1.0], by_row @ w])
+
+
+def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
+    B, K = x_t.shape[0], m.mean.shape[0]
+    x = x_t.reshape(B, -1)
+    if x.shape[1] != m.mean.shape[1]:
+        raise ValueError(
+            f"x_t has shape {x_t.shape}, {x.shape[1]} numbers an image; the Gaussian has {m.mean.shape[1]}"
+        )
+    t = jnp.broadcast_to(check.times(t, x_t, schedule.T), (B,))
+    row = jnp.full(B, K - 1) if c is None or K == 1 else check.labels(c, B, K - 1)
+    alpha_bar = at(schedule.alpha_bar, t, x)  # (B, 1)
+    delta = x - jnp.sqrt(alpha_bar) * m.mean[row]
+    of_rest = 1 / (alpha_bar * m.rest[row][:, None] + 1 - alpha_bar)  # 1/v(ρ), (B, 1)
+    of_basis = 1 / (alpha_bar * m.var[row] + 1 - alpha_bar)  # 1/v(λ), (B, r)
+    # Uᵀδ and back: with one basis a matrix product; with K of them all are used, which is faster than to gather them
+    if m.basis.shape[0] == 1:
+        basis = m.basis[0]
+        along = ((of_basis - of_rest) * (delta @ basis)) @ basis.T
+    else:
+        own = jax.nn.one_hot(row, K, dtype=x.dtype)[:, :, None]  # (B, K, 1)
+        z = own * jnp.einsum("bd,kdr->bkr", delta, m.basis) * (of_basis - of_rest)[:, None]
+        along = jnp.einsum("bkr,kdr->bd", z, m.basis)
+    return (jnp.sqrt(1 - alpha_bar) * (of_rest * delta + along)).reshape(x_t.shape)
+
+
+def isotropic(D: int, mean: Any = 0.0, var: float = 1.0) -> LowRank:
+    """N(mean, var I), as one row: the prior of v-prediction (0, 1), and that of EDM (the data's mean and variance)."""
+    mean = jnp.broadcast_to(jnp.asarray(mean, jnp.float32).reshape(1, -1), (1, D))
+    return LowRank(mean, jnp.zeros((1, D, 0)), jnp.zeros((1, 0)), jnp.full((1,), var, jnp.float32))
+
+
+def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes: int | None = None) -> LowRank:
+    """Fit by randomised subspace iteration; the variances that are left out are averaged.   [Halko et al. 2011]
+
+    x: (N, ...) images in [-1, 1];  c: (N,) labels in 0..num_classes-1, or None.
+    kind: `class` each label its own directions, ∅ those of all images; `pooled` one set of directions for all, with
+    each label's own mean and variances; `one` the same Gaussian for all labels. The seed is fixed: the same images
+    give the same Gaussian. scikit-learn's PCA does the work: λ are its variances, ρ its mean of those left out.
+    """
+    x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
+    check.choice("kind", kind, KINDS)
+    N, D = x.shape
+    if c is None or kind == "one":
+        return LowRank(*(jnp.asarray(a)[None] for a in _pca(x, rank, "all images")))
+    c = np.asarray(c)
+    K = int(c.max()) + 1 if num_classes is None else num_classes
+    if c.shape != (N,) or c.min() < 0 or c.max() >= K:
+        raise ValueError(f"c lies in {c.min()}..{c.max()} with shape {c.shape}; give {N} labels in 0..{K - 1}")
+    groups = [*((f"class {k}", x[c == k]) for k in range(K)), ("all images", x)]
+    if kind == "class":
+        rows = [_pca(of, rank, name) for name, of in groups]
+        return LowRank(*(jnp.asarray(np.stack(a)) for a in zip(*rows, strict=True)))
+    # pooled: the directions of all images; means and variances of each label
+    basis = _pca(x, rank, "all images")[1]
+    mean = np.stack([_some(of, name).mean(0) for name, of in groups])
+    var = np.stack([((of - m) @ basis).var(0) for (_, of), m in zip(groups, mean, strict=True)])
+    total = np.array([of.var(0).sum() for _, of in groups])
+    rest = np.maximum(total - var.sum(1), 0) / max(D - basis.shape[1], 1)
+    return LowRank(*(jnp.asarray(a, jnp.float32) for a in (mean, basis[None], var, rest)))
+
+
+def _some(x: np.ndarray, name: str) -> np.ndarray:
+    if len(x) < 2:
+        raise ValueError(f"{name} has {len(x)} images; a Gaussian needs at least 2")
+    return x
+
+
+def _pca(x: np.ndarray, rank: int, name: str) -> tuple[np.ndarray, ...]:
+    """(μ, U, λ, ρ) of one set of images."""
+    from sklearn.decomposition import PCA
+
+    most = min(len(_some(x, name)) - 1, x.shape[1] - 1)
+    if not 1 <= rank <= most:
+        raise ValueError(f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most}")
+    p = PCA(rank, svd_solver="randomized", iterated_power=4, random_state=0).fit(x)
+    return tuple(np.float32(a) for a in (p.mean_, p.components_.T, p.explained_variance_, p.noise_variance_))

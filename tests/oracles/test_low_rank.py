@@ -1,0 +1,156 @@
+"""The low-rank Gaussian: against the full oracle, its loss in closed form, its fit on Gaussians that are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm import oracle
+from ddpm.guides.rules import gaussian_above
+from ddpm.networks.heads import v_head
+from ddpm.networks.skip import gaussian_skip, sees_x0, skip_scale
+from ddpm.oracles import low_rank
+from ddpm.oracles.gaussian import linear_loss
+from ddpm.schedule import cosine
+
+D, R, K, T = 12, 3, 2, 50
+SCHEDULE = cosine(T)
+RNG = np.random.default_rng(0)
+BASIS = np.stack([np.linalg.qr(RNG.normal(size=(D, D)))[0] for _ in range(K + 1)])
+MEAN = 0.5 * RNG.normal(size=(K + 1, D))
+VAR = RNG.uniform(0.5, 4, (K + 1, R))
+REST = np.array([0.05, 0.1, 0.2])
+X = jnp.asarray(RNG.normal(size=(6, 2, 2, 3)), jnp.float32)
+T6 = jnp.array([1, 7, 20, 33, 49, 50])
+
+
+def gaussian(shared=False):
+    basis = np.stack([BASIS[0, :, :R]]) if shared else BASIS[:, :, :R]
+    return low_rank.LowRank(*(jnp.asarray(a, jnp.float32) for a in (MEAN, basis, VAR, REST)))
+
+
+def full(k, shared=False):
+    """The same Gaussian for the label k with all D directions written out."""
+    U = BASIS[0 if shared else k]
+    var = np.concatenate([VAR[k], np.full(D - R, REST[k])])
+    return oracle.mixture(MEAN[k : k + 1], [U @ np.diag(var) @ U.T], [1.0], [0])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_its_denoiser_is_that_of_the_full_covariance(k, shared):
+    """Of each class, and of ∅ by its number and by None."""
+    eps = gaussian(shared).eps(SCHEDULE)
+    want = full(k, shared).eps(SCHEDULE)(X, T6)
+    np.testing.assert_allclose(eps(X, T6, jnp.full(6, k)), want, atol=2e-5)
+    if k == K:
+        np.testing.assert_allclose(eps(X, T6), want, atol=2e-5)
+
+
+def test_each_image_has_its_own_label():
+    eps, c = gaussian().eps(SCHEDULE), jnp.array([2, 0, 1, 1, 0, 2])
+    one_by_one = [eps(X[i : i + 1], T6[i], c[i : i + 1])[0] for i in range(6)]
+    np.testing.assert_allclose(eps(X, T6, c), jnp.stack(one_by_one), atol=1e-5)
+
+
+def test_its_loss_is_the_linear_loss_of_data_with_its_covariance():
+    """Against `linear_loss` on images whose second moments are exactly those of row 0."""
+    U, var = BASIS[0], np.concatenate([VAR[0], np.full(D - R, REST[0])])
+    x = MEAN[0] + np.sqrt(D) * np.concatenate([U.T, -U.T]) * np.sqrt(np.tile(var, 2))[:, None]
+    one = low_rank.LowRank(*(a[:1] for a in gaussian()))
+    np.testing.assert_allclose(one.loss(SCHEDULE), linear_loss(full(0), SCHEDULE, x), rtol=1e-5)
+
+
+def test_fit_finds_a_planted_gaussian():
+    """20,000 draws of two classes with three large directions each; the means, the variances and the rest to 5 %."""
+    z = RNG.normal(size=(2, 20_000, D))
+    scale = [np.sqrt(np.concatenate([VAR[k], np.full(D - R, REST[k])])) for k in (0, 1)]
+    x = np.stack([MEAN[k] + (z[k] * scale[k]) @ BASIS[k].T for k in (0, 1)]).reshape(-1, D)
+    c = np.repeat([0, 1], 20_000)
+    m = low_rank.fit(x, c, rank=R)
+    np.testing.assert_allclose(m.mean[:2], MEAN[:2], atol=0.05)
+    np.testing.assert_allclose(m.rest[:2], REST[:2], rtol=0.05)
+    np.testing.assert_allclose(np.sort(m.var[:2]), np.sort(VAR[:2]), rtol=0.05)
+    pooled = low_rank.fit(x, c, rank=D - 1, kind="pooled")
+    total = np.einsum("kr->k", pooled.var) + pooled.rest  # the trace, whatever the directions
+    np.testing.assert_allclose(total[:2], VAR[:2].sum(1) + (D - R) * REST[:2], rtol=0.05)
+    assert low_rank.fit(x, c, kind="one", rank=R).mean.shape == (1, D)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"rank": 12}, r"rank is 12; class 0: 20 images of 12 numbers allow 1\.\.11"),
+        ({"rank": 0}, "rank is 0"),
+        ({"num_classes": 1}, r"c lies in 0..1 .*labels in 0\.\.0"),
+        ({"num_classes": 4}, "class 2 has 0 images; a Gaussian needs at least 2"),
+        ({"kind": "each"}, "kind 'each' is not known"),
+    ],
+)
+def test_a_fit_that_cannot_be_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        low_rank.fit(RNG.normal(size=(40, D)), np.repeat([0, 1], 20), **({"rank": R} | change))
+
+
+# --- the skip ---------------------------------------------------------------------------------------------------------
+
+
+def a_net(x_t, t, c=None):
+    return jnp.sin(3 * x_t) + t[:, None, None, None] / T
+
+
+def test_with_unit_gaussian_it_is_v_prediction():
+    prior = low_rank.isotropic(D)
+    eps = gaussian_skip(a_net, prior.eps(SCHEDULE), skip_scale(prior, SCHEDULE))
+    np.testing.assert_allclose(eps(X, T6), v_head(a_net, SCHEDULE)(X, T6), atol=1e-5)
+
+
+def test_with_an_isotropic_gaussian_it_is_edms_preconditioning():
+    """D = c_skip x + c_out F with σ_data = .7, on x = x_t/√ᾱ; F = -net.   [Karras et al. 2022, Table 1]"""
+    prior, s = low_rank.isotropic(D, 0.0, 0.49), 0.7
+    eps = gaussian_skip(a_net, prior.eps(SCHEDULE), skip_scale(prior, SCHEDULE))(X, T6)
+    a = np.asarray(SCHEDULE.alpha_bar, np.float64)[T6].reshape(-1, 1, 1, 1)
+    sigma, x = np.sqrt((1 - a) / a), np.asarray(X) / np.sqrt(a)
+    c_skip, c_out = s**2 / (sigma**2 + s**2), sigma * s / np.sqrt(sigma**2 + s**2)
+    D_x = c_skip * x - c_out * np.asarray(a_net(X, T6))
+    np.testing.assert_allclose(eps, (x - D_x) / sigma, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_is_zero_leaves_the_gaussian():
+    g = gaussian()
+    zero = gaussian_skip(lambda x, t, c=None: 0 * x, g.eps(SCHEDULE), skip_scale(g, SCHEDULE))
+    np.testing.assert_allclose(zero(X, T6), g.eps(SCHEDULE)(X, T6))
+
+
+def test_the_network_sees_the_gaussians_x0():
+    """At t = 1 the estimate is x_t itself over √ᾱ, whatever the Gaussian; the first half of the channels comes back."""
+    seen = {}
+
+    def net(x, t, c=None):
+        seen["x"] = x
+        return x
+
+    out = sees_x0(net, gaussian().eps(SCHEDULE), SCHEDULE)(0.3 * X, jnp.full(6, 1), None)
+    np.testing.assert_array_equal(out, 0.3 * X)
+    np.testing.assert_array_equal(seen["x"][..., :3], 0.3 * X)
+    np.testing.assert_allclose(seen["x"][..., 3:], 0.3 * X, atol=0.1)
+
+
+# --- above a time -----------------------------------------------------------------------------------------------------
+
+
+def test_above_the_time_the_gaussian_and_below_the_network():
+    """Image by image where the times differ, and inside jit; at the time itself it is still the network."""
+    g = gaussian().eps(SCHEDULE)
+    eps = gaussian_above(a_net, g, 33)
+    both = jnp.where((T6 > 33)[:, None, None, None], g(X, T6), a_net(X, T6))
+    np.testing.assert_allclose(jax.jit(lambda e: e(X, T6))(eps), both, atol=1e-6)
+    for t in (33, 34):
+        want = (g if t > 33 else a_net)(X, jnp.full(6, t))
+        np.testing.assert_allclose(eps(X, jnp.full(6, t)), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("above", [0, -1, 51, 3.5])
+def test_a_time_outside_the_chain_is_refused(above):
+    with pytest.raises((ValueError, TypeError), match="above is"):
+        gaussian_above(a_net, gaussian().eps(SCHEDULE), above)
