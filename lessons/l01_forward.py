@@ -409,7 +409,8 @@ def picture():
     which = [int(np.argmax(digits.y_train == c)) for c in (0, 3, 6)]
     draw_strip(axes[:3], images[np.array(which)], jax.random.normal(jax.random.key(4), (3, 8, 8, 1)))
     draw_histograms(axes[3], colours)
-    draw_time_line(*bottom.subplots(1, 2), colours)
+    left, right = bottom.subplots(1, 2)
+    draw_time_line(left, right, colours)
     strip.suptitle(r"The forward process:  $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$")
     return figure
 

@@ -476,16 +476,16 @@ if real:
     test = data.to_float(garment_data.x_test[ids])  # (rows, B, 28, 28, 1), classes as in `labels`
 else:
     test = np.broadcast_to(drawn, (rows, *drawn.shape))
-errors, at_times = [], []
+found, drawn_times = [], []
 for row in range(rows):
     t, noise = (
         times_of(row)[np.random.default_rng(row).permutation(B)],
         jax.random.normal(jax.random.key(row), start.shape),
     )
     x_t = forward.q_sample(lib, jnp.asarray(test[row]), t, noise)
-    errors.append(per_image((noise - ask(garments.eps, x_t, t, labels)) ** 2))
-    at_times.append(t)
-errors, at_times = np.concatenate(errors), np.concatenate(at_times)
+    found.append(per_image((noise - ask(garments.eps, x_t, t, labels)) ** 2))
+    drawn_times.append(t)
+errors, at_times = np.concatenate(found), np.concatenate(drawn_times)
 mse = errors.mean()
 measured = garments.card["measures"]["eps_mse"]  # on the card of the weights: the network, and the best straight line
 ceiling = measured["beside"]

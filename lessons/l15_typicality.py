@@ -510,7 +510,7 @@ def pixel_features(where):
 
 def inner_features(where, t=160, noises=8):
     """p(motif | x_t) in the cell under each patch, averaged over noises: (n, 11)"""
-    eps = np.random.default_rng(4).normal(size=(noises, 1, *x.shape[1:]))
+    eps = np.random.default_rng(4).normal(size=(noises, 1, *np.shape(x)[1:]))
     x_t = (np.sqrt(abar[t]) * x + np.sqrt(1 - abar[t]) * eps).reshape(-1, 28, 28, 1)
     logits = log_likelihoods(jnp.asarray(x_t, jnp.float32), jnp.full(len(x_t), t)) + LOG_RATE[None, None, 0]
     p = np.asarray(jax.nn.softmax(logits, -1)).reshape(noises, len(x), 16, 91).mean(0)
