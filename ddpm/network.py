@@ -138,7 +138,7 @@ class UNet(nnx.Module):
             table = nnx.initializers.normal(1.0)(rngs.params(), (config.num_classes + 1, d_time), jnp.float32)
             self.class_embedding = nnx.Param(table)  # the last row is the null label
         # The way down, the middle, and the way up with the skips
-        self.conv_in = Conv(c_pixel, width[0], rngs=rngs, dtype=dtype)
+        self.conv_in = Conv(c_pixel + config.extra_channels * config.patch**2, width[0], rngs=rngs, dtype=dtype)
         skips, down, up = [width[0]], [], []
         for i, c in enumerate(width):
             c_ins = [skips[-1]] + [c] * (config.blocks - 1)
@@ -233,9 +233,10 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
         seen: dict | None = None,
     ) -> jax.Array:
         B = x_t.shape[0]
-        if x_t.ndim != 4 or x_t.shape[1:] != config.image_shape:
+        H, W, C = config.image_shape
+        if x_t.ndim != 4 or x_t.shape[1:] != (H, W, C + config.extra_channels):
             raise ValueError(
-                f"x_t has shape {x_t.shape}; this network wants (B, {', '.join(map(str, config.image_shape))})"
+                f"x_t has shape {x_t.shape}; this network wants (B, {H}, {W}, {C + config.extra_channels})"
             )
         t = jnp.broadcast_to(t, (B,))
         if config.num_classes:

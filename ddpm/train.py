@@ -23,6 +23,7 @@ class TrainState(NamedTuple):
     ema: dict  # the moving average of θ, used for sampling
     opt: Any  # Adam's moments
     emas: dict = {}  # further averages by name, of `ddpm.training.averages`  # noqa: RUF012
+    prior: Any = ()  # of a Gaussian skip: fixed, `ddpm.networks.skip`
     history: Any = ()  # the last losses of each time, where times are drawn by importance
 
 

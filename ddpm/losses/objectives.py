@@ -28,6 +28,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.losses import weighting
 from ddpm.losses.bound import bound_term, hybrid_terms
 from ddpm.networks.heads import head, mu_from_eps, v_from_eps
+from ddpm.networks.skip import skip_head
 from ddpm.samplers.variance import eps_half, learned, v_half
 from ddpm.schedule import Schedule
 from ddpm.tools import check
@@ -36,8 +37,13 @@ Objective = Callable[..., jax.Array]  # (net, schedule, x0, t, noise, c) -> (B,)
 WEIGHTS = {"simple": weighting.simple, "min_snr": weighting.min_snr, "p2": weighting.p2}
 
 
-def denoiser(net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps") -> Eps:
-    """The ε̂ of a network that predicts `eps`, `x0`, `v` or `mu`; of one that learns its variance, the first half."""
+def denoiser(net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps", prior: Any = None) -> Eps:
+    """The ε̂ of a network that predicts `eps`, `x0`, `v`, `mu` or what a Gaussian `prior` leaves.
+
+    Of a network that learns its variance it is the first half.
+    """
+    if predict == "gaussian":
+        return skip_head(net, prior, schedule)
     return head(eps_half(net) if learned_variance else net, schedule, predict)
 
 

@@ -17,7 +17,7 @@ __getattr__, __dir__ = namespace(
             "x0_from_v",
             "x0_head",
         ),
-        "skip": ("gaussian_skip", "sees_x0", "skip_scale"),
+        "skip": ("Prior", "gaussian_skip", "make_prior", "sees_x0", "skip_head", "skip_scale"),
         "inspect": ("activations", "count", "param_shapes"),
     },
 )

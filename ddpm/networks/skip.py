@@ -12,15 +12,33 @@ formula, three priors G:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, partial_of, technique
+from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import at, x0_from_eps
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule
+
+
+class Prior(NamedTuple):
+    """What a training with a Gaussian skip knows of the data, fixed while the network learns."""
+
+    gaussian: LowRank
+    scale: jax.Array  # (T+1,) s_t
+
+
+def make_prior(gaussian: LowRank, schedule: Schedule) -> Prior:
+    """Return the Gaussian with its s_t."""
+    return Prior(gaussian, skip_scale(gaussian, schedule))
+
+
+def skip_head(net: Eps, prior: Prior, schedule: Schedule) -> Partial:
+    """Make a network that sees x̂0_G and predicts what the Gaussian leaves a denoiser: ε̂ = ε_G + s_t net."""
+    eps = prior.gaussian.eps(schedule)
+    return gaussian_skip(sees_x0(net, eps, schedule), eps, prior.scale)
 
 
 def skip_scale(gaussian: LowRank, schedule: Schedule) -> jax.Array:
@@ -36,10 +54,11 @@ def gaussian_skip(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, e
 
 @technique(net=partial_of, eps=partial_of)
 def sees_x0(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, eps: Eps, schedule: Schedule) -> jax.Array:
-    """net(x_t ⊕ x̂0_G, t, c): the Gaussian's estimate of x0 joins x_t as further channels of the network's input.
+    """net(x_t ⊕ x̂0_G, t, c): the Gaussian's estimate of x0, clipped to ±1.5, as further channels of the input."""
+    return net(with_x0(eps, schedule, x_t, t, c), t, c)
 
-    net: takes and returns twice the channels; the first half of what it returns counts. x̂0_G is clipped to ±1.5.
-    """
+
+def with_x0(eps: Eps, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
+    """x_t ⊕ x̂0_G: (B, H, W, C) -> (B, H, W, 2C)"""
     x0 = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
-    out = net(jnp.concatenate([x_t, jnp.clip(x0, -1.5, 1.5)], axis=-1), t, c)
-    return out[..., : x_t.shape[-1]]
+    return jnp.concatenate([x_t, jnp.clip(x0, -1.5, 1.5)], axis=-1)

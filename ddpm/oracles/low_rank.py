@@ -126,4 +126,6 @@ def _pca(x: np.ndarray, rank: int, name: str) -> tuple[np.ndarray, ...]:
     if not 1 <= rank <= most:
         raise ValueError(f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most}")
     p = PCA(rank, svd_solver="randomized", iterated_power=4, random_state=0).fit(x)
-    return tuple(np.asarray(a, np.float32) for a in (p.mean_, p.components_.T, p.explained_variance_, p.noise_variance_))
+    return tuple(
+        np.asarray(a, np.float32) for a in (p.mean_, p.components_.T, p.explained_variance_, p.noise_variance_)
+    )

@@ -9,7 +9,8 @@ from typing import Any
 from ddpm.config import DTYPES, LOSSES
 
 LR_SCHEDULES = ("late_cosine", "cosine", "linear", "constant")
-PREDICT = ("eps", "x0", "v", "mu")
+PREDICT = ("eps", "x0", "v", "mu", "gaussian")
+GAUSSIANS = ("class", "pooled", "one")
 VARIANCES = ("fixed_large", "fixed_small", "learned")
 MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal weights, the widest of its family
 
@@ -37,7 +38,9 @@ class TrainConfig:
     conditional: bool = True  # give the network the class labels
     schedule: str = "cosine"  # linear, linear_ho or cosine
     T: int = 1000  # noise levels
-    predict: str = "eps"  # what the network predicts: the noise eps, x0, v, or mu, the mean of the reverse step
+    predict: str = "eps"  # the noise eps, x0, v, mu (the mean of the reverse step), or gaussian: what a Gaussian leaves
+    gaussian: str = "class"  # that Gaussian: of each class, with pooled directions, or one for all labels
+    gaussian_rank: int = 64  # large directions of the Gaussian; the rest has one variance
     loss: str = "simple"  # the error of eps, weighted by t: simple, min_snr, p2; of what is predicted: mse; vlb; hybrid
     variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
@@ -58,7 +61,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         # ranges of numbers
-        for field in ("steps", "batch", "accumulate", "T", "log_every", "save_every"):
+        for field in ("steps", "batch", "accumulate", "T", "gaussian_rank", "log_every", "save_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}; give a whole number >= 1")
         for field in ("warmup", "seed", "devices", "steps_per_call", "sample_every", "eval_every", "snapshot_every"):
@@ -80,7 +83,13 @@ class TrainConfig:
         if not all(0 < s < MOST_POWER for s in self.power_ema):
             raise ValueError(f"power_ema is {self.power_ema}; give relative widths in (0, {MOST_POWER})")
         # names, and choices that exclude each other
-        names = {"lr_schedule": LR_SCHEDULES, "dtype": DTYPES, "predict": PREDICT, "loss": LOSSES}
+        names = {
+            "lr_schedule": LR_SCHEDULES,
+            "dtype": DTYPES,
+            "predict": PREDICT,
+            "gaussian": GAUSSIANS,
+            "loss": LOSSES,
+        }
         for field, known in (names | {"variance": VARIANCES}).items():
             if getattr(self, field) not in known:
                 raise ValueError(f"{field} {getattr(self, field)!r} is not known. Known: {', '.join(known)}")
@@ -88,6 +97,8 @@ class TrainConfig:
             raise ValueError(f"variance learned is trained by loss vlb or hybrid only; loss is {self.loss!r}")
         if self.loss == "hybrid" and self.variance != "learned":
             raise ValueError(f"loss hybrid trains a variance; give variance learned (it is {self.variance!r})")
+        if self.predict == "gaussian" and (self.variance == "learned" or self.loss == "mse"):
+            raise ValueError("predict gaussian is trained by the losses of eps; give loss simple, min_snr or p2")
         # divisibility of batches and intervals
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is not divisible by accumulate {self.accumulate}")

@@ -26,6 +26,7 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
     from ddpm.data import to_float
     from ddpm.forward import q_sample
     from ddpm.networks.inspect import activations
+    from ddpm.networks.skip import with_x0
     from ddpm.training import step
 
     # parameters
@@ -40,6 +41,8 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
     def forward(params: Any) -> list[jax.Array]:
         draws, _ = step.draw(config, unet, schedule, key, x0, labels, state.history)
         x_t = q_sample(schedule, draws.x0, draws.t, draws.noise)
+        if state.prior:
+            x_t = with_x0(state.prior.gaussian.eps(schedule), schedule, x_t, draws.t, draws.c)
         seen = activations(unet, params, x_t, draws.t, draws.c)
         names[:] = list(seen)  # `jit` returns dicts in sorted order
         return [jnp.isfinite(a).all() for a in seen.values()]
@@ -49,9 +52,7 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
         if not good:
             return f"on the way forward, the output of layer {name!r} is the first that is not finite"
     # loss and gradients of the backward pass
-    loss, grad, _ = jax.jit(lambda p: step.gradient(config, unet, schedule, p, key, x0, labels, state.history))(
-        state.params
-    )
+    loss, grad, _ = jax.jit(lambda s: step.gradient(config, unet, schedule, s, key, x0, labels))(state)
     if bad := not_finite(grad):
         return f"on the way back, the gradient of {bad[-1]} is the first that is not finite (the loss is {loss:.4g})"
     worst = layers(grad)[int(np.argmax(layer_norms(grad)))]

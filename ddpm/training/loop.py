@@ -18,6 +18,8 @@ from ddpm import data, plot
 from ddpm.config import UNetConfig
 from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
+from ddpm.networks.skip import make_prior
+from ddpm.oracles import low_rank
 from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
@@ -40,11 +42,13 @@ def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
     return np.repeat(np.arange(unet.num_classes), per_class) if unet.num_classes else None
 
 
-def sample_grid(unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps") -> np.ndarray:
+def sample_grid(
+    unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps", prior: Any = None
+) -> np.ndarray:
     """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2."""
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
-    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict)
+    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict, prior)
     how = Sampling(steps=min(25, schedule.T), guidance=2.0)
     return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
 
@@ -85,7 +89,10 @@ def loss_on_test(
 
     x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
     which = {"params": state.params, "ema": state.ema, **state.emas}
-    said = {name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict) for name, p in which.items()}
+    said = {
+        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior)
+        for name, p in which.items()
+    }
     return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in said.items()}
 
 
@@ -132,7 +139,7 @@ class Training:
             write_atomic(self.folder / "config.json", text.encode())
             like = jax.eval_shape(lambda: init_state(config, self.unet))
             found = checkpoint.restore(self.folder / "checkpoints", like)
-        state = found[0] if found else init_state(config, self.unet)
+        state = found[0] if found else init_state(config, self.unet, self.prior())
         self.state: TrainState = devices.replicate(self.mesh, state)
         self.step = int(self.state.step)
         if self.step >= config.steps:
@@ -141,6 +148,18 @@ class Training:
         if found:
             self.say(f"resuming {self.folder} at step {self.step}")
         return True
+
+    def prior(self) -> Any:
+        """Fit the Gaussian that the network continues, if it is to; else return ()."""
+        config = self.config
+        if config.predict != "gaussian":
+            return ()
+        self.say(f"fitting the Gaussian of the data: {config.gaussian}, rank {config.gaussian_rank}")
+        x, c = data.to_float(self.dataset.x_train), self.dataset.y_train if config.conditional else None
+        if config.flip:
+            x, c = np.concatenate([x, x[:, :, ::-1]]), None if c is None else np.concatenate([c, c])
+        fitted = low_rank.fit(x, c, config.gaussian_rank, config.gaussian, self.unet.num_classes or None)
+        return make_prior(fitted, self.schedule)
 
     def open_tables(self) -> None:
         """Open the CSV files, truncated at the current step, and TensorBoard."""
@@ -279,7 +298,7 @@ class Training:
             what = "ε-MSE per pixel" if self.config.loss == "simple" else f"loss: {self.config.loss}"
             plot.save_loss(self.folder / "loss.png", tables.read_metrics(self.folder), self.base, what)
         if pictures:
-            drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed, self.config.predict)
+            drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed, self.config.predict, state.prior)
             plot.save_grid(self.folder / f"samples_{self.step:08d}.png", drawn, columns=8)
 
     def diverged(self) -> None:

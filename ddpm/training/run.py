@@ -30,6 +30,8 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
     classes = dataset.num_classes if config.conditional else 0
     learns = config.variance == "learned"
     chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
+    if config.predict == "gaussian":
+        chosen["extra_channels"] = UNETS[config.preset].image_channels if config.preset in UNETS else 0
     unet = unet_config(config.preset, **chosen)
     if unet.image_shape != dataset.image_shape:
         fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]

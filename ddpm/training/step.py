@@ -10,6 +10,7 @@ devices, or making many steps per call (`steps_per_call`), changes a step only b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ from ddpm.loss import drop_labels, stratified_times
 from ddpm.losses import importance, objectives
 from ddpm.losses.objectives import Objective
 from ddpm.network import build
+from ddpm.networks.skip import Prior, skip_head
+from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer
@@ -54,13 +57,25 @@ class Draws(NamedTuple):
     weight: jax.Array | None = None  # (B,) 1/(T p_t), for times drawn with non-uniform p_t
 
 
-def init_state(config: TrainConfig, unet: UNetConfig) -> TrainState:
-    """Initialise the state before the first step, a pure function of the seed."""
+def empty_prior(config: TrainConfig, unet: UNetConfig) -> Any:
+    """Return a prior of the right shapes without data; () where nothing but the network predicts."""
+    if config.predict != "gaussian":
+        return ()
+    K = unet.num_classes + 1 if unet.num_classes and config.gaussian != "one" else 1
+    D, r = math.prod(unet.image_shape), config.gaussian_rank
+    shared = 1 if config.gaussian == "pooled" else K
+    gaussian = LowRank(jnp.zeros((K, D)), jnp.zeros((shared, D, r)), jnp.ones((K, r)), jnp.ones(K))
+    return Prior(gaussian, jnp.ones(config.T + 1))
+
+
+def init_state(config: TrainConfig, unet: UNetConfig, prior: Any = None) -> TrainState:
+    """Initialise the state before the first step, a pure function of the seed (and of the data's Gaussian)."""
+    prior = empty_prior(config, unet) if prior is None else prior
     params = build(unet)[0](jax.random.fold_in(jax.random.key(config.seed), 0))
     emas = {name: jax.tree.map(jnp.copy, params) for name in averages.decays(config)}
     history = importance.loss_history(config.T) if config.importance else ()
     opt = optimiser(config).init(params)
-    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), opt, emas, history)
+    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), opt, emas, prior, history)
 
 
 # --- the loss and its gradient ----------------------------------------------------------------------------------------
@@ -89,15 +104,16 @@ def draw(
 
 
 def of_config(config: TrainConfig) -> Objective:
-    """Return the objective that `config` names."""
-    return objectives.objective(config.loss, config.predict, config.variance)
+    """Return the objective that `config` names; a Gaussian skip is part of the network, which then predicts ε."""
+    return objectives.objective(config.loss, config.predict.replace("gaussian", "eps"), config.variance)
 
 
 def draws_loss(
-    config: TrainConfig, unet: UNetConfig, schedule: Schedule, params: dict, draws: Draws, key: jax.Array
+    config: TrainConfig, unet: UNetConfig, schedule: Schedule, params: dict, draws: Draws, key: jax.Array, prior: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the mean of the objective over these draws, and its terms (B,); `key` is for dropout."""
     net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))
+    net = skip_head(net, prior, schedule) if prior else net
     terms = of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
     return objectives.mean(terms, draws.weight), terms
 
@@ -106,29 +122,29 @@ def gradient(
     config: TrainConfig,
     unet: UNetConfig,
     schedule: Schedule,
-    params: dict,
+    state: TrainState,
     key: jax.Array,
     x0: jax.Array,
     c: jax.Array,
-    history: Any = (),
 ) -> tuple[jax.Array, dict, Any]:
-    """Compute (loss, ∇_θ loss, new history) of one batch, drawn from `key`.
+    """Compute (loss, ∇_θ loss, new history) of one batch, drawn from `key`; of the state, θ, prior and history.
 
     With `accumulate` they are means over parts. The draws are made once for the whole batch; only dropout is drawn anew
     for each part. Part i takes the images i, i+A, i+2A…, so a batch that is spread over devices has parts that are too.
     """
+    params, prior, history = state.params, state.prior, state.history
     # random draws
     draws, key_dropout = draw(config, unet, schedule, key, x0, c, history)
     loss_and_grad = jax.value_and_grad(partial(draws_loss, config, unet, schedule), has_aux=True)
     A = config.accumulate
     if A == 1:
-        (loss, terms), grad = loss_and_grad(params, draws, key_dropout)
+        (loss, terms), grad = loss_and_grad(params, draws, key_dropout, prior)
         return loss, grad, _remember(config, history, draws.t, terms)
 
     # one part of the batch
     def add(total: Any, i_part: tuple[jax.Array, Draws]) -> tuple[Any, jax.Array]:
         i, part = i_part
-        (loss, terms), grad = loss_and_grad(params, part, jax.random.fold_in(key_dropout, i))
+        (loss, terms), grad = loss_and_grad(params, part, jax.random.fold_in(key_dropout, i), prior)
         return jax.tree.map(lambda a, b: a + b / A, total, (loss, grad)), terms
 
     # sum over all parts
@@ -170,7 +186,7 @@ def take_step(
     now = state.step
     start = jax.random.key(config.seed) if seed is None else jax.random.wrap_key_data(seed)
     key = jax.random.fold_in(start, now + 1)
-    loss, grad, history = gradient(config, unet, schedule, state.params, key, to_float(images), c, state.history)
+    loss, grad, history = gradient(config, unet, schedule, state, key, to_float(images), c)
     norm = optax.global_norm(grad)
     # Adam and the averages
     after = train.descend(state, grad, optimiser(config), config.ema)

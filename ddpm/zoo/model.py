@@ -22,6 +22,8 @@ from ddpm.guides.rules import dynamic_threshold
 from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
+from ddpm.networks.skip import Prior, make_prior
+from ddpm.oracles.low_rank import LowRank
 from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
 from ddpm.schedule import Schedule, make_schedule, make_times
@@ -40,11 +42,12 @@ class Model:
     schedule: Schedule
     classes: tuple[str, ...]
     card: dict
+    prior: Prior | None = None  # the Gaussian that the network continues, where it predicts `gaussian`
 
     @property
     def eps(self) -> Eps:
         """ε̂(x_t, t, c), t = 1…T"""
-        return denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict)
+        return denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
 
     @property
     def net(self) -> Eps:
@@ -57,7 +60,7 @@ class Model:
 
     @property
     def predict(self) -> str:
-        """Return what the network predicts: `eps`, `x0`, `v` or `mu`; `Model.eps` derives ε̂ from it."""
+        """Return what the network predicts: `eps`, `x0`, `v`, `mu` or `gaussian`; `Model.eps` derives ε̂ from it."""
         return self.card.get("predict", self.card.get("train", {}).get("predict", "eps"))
 
     @property
@@ -131,10 +134,13 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         "schedule": model.card["schedule"] | {"T": model.schedule.T},
         "classes": list(model.classes),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
-    files.save(path, model.params, about | card)
+    gaussian = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
+    files.save(path, model.params | gaussian, about | card)
 
 
 def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: dict) -> Model:
+    params = dict(params)
+    gaussian = params.pop("gaussian", None)
     wanted, found = ({k: a.shape for k, a in files.flatten(tree).items()} for tree in (param_shapes(card.unet), params))
     for tensor in sorted(wanted.keys() | found.keys(), key=str):
         if wanted.get(tensor) != found.get(tensor):
@@ -146,7 +152,9 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
         schedule = make(card.schedule)
     except ValueError as e:
         raise ValueError(f"{path}.json: schedule: {e}") from None
-    return Model(path.name, card.unet, jax.tree.map(jax.numpy.asarray, params), schedule, card.classes, whole)
+    params = jax.tree.map(jax.numpy.asarray, params)
+    prior = None if gaussian is None else make_prior(LowRank(**jax.tree.map(jax.numpy.float32, gaussian)), schedule)
+    return Model(path.name, card.unet, params, schedule, card.classes, whole, prior)
 
 
 def _from_run(folder: Path) -> Model:
@@ -161,4 +169,4 @@ def _from_run(folder: Path) -> Model:
     cards.same_run(folder / "config.json", run, saved)
     schedule = ScheduleCard(run.train.schedule, run.train.T)
     card = {**about, "schedule": dataclasses.asdict(schedule), "step": saved["step"]}
-    return Model(folder.name, run.unet, state.ema, make(schedule), run.data.classes, card)
+    return Model(folder.name, run.unet, state.ema, make(schedule), run.data.classes, card, state.prior or None)

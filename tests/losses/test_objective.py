@@ -136,7 +136,7 @@ def test_parts_of_a_batch_remember_what_the_whole_does():
     for A in (1, 4):
         setup = dataclasses.replace(IMPORTANT, accumulate=A)
         state = step.init_state(setup, PAIR)
-        args = (setup, PAIR, cosine(8), state.params, jax.random.key(1), x0, c, state.history)
+        args = (setup, PAIR, cosine(8), state, jax.random.key(1), x0, c)
         found.append(jax.jit(lambda a=args: step.gradient(*a))())
     (loss, _, one), (loss_4, _, four) = found
     assert float(loss) == pytest.approx(float(loss_4), rel=1e-5)

@@ -206,9 +206,9 @@ IMAGES, LABELS = RNG.integers(0, 256, (32, 8, 8, 1)).astype(np.uint8), (np.arang
 
 def grad_of(setup, unet=SMALL):
     """(loss, gradient) of one batch."""
-    params = train.init_state(setup, unet).params
+    state = train.init_state(setup, unet)
     x0, key = jnp.asarray(data.to_float(IMAGES)), jax.random.key(7)
-    return jax.jit(lambda p: train.gradient(setup, unet, linear(1000), p, key, x0, jnp.asarray(LABELS))[:2])(params)
+    return jax.jit(lambda s: train.gradient(setup, unet, linear(1000), s, key, x0, jnp.asarray(LABELS))[:2])(state)
 
 
 def test_accumulated_parts_make_the_gradient_of_the_whole_batch():
