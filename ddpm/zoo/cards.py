@@ -70,7 +70,7 @@ class WeightsCard:
     unet: UNetConfig
     schedule: ScheduleCard
     classes: tuple[str, ...]
-    predict: Literal["eps", "x0", "v", "mu"] = "eps"
+    predict: Literal["eps", "x0", "v", "mu", "gaussian"] = "eps"
     first_time: int = 1
     sampling: SamplingCard | None = None
     train: Any = None
