@@ -123,10 +123,7 @@ def _measure(
 
 
 def draws_for(pilot: Typicality, draws: int, stderr: float) -> int:
-    """Compute how many draws reduce the median standard error of the images to `stderr`.
-
-    The estimate uses a pilot with `draws` draws: the error falls as 1/√draws.
-    """
+    """Estimate from a pilot how many draws bring the median standard error to `stderr`: it falls as 1/√draws."""
     if not stderr > 0:
         raise ValueError(f"stderr is {stderr}; give a positive number")
     return max(2, int(np.ceil(draws * (float(np.median(pilot.stderr)) / stderr) ** 2)))
