@@ -1,4 +1,4 @@
-"""Sources of data sets: published files, scikit-learn, and drawn images."""
+"""Sources of data sets: published files, scikit-learn, drawn images, and one's own folders."""
 
 from ddpm.tools.lazy import namespace
 
@@ -6,11 +6,9 @@ __getattr__, __dir__ = namespace(
     __name__,
     {
         "formats": (
-            "Published",
             "checked",
-            "fetch",
             "find_cifar",
-            "find_idx",
+            "idx_files",
             "read_cifar",
             "read_idx",
             "read_idx_files",
@@ -18,6 +16,13 @@ __getattr__, __dir__ = namespace(
             "write_npz",
         ),
         "handwritten": ("digits",),
+        "kept": (),
+        "listing": ("Entry", "Listing", "listed"),
+        "own": ("described", "from_arrays"),
+        "prepared": (),
+        "published": ("PUBLISHED", "Published", "fetch"),
+        "split": ("Divided", "divided", "sides"),
+        "reading": ("Reading", "parse", "short_name"),
         "sources": ("cache_dir", "load", "where"),
         "world": ("Motif", "Tiles", "World", "chances", "draw", "law", "planted", "tiles"),
     },

@@ -1,6 +1,6 @@
 """Read published files as four arrays.
 
-The formats are the `.npz` of Keras, the IDX files of Fashion-MNIST, and the binary files of CIFAR-10.
+The formats are the `.npz` of Keras, the IDX files of MNIST and its kin, and the two kinds of files of CIFAR-10.
 
 Each reader returns {x_train, y_train, x_test, y_test}; `checked` converts them to uint8 NHWC images and int32 labels,
 or reports which file is wrong, and how.
@@ -8,22 +8,26 @@ or reports which file is wrong, and how.
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import hashlib
 import io
-import sys
+import math
+import pickle
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ddpm.tools.files import Damaged, write_atomic
+from ddpm.tools.files import Damaged, check_regular, read_bytes, write_atomic
 
 Arrays = dict[str, np.ndarray]
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+MOST_IDX = 1 << 28  # bytes of one IDX file, unpacked
+MOST_BATCH = 1 << 26  # bytes of one batch of CIFAR-10
 REMEDY = "Delete the file, so that it is fetched anew, or put a whole one in its place"
 BROKEN = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
@@ -57,6 +61,7 @@ def checked(arrays: Arrays, source: object, shape: tuple[int, ...], num_classes:
 
 def read_npz(file: Path) -> Arrays:
     """Read an .npz with the keys x_train, y_train, x_test, y_test."""
+    check_regular(file)
     try:
         with zipfile.ZipFile(file):  # np.load alone reports a truncated file as a pickle
             pass
@@ -71,6 +76,25 @@ def read_npz(file: Path) -> Arrays:
         raise Damaged(f"{file} is not a whole .npz file ({e}). {REMEDY}") from e
 
 
+def has_keys(file: Path) -> bool:
+    """True if an .npz holds one of the keys x_train, y_train, x_test, y_test."""
+    check_regular(file)
+    try:
+        with zipfile.ZipFile(file) as z:
+            return any(f"{k}.npy" in z.namelist() for k in KEYS)
+    except BROKEN as e:
+        raise Damaged(f"{file} is not a whole .npz file ({e}). {REMEDY}") from e
+
+
+def class_names(file: Path) -> tuple[str, ...]:
+    """Read the key class_names of an .npz; () where it has none."""
+    with np.load(file, allow_pickle=False) as z:
+        names = z["class_names"] if "class_names" in z else np.array([], dtype=str)
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise Damaged(f"{file}: class_names is {names.dtype} {names.shape}; a list of texts is wanted")
+    return tuple(names.tolist())
+
+
 def write_npz(file: Path, arrays: Arrays) -> None:
     """Write the same .npz, completely or not at all."""
     buffer = io.BytesIO()
@@ -78,7 +102,7 @@ def write_npz(file: Path, arrays: Arrays) -> None:
     write_atomic(file, buffer.getvalue())
 
 
-# --- IDX: Fashion-MNIST -----------------------------------------------------------------------------------------------
+# --- IDX: MNIST and the sets that took over its format and the names of its files ------------------------------------
 
 IDX = {
     "x_train": "train-images-idx3-ubyte",
@@ -88,16 +112,33 @@ IDX = {
 }
 
 
-def find_idx(folder: Path) -> list[Path]:
-    """Find the four IDX files, gzipped or not; [] unless all are there.
+def idx_files(place: Path) -> list[Path]:
+    """Find the four IDX files in a folder, gzipped or not; [] unless all are there.
 
-    Searched are `folder`, `folder`/fashion_mnist and the place where torchvision keeps them.
+    Kaggle writes `train-images.idx3-ubyte`, and may unpack each file into a folder of its own name.
     """
-    for place in (folder, folder / "fashion_mnist", folder / "FashionMNIST" / "raw"):
-        both = [[f for f in (place / stem, place / f"{stem}.gz") if f.is_file()] for stem in IDX.values()]
-        if all(both):
-            return [found[0] for found in both]
-    return []
+    found = []
+    for stem in IDX.values():
+        dotted = stem.replace("-idx", ".idx")
+        names = (stem, f"{stem}.gz", f"{stem}/{stem}", dotted, f"{dotted}.gz", f"{stem}/{dotted}")
+        found.append(next((place / name for name in names if (place / name).is_file()), None))
+    return [file for file in found if file] if all(found) else []
+
+
+def unpack(file: Path) -> bytes:
+    """Read a file, gunzipped if its name says so."""
+    try:
+        data = read_bytes(file, MOST_IDX)
+        if file.suffix == ".gz":
+            with gzip.open(io.BytesIO(data)) as whole:
+                data = whole.read(MOST_IDX + 1)
+        if len(data) > MOST_IDX:
+            raise Damaged(f"{file} unpacks to more than {MOST_IDX:,} bytes, the limit. {REMEDY}")
+        return data
+    except Damaged:
+        raise
+    except BROKEN as e:
+        raise Damaged(f"{file} is not a whole gzip file ({e}). {REMEDY}") from e
 
 
 def read_idx(file: Path) -> np.ndarray:
@@ -105,125 +146,109 @@ def read_idx(file: Path) -> np.ndarray:
 
     Each length is a big-endian uint32.
     """
-    try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except BROKEN as e:
-        raise Damaged(f"{file} is not a whole gzip file ({e}). {REMEDY}") from e
+    data = unpack(file)
     start = 4 + 4 * data[3] if len(data) > 3 else 4
     if data[:3] != b"\0\0\x08" or len(data) < start:
         raise Damaged(f"{file} is not an IDX file of bytes; it begins with {data[:4].hex() or 'nothing'}. {REMEDY}")
     shape = np.frombuffer(data, ">u4", data[3], offset=4).astype(int)
-    if len(data) - start != shape.prod():
-        raise Damaged(f"{file} holds {len(data) - start} bytes; its header says {shape.prod()}. {REMEDY}")
+    if len(data) - start != math.prod(shape.tolist()):
+        raise Damaged(f"{file} holds {len(data) - start} bytes; its header says {math.prod(shape.tolist())}. {REMEDY}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def read_idx_files(files: list[Path]) -> Arrays:
-    """Read Fashion-MNIST from the four files that `find_idx` found."""
+    """Read the four files that `idx_files` found."""
     return {k: read_idx(f) for k, f in zip(IDX, files, strict=True)}
 
 
 # --- CIFAR-10 ---------------------------------------------------------------------------------------------------------
 
-CIFAR_TRAIN = [f"data_batch_{i}.bin" for i in range(1, 6)]
-CIFAR_TEST = ["test_batch.bin"]
+CIFAR = {  # the six batches, with the MD5 of their records
+    "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+CIFAR_PLACES = ("", "cifar10", "cifar-10-python", "cifar-10-batches-py-target", "cifar-10-batches-py.tar.gz")
 
 
 def find_cifar(folder: Path) -> list[Path]:
-    """Find CIFAR-10 in `folder` or `folder`/cifar10: six extracted binary files, or the tar file."""
-    for place in (folder, folder / "cifar10"):
-        batches = [place / "cifar-10-batches-bin" / f for f in CIFAR_TRAIN + CIFAR_TEST]
-        for files in (batches, [place / "cifar-10-binary.tar.gz"]):
+    """Find CIFAR-10 in `folder`, or in the folders that Keras and Kaggle put around it.
+
+    It is six binary files, or the six files for Python that torchvision and Keras unpack, or the tar file of either.
+    """
+    for place in (folder / name for name in CIFAR_PLACES):
+        for inner, end in (("cifar-10-batches-bin", ".bin"), ("cifar-10-batches-py", "")):
+            files = [place / inner / f"{name}{end}" for name in CIFAR]
             if all(f.is_file() for f in files):
                 return files
+        for name in ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-py.tar.gz"):
+            if (place / name).is_file():
+                return [place / name]
     return []
 
 
-def _records(data: bytes, file: object) -> tuple[np.ndarray, np.ndarray]:
-    """Read records of 1 + 3·32·32 bytes: the label, then the red, green and blue planes."""
-    if not data or len(data) % 3073:
-        raise Damaged(f"{file} has {len(data)} bytes, not a multiple of 3,073 (a label and 3 x 32 x 32). {REMEDY}")
-    records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
-    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
-
-
 def read_cifar(files: list[Path]) -> Arrays:
-    """Read CIFAR-10 from the files that `find_cifar` found."""
-    names = CIFAR_TRAIN + CIFAR_TEST
-    if len(files) > 1:
-        data = {f.name: f.read_bytes() for f in files}
-    else:
-        data = {}
-        try:
-            with tarfile.open(files[0], "r:gz") as tar:
-                for member in tar:
-                    content = tar.extractfile(member) if Path(member.name).name in names else None
-                    if content is not None:
-                        data[Path(member.name).name] = content.read()
-        except BROKEN as e:
-            raise Damaged(f"{files[0]} is not a whole tar.gz file ({e}). {REMEDY}") from e
-    missing = [n for n in names if n not in data]
+    """Read CIFAR-10 from the files that `find_cifar` found.
+
+    A batch of 10,000 images has to be the published one; a smaller one is a part of it.
+    """
+    data = {f.name: read_bytes(f, MOST_BATCH) for f in files} if len(files) > 1 else _members(files[0])
+    binary = "test_batch.bin" in data
+    missing = [f"{n}.bin" if binary else n for n in CIFAR if (f"{n}.bin" if binary else n) not in data]
     if missing:
         raise Damaged(f"{files[0]} lacks {', '.join(missing)}. {REMEDY}")
-    x, y = zip(*(_records(data[n], files[0].with_name(n)) for n in names), strict=True)
+    x, y = [], []
+    for name, md5 in CIFAR.items():
+        file = files[0].with_name(f"{name}.bin" if binary else name)
+        content = data[file.name] if binary else _records(data[name], file)
+        if not content or len(content) % 3073:
+            raise Damaged(
+                f"{file} has {len(content)} bytes, not a multiple of 3,073 (a label and 3 x 32 x 32). {REMEDY}"
+            )
+        if len(content) == 30_730_000 and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise Damaged(f"{file} is not the published batch: the checksum of its images differs. {REMEDY}")
+        records = np.frombuffer(content, np.uint8).reshape(-1, 3073)  # the label, then the planes of red, green, blue
+        x.append(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        y.append(records[:, 0])
     return {"x_train": np.concatenate(x[:5]), "y_train": np.concatenate(y[:5]), "x_test": x[5], "y_test": y[5]}
 
 
-# --- the published sets -----------------------------------------------------------------------------------------------
+def _members(file: Path) -> dict[str, bytes]:
+    """Read the batches of CIFAR-10 from a tar.gz file."""
+    data, names = {}, {*CIFAR, *(f"{n}.bin" for n in CIFAR)}
+    try:
+        with tarfile.open(file, "r:gz") as tar:
+            for member in tar:
+                name = Path(member.name).name
+                content = tar.extractfile(member) if name in names and member.size <= MOST_BATCH else None
+                if content is not None:
+                    data[name] = content.read()
+    except BROKEN as e:
+        raise Damaged(f"{file} is not a whole tar.gz file ({e}). {REMEDY}") from e
+    return data
 
 
-class Published(NamedTuple):
-    """A published data set: its shape, the address of its files, and how to find and read them."""
-
-    shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    url: str  # of the folder
-    files: dict[str, str]  # name: SHA-256, as tensorflow-datasets registers it (url_checksums/<name>.txt)
-    megabytes: int
-    find: Callable[[Path], list[Path]]  # in a folder; [] if not there
-    read: Callable[[list[Path]], Arrays]
+def _records(data: bytes, file: Path) -> bytes:
+    """Turn a batch for Python, a pickled dict of data (n, 3·32·32) and labels, into the records of the binary files."""
+    try:
+        batch = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
+        planes, labels = batch[b"data"], np.array(batch[b"labels"], np.uint8)
+        return np.column_stack([labels, np.asarray(planes, np.uint8).reshape(len(labels), -1)]).tobytes()
+    except Exception as e:  # what is no such pickle can fail anywhere
+        raise Damaged(f"{file} is not a batch of CIFAR-10 for Python ({e}). {REMEDY}") from None
 
 
-PUBLISHED: dict[str, Published] = {
-    "fashion_mnist": Published(
-        (28, 28, 1),
-        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        {
-            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        },
-        31,
-        find_idx,
-        read_idx_files,
-    ),
-    "cifar10": Published(
-        (32, 32, 3),
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        "https://www.cs.toronto.edu/~kriz",
-        {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
-        170,
-        find_cifar,
-        read_cifar,
-    ),
-}
+class _OnlyArrays(pickle.Unpickler):
+    """An unpickler that makes NumPy arrays and nothing else: a pickle is a program."""
 
-
-def fetch(name: str, folder: Path) -> None:
-    """Download the files of a published set and refuse a wrong checksum.
-
-    Without a network it fails after seconds, not minutes.
-    """
-    import pooch
-
-    published = PUBLISHED[name]
-    print(f"{name}: downloading {published.megabytes} MB, once", file=sys.stderr)
-    get = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16, timeout=(5, 20))
-    for file, sha256 in published.files.items():
-        url = f"{published.url}/{file}"
-        try:
-            pooch.retrieve(url, f"sha256:{sha256}", fname=file, path=folder, downloader=get)
-        except ValueError as e:
-            raise Damaged(f"{url}: what came is not what was published, and was thrown away. {e}") from e
+    def find_class(self, module: str, name: str) -> Any:
+        if name in ("ndarray", "dtype") and module == "numpy":
+            return getattr(np, name)
+        if name == "_reconstruct" and module.endswith("multiarray"):
+            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in a pickle for Python 2
+            return codecs.encode
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not an array")

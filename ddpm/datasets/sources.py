@@ -1,27 +1,30 @@
-"""Find a data set on this disk, or download it once.
+"""Find a data set on this disk, or download it once; or read one's own images.
 
 `load(name)` looks, in this order, for `<data_dir>/<name>.npz`; the published raw files in `data_dir`; a set prepared by
 tensorflow-datasets there; the same in the cache folder. Otherwise it downloads the published files once, checks their
 SHA-256 and keeps an `.npz`. The default of `data_dir` is DDPM_DATA_DIR; DDPM_OFFLINE=1 forbids the network.
+
+`load(path)` reads a folder of images, a .zip of one, or an .npz: `ddpm.datasets.own`. `load("tfds:NAME")` reads any set
+of images with labels that tensorflow-datasets has prepared. Options are given as keywords, or in the same text, after
+commas: `load("photos", size=32, grey=True)` is `load("photos,size=32,grey")`.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from ddpm.data import Dataset
-from ddpm.datasets import formats
-from ddpm.datasets.formats import PUBLISHED
+from ddpm.datasets import formats, own, prepared, published, reading
 from ddpm.datasets.handwritten import digits
-from ddpm.tools.cache import user_folder
-from ddpm.tools.files import Damaged
+from ddpm.datasets.published import PUBLISHED
+from ddpm.tools import cache
 
 
 def cities() -> Dataset:
@@ -32,7 +35,7 @@ def cities() -> Dataset:
 
 
 BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits, "cities": cities}  # sets that need no file
-NAMES = (*PUBLISHED, *BUILT_IN)
+NAMES = tuple(dict.fromkeys(["fashion_mnist", "cifar10", *BUILT_IN, *PUBLISHED]))
 
 
 def cache_dir() -> Path:
@@ -40,7 +43,7 @@ def cache_dir() -> Path:
     chosen = os.environ.get("DDPM_DATA_DIR")
     if chosen and os.access(Path(chosen).expanduser(), os.W_OK):
         return Path(chosen).expanduser()
-    return user_folder()
+    return cache.user_folder()
 
 
 def _places(data_dir: str | Path | None) -> list[Path]:
@@ -53,9 +56,12 @@ def _places(data_dir: str | Path | None) -> list[Path]:
 
 def _known(name: str) -> str:
     if name not in NAMES:
-        from ddpm.tools import check
-
-        check.choice("data set", name, NAMES)
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"data set {name!r} is not known. Known: {', '.join(NAMES)}.{hint} Or give the path of a folder of images, "
+            f"of a .zip of one, or of an .npz; or tfds:NAME"
+        )
     return name
 
 
@@ -64,7 +70,7 @@ def _find(name: str, places: Sequence[Path]) -> tuple[str, list[Path]] | None:
     for folder in places:
         if (folder / f"{name}.npz").is_file():
             return "npz", [folder / f"{name}.npz"]
-        if files := PUBLISHED[name].find(folder):
+        if files := published.find(name, folder):
             return "raw", files
         prepared = sorted(folder.glob(f"{name}/[0-9]*/dataset_info.json"))
         if prepared and find_spec("tensorflow_datasets"):
@@ -78,35 +84,49 @@ def _source(files: list[Path]) -> Path:
 
 
 def where(name: str, data_dir: str | Path | None = None) -> str | None:
-    """Describe where `load` would find the set; None if it would have to download. Reads no data."""
+    """Describe where `load` would find the set; None if it would have to download. Reads no images."""
+    if reading.is_path(name, NAMES):
+        return str(reading.parse(name)[0])
     if _known(name) in BUILT_IN:
         return "built in"
     found = _find(name, _places(data_dir))
     return str(_source(found[1])) if found else None
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """Load a data set by name, one of `NAMES`; the top of this file lists the places searched."""
+def load(name: str | Path, data_dir: str | Path | None = None, **options: Any) -> Dataset:
+    """Load a data set by name, one of `NAMES`, or one's own images by their path.
+
+    The top of this file lists the places searched;  options: of `reading.Reading`, for one's own images.
+    """
+    name = str(name)
+    if name.startswith("tfds:"):
+        return prepared.load(name, _places(data_dir), **options)
+    if reading.is_path(name, NAMES):
+        return own.load(name, **options)
+    first, *words = name.split(",")
+    if first in NAMES and (options or words):
+        said = ", ".join([*words, *options])
+        raise ValueError(f"{said} is for one's own images; {first} is read as it was published: give it alone")
     if _known(name) in BUILT_IN:
         return BUILT_IN[name]()
-    published, places = PUBLISHED[name], _places(data_dir)
+    about, places = PUBLISHED[name], _places(data_dir)
     found = _find(name, places)
     if found is None:
         arrays, source = _download(name, places), cache_dir() / f"{name}.npz"
     else:
         arrays, source = _read(name, *found), _source(found[1])
-    arrays = formats.checked(arrays, source, published.shape, len(published.class_names))
+    arrays = formats.checked(arrays, source, about.shape, len(about.class_names))
     if found is None:
         _keep(arrays, source)
     elif found[0] == "tfds":  # 14 s, against .4 s from the .npz
         _keep(arrays, source.parent.parent / f"{name}.npz")
-    return Dataset(name, published.class_names, **arrays, source=str(source))
+    return Dataset(name, about.class_names, **arrays, source=str(source))
 
 
 def _read(name: str, kind: str, files: list[Path]) -> formats.Arrays:
     if kind == "npz":
         return formats.read_npz(files[0])
-    return _tfds(files[0]) if kind == "tfds" else PUBLISHED[name].read(files)
+    return prepared.read(files[0]) if kind == "tfds" else published.read(name, files)
 
 
 def _keep(arrays: formats.Arrays, file: Path) -> None:
@@ -124,61 +144,32 @@ def _download(name: str, places: Sequence[Path]) -> formats.Arrays:
         try:
             cache_dir().mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=cache_dir()) as tmp:
-                formats.fetch(name, Path(tmp))
+                published.fetch(name, Path(tmp))
                 if find_spec("tensorflow") and find_spec("tensorflow_datasets"):
-                    _tfds_prepare(name, Path(tmp), cache_dir())
-                return PUBLISHED[name].read(PUBLISHED[name].find(Path(tmp)))
+                    prepared.prepare(name, Path(tmp), cache_dir())
+                return published.read(name, published.find(name, Path(tmp)))
         except OSError as e:  # the errors of requests are OSErrors too
             reason = f"{type(e).__name__}: {e}"
     raise FileNotFoundError(_help(name, places, reason))
+
+
+def _remark(place: Path) -> str:
+    """Say what is wrong with a place: it is not there, or its IDX files are another set's."""
+    if not place.is_dir():
+        return " (no such folder)"
+    files = formats.idx_files(place)
+    owner = published.belongs_to(files[-1]) if files else None
+    return f" (its four IDX files are those of {owner})" if owner else ""
 
 
 def _help(name: str, places: Sequence[Path], reason: str) -> str:
     """Explain which places were searched, and what to do."""
     files, url = ", ".join(PUBLISHED[name].files), PUBLISHED[name].url
     tfds = "" if find_spec("tensorflow_datasets") else " (which is not installed)"
-    looked = "".join(f"\n  {p}{'' if p.is_dir() else ' (no such folder)'}" for p in places)
+    looked = "".join(f"\n  {p}{_remark(p)}" for p in places)
     return (
         f"{name} is not on this machine and could not be downloaded.\nLooked for {name}.npz, for {files}, "
         f"and for a set prepared by tensorflow-datasets{tfds}, in{looked}\nDownload: {reason}\n"
         f"To get it, set DDPM_DATA_DIR to a folder that holds\n  {name}.npz (keys {' '.join(formats.KEYS)}), or\n"
         f"  {files}, from {url}\nor use the set that needs no file: digits (--data digits)."
     )
-
-
-def _tfds_prepare(name: str, raw: Path, data_dir: Path) -> None:
-    """Let tensorflow-datasets prepare the set in `data_dir` for other tools, from the files in `raw`.
-
-    It shuffles the images; we read the published files, so that order and `sha256` are the same everywhere.
-    """
-    try:
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
-        config = tfds.download.DownloadConfig(manual_dir=str(raw))
-        builder.download_and_prepare(download_dir=str(raw), download_config=config)
-    except Exception as e:  # any failure is harmless: the files are here
-        print(f"tensorflow-datasets could not prepare {name}: {e}", file=sys.stderr)
-
-
-def _tfds(folder: Path) -> formats.Arrays:
-    """Read a set prepared by tensorflow-datasets, in its shuffled order.
-
-    Stored as array_record, it is read without TensorFlow.
-    """
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(str(folder))
-    out: formats.Arrays = {}
-    for split in ("train", "test"):
-        try:
-            rows = builder.as_data_source(split=split)
-        except NotImplementedError as e:
-            if not find_spec("tensorflow"):
-                raise Damaged(
-                    f"{folder} is stored as tfrecord: install TensorFlow, or prepare it as array_record"
-                ) from e
-            rows = tfds.as_numpy(builder.as_dataset(split=split))
-        images, labels = zip(*((row["image"], row["label"]) for row in rows), strict=True)
-        out |= {f"x_{split}": np.stack(images), f"y_{split}": np.array(labels)}
-    return out

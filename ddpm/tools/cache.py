@@ -8,6 +8,7 @@ result is never out of date. The folder may be deleted at any time.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -20,20 +21,34 @@ from typing import Any
 def folder() -> Path:
     """Return the cache folder: DDPM_CACHE_DIR, or the user's cache such as ~/.cache/ddpm."""
     chosen = os.environ.get("DDPM_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    return user_folder()
+    return Path(chosen).expanduser() if chosen else user_folder()
 
 
 def user_folder() -> Path:
-    """Return the user's cache, such as ~/.cache/ddpm; a user without a home has one among the temporary files."""
+    """Return the user's cache such as ~/.cache/ddpm; without a home, as in some containers, a temporary folder."""
     import pooch
 
     try:
-        found = Path(pooch.os_cache("ddpm"))
-    except RuntimeError:
-        found = Path("~")
-    return found if found.is_absolute() else Path(tempfile.gettempdir()) / f"ddpm-cache-{os.getuid()}"
+        place = Path(pooch.os_cache("ddpm"))
+        if place.is_absolute():
+            return place
+    except (RuntimeError, KeyError, OSError):  # no HOME, and the user's number has no entry in passwd
+        pass
+    return _temporary()
+
+
+@functools.cache
+def _temporary() -> Path:
+    """Return a folder of this user alone beside other temporary files."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    place = Path(tempfile.gettempdir()) / f"ddpm-cache-{user}"
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        if place.is_symlink() or place.stat().st_uid != user:  # somebody else's: not to be trusted
+            place = Path(tempfile.mkdtemp(prefix="ddpm-cache-"))
+    except OSError:
+        pass  # nothing can be kept; whoever writes there reports it
+    return place
 
 
 def key(*parts: Any) -> str:

@@ -65,6 +65,11 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
 
 def read_bytes(file: str | Path, most: int = MOST_WEIGHTS) -> bytes:
     """Read a regular file of at most `most` bytes; anything else is `Damaged`."""
+    return check_regular(file, most).read_bytes()
+
+
+def check_regular(file: str | Path, most: int = MOST_WEIGHTS) -> Path:
+    """Return the path of a regular file of at most `most` bytes; anything else is `Damaged`."""
     file = Path(file)
     try:
         about = file.stat()
@@ -75,7 +80,7 @@ def read_bytes(file: str | Path, most: int = MOST_WEIGHTS) -> bytes:
         raise Damaged(f"{file} is {what}, not a file")
     if about.st_size > most:
         raise Damaged(f"{file} has {about.st_size:,} bytes; at most {most:,} are read")
-    return file.read_bytes()
+    return file
 
 
 def read_json(file: str | Path) -> dict[str, Any]:

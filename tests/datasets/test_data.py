@@ -5,6 +5,8 @@ import hashlib
 import http.server
 import io
 import os
+import pickle
+import stat
 import struct
 import subprocess
 import sys
@@ -20,7 +22,10 @@ import numpy as np
 import pytest
 
 from ddpm import data
-from ddpm.datasets import formats, sources
+from ddpm.datasets import formats, published, sources
+from ddpm.datasets import prepared as prepared_
+from ddpm.tools import cache
+from ddpm.tools.files import Damaged
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -28,7 +33,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 def fake(name, n_train=50, n_test=20):
     """Random arrays in the shape of a published set; each class occurs."""
     rng = np.random.default_rng(0)
-    shape = formats.PUBLISHED[name].shape
+    shape = published.PUBLISHED[name].shape
     out = {}
     for split, n in (("train", n_train), ("test", n_test)):
         out[f"x_{split}"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
@@ -46,6 +51,12 @@ def write_idx(folder, arrays, zipped=True):
     for key, stem in formats.IDX.items():
         raw = idx_bytes(arrays[key])
         (folder / f"{stem}{'.gz' if zipped else ''}").write_bytes(gzip.compress(raw) if zipped else raw)
+
+
+def publish(monkeypatch, name, arrays):
+    """Let the checksums of these arrays be those of a published set."""
+    sums = tuple(hashlib.sha256(idx_bytes(arrays[key])).hexdigest() for key in formats.IDX)
+    monkeypatch.setitem(published.PUBLISHED, name, published.PUBLISHED[name]._replace(unpacked=sums))
 
 
 def cifar_files(arrays):
@@ -83,12 +94,15 @@ def alone(monkeypatch, tmp_path_factory):
     monkeypatch.setattr("pooch.os_cache", lambda name: cache / name)
     monkeypatch.delenv("DDPM_DATA_DIR", raising=False)
     monkeypatch.delenv("DDPM_OFFLINE", raising=False)
-    monkeypatch.setattr(sources, "find_spec", lambda name: None)
-    monkeypatch.setattr(formats, "fetch", no_network)
+    for module in (sources, prepared_):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(published, "fetch", no_network)
+    publish(monkeypatch, "fashion_mnist", fake("fashion_mnist"))
     return cache / "ddpm"
 
 
-REAL_DIR, REAL_FETCH = os.environ.get("DDPM_DATA_DIR"), formats.fetch
+REAL_UNPACKED = published.PUBLISHED["fashion_mnist"].unpacked
+REAL_DIR, REAL_FETCH = os.environ.get("DDPM_DATA_DIR"), published.fetch
 
 
 def no_network(name, folder):
@@ -98,14 +112,14 @@ def no_network(name, folder):
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(formats.PUBLISHED))
+@pytest.mark.parametrize("name", list(published.PUBLISHED))
 def test_npz(name, tmp_path):
     arrays = fake(name)
     np.savez(tmp_path / f"{name}.npz", **arrays)
     dataset = sources.load(name, tmp_path)
     assert_same(dataset, arrays)
     assert sources.where(name, tmp_path) == dataset.source == str(tmp_path / f"{name}.npz")
-    assert (dataset.num_classes, dataset.image_shape) == (10, formats.PUBLISHED[name].shape)
+    assert (dataset.num_classes, dataset.image_shape) == (10, published.PUBLISHED[name].shape)
 
 
 def test_npz_as_keras_ships_it(tmp_path):
@@ -156,6 +170,7 @@ def test_order_of_sources(tmp_path, monkeypatch, alone):
     assert_same(sources.load("fashion_mnist"), sets[1])
     assert_same(sources.load("fashion_mnist", given), sets[1])  # nothing there yet: the next place
     write_idx(given, sets[2])
+    publish(monkeypatch, "fashion_mnist", sets[2])
     assert_same(sources.load("fashion_mnist", given), sets[2])
     np.savez(given / "fashion_mnist.npz", **sets[3])
     assert_same(sources.load("fashion_mnist", given), sets[3])
@@ -207,7 +222,8 @@ def tfds(monkeypatch):
     module.builder = lambda name, data_dir, file_format: Builder(f"{data_dir}/{name}/3.0.1")
     module.download = types.SimpleNamespace(DownloadConfig=types.SimpleNamespace)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
-    monkeypatch.setattr(sources, "find_spec", lambda name: name == "tensorflow_datasets" or None)
+    for module_ in (sources, prepared_):
+        monkeypatch.setattr(module_, "find_spec", lambda name: name == "tensorflow_datasets" or None)
     return module
 
 
@@ -242,7 +258,8 @@ def test_tfrecord_needs_tensorflow(tfds, tmp_path, monkeypatch):
     folder, tfds.format = prepared(tmp_path), "tfrecord"
     with pytest.raises(ValueError, match=f"{folder} is stored as tfrecord: install TensorFlow"):
         sources.load("fashion_mnist", tmp_path)
-    monkeypatch.setattr(sources, "find_spec", lambda name: True)
+    for module_ in (sources, prepared_):
+        monkeypatch.setattr(module_, "find_spec", lambda name: True)
     assert_same(sources.load("fashion_mnist", tmp_path), tfds.arrays)
 
 
@@ -268,11 +285,11 @@ def server(tmp_path, monkeypatch):
     asked: list[str] = []
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=www))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    published = formats.PUBLISHED["fashion_mnist"]
-    sums = {f: hashlib.sha256((www / f).read_bytes()).hexdigest() for f in published.files}
+    about = published.PUBLISHED["fashion_mnist"]
+    sums = {f: hashlib.sha256((www / f).read_bytes()).hexdigest() for f in about.files}
     url = f"http://127.0.0.1:{httpd.server_port}"
-    monkeypatch.setitem(formats.PUBLISHED, "fashion_mnist", published._replace(url=url, files=sums))
-    monkeypatch.setattr(formats, "fetch", REAL_FETCH)
+    monkeypatch.setitem(published.PUBLISHED, "fashion_mnist", about._replace(url=url, files=sums))
+    monkeypatch.setattr(published, "fetch", REAL_FETCH)
     for key in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(key, "127.0.0.1")
     yield types.SimpleNamespace(www=www, arrays=arrays, asked=asked)
@@ -320,13 +337,14 @@ def test_offline_does_not_ask(server, monkeypatch):
 
 
 def test_where_tensorflow_is_it_prepares_the_set_too(server, tfds, alone, monkeypatch, capsys):
-    monkeypatch.setattr(sources, "find_spec", lambda name: True)
+    for module_ in (sources, prepared_):
+        monkeypatch.setattr(module_, "find_spec", lambda name: True)
     seen = []
     tfds.prepare = lambda builder, manual_dir: seen.extend(sorted(os.listdir(manual_dir)))
     tfds.arrays = fake("fashion_mnist", n_train=33)  # it shuffles; ours is the published order
     assert_same(sources.load("fashion_mnist"), server.arrays)
     assert seen == sorted(
-        formats.PUBLISHED["fashion_mnist"].files
+        published.PUBLISHED["fashion_mnist"].files
     )  # it gets the files, and so never waits for a network
 
     def broken(builder, manual_dir):
@@ -338,7 +356,7 @@ def test_where_tensorflow_is_it_prepares_the_set_too(server, tfds, alone, monkey
     assert "importlib_resources" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", list(formats.PUBLISHED))
+@pytest.mark.parametrize("name", list(published.PUBLISHED))
 def test_no_network_says_at_once_what_to_do(name, tmp_path, monkeypatch, alone):
     monkeypatch.setenv("DDPM_DATA_DIR", str(tmp_path / "typo"))
     start = time.monotonic()
@@ -347,15 +365,15 @@ def test_no_network_says_at_once_what_to_do(name, tmp_path, monkeypatch, alone):
     assert time.monotonic() - start < 1
     for words in (f"{tmp_path}/typo (no such folder)", str(alone), f"{name}.npz", "x_train", "no route to host"):
         assert words in str(e.value)
-    for words in ("DDPM_DATA_DIR", "--data digits", *formats.PUBLISHED[name].files, formats.PUBLISHED[name].url):
+    for words in ("DDPM_DATA_DIR", "--data digits", *published.PUBLISHED[name].files, published.PUBLISHED[name].url):
         assert words in str(e.value)
     assert sources.where(name) is None
 
 
 def test_unreachable_server_fails_within_seconds(monkeypatch):
-    published = formats.PUBLISHED["cifar10"]
-    monkeypatch.setitem(formats.PUBLISHED, "cifar10", published._replace(url="http://127.0.0.1:9"))
-    monkeypatch.setattr(formats, "fetch", REAL_FETCH)
+    about = published.PUBLISHED["cifar10"]
+    monkeypatch.setitem(published.PUBLISHED, "cifar10", about._replace(url="http://127.0.0.1:9"))
+    monkeypatch.setattr(published, "fetch", REAL_FETCH)
     for key in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(key, "127.0.0.1")
     start = time.monotonic()
@@ -370,7 +388,7 @@ def test_unreachable_server_fails_within_seconds(monkeypatch):
 def test_unknown_name():
     with pytest.raises(ValueError, match=r"fashion_mnist, cifar10, digits.*Did you mean 'fashion_mnist'"):
         sources.load("fashion-mnist")
-    with pytest.raises(ValueError, match="data set 'x' is not known"):
+    with pytest.raises(ValueError, match=r"data set 'x' is not known.*path of a folder of images"):
         sources.where("x")
 
 
@@ -481,6 +499,137 @@ def test_three_of_four_files_are_not_a_set(tmp_path):
     assert sources.where("fashion_mnist", tmp_path) is None
 
 
+# --- which set is it? -------------------------------------------------------------------------------------------------
+
+
+def test_mnist_is_not_taken_for_fashion_mnist(tmp_path, monkeypatch):
+    """The files of both have the same names; only checksums tell them apart."""
+    mnist = fake("mnist", n_train=11, n_test=21)
+    publish(monkeypatch, "mnist", mnist)
+    write_idx(tmp_path, mnist)
+    assert sources.where("fashion_mnist", tmp_path) is None
+    with pytest.raises(FileNotFoundError, match=r"its four IDX files are those of mnist"):
+        sources.load("fashion_mnist", tmp_path)
+    assert_same(sources.load("mnist", tmp_path), mnist)
+    write_idx(tmp_path / "fashion_mnist", fake("fashion_mnist"))  # both at once
+    assert_same(sources.load("fashion_mnist", tmp_path), fake("fashion_mnist"))
+    assert sources.load("mnist", tmp_path).class_names == tuple("0123456789")
+
+
+def test_the_checksums_are_those_of_the_real_fashion_mnist():
+    """Made again from the arrays; so those of the others are read off the same lists."""
+    if REAL_DIR is None or sources.where("fashion_mnist", REAL_DIR) is None:
+        pytest.skip("set DDPM_DATA_DIR to a folder with fashion_mnist")
+    d = sources.load("fashion_mnist", REAL_DIR)
+    made = tuple(hashlib.sha256(idx_bytes(getattr(d, key))).hexdigest() for key in formats.IDX)
+    assert made == REAL_UNPACKED
+    sums = [s for about in published.PUBLISHED.values() for s in (*about.files.values(), *about.unpacked)]
+    assert len(set(sums)) == len(sums) and all(len(bytes.fromhex(s)) == 32 for s in sums)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("key", formats.IDX)
+def test_a_changed_byte_in_an_idx_file_is_noticed(key, zipped, tmp_path):
+    """The format has no checksum of its own, and a file that was packed again has a good one."""
+    arrays = fake("fashion_mnist")
+    write_idx(tmp_path, arrays, zipped)
+    changed = arrays[key].copy()
+    changed.flat[7] ^= 1
+    raw = idx_bytes(changed)
+    file = tmp_path / f"{formats.IDX[key]}{'.gz' if zipped else ''}"
+    file.write_bytes(gzip.compress(raw) if zipped else raw)
+    with pytest.raises(Damaged, match=rf"{file.name} is not the published file of fashion_mnist: its SHA-256"):
+        sources.load("fashion_mnist", tmp_path)
+
+
+def test_one_file_of_another_set_is_named(tmp_path, monkeypatch):
+    publish(monkeypatch, "mnist", fake("mnist", n_train=11, n_test=21))
+    write_idx(tmp_path, fake("fashion_mnist") | {"x_train": fake("mnist", n_train=11, n_test=21)["x_train"]})
+    with pytest.raises(Damaged, match=r"train-images.*\.gz is mnist's file of that name"):
+        sources.load("fashion_mnist", tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["{0}.idx{1}", "{0}-idx{1}/{0}-idx{1}", "{0}-idx{1}/{0}.idx{1}"])
+def test_names_of_idx_files_at_kaggle(pattern, tmp_path):
+    arrays = fake("fashion_mnist")
+    for key, stem in formats.IDX.items():
+        file = tmp_path / pattern.format(*stem.split("-idx"))
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(idx_bytes(arrays[key]))
+    assert_same(sources.load("fashion_mnist", tmp_path), arrays)
+
+
+def pickled(images, labels):
+    """A batch as Python 2 pickled it: bytes for keys, one row of three planes an image."""
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    batch = {b"batch_label": b"batch", b"labels": labels.tolist(), b"data": np.ascontiguousarray(planes)}
+    return pickle.dumps(batch, protocol=2)
+
+
+@pytest.mark.parametrize("place", ["", "cifar-10-python", "cifar-10-batches-py-target", "tar"])
+def test_cifar_for_python(place, tmp_path):
+    """The folder of torchvision, Kaggle and Keras, and the tar file."""
+    arrays = fake("cifar10")
+    x, y = (np.split(arrays[f"{k}_train"], 5) for k in "xy")
+    batches = [*zip(x, y, strict=True), (arrays["x_test"], arrays["y_test"])]
+    files = {n: pickled(*batch) for n, batch in zip(formats.CIFAR, batches, strict=True)}
+    if place == "tar":
+        write_tar(tmp_path / "cifar-10-python.tar.gz", files)
+    else:
+        folder = tmp_path / place / "cifar-10-batches-py"
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    assert_same(sources.load("cifar10", tmp_path), arrays)
+
+
+def test_a_pickle_that_is_a_program_is_not_run(tmp_path):
+    program = b"cos\nsystem\n(S'touch " + bytes(tmp_path) + b"/run'\ntR."
+    with pytest.raises(Damaged, match=r"test_batch is not a batch of CIFAR-10.*it asks for os\.system"):
+        formats._records(program, tmp_path / "test_batch")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_byte_in_a_whole_batch_of_cifar_is_noticed(tmp_path):
+    """The real batches fit their checksums; one pixel more or less does not, in neither kind of file."""
+    if REAL_DIR is None or sources.where("cifar10", REAL_DIR) is None:
+        pytest.skip("set DDPM_DATA_DIR to a folder with cifar10")
+    d = sources.load("cifar10", REAL_DIR)
+    planes = d.x_train.transpose(0, 3, 1, 2).reshape(50_000, 3072)
+    records = np.column_stack([d.y_train.astype(np.uint8), planes])
+    for i, name in enumerate(formats.CIFAR):
+        part = records[10_000 * i : 10_000 * (i + 1)] if name != "test_batch" else records[:1]
+        assert name == "test_batch" or hashlib.md5(part.tobytes()).hexdigest() == formats.CIFAR[name]
+        if name == "data_batch_4":
+            part[77, 99] ^= 1
+        (tmp_path / f"{name}.bin").write_bytes(part.tobytes())
+    with pytest.raises(Damaged, match=r"data_batch_4\.bin is not the published batch"):
+        formats.read_cifar([tmp_path / f"{name}.bin" for name in formats.CIFAR])
+
+
+def test_where_there_is_no_home(monkeypatch, tmp_path):
+    """A container may run as a number: no HOME, no entry in passwd. Then a temporary folder is the cache."""
+    monkeypatch.undo()  # of the cache that these tests have
+    monkeypatch.delenv("HOME", raising=False)
+    for name in ("DDPM_CACHE_DIR", "DDPM_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    cache._temporary.cache_clear()
+    assert cache.folder() == sources.cache_dir() == tmp_path / f"ddpm-cache-{os.getuid()}"
+    assert stat.S_IMODE(cache.folder().stat().st_mode) == 0o700
+    assert sources.where("cifar10") is None
+    cache._temporary.cache_clear()
+    (tmp_path / f"ddpm-cache-{os.getuid()}").rmdir()
+    (tmp_path / f"ddpm-cache-{os.getuid()}").symlink_to(tmp_path)  # somebody else's bait
+    assert cache.folder().name.startswith("ddpm-cache-") and not cache.folder().is_symlink()
+    cache._temporary.cache_clear()
+
+
 # --- the real ones ----------------------------------------------------------------------------------------------------
 
 
@@ -556,7 +705,7 @@ def test_scaling_refuses_the_wrong_type():
 
 
 def test_class_index():
-    names = formats.PUBLISHED["fashion_mnist"].class_names
+    names = published.PUBLISHED["fashion_mnist"].class_names
     for i, name in enumerate(names):
         assert (
             i == data.class_index(names, i) == data.class_index(names, str(i)) == data.class_index(names, np.int64(i))

@@ -1,9 +1,14 @@
 """Images to files and back, bit for bit, and files that are not what they should be."""
 
+import io
+import os
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm.datasets import formats
 from ddpm.tools import image_files
 from ddpm.tools.files import Damaged
 
@@ -51,7 +56,7 @@ def test_grey_and_colour_files_in_one_folder_become_colour(tmp_path):
     grey, colour = images(1), images(1, 3)
     Image.fromarray(grey[0, :, :, 0]).save(tmp_path / "a.png")
     Image.fromarray(colour[0]).save(tmp_path / "b.PNG")
-    x = image_files.load_png(tmp_path)
+    x = image_files.load_folder(tmp_path)[0]
     np.testing.assert_array_equal(x[0], np.repeat(grey[0], 3, axis=2))
     np.testing.assert_array_equal(x[1], colour[0])
 
@@ -92,3 +97,47 @@ def test_what_cannot_be_read_is_named(tmp_path):
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "p/000002.png")
     with pytest.raises(ValueError, match="has size"):
         image_files.load(tmp_path / "p")
+
+
+def test_sub_folders_are_labels(tmp_path):
+    x = images(4, 3)
+    image_files.save_png(tmp_path / "1", x[:3])
+    image_files.save_png(tmp_path / "Dress", x[3:])
+    back, labels = image_files.load(tmp_path, classes=("Shirt", "Bag", "dress"))
+    np.testing.assert_array_equal(back, x)
+    np.testing.assert_array_equal(labels, [1, 1, 1, 2])
+    with pytest.raises(ValueError, match="Dress is not a class; name sub-folders by number"):
+        image_files.load(tmp_path)
+
+
+def test_a_size_is_checked_before_pixels_are_decoded(tmp_path, monkeypatch):
+    """28x28 are wanted: half a megabyte of PNG could be gigabytes of pixels, and so an .npz of zeros."""
+    Image.fromarray(np.zeros((3000, 3000), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("ddpm.tools.pictures.decode", None)
+    with pytest.raises(ValueError, match=r"a\.png has size 3000x3000; 28x28 are wanted"):
+        image_files.load(tmp_path, size=(28, 28))
+    np.savez_compressed(tmp_path / "s.npz", arr_0=np.zeros((2, 3000, 300), np.uint8))
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(ValueError, match=r"s\.npz: arr_0 has shape \(2, 3000, 300\); images of 28x28 are wanted"):
+        image_files.load(tmp_path / "s.npz", size=(28, 28))
+
+
+def test_an_array_that_claims_more_than_its_file_holds(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40, 8, 8, 1)})
+    with zipfile.ZipFile(tmp_path / "s.npz", "w") as archive:
+        archive.writestr("arr_0.npy", header.getvalue() + bytes(64))
+    with pytest.raises(Damaged, match=r"arr_0\.npy claims uint8 \(1099511627776, 8, 8, 1\), and holds 64 bytes"):
+        image_files.load(tmp_path / "s.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_does_not_hang(tmp_path):
+    (tmp_path / "p").mkdir()
+    for pipe in (tmp_path / "s.npz", tmp_path / "p/a.png"):
+        os.mkfifo(pipe)
+    for path in (tmp_path / "s.npz", tmp_path / "p"):
+        with pytest.raises(ValueError, match="is a pipe, a socket or a device, not a file"):
+            image_files.load(path)
+    with pytest.raises(ValueError, match="is a pipe, a socket or a device, not a file"):
+        formats.read_npz(tmp_path / "s.npz")

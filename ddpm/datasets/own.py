@@ -1,0 +1,253 @@
+"""One's own images as a data set: a folder, a .zip of one, or an .npz; all brought to one size and divided once.
+
+The split is by the hash of each image's pixels as the network will see them, so that equal images are on one side, and
+an image stays on its side when others come. What was read is kept in the cache under a digest of all files and options;
+nothing in the folder is changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image
+from tqdm import tqdm
+
+from ddpm.data import Dataset
+from ddpm.datasets import formats, kept, listing, split
+from ddpm.datasets.reading import Reading, parse, short_name
+from ddpm.datasets.split import Divided, divided, sides
+from ddpm.tools import cache, pictures
+from ddpm.tools.files import Damaged
+
+MOST_SIDE = 256  # pixels, where no size is asked for
+MOST_BYTES = 1 << 35
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def load(text: str, **options: Any) -> Dataset:
+    """Load the images of a folder, a .zip or an .npz, and print what was read."""
+    root, reading = parse(text, options)
+    if not root.exists():
+        raise FileNotFoundError(f"{root} is not there; give a folder of images, a .zip of one, or an .npz")
+    name = short_name(text)
+    if root.suffix == ".npz" and not root.is_dir():
+        return _from_npz(root, reading, name)
+    if not root.is_dir() and root.suffix != ".zip":
+        raise ValueError(f"{root} is not a folder of images, a .zip of one, or an .npz")
+    found = listing.listed(root, reading.labels)
+    with ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1))) as pool:
+        digests = _each(pool, lambda e: sha256(found.read(e.path)).digest(), found.entries, f"{name}: looking", reading)
+        key = cache.key(
+            [(*e, d.hex() if isinstance(d, bytes) else None) for e, d in zip(found.entries, digests, strict=True)],
+            dataclasses.replace(reading, labels=None).__dict__,
+            cache.code(pictures, listing, split, sys.modules[__name__]),
+            PIL.__version__,
+        )
+        ready = kept.find(key)
+        if ready is None:
+            ready = kept.keep(key, _read(pool, root, found, digests, reading, name))
+    again = listing.listed(root, reading.labels)
+    if again.entries != found.entries:
+        raise ValueError(f"{root} has changed while it was read; repeat when nothing changes it")
+    return _dataset(ready, name, str(root))
+
+
+def _each(
+    pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Sequence[Any], what: str, reading: Reading
+) -> list[Any]:
+    """Do some work for each item; with `skip_bad` a file that cannot be read gives its error instead."""
+
+    def one(chunk: Sequence[Any]) -> list[Any]:
+        out: list[Any] = []
+        for item in chunk:
+            try:
+                out.append(work(item))
+            except Damaged as e:
+                if not reading.skip_bad:
+                    raise Damaged(f"{e}; or leave such files out with skip_bad (--skip-bad)") from None
+                out.append(e)
+        return out
+
+    chunks = [items[i : i + 64] for i in range(0, len(items), 64)]
+    results: list[Any] = []
+    with tqdm(total=len(items), desc=what, unit=" images", delay=2, disable=None, leave=False) as bar:
+        for done in pool.map(one, chunks):
+            results += done
+            bar.update(len(done))
+    return results
+
+
+def _read(pool: Any, root: Path, found: listing.Listing, digests: list, reading: Reading, name: str) -> Divided:
+    """Decode all images into one array, and divide it."""
+
+    # Headers first: which files can be read, how large they are, whether they have colours
+    def look(pair: tuple) -> pictures.Head:
+        entry, digest = pair
+        if isinstance(digest, Damaged):
+            raise digest
+        return pictures.head(_same(found, entry, digest), root / entry.path)
+
+    heads = _each(pool, look, list(zip(found.entries, digests, strict=True)), f"{name}: headers", reading)
+    good = [i for i, h in enumerate(heads) if isinstance(h, pictures.Head)]
+    bad = [str(h) for h in heads if not isinstance(h, pictures.Head)]
+    if not good:
+        raise Damaged(f"{root} holds no image that can be read: {bad[0]}")
+    sizes = Counter((heads[i].height, heads[i].width) for i in good)
+    grey = reading.grey or all(heads[i].grey for i in good)
+    shape = (*_size(sizes, reading, root), 1 if grey else 3)
+    _check_memory(len(good), shape, root)
+
+    # Pixels, each image to its place
+    x, pixels = np.empty((len(good), *shape), np.uint8), reading.__dict__
+
+    def put(place: int) -> bytes:
+        entry, digest = found.entries[good[place]], digests[good[place]]
+        how = {"grey": grey, "fit": pixels["fit"], "ground": pixels["ground"]}
+        x[place] = pictures.decode(_same(found, entry, digest), root / entry.path, shape[:2], **how)
+        return sha256(x[place].data).digest()
+
+    hashes = _each(pool, put, range(len(good)), f"{name}: reading", reading)
+    whole = [i for i, h in enumerate(hashes) if isinstance(h, bytes)]
+    bad += [str(h) for h in hashes if not isinstance(h, bytes)]
+    entries = [found.entries[good[i]] for i in whole]
+    number = {c: k for k, c in enumerate(found.classes)}
+    y = np.array([number[e.label] if e.label is not None else 0 for e in entries], np.int32)
+
+    # Splits, and what is to be said
+    test, notes = sides([hashes[i] for i in whole], y, [e.test for e in entries], found.classes, reading.test, root)
+    notes = [*_sizes_note(sizes, shape), *notes, *_skip_notes(found.skipped, bad, [e.path for e in entries])]
+    return Divided(*divided(x, y, np.array(whole), test), found.classes, notes)
+
+
+def _same(found: listing.Listing, entry: listing.Entry, digest: bytes) -> bytes:
+    """Read a file again, and check that it is still the same."""
+    content = found.read(entry.path)
+    if sha256(content).digest() != digest:
+        raise ValueError(f"{entry.path} has changed while it was read; repeat when nothing changes it")
+    return content
+
+
+def _size(sizes: Counter[tuple[int, int]], reading: Reading, root: Path) -> tuple[int, int]:
+    """Return (H, W): the size asked for, or the most common one, the smallest of equals."""
+    if reading.size:
+        return reading.size, reading.size
+    size = min(sizes, key=lambda s: (-sizes[s], s))
+    if max(size) > MOST_SIDE:
+        raise ValueError(f"the images of {root} are {size[0]}x{size[1]}; give a size, such as size=64 (--size 64)")
+    return size
+
+
+def _check_memory(n: int, shape: tuple[int, ...], root: object) -> None:
+    total = n * int(np.prod(shape))
+    if total > MOST_BYTES:
+        raise ValueError(f"{n:,} images of {shape} from {root} take {total / 1e9:.0f} GB; give a smaller size")
+
+
+def _sizes_note(sizes: Counter[tuple[int, int]], shape: tuple[int, ...]) -> list[str]:
+    if set(sizes) == {shape[:2]}:
+        return []
+    listed = ", ".join(f"{n:,} of {h}x{w}" for (h, w), n in sizes.most_common(5))
+    rest = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
+    small = sum(n for (h, w), n in sizes.items() if h < shape[0] or w < shape[1])
+    enlarged = f"; {small:,} of them smaller than that" if small else ""
+    return [f"sizes: {listed}{rest}, brought to {shape[0]}x{shape[1]}{enlarged}"]
+
+
+def _skip_notes(skipped: Counter[str], bad: Sequence[str], paths: Sequence[str]) -> list[str]:
+    notes = [f"skipped: {n:,} {why}" for why, n in sorted(skipped.items())]
+    if bad:
+        notes.append(f"skipped: {len(bad):,} files that cannot be read: {'; '.join(bad[:5])}{' …' * (len(bad) > 5)}")
+    if twice := len(paths) - len({p.casefold() for p in paths}):
+        notes.append(f"{twice:,} names differ from another only in case: a copy for Windows or macOS would lose them")
+    return notes
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def _from_npz(file: Path, reading: Reading, name: str) -> Dataset:
+    """Load an .npz with our four keys and perhaps class_names, or with arr_0 and perhaps arr_1."""
+    for field in ("size", "grey", "labels", "skip_bad"):
+        if getattr(reading, field):
+            raise ValueError(f"{field} is for image files; the arrays of {file} are read as they are")
+    if formats.has_keys(file):
+        arrays, names = formats.read_npz(file), formats.class_names(file)
+        shape, top = arrays["x_train"].shape[1:], max(int(arrays[k].max(initial=0)) for k in ("y_train", "y_test"))
+        classes = names or tuple(str(k) for k in range(top + 1))
+        shape = (*shape, 1) if len(shape) == 2 else shape
+        arrays = formats.checked(arrays, file, shape, len(classes))
+        return _told(Dataset(name, classes, **arrays, source=str(file)), [])
+    from ddpm.tools import image_files
+
+    x, y = image_files.load_npz(file)
+    classes = () if y is None else tuple(str(k) for k in range(int(y.max(initial=0)) + 1))
+    if y is not None and y.min(initial=0) < 0:
+        raise ValueError(f"{file}: arr_1 has the label {y.min()}; labels are 0 and above")
+    return from_arrays(
+        list(x), [0] * len(x) if y is None else y.tolist(), [None] * len(x), classes, reading, name, str(file)
+    )
+
+
+def from_arrays(
+    images: Sequence[np.ndarray], labels: Sequence[int], test: Sequence[bool | None], classes: tuple[str, ...],
+    reading: Reading, name: str, source: str,
+) -> Dataset:  # fmt: skip
+    """Make a data set of uint8 images (H, W), (H, W, 1) or (H, W, 3) of any sizes, as if they had been files."""
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            raise Damaged(f"{source} holds an image {image.dtype} {image.shape}; uint8 (H, W, 1 or 3) is wanted")
+    sizes = Counter(image.shape[:2] for image in images)
+    grey = reading.grey or all(image.ndim == 2 or image.shape[2] == 1 for image in images)
+    shape = (*_size(sizes, reading, Path(source)), 1 if grey else 3)
+    _check_memory(len(images), shape, source)
+    x = np.empty((len(images), *shape), np.uint8)
+    for i, image in enumerate(images):
+        flat = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+        pixels = np.asarray(
+            pictures.fitted(flat, shape[:2], reading.fit, reading.ground).convert("L" if grey else "RGB")
+        )
+        x[i] = pixels.reshape(shape)
+    y, hashes = np.array(labels, np.int32), [sha256(image.data).digest() for image in x]
+    test_side, notes = sides(hashes, y, test, classes, reading.test, source)
+    notes = [*_sizes_note(sizes, shape), *notes]
+    return _dataset(Divided(*divided(x, y, np.arange(len(x)), test_side), classes, notes), name, source)
+
+
+# --- the data set -----------------------------------------------------------------------------------------------------
+
+
+def _dataset(d: Divided, name: str, source: str) -> Dataset:
+    """Make the data set of images that are divided, and print what it is."""
+    for a in (d.x, d.y):
+        a.flags.writeable = False
+    n = d.train
+    return _told(Dataset(name, d.classes, d.x[:n], d.y[:n], d.x[n:], d.y[n:], source=source), d.notes)
+
+
+def described(d: Dataset) -> list[str]:
+    """Describe a data set in lines: its images, and its classes with their numbers."""
+    n, m = len(d.x_train), len(d.x_test)
+    lines = [f"{d.name}: {n + m:,} images {'x'.join(map(str, d.image_shape))}, {n:,} to train and {m:,} to test on"]
+    if d.num_classes:
+        count = np.bincount(np.concatenate([d.y_train, d.y_test]), minlength=d.num_classes)
+        listed = ", ".join(f"{c} {k:,}" for c, k in zip(d.class_names[:20], count, strict=False))
+        lines.append(f"{d.num_classes} classes: {listed}{', …' if d.num_classes > 20 else ''}")
+    return lines
+
+
+def _told(d: Dataset, notes: Sequence[str]) -> Dataset:
+    first, *rest = [*described(d), *notes]
+    print("\n  ".join([first, *rest]), file=sys.stderr)
+    return d
