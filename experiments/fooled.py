@@ -38,6 +38,7 @@ from ddpm.evaluation import distances, neighbours, statistics
 from ddpm.evaluation import model as ev
 from ddpm.evaluation import scores as scores_
 from ddpm.oracles.finite_set import finite
+from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.tools.files import write_atomic
 from ddpm.zoo import model
@@ -118,7 +119,7 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
     means = np.stack([d.x_train[d.y_train == k].mean(0) for k in range(d.num_classes)]).round().astype(np.uint8)
     c = np.arange(n) % d.num_classes
     # One image in ten is of the class that will be missing; whole batches of 100 are drawn.
-    x, labels = ev.drawn(model.load("fashion_mnist"), 100 * -(-n // 90), guidance=1.0)
+    x, labels = ev.drawn(model.load("fashion_mnist"), 100 * -(-n // 90), Sampling())
     assert labels is not None
     kept = np.flatnonzero(labels != MISSING)[:n]
     mean = d.x_train.mean(0).round().astype(np.uint8)

@@ -43,6 +43,7 @@ from ddpm.mining import maps, nulls, patterns
 from ddpm.mining.localisation import motif_auc, patch_motif, precision_at_k, purity, ranks, recalls
 from ddpm.mining.patches import pooled, random_patches, select, top
 from ddpm.schedule import Schedule, make_schedule
+from ddpm.typicality import Draws
 from ddpm.zoo import model
 from experiments.lab.runner import Result, Row, Unavailable
 
@@ -158,7 +159,9 @@ def mine_city(config: Config, d: Denoiser, w: world.World, c: int, T: maps.Maps,
     """The whole algorithm on one city."""
     own, k = subset(w, w.labels == c), config.patch
     x, here = data.to_float(own.images), maps.Maps(T.groups[w.labels == c], T.stderr[w.labels == c], T.draws)
-    found = patterns.mine(here, x, c, d.features, others=others, k=k, most=len(x), clusters=config.clusters)
+    found = patterns.mine(
+        here, x, c, d.features, patterns.Sizes(k, top=len(x), clusters=config.clusters), others=others
+    )
     motif = patch_motif(found.patches.where, own.motif, k)
     hit, planted = is_planted(motif), world.planted(c)
     recall = recalls(select(pooled(here.map, k), k).where, own.boxes, k, world.BOX, planted)
@@ -195,8 +198,8 @@ def measured(config: Config, d: Denoiser, folder: Path, say: Callable[[str], Any
     """All numbers of one column, and the maps of the main set of images."""
 
     def measure(name: str, w: world.World, c: Any, draws: int, **how: Any) -> maps.Maps:
-        x = data.to_float(w.images)
-        return maps.measure(folder / name, d.eps, d.schedule, x, c, draws=draws, quiet=True, say=say, **how)
+        x, request = data.to_float(w.images), maps.Request(Draws(draws, **how))
+        return maps.measure(folder / name, d.eps, d.schedule, x, c, request, say=say)
 
     w, small = world.draw(4 * config.images, config.seed), world.draw(4 * config.more_images, config.seed + 1)
     T = measure("main", w, w.labels, config.draws)

@@ -30,6 +30,7 @@ from ddpm.features.activations import patch_features
 from ddpm.mining import doersch, hog, localisation, maps, patterns
 from ddpm.mining.patches import Patches, pooled, select, top
 from ddpm.mining.saliency_maps import logits_fn, saliency
+from ddpm.typicality import Draws
 from ddpm.zoo import model
 from experiments.lab.runner import Result, Row, Unavailable
 from experiments.mining import exact
@@ -117,10 +118,10 @@ def measured(config: Config, net: model.Model, x: np.ndarray, w: world.World) ->
     f, k, rng = judge(config), config.patch, np.random.default_rng(config.seed)
     z, best = logits_fn(f), exact(net.schedule)
     folder = Path("out/cache") / f"mining_baselines-{maps.digest(net.params, x)[:12]}-{config.draws}-{config.seed}"
-    how: dict[str, Any] = {"draws": config.draws, "seed": config.seed}
+    how = maps.Request(Draws(config.draws), config.seed)
     found: dict[str, np.ndarray] = {
-        "exact": maps.measure(folder / "exact", best.eps, net.schedule, x, w.labels, **how).map,
-        "ours": maps.measure(folder / "ours", net.eps, net.schedule, x, w.labels, **how).map,
+        "exact": maps.measure(folder / "exact", best.eps, net.schedule, x, w.labels, how).map,
+        "ours": maps.measure(folder / "ours", net.eps, net.schedule, x, w.labels, how).map,
         "Doersch et al.": np.zeros(x.shape[:3]),
         "gradient x input": np.abs(saliency(z, x, w.labels)),
         "smooth gradient": saliency(z, x, w.labels, method="smooth", key=jax.random.key(config.seed)),
@@ -131,9 +132,8 @@ def measured(config: Config, net: model.Model, x: np.ndarray, w: world.World) ->
     for c in range(len(world.CLASSES)):
         ids, others = np.flatnonzero(w.labels == c), rng.permutation(np.flatnonzero(w.labels != c))[: config.n]
         own = world.World(w.images[ids], w.labels[ids], w.motif[ids], w.boxes[:0])
-        detectors = doersch.find(
-            own.images, w.images[others], k=k, detectors=config.detectors, keep=2 * config.clusters, top=config.n // 2
-        )
+        search = doersch.Search(k, detectors=config.detectors, keep=2 * config.clusters, top=config.n // 2)
+        detectors = doersch.find(own.images, w.images[others], search)
         found["Doersch et al."][ids] = doersch.maps(detectors, own.images)
         gradients = hog.hog_patches(own.images, k)
         for name in found:

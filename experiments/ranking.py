@@ -25,6 +25,7 @@ import numpy as np
 from ddpm import data
 from ddpm.evaluation import model as ev
 from ddpm.evaluation import statistics
+from ddpm.sample import Sampling
 from ddpm.zoo import model
 from experiments.fooled import Pixels, gaussian, load, noise, scores, table_figure
 from experiments.lab.runner import Result, Row, Unavailable
@@ -69,8 +70,8 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
     }
     for steps in config.steps:
         sampler = "ddpm" if steps == 1000 else "ddim"
-        out[f"shipped model, {sampler} {steps}"] = ev.drawn(shipped, n, sampler=sampler, steps=steps, guidance=1.0)
-    out["half-trained, ddim 50"] = ev.draw(half_trained(config.half), n, steps=50, guidance=1.0)
+        out[f"shipped model, {sampler} {steps}"] = ev.drawn(shipped, n, Sampling(sampler, steps))
+    out["half-trained, ddim 50"] = ev.draw(half_trained(config.half), n, Sampling())
     out["Gaussian fit"] = (gaussian(d, n, seed), None)
     out["noise"] = (noise(d, n, seed), None)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from ddpm.evaluation import (
 )
 from ddpm.evaluation import model as ev
 from ddpm.evaluation.measure import Measure, as_json
+from ddpm.sample import Sampling
 from ddpm.samplers import generation
 from ddpm.tools import cache, image_files, machine
-from ddpm.tools.files import write_atomic
+from ddpm.tools.files import check_writable, write_atomic
 from ddpm.zoo import model
 
 DISTANCES = (distances, neighbours, real_features, scores, statistics)
@@ -45,69 +47,105 @@ CODE = (
 )  # the code that a result depends on
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The images that are scored, and the model that drew them, if one did."""
+
+    x: np.ndarray  # (n, H, W, C) uint8
+    c: np.ndarray | None  # (n,) labels
+    of: str  # in words
+    about: dict[str, Any]  # where they come from, with checksums
+    settings: dict[str, Any]  # how they were drawn
+    model: model.Model | None = None
+    plan: ev.Plan | None = None  # of the model's evaluation
+
+
 def run(command: options.Evaluate) -> None:
     """Measure a model, or a set of images, and write the table, the numbers and the pictures."""
-    # Data, classifier and settings
+    picture = command.out.with_suffix(".png")
+    closest = command.out.with_name(f"{command.out.stem}_neighbours.png")
+    for file in (command.out, picture, closest):
+        check_writable(file)
+    # Data, classifier and images
     dataset = sources.load(command.data, command.data_dir)
     judge = classifier.load(command.classifier or command.data)
-    about: dict[str, Any] = {
-        "data_sha256": dataset.sha256,
-        "classifier_sha256": judge.card["sha256"],
-        "seed": command.seed,
-    }
-    settings: dict[str, Any] = {"inception": command.inception}
-    m = None
-    # Images: from files, or drawn by the model
-    if command.samples is not None:
-        x, c = image_files.load(command.samples, dataset.image_shape[-1])
-        about["samples_sha256"] = hashlib.sha256(x.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
-        of = f"images of {command.samples}"
-    else:
-        m = model.load(command.model)
-        how: dict[str, Any] = {
-            "sampler": command.sampler,
-            "steps": command.steps,
-            "guidance": command.guidance,
-            "seed": command.seed,
-        }
-        x, c = ev.drawn(m, command.n, cache=command.cache, **how)
-        about |= {"model": m.name, "weights_sha256": m.card.get("sha256")}
-        settings |= {"n": command.n, "n_bound": command.n_bound, "n_flow": command.n_flow, **how}
-        of = f"{m.name}, {command.sampler} {command.steps}"
+    scored = from_files(command, dataset) if command.samples is not None else from_model(command, dataset)
+    about = {"data_sha256": dataset.sha256, "classifier_sha256": judge.card["sha256"], "seed": command.seed}
+    about, settings = about | scored.about, {"inception": command.inception} | scored.settings
     # Measures: from the cache, or computed
-    named = m is None or about["weights_sha256"]  # a model without a checksum has no key for the cache
-    path = cache.path("evaluation", about, settings, of, cache.code(*CODE)) if command.cache and named else None
-    measures = _kept(path)
+    named = scored.model is None or about["weights_sha256"]  # a model without a checksum has no key for the cache
+    name = cache.path("evaluation", about, settings, scored.of, cache.code(*CODE))
+    path = name.with_suffix(".json") if command.cache and named else None
+    measures = kept(path)
     if measures is None:
-        if m is None:
-            measures = scores.score_images(x, c, dataset, judge, of=of, seed=command.seed, cache=command.cache)
-        else:
-            bits_of: dict[str, Any] = {"n_bound": command.n_bound, "n_flow": command.n_flow}
-            measures = ev.evaluate(m, dataset, judge, samples=(x, c), cache=command.cache, **bits_of, **how)
-        if command.inception:
-            measures |= inception.measures(x, dataset, of=of, seed=command.seed)
+        measures = measured(command, dataset, judge, scored)
         if path is not None:
-            write_atomic(path.with_suffix(".json"), json.dumps(as_json(measures)).encode())
-    elif path is not None:
-        print(f"known: {path.with_suffix('.json')} (--no-cache measures again)")
+            cache.write(path, as_json(measures))
+    else:
+        print(f"known: {path} (--no-cache measures again)")
     # Table, numbers and pictures
     print(measure.table(measures))
     about |= {"device": machine.device_name(), "versions": machine.versions(), **settings}
     numbers = about | {"measures": as_json(measures)}
     write_atomic(command.out, (json.dumps(numbers, indent=1, ensure_ascii=False) + "\n").encode())
-    picture, closest = command.out.with_suffix(".png"), command.out.with_name(f"{command.out.stem}_neighbours.png")
     plot.save_evaluation(picture, as_json(measures))
-    save_neighbours(closest, measures, x, dataset)
+    save_neighbours(closest, measures, scored.x, dataset)
     print(f"\nnumbers: {command.out}\npicture: {picture}\nnearest training images: {closest} (holds real images)")
 
 
-def _kept(path: Path | None) -> dict[str, Measure] | None:
-    if path is None or not path.with_suffix(".json").exists():
-        return None
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def from_files(command: options.Evaluate, dataset: data.Dataset) -> Scored:
+    """Read images, and labels if there are any."""
+    assert command.samples is not None
+    x, c = image_files.load(command.samples, dataset.image_shape[-1])
+    checksum = hashlib.sha256(x.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
+    return Scored(x, c, f"images of {command.samples}", {"samples_sha256": checksum}, {})
+
+
+def from_model(command: options.Evaluate, dataset: data.Dataset) -> Scored:
+    """Draw images with the model, or take them from the cache."""
+    m = model.load(command.model)
+    ev.check_fits(m, dataset)
+    if not m.num_classes and command.guidance not in (None, 0, 1):
+        raise ValueError(f"guidance is {command.guidance:g}, but {m.name!r} knows no classes to follow; leave it out")
+    sampling = Sampling(command.sampler, command.steps, 2.0 if command.guidance is None else command.guidance)
+    plan = ev.Plan(
+        command.n, sampling, command.seed, n_bound=command.n_bound, n_flow=command.n_flow, cache=command.cache
+    )
+    x, c = ev.drawn(m, plan.n, sampling, plan.seed, plan.cache)
+    steps = len(sampling.times(m.schedule)) - 1
+    how = {"sampler": command.sampler, "steps": steps, "guidance": sampling.guidance, "seed": command.seed}
+    settings = {"n": plan.n, "n_bound": plan.n_bound, "n_flow": plan.n_flow, **how}
+    about = {"model": m.name, "weights_sha256": m.card.get("sha256")}
+    return Scored(x, c, f"{m.name}, {command.sampler} {steps}", about, settings, m, plan)
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+def kept(path: Path | None) -> dict[str, Measure] | None:
+    """Read the measures of an earlier run; None if there are none, or if the file was changed."""
+    found = None if path is None else cache.read(path)
     try:
-        return measure.from_json(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError):
+        return None if found is None else measure.from_json(found)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None  # a damaged file is measured again
+
+
+def measured(
+    command: options.Evaluate, dataset: data.Dataset, judge: classifier.Classifier, scored: Scored
+) -> dict[str, Measure]:
+    """Measure the images, and the model if there is one."""
+    if scored.model is None or scored.plan is None:
+        x, c, of = scored.x, scored.c, scored.of
+        measures = scores.score_images(x, c, dataset, judge, of=of, seed=command.seed, cache=command.cache)
+    else:
+        measures = ev.evaluate(scored.model, dataset, judge, scored.plan, (scored.x, scored.c))
+    if command.inception:
+        measures |= inception.measures(scored.x, dataset, of=scored.of, seed=command.seed)
+    return measures
 
 
 def save_neighbours(

@@ -64,8 +64,8 @@ class Sample:
     label: str = "all"  # a class by name or number; "all" draws n of each, one row per class; "none": no class
     n: int = 10  # number of images (of each class)
     sampler: str = "ddim"  # ddim: deterministic; ddpm: ancestral with variance β̃; ddpm_large: with β
-    steps: int = 50  # network calls, 1..T; ddpm looks best with all T
-    guidance: float = 2.0  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class
+    steps: int | None = None  # network calls, 1..T; 50, or T if that is less. ddpm looks best with all T
+    guidance: float | None = None  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class; 2
     rule: str = "trailing"  # which times are visited: trailing, leading, linspace or quad
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
@@ -85,6 +85,7 @@ class Typicality:
     n: int = 20  # images of each class
     draws: int = 100  # pairs (t, ε) for each image
     t_range: tuple[float, float] = (0.1, 0.7)  # shares of T between which t is drawn
+    steps: int | None = None  # network calls for each generated image; 50, or T if that is less
     seed: int = 0  # of the draws (and of the generated images)
     out: Path = Path("out/typicality.png")  # the picture; the numbers are written next to it as .csv
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
@@ -109,6 +110,7 @@ class Mine:
     per_image: int = 5  # patches per image, which do not touch
     top: int = 1000  # how many patches are clustered, the most typical of all images
     clusters: int = 16  # k of k-means
+    steps: int | None = None  # network calls for each generated image; 50, or T if that is less
     layer: str = ""  # of the U-Net, whose features describe the patches; empty: up.1 (with one level: up.0.0)
     seed: int = 0  # of the draws (and of the generated images)
     out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command resumes there
@@ -128,8 +130,8 @@ class Evaluate:
     classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
     n: int = 2000  # images to draw
     sampler: str = "ddim"  # ddim, ddpm or ddpm_large
-    steps: int = 50  # network calls per image
-    guidance: float = 2.0  # scale s
+    steps: int | None = None  # network calls per image; 50, or T if that is less
+    guidance: float | None = None  # scale s; 2 if not given
     seed: int = 0  # of the samples
     n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none
     n_flow: int = 100  # and by the probability-flow ODE

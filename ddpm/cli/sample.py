@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from ddpm import data, plot
 from ddpm.cli import options
-from ddpm.cli.images import class_list
+from ddpm.cli.images import Wanted, pick
 from ddpm.sample import Sampling
-from ddpm.samplers.generation import generate
 from ddpm.tools import image_files
+from ddpm.tools.files import check_writable
 from ddpm.zoo import model
 
 
 def run(command: options.Sample) -> None:
     """Draw images and write the grid."""
     m = model.load(command.model)
-    how = Sampling(command.sampler, command.steps, command.guidance, command.rule)
-    # Images without a class, or of the selected classes
-    key = jax.random.key(command.seed)
-    if command.label == "none" or not m.num_classes:
-        if command.n < 1:
-            raise ValueError(f"n is {command.n}; give a whole number >= 1")
-        x, c = generate(m.eps, m.schedule, key, m.image_shape, how=how, n=command.n), None
-        plot.save_grid(command.out, x, columns=min(10, command.n))
+    how = Sampling(command.sampler, command.steps, 2.0 if command.guidance is None else command.guidance, command.rule)
+    # Refusals, before anything is drawn
+    label = command.label if m.num_classes or command.label != "all" else "none"
+    if label == "none" and command.guidance not in (None, 0, 1):
+        raise ValueError(f"guidance is {command.guidance:g}, but no class is given that it could follow; leave it out")
+    for path in filter(None, (command.out, command.npz)):
+        check_writable(path)
+    # Images, and their grid: a row for each class, if there are several
+    picked = pick(m, Wanted(label=label, n=command.n, seed=command.seed, how=how))
+    classes = [] if picked.c is None else list(dict.fromkeys(picked.c.tolist()))
+    if len(classes) > 1:
+        plot.save_rows(command.out, np.split(picked.x, len(classes)), [m.classes[k] for k in classes])
     else:
-        classes = class_list(m, command.label)
-        if command.n < 1:
-            raise ValueError(f"n is {command.n}; give a whole number >= 1")
-        c = np.repeat(classes, command.n)
-        x = generate(m.eps, m.schedule, key, m.image_shape, c, how)
-        if len(classes) == 1:
-            plot.save_grid(command.out, x, columns=min(10, command.n))
-        else:
-            plot.save_rows(command.out, np.split(x, len(classes)), [m.classes[k] for k in classes])
+        plot.save_grid(command.out, picked.x, columns=min(10, command.n))
     # Report, and the optional .npz
-    print(f"{len(x)} images: {command.out}")
+    print(f"{len(picked.x)} images: {command.out}")
     if command.npz:
-        image_files.save_npz(command.npz, data.to_uint8(x), c)
+        image_files.save_npz(command.npz, data.to_uint8(picked.x), picked.c)
         print(f"as uint8: {command.npz}")

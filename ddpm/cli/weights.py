@@ -13,6 +13,8 @@ def import_(command: options.Import) -> None:
     from ddpm.zoo import diffusers
 
     name = command.name or Path(command.source).resolve().name
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"name is {name!r}; give the name of a file in {command.out}, without a folder")
     target = command.out / name
     if (command.out / f"{name}.json").exists():
         raise ValueError(f"{target}.json is there already; give another --name or --out")

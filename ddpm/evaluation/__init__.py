@@ -19,7 +19,7 @@ __getattr__, __dir__ = namespace(
         ),
         "inception": (),
         "measure": ("Measure", "as_json", "from_json", "table"),
-        "model": ("draw", "drawn", "evaluate"),
+        "model": ("Plan", "check_fits", "draw", "drawn", "evaluate"),
         "neighbours": ("Overlap", "nearest", "overlap", "radii", "squared_distances"),
         "ode_likelihood": ("density_bits_per_dim", "dequantise", "ode_log_prob"),
         "real_features": ("Reference", "reference"),

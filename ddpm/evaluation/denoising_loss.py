@@ -38,7 +38,6 @@ def eps_mse(
     repeats: int = 1,
     batch: int = 250,
     baseline: np.ndarray | None = None,
-    of: str = "",
 ) -> Measure:
     """L_simple = E_{t, x0, ε} ‖ε - ε̂(x_t, t, c)‖²/D on given images, t uniform on 1…T.   [Ho et al. 2020, Eq. 14]
 
@@ -56,8 +55,7 @@ def eps_mse(
     c = None if c is None else np.asarray(c, dtype=np.int32)
     key_t, key_deal, key_noise = jax.random.split(key, 3)
     # stratified times, assigned to images at random
-    u = (np.arange(n) + np.asarray(jax.random.uniform(key_t, (n,)))) / n
-    t = np.minimum(1 + (u * T).astype(np.int32), T)  # ascending
+    t = _stratified(key_t, n, T)  # ascending
     who = np.asarray(jax.random.permutation(key_deal, n)) % N  # the image of each time
     # losses, batch by batch
     eps, loss = partial_of(eps), np.empty(n)
@@ -68,14 +66,13 @@ def eps_mse(
         )
         loss[ids[:m]] = np.asarray(errors)[:m]
     # standard error within parts of 1…T
-    bins = [_bin(loss[part], t[part]) for part in np.array_split(np.arange(n), min(50, max(1, n // 4)))]
-    error = float(np.sqrt(sum((b[1] * b[2] / n) ** 2 for b in bins)))
+    bins = [_bin(loss[part]) for part in np.array_split(np.arange(n), min(50, max(1, n // 4)))]
     return Measure(
         "ε-MSE",
         float(loss.mean()),
-        error,
+        float(np.sqrt(sum((error * size / n) ** 2 for _, error, size in bins))),
         n,
-        of or f"draws on {N:,} images, {'no label' if c is None else 'labels given'}",
+        f"draws on {N:,} images, {'no label' if c is None else 'labels given'}",
         f"t uniform on 1..{T}",
         better="lower",
         error="over draws within 50 parts of 1..T",
@@ -85,7 +82,13 @@ def eps_mse(
     )
 
 
-def _bin(loss: np.ndarray, t: np.ndarray) -> tuple[float, float, int]:
+def _stratified(key: jax.Array, n: int, T: int) -> np.ndarray:
+    """Draw one time from each of n equal parts of 1…T: (n,), ascending"""
+    u = (np.arange(n) + np.asarray(jax.random.uniform(key, (n,)))) / n
+    return np.minimum(1 + (u * T).astype(np.int32), T)
+
+
+def _bin(loss: np.ndarray) -> tuple[float, float, int]:
     """Return the mean, its standard error, and the number of draws."""
     n = len(loss)
     return float(loss.mean()), float(loss.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0, n
@@ -97,7 +100,7 @@ def _by_t(loss: np.ndarray, t: np.ndarray, T: int, baseline: np.ndarray | None) 
     for low, high in zip(edges[:-1] + 1, edges[1:], strict=True):
         inside = (t >= low) & (t <= high)
         if inside.any():
-            value, error, n = _bin(loss[inside], t[inside])
+            value, error, n = _bin(loss[inside])
             row: dict[str, Any] = {"t": [int(low), int(high)], "value": value, "standard_error": error, "n": n}
             rows.append(row if baseline is None else {**row, "baseline": float(np.mean(baseline[low : high + 1]))})
     return rows

@@ -10,6 +10,7 @@ Every distance is reported together with its floor, the same distance for test i
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -27,46 +28,48 @@ from ddpm.tools import cache as cache_
 from ddpm.tools import check, files, image_files
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What `evaluate` measures."""
+
+    n: int = 2000  # images to draw
+    how: Sampling = Sampling(guidance=2.0)  # they are drawn
+    seed: int = 0  # of the images, subsets and noises
+    test_images: int | None = None  # for the denoising error; all if not given
+    n_bound: int = 500  # test images for bits/dim by the variational bound; 0: none
+    n_flow: int = 100  # and by the probability flow
+    cache: bool = True  # keep images and features for the next time
+
+
 def draw(
-    model: Any,
-    n: int = 2000,
-    *,
-    sampler: str = "ddim",
-    steps: int = 50,
-    guidance: float = 2.0,
-    seed: int = 0,
-    batch: int = 100,
+    model: Any, n: int = 2000, how: Sampling = Sampling(guidance=2.0), seed: int = 0, batch: int = 100
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw n images of a model, uint8, with labels that cycle through the classes (or None)."""
     c = np.arange(check.whole("n", n, 1), dtype=np.int32) % model.num_classes if model.num_classes else None
-    x = generate(
-        model.eps,
-        model.schedule,
-        jax.random.key(seed),
-        model.image_shape,
-        c,
-        Sampling(sampler, steps, guidance if model.num_classes else 1.0),
-        n=n,
-        batch=batch,
-    )
-    return to_uint8(x), c
+    key = jax.random.key(check.seed(seed))
+    return to_uint8(generate(model.eps, model.schedule, key, model.image_shape, c, how, n, batch)), c
 
 
-def drawn(model: Any, n: int = 2000, *, cache: bool = True, **how: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def drawn(
+    model: Any, n: int = 2000, how: Sampling = Sampling(guidance=2.0), seed: int = 0, cache: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Call `draw`, and cache the result under the hash of weights and settings."""
     # file in the cache
-    checksum = getattr(model, "card", {}).get("sha256", "")
-    settings = {"sampler": "ddim", "steps": 50, "guidance": 2.0, "seed": 0, "batch": 100} | how | {"n": n}
+    checksum, steps = getattr(model, "card", {}).get("sha256", ""), len(how.times(model.schedule)) - 1
+    settings = {"sampler": how.sampler, "steps": steps, "guidance": how.guidance, "seed": seed, "batch": 100, "n": n}
+    usual = Sampling(how.sampler, how.steps, how.guidance)
+    if how != usual:
+        settings |= {"rule": how.rule, "clip": how.clip}
     name = cache_.path("samples", checksum, settings)
-    path = name.with_name(name.name + ".npz") if cache and checksum else None
+    path = name.with_name(name.name + ".npz") if cache and checksum and isinstance(how.sampler, str) else None
     # cached images, if there are any
     if path is not None and path.exists():
         try:
             return image_files.load_npz(path)
-        except files.Damaged:
+        except (files.Damaged, OSError):
             pass  # draw again
     # new images
-    x, c = draw(model, n, **how)
+    x, c = draw(model, n, how, seed)
     if path is not None:
         try:
             image_files.save_npz(path, x, c)
@@ -75,51 +78,35 @@ def drawn(model: Any, n: int = 2000, *, cache: bool = True, **how: Any) -> tuple
     return x, c
 
 
-def evaluate(
-    model: Any,
-    data: Dataset,
-    classifier: Classifier,
-    *,
-    n: int = 2000,
-    sampler: str = "ddim",
-    steps: int = 50,
-    guidance: float = 2.0,
-    seed: int = 0,
-    samples: tuple[np.ndarray, np.ndarray | None] | None = None,
-    test_images: int | None = None,
-    n_bound: int = 500,
-    n_flow: int = 100,
-    cache: bool = True,
-) -> dict[str, Measure]:
-    """Measure the samples, denoising and bits/dim of a model.
-
-    model: anything with .eps, .schedule, .num_classes (0: no labels) and .image_shape.
-    n: the number of images to draw, unless `samples` holds images drawn before.
-    test_images: the number of test images for the denoising error; all if not given.
-    n_bound, n_flow: the numbers of test images for bits/dim by the bound and by the flow; 0: none.
-    """
-    # compatibility with the data
+def check_fits(model: Any, data: Dataset) -> None:
+    """Refuse a model whose images or classes are not those of the data set."""
     if tuple(model.image_shape) != data.image_shape or model.num_classes not in (0, data.num_classes):
         raise ValueError(
             f"the model draws images {tuple(model.image_shape)} of {model.num_classes} classes; "
             f"{data.name} has {data.image_shape} of {data.num_classes}"
         )
-    # samples
-    if samples is None:
-        how = {"sampler": sampler, "steps": steps, "guidance": guidance, "seed": seed}
-        samples = drawn(model, n, cache=cache, **how)
-    of = f"images of {getattr(model, 'name', 'the model')} ({sampler} {steps}, guidance {guidance:g}, seed {seed})"
-    # denoising, bits/dim and scores of the samples
+
+
+def evaluate(
+    model: Any,
+    data: Dataset,
+    classifier: Classifier,
+    plan: Plan = Plan(),
+    samples: tuple[np.ndarray, np.ndarray | None] | None = None,
+) -> dict[str, Measure]:
+    """Measure the samples, denoising and bits/dim of a model.
+
+    model: anything with .eps, .schedule, .num_classes (0: no labels) and .image_shape;  samples: images that `drawn`
+    has returned for this plan, if there are some.
+    """
+    check_fits(model, data)
+    how, seed, net = plan.how, plan.seed, (model.eps, model.schedule, data, model.num_classes)
+    x, c = drawn(model, plan.n, how, seed, plan.cache) if samples is None else samples
+    steps = len(how.times(model.schedule)) - 1
+    name = getattr(model, "name", "the model")
+    of = f"images of {name} ({how.sampler} {steps}, guidance {how.guidance:g}, seed {seed})"
     return {
-        **denoising(model.eps, model.schedule, data, model.num_classes, n=test_images, seed=seed),
-        **bits.measures(
-            model.eps,
-            model.schedule,
-            data,
-            model.num_classes,
-            n_bound=n_bound,
-            n_flow=n_flow,
-            seed=seed,
-        ),
-        **score_images(*samples, data, classifier, of=of, seed=seed, cache=cache),
+        **denoising(*net, n=plan.test_images, seed=seed),
+        **bits.measures(*net, n_bound=plan.n_bound, n_flow=plan.n_flow, seed=seed),
+        **score_images(x, c, data, classifier, of=of, seed=seed, cache=plan.cache),
     }

@@ -5,15 +5,17 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
-        "doersch": ("Detectors", "best_in_images", "find", "ranked"),
+        "doersch": ("Detectors", "Search", "best_in_images", "find", "ranked"),
+        "folder": ("Report", "Subject", "summary", "write"),
         "hog": ("contrast", "hog_patches"),
         "localisation": ("Found", "motif_auc", "patch_motif", "precision_at_k", "purity", "ranks", "recalls", "smooth"),
-        "maps": ("Maps", "digest", "group_count", "measure"),
+        "maps": ("Maps", "Request", "digest", "group_count", "measure"),
         "nulls": ("false_discovery", "p_draws", "p_label"),
         "patches": ("Patches", "cut", "pooled", "random_patches", "select", "side", "top"),
         "patterns": (
             "Cluster",
             "Mined",
+            "Sizes",
             "check_model",
             "check_sizes",
             "describe",

@@ -18,6 +18,7 @@ Needs scikit-image: pip install scikit-image
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,30 @@ from ddpm.mining.hog import contrast, hog_patches
 from ddpm.mining.patches import Patches
 from ddpm.tools import check
 from ddpm.tools.batches import progress
+
+
+@dataclass(frozen=True)
+class Search:
+    """The settings of `find`."""
+
+    k: int = 6  # side of a patch, pixels
+    cell: int = 2  # side of a HOG cell, pixels
+    seeds: int = 1000  # random patches to begin with, among those with contrast
+    detectors: int = 100  # seeds that are trained
+    keep: int = 32  # detectors that are returned
+    members: int = 20  # detections that are kept for each detector
+    top: int = 100  # detections, one per image, that decide the ranking
+    rounds: int = 3  # of training
+    folds: int = 3  # parts of the images, one a round
+    C: float = 0.1  # of the SVM
+    least_contrast: float = 0.5  # the quantile of the contrast above which a patch may be a seed
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "detectors", "keep", "top", "rounds"):
+            check.whole(name, getattr(self, name), 1)
+        check.number("least_contrast", self.least_contrast, 0, 1)
+        check.seed(self.seed)
 
 
 class Detectors(NamedTuple):
@@ -81,63 +106,44 @@ def _distinct(order: np.ndarray, nearest: np.ndarray, k: int, most: int) -> list
 # --- detectors --------------------------------------------------------------------------------------------------------
 
 
-def find(
-    positive: Any,
-    negative: Any,
-    *,
-    k: int = 6,
-    cell: int = 2,
-    seeds: int = 1000,
-    detectors: int = 100,
-    keep: int = 32,
-    members: int = 20,
-    top: int = 100,
-    rounds: int = 3,
-    folds: int = 3,
-    C: float = 0.1,
-    least_contrast: float = 0.5,
-    seed: int = 0,
-) -> Detectors:
+def find(positive: Any, negative: Any, search: Search = Search()) -> Detectors:
     """Find patches that are frequent in the positive images and rare in the negative ones.
 
-    positive, negative: (n, H, W, C), about as many of both;  seeds: random patches to begin with, among those whose
-    contrast is above the `least_contrast` quantile;  detectors: the number of seeds that are trained;  top: the number
-    of detections (one per image) that decide the ranking;  members: the number of detections kept for each detector.
-    Returns `keep` detectors, best first. The result is a pure function of the images and `seed`.
+    positive, negative: (n, H, W, C), about as many of both. Returns `search.keep` detectors, best first. The result is
+    a pure function of the images and the settings.
     """
-    # Validation of the images and the sizes
+    # Validation of the images
     positive, negative = np.asarray(positive), np.asarray(negative)
     for name, x in (("positive", positive), ("negative", negative)):
-        if x.ndim != 4 or len(x) < 5 * folds:
-            raise ValueError(f"{name} has shape {x.shape}; give at least {5 * folds} images (n, H, W, C): 5 a fold")
+        if x.ndim != 4 or len(x) < 5 * search.folds:
+            raise ValueError(
+                f"{name} has shape {x.shape}; give at least {5 * search.folds} images (n, H, W, C): 5 a fold"
+            )
     if positive.shape[1:] != negative.shape[1:]:
         raise ValueError(f"positive images are {positive.shape[1:]} and negative ones {negative.shape[1:]}")
-    for name, value in (("seeds", seeds), ("detectors", detectors), ("keep", keep), ("top", top), ("rounds", rounds)):
-        check.whole(name, value, 1)
-    check.number("least_contrast", least_contrast, 0, 1)
     # HOG features of all patches of all images
-    rng = np.random.default_rng(seed)
-    features = hog_patches(np.concatenate([positive, negative]), k, cell)
+    rng = np.random.default_rng(search.seed)
+    features = hog_patches(np.concatenate([positive, negative]), search.k, search.cell)
     is_positive = np.arange(len(features)) < len(positive)
 
     # Seeds, and one trained SVM for each
-    nearest = _seeds(features, positive, is_positive, k, seeds, detectors, least_contrast, rng)
-    fold = np.concatenate([rng.permutation(len(x)) % folds for x in (positive, negative)])
+    nearest = _seeds(features, positive, is_positive, search, rng)
+    fold = np.concatenate([rng.permutation(len(x)) % search.folds for x in (positive, negative)])
     trained = [
-        _train(features, is_positive, fold, near[:5], rounds, folds, C, rng)
+        _train(features, is_positive, fold, near[:5], search, rng)
         for near in progress(nearest, desc="detectors", unit="SVM")
     ]
     weight, bias = np.array([w for w, _ in trained], np.float32), np.array([b for _, b in trained], np.float32)
     # Ranking by the share of positive images among the best detections
     score, place = best_in_images(weight, features)
-    first = np.argsort(-score, axis=1, kind="stable")[:, :top]
+    first = np.argsort(-score, axis=1, kind="stable")[:, : search.top]
     purity = is_positive[first].mean(1)
-    rank = np.lexsort((-np.take_along_axis(score, first, 1).mean(1), -purity))[:keep]
+    rank = np.lexsort((-np.take_along_axis(score, first, 1).mean(1), -purity))[: search.keep]
     # Places and scores of the best detections in the positive images
-    mine = np.argsort(-np.where(is_positive, score, -np.inf), axis=1, kind="stable")[rank, :members]
+    mine = np.argsort(-np.where(is_positive, score, -np.inf), axis=1, kind="stable")[rank, : search.members]
     where = _where(mine, np.take_along_axis(place[rank], mine, 1), features.shape[2])
     best = np.take_along_axis(score[rank], mine, 1) + bias[rank, None]
-    return Detectors(weight[rank], bias[rank], purity[rank], where, best, k, cell)
+    return Detectors(weight[rank], bias[rank], purity[rank], where, best, search.k, search.cell)
 
 
 def _where(image: np.ndarray, place: np.ndarray, columns: int) -> np.ndarray:
@@ -145,28 +151,21 @@ def _where(image: np.ndarray, place: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _seeds(
-    features: np.ndarray,
-    positive: np.ndarray,
-    is_positive: np.ndarray,
-    k: int,
-    seeds: int,
-    detectors: int,
-    least: float,
-    rng: np.random.Generator,
+    features: np.ndarray, positive: np.ndarray, is_positive: np.ndarray, search: Search, rng: np.random.Generator
 ) -> np.ndarray:
     """Choose the seeds whose neighbours are most often positive: the neighbours' places (S, 50, 3)."""
-    std = contrast(positive, k)
-    candidates = np.argwhere((std >= np.quantile(std, least)) & (std > 1e-3))
+    std = contrast(positive, search.k)
+    candidates = np.argwhere((std >= np.quantile(std, search.least_contrast)) & (std > 1e-3))
     if not len(candidates):
         raise ValueError("the positive images are plain everywhere: there is no patch to begin with")
-    chosen = candidates[rng.permutation(len(candidates))[:seeds]]
+    chosen = candidates[rng.permutation(len(candidates))[: search.seeds]]
     f = features[tuple(chosen.T)]  # (S, F)
     score, place = best_in_images(f, features)
     near = np.argsort(-score, axis=1, kind="stable")[:, :50]  # (S, 50) images
     purity = is_positive[near[:, :20]].mean(1)
     where = _where(near, np.take_along_axis(place, near, 1), features.shape[2])
     order = np.lexsort((-np.take_along_axis(score, near, 1)[:, :20].mean(1), -purity))
-    return where[_distinct(order, where, k, detectors)]
+    return where[_distinct(order, where, search.k, search.detectors)]
 
 
 def _train(
@@ -174,9 +173,7 @@ def _train(
     is_positive: np.ndarray,
     fold: np.ndarray,
     first: np.ndarray,
-    rounds: int,
-    folds: int,
-    C: float,
+    search: Search,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
     """Train one detector from its `first` places: the weights (F,) and the bias.
@@ -186,19 +183,19 @@ def _train(
     F = features.shape[-1]
     x_positive = features[tuple(first.T)]
     w, b = x_positive.mean(0), 0.0
-    for r in range(rounds):
+    for r in range(search.rounds):
         # Random negatives, and the hardest for the current weights
-        now = np.flatnonzero(~is_positive & (fold == r % folds))
+        now = np.flatnonzero(~is_positive & (fold == r % search.folds))
         some = features[now].reshape(-1, F)[rng.integers(0, len(now) * features[0, ..., 0].size, 200)]
         _, place = best_in_images(w[None], features[now])
         hard = features[now].reshape(len(now), -1, F)[np.arange(len(now)), place[0]]
-        w, b = _svm(x_positive, np.concatenate([some, hard]), C)
+        w, b = _svm(x_positive, np.concatenate([some, hard]), search.C)
         # The hardest negatives of the new weights
         _, place = best_in_images(w[None], features[now])
         harder = features[now].reshape(len(now), -1, F)[np.arange(len(now)), place[0]]
-        w, b = _svm(x_positive, np.concatenate([some, hard, harder]), C)
+        w, b = _svm(x_positive, np.concatenate([some, hard, harder]), search.C)
         # The five best positives of the next fold
-        after = np.flatnonzero(is_positive & (fold == (r + 1) % folds))
+        after = np.flatnonzero(is_positive & (fold == (r + 1) % search.folds))
         score, place = best_in_images(w[None], features[after])
         best = np.argsort(-score[0], kind="stable")[:5]
         x_positive = features[after].reshape(len(after), -1, F)[best, place[0, best]]

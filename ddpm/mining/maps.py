@@ -14,23 +14,23 @@ import hashlib
 import io
 import json
 import math
-import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from ddpm import typicality
 from ddpm.contracts import Eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
+from ddpm.tools.batches import progress
 from ddpm.tools.files import read_json, write_atomic
-from ddpm.typicality import time_window
+from ddpm.typicality import Draws, time_window
 
 
 class Maps(NamedTuple):
@@ -70,36 +70,47 @@ def digest(*trees: Any) -> str:
     return total.hexdigest()
 
 
+@dataclass(frozen=True)
+class Request:
+    """How the maps are measured."""
+
+    draws: Draws = Draws()
+    seed: int = 0  # of the draws
+    chunk: int = 64  # images in one file, measured together
+
+    def __post_init__(self) -> None:
+        group_count(self.draws.n)
+        check.seed(self.seed)
+        check.whole("chunk", self.chunk, 1)
+        if self.draws.weight is not None or not self.draws.paired:
+            raise ValueError("draws have a weight or are not paired; maps are of paired draws with equal weights")
+
+
 def measure(
     folder: str | Path,
     eps: Eps,
     schedule: Schedule,
     x0: Any,
     c: Any,
-    *,
-    draws: int = 100,
-    t_range: tuple[float, float] = (0.1, 0.7),
+    how: Request = Request(),
     null: Any = None,
-    seed: int = 0,
-    chunk: int = 64,
-    quiet: bool = False,
     say: Callable[[str], Any] = print,
 ) -> Maps:
     """Measure T(x|c) of all images; the same call resumes an interrupted measurement.
 
     x0: (n, H, W, C) in [-1, 1];  c: (n,) labels, or one for all;  null: as in `typicality`, labels to compare with.
-    It reports the cost in advance: forward calls at once, and minutes after the first compiled group of draws.
+    It says the cost in advance: forward calls at once, and minutes after the first compiled group of draws.
     """
     # Validation, and the configuration that identifies this measurement
     x0, folder = np.asarray(check.images(x0)), Path(folder)
-    n, G = check.whole("images", len(x0), 1), group_count(draws)
+    n, G = check.whole("images", len(x0), 1), group_count(how.draws.n)
     c = np.broadcast_to(np.asarray(c, np.int32), (n,))
-    other = None if null is None else np.broadcast_to(np.asarray(null, np.int32), (n,))
-    time_window(schedule.T, t_range)
-    chunk = min(check.whole("chunk", chunk, 1), n)
+    null = None if null is None else np.broadcast_to(np.asarray(null, np.int32), (n,))
+    time_window(schedule.T, how.draws.t_range)
+    chunk = min(how.chunk, n)
     config = {
-        "images": n, "draws": draws, "t_range": list(t_range), "seed": seed, "chunk": chunk,
-        "data_sha256": digest(x0, c, [] if other is None else other), "eps_sha256": digest(eps, schedule),
+        "images": n, "draws": how.draws.n, "t_range": list(how.draws.t_range), "seed": how.seed, "chunk": chunk,
+        "data_sha256": digest(x0, c, [] if null is None else null), "eps_sha256": digest(eps, schedule),
     }  # fmt: skip
     _check_same(folder, config)
     # Chunks on disk, and those still missing
@@ -108,33 +119,43 @@ def measure(
     parts = [_read(f, (b, G, *x0.shape[1:3])) for f, b in zip(files, sizes, strict=True)]
     todo = [i for i, part in enumerate(parts) if part is None]
     left = sum(sizes[i] for i in todo)
-    if left < n:
-        say(f"{folder}: {n - left} of {n} images are measured already")
-    if left:
-        say(f"typicality: {left:,} images x {draws} draws x 2 conditions = {2 * left * draws:,} images forward")
-
-    # One chunk of images at a time, group after group of draws
-    keys = [jax.random.fold_in(jax.random.key(seed), g) for g in range(G)]
-    with tqdm(total=n * G, initial=(n - left) * G, unit="image·group", disable=quiet, file=sys.stderr) as bar:
+    _announce(folder, n, left, how.draws.n, say)
+    # One chunk of images at a time
+    with progress(total=n * G, initial=(n - left) * G, desc="maps", unit="image·group") as bar:
         for i in todo:
             ids = np.minimum(np.arange(i * chunk, (i + 1) * chunk), n - 1)  # padded to one size, to compile once
-            null = None if other is None else other[ids]
-            found = []
-            for g, key in enumerate(keys):
-                start = time.perf_counter()
-                pairs = typicality.Draws(draws // G, t_range)
-                T = typicality.measure(eps, schedule, x0[ids], c[ids], key, pairs, null=null, batch=chunk)
+            labels = c[ids], None if null is None else null[ids]
+            found: list[tuple[np.ndarray, np.ndarray]] = []
+            for T, took in _groups(eps, schedule, x0[ids], labels, how):
                 found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))
-                if i == todo[0] and g == 1 and not quiet:  # group 0 included the compilation
-                    seconds = time.perf_counter() - start
+                if i == todo[0] and len(found) == 2:  # the first group included the compilation
                     bar.clear()
-                    say(_cost(seconds, chunk, draws // G, (len(todo) * G - 2)))
+                    say(_cost(took, chunk, how.draws.n // G, len(todo) * G - 2))
                 bar.update(sizes[i])
             parts[i] = (np.stack([m for m, _ in found], 1), np.sqrt(sum(s**2 for _, s in found)) / G)
             _write(files[i], parts[i])  # type: ignore[arg-type]
     # The chunks as one result
     groups, stderr = zip(*parts, strict=True)
-    return Maps(np.concatenate(groups), np.concatenate(stderr), draws)
+    return Maps(np.concatenate(groups), np.concatenate(stderr), how.draws.n)
+
+
+def _groups(
+    eps: Eps, schedule: Schedule, x0: np.ndarray, labels: tuple[np.ndarray, Any], how: Request
+) -> Iterator[tuple[typicality.Typicality, float]]:
+    """Measure T with one group of draws after the other, each with its own key; also the seconds that it took."""
+    G = group_count(how.draws.n)
+    for g in range(G):
+        start, key = time.perf_counter(), jax.random.fold_in(jax.random.key(how.seed), g)
+        draws = Draws(how.draws.n // G, how.draws.t_range)
+        T = typicality.measure(eps, schedule, x0, labels[0], key, draws, null=labels[1], batch=len(x0))
+        yield T, time.perf_counter() - start
+
+
+def _announce(folder: Path, n: int, left: int, draws: int, say: Callable[[str], Any]) -> None:
+    if left < n:
+        say(f"{folder}: {n - left} of {n} images are measured already")
+    if left:
+        say(f"typicality: {left:,} images x {draws} draws x 2 conditions = {2 * left * draws:,} images forward")
 
 
 def _cost(seconds: float, images: int, draws: int, groups: int) -> str:

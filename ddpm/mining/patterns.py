@@ -14,6 +14,7 @@ whether the result exceeds chance; the p-values account for the search over many
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,16 @@ from ddpm.tools import check
 from ddpm.zoo import model
 
 Features = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (x0 (B, H, W, C), c (B,)) -> (B, h, w, d)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the patches are, and how many are kept."""
+
+    patch: int = 6  # side in pixels
+    per_image: int = 5  # patches per image, which do not touch
+    top: int = 1000  # patches that are clustered, the most typical of all images
+    clusters: int = 16
 
 
 class Cluster(NamedTuple):
@@ -66,16 +77,16 @@ def check_model(m: model.Model) -> None:
         )
 
 
-def check_sizes(n: int, shape: tuple[int, ...], k: int, count: int, most: int, clusters: int) -> None:
+def check_sizes(n: int, shape: tuple[int, ...], sizes: Sizes) -> None:
     """Refuse a patch larger than the image, and more clusters than possible patches."""
     H, W = shape[:2]
-    patches.side("patch", k, H, W)
-    for name, value in (("per_image", count), ("top", most), ("clusters", clusters)):
-        check.whole(name, value, 1)
-    fit = len(patches.select(np.zeros((1, H - k + 1, W - k + 1)), k, count).score)  # the most that fit into one image
-    if (P := min(n * fit, most)) < clusters:
+    k = patches.side("patch", sizes.patch, H, W)
+    for name in ("per_image", "top", "clusters"):
+        check.whole(name, getattr(sizes, name), 1)
+    fit = len(patches.select(np.zeros((1, H - k + 1, W - k + 1)), k, sizes.per_image).score)  # the most in one image
+    if (P := min(n * fit, sizes.top)) < sizes.clusters:
         raise ValueError(
-            f"{n} images give at most {P} patches of {k} x {k} pixels, fewer than the {clusters} clusters; "
+            f"{n} images give at most {P} patches of {k} x {k} pixels, fewer than the {sizes.clusters} clusters; "
             f"take more images, or fewer clusters"
         )
 
@@ -121,12 +132,9 @@ def mine(
     x0: Any,
     c: Any,
     features: Features,
+    sizes: Sizes = Sizes(),
     *,
     others: Maps | None = None,
-    k: int = 6,
-    count: int = 5,
-    most: int = 1000,
-    clusters: int = 16,
     seed: int = 0,
 ) -> Mined:
     """Mine one label: patches, clusters, control and p-values; see the top of this file.
@@ -139,19 +147,20 @@ def mine(
     n, (H, W) = len(x0), x0.shape[1:3]
     if maps.groups.shape[0] != n or maps.groups.shape[2:] != (H, W):
         raise ValueError(f"maps {maps.groups.shape} are not those of the images {x0.shape}")
-    check_sizes(n, (H, W), k, count, most, clusters)
-    c = np.broadcast_to(np.asarray(c, np.int32), (n,))
+    check_sizes(n, (H, W), sizes)
+    c, k, count = np.broadcast_to(np.asarray(c, np.int32), (n,)), sizes.patch, sizes.per_image
     # Patches, and the same rule on images of other labels
     S = patches.pooled(maps.map, k)
-    found = patches.top(patches.select(S, k, count), most)
+    found = patches.top(patches.select(S, k, count), sizes.top)
     if others is None:
         by_label = np.full(len(found.score), np.nan)
     else:
         theirs = patches.select(patches.pooled(others.map, k), k, count)
         by_label = nulls.p_label(found, theirs, len(others.groups))
     # Clusters and significance
-    rank, distance, members = group_into(describe(features, x0, c, found, k), found.score, clusters)
+    rank, distance, members = group_into(describe(features, x0, c, found, k), found.score, sizes.clusters)
     q = nulls.false_discovery(by_label)
+    significant = [float("nan") if others is None else float((q[m] <= 0.05).mean()) for m in members]
     return Mined(
         found,
         _stderr(found, maps.groups, k),
@@ -160,10 +169,8 @@ def mine(
         rank,
         distance,
         [
-            Cluster(
-                r, float(np.median(found.score[m])), m, float("nan") if others is None else float((q[m] <= 0.05).mean())
-            )
-            for r, m in enumerate(members, 1)
+            Cluster(r, float(np.median(found.score[m])), m, share)
+            for r, (m, share) in enumerate(zip(members, significant, strict=True), 1)
         ],
         patches.random_patches(S, k, count, seed),
     )

@@ -6,7 +6,7 @@ __getattr__, __dir__ = namespace(
     __name__,
     {
         "batches": ("parts",),
-        "cache": ("code", "folder", "key", "path", "user_folder"),
+        "cache": ("code", "folder", "key", "path", "read", "user_folder", "write"),
         "check": (
             "bounds",
             "choice",
@@ -38,6 +38,7 @@ __getattr__, __dir__ = namespace(
             "tensors",
             "unflatten",
             "write_atomic",
+            "write_csv",
             "write_json",
         ),
         "image_files": ("load_folder", "load_npz", "load_png", "save_npz", "save_png"),

@@ -12,10 +12,13 @@ import functools
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from ddpm.tools.files import Damaged, digest, read_json, write_atomic
 
 
 def folder() -> Path:
@@ -60,6 +63,25 @@ def key(*parts: Any) -> str:
 def code(*modules: ModuleType) -> str:
     """Hash the source code of these modules."""
     return key(*(Path(str(m.__file__)).read_text(encoding="utf-8") for m in modules))
+
+
+def write(path: Path, value: Any) -> None:
+    """Keep a plain value with its digest; a folder that cannot be written is reported, and no error."""
+    try:
+        write_atomic(path, json.dumps({"sha256": digest({"value": value}), "value": value}).encode())
+    except OSError as e:
+        print(f"could not keep the result for the next time: {e}", file=sys.stderr)
+
+
+def read(path: Path) -> Any:
+    """Return the value that `write` kept; None if it is missing, or if a bit of it was changed."""
+    try:
+        found = read_json(path)
+    except (Damaged, OSError):
+        return None
+    if "sha256" not in found and "value" not in found:
+        return found  # written before there was a digest
+    return found.get("value") if found.get("sha256") == digest({"value": found.get("value")}) else None
 
 
 def path(kind: str, *parts: Any) -> Path:

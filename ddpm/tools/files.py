@@ -11,13 +11,16 @@ Every reader here takes regular files only, up to a stated size: a pipe would ha
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import socket
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +140,15 @@ def write_atomic(path: Path, data: bytes) -> None:
             tmp.unlink(missing_ok=True)
     except OSError as e:
         raise type(e)(e.errno, e.strerror or str(e), str(path)) from e
+
+
+def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table, with six digits per number, completely or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([[f"{v:.6g}" if isinstance(v, (float, np.floating)) else v for v in row] for row in rows])
+    write_atomic(path, text.getvalue().encode("utf-8"))
 
 
 def check_writable(path: Path) -> Path:

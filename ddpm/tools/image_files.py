@@ -65,6 +65,8 @@ def load_npz(path: str | Path, size: tuple[int, int] | None = None) -> tuple[np.
     size: the (H, W) that is wanted; other images are refused by their header, before they are unpacked.
     """
     path = Path(path)
+    if path.suffix == ".npy":
+        raise ValueError(f"{path} is a .npy file; save the images with numpy.savez(NAME, arr_0=x), as an .npz")
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there")
     check_regular(path)
@@ -86,6 +88,10 @@ def load_npz(path: str | Path, size: tuple[int, int] | None = None) -> tuple[np.
     x = x[..., None] if x.ndim == 3 else x
     if labels is not None and labels.shape != (len(x),):
         raise ValueError(f"{path}: arr_1 has shape {labels.shape}; {len(x)} labels are wanted")
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: arr_1 has type {labels.dtype}; labels are the numbers of the classes, from 0")
+    if x.dtype != np.uint8:
+        raise ValueError(f"{path}: arr_0 has type {x.dtype}; 8-bit images are wanted: uint8 (ddpm.data.to_uint8)")
     return _checked(x, False), labels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ddpm.config import DTYPES, LOSSES
@@ -82,6 +83,8 @@ class TrainConfig:
             raise ValueError(f"fixed_ema is {self.fixed_ema}; give decays in (0, 1)")
         if not all(0 < s < MOST_POWER for s in self.power_ema):
             raise ValueError(f"power_ema is {self.power_ema}; give relative widths in (0, {MOST_POWER})")
+        if self.name and (Path(self.name).is_absolute() or ".." in Path(self.name).parts or not Path(self.name).parts):
+            raise ValueError(f"name {self.name!r} is no folder inside runs/; give a name such as {self.data}-2")
         # names, and choices that exclude each other
         names = {
             "lr_schedule": LR_SCHEDULES,

@@ -24,6 +24,7 @@ from ddpm.evaluation import denoising_loss
 from ddpm.evaluation import measure as measure_
 from ddpm.evaluation import model as ev
 from ddpm.networks.inspect import count
+from ddpm.sample import Sampling
 from ddpm.tools import machine
 from ddpm.tools.origin import commit
 from ddpm.training import config as config_
@@ -61,9 +62,9 @@ def measured(
     dataset = sources.load(about["train"]["data"])
     if f"{dataset.name}_classifier" not in weights.cards("classifier"):
         return denoised(config, m, about, dataset)
-    how = {"n": config.n, "steps": config.steps, "guidance": config.guidance, "seed": config.seed}
+    plan = ev.Plan(config.n, Sampling(steps=config.steps, guidance=config.guidance), config.seed)
     judge = classifier.load(dataset.name)
-    measures = ev.evaluate(m, dataset, judge, **how)  # type: ignore[arg-type]
+    measures = ev.evaluate(m, dataset, judge, plan)
     print(measure_.table(measures))
     mse, accuracy, frechet = (measures[k] for k in ("eps_mse", "accuracy", "frechet"))
     ratio = mse.value / mse.beside  # type: ignore[operator]

@@ -19,6 +19,7 @@ from ddpm.datasets import sources
 from ddpm.evaluation import denoising_loss, measure, real_features, scores, statistics
 from ddpm.evaluation import model as ev
 from ddpm.oracles import gaussian
+from ddpm.sample import Sampling
 from ddpm.schedule import linear, make_schedule
 
 T = 100
@@ -231,14 +232,14 @@ def test_evaluate_the_gaussian_fit(digits, digits_classifier):
     model = SimpleNamespace(
         eps=fitted.eps(schedule), schedule=schedule, num_classes=10, image_shape=(8, 8, 1), name="fit"
     )
-    m = ev.evaluate(model, digits, digits_classifier, n=100, steps=20, guidance=1.0, cache=False)
+    m = ev.evaluate(model, digits, digits_classifier, ev.Plan(100, Sampling(steps=20), cache=False))
     assert m["eps_mse"].value == pytest.approx(m["eps_mse"].beside, abs=4 * m["eps_mse"].standard_error)
     assert m["accuracy"].value > 0.6 and m["accuracy"].n == 100
     assert "images of fit (ddim 20, guidance 1, seed 0), 8 bit" in measure.table(m)
     json.dumps(measure.as_json(m), allow_nan=False)
-    x, c = ev.draw(model, 30, steps=5, guidance=1.0)
+    x, c = ev.draw(model, 30, Sampling(steps=5))
     assert x.dtype == np.uint8 and x.shape == (30, 8, 8, 1) and np.all(np.bincount(c) == 3)
-    same = ev.draw(model, 30, steps=5, guidance=1.0)[0]
+    same = ev.draw(model, 30, Sampling(steps=5))[0]
     np.testing.assert_array_equal(x, same)
     with pytest.raises(ValueError, match="the model draws images"):
         wrong = SimpleNamespace(**{**vars(model), "image_shape": (28, 28, 1)})

@@ -56,7 +56,7 @@ def test_colour_adds_lab():
 
 def test_a_planted_patch_is_found():
     x, motif = planted(45)
-    found = doersch.find(x, wall(45), k=K, seeds=150, detectors=6, keep=3, top=30, members=15)
+    found = doersch.find(x, wall(45), doersch.Search(K, seeds=150, detectors=6, keep=3, top=30, members=15))
     assert found.purity[0] > 0.95 and np.all(np.diff(found.purity) <= 0)
     hits = patch_motif(found.where[0], motif, K, share=0.4) == 0
     assert hits.mean() > 0.9 and np.all(np.diff(found.score[0]) <= 0)
@@ -69,7 +69,7 @@ def test_a_planted_patch_is_found():
 
 def test_a_score_is_the_margin_of_the_patch_itself():
     x, _ = planted(20)
-    found = doersch.find(x, wall(20), k=K, seeds=40, detectors=2, keep=1, top=10, members=4)
+    found = doersch.find(x, wall(20), doersch.Search(K, seeds=40, detectors=2, keep=1, top=10, members=4))
     f = hog.hog_patches(x, K)[tuple(found.where[0].T)]
     np.testing.assert_allclose(f @ found.weight[0] + found.bias[0], found.score[0], rtol=1e-3, atol=1e-4)
 
@@ -91,8 +91,8 @@ def test_doors():
     with pytest.raises(ValueError, match="5 a fold"):
         doersch.find(x[:3], x)
     with pytest.raises(ValueError, match="whole number of cells"):
-        doersch.find(x, x, k=5)
+        doersch.find(x, x, doersch.Search(k=5))
     with pytest.raises(ValueError, match="images are 20 x 20"):
-        doersch.find(x, x, k=22)
+        doersch.find(x, x, doersch.Search(k=22))
     with pytest.raises(ValueError, match="plain everywhere"):
         doersch.find(np.zeros_like(x), x)

@@ -11,6 +11,7 @@ from ddpm.mining import maps, nulls, patches, patterns
 from ddpm.mining.localisation import motif_auc, patch_motif
 from ddpm.oracles.finite_set import finite
 from ddpm.schedule import linear
+from ddpm.typicality import Draws
 from ddpm.zoo import model
 
 RNG = np.random.default_rng(0)
@@ -39,11 +40,11 @@ def test_the_exact_denoiser_finds_the_planted_motif(tmp_path):
     x, y, masks = glyphs()
     oracle = finite(x, y).eps(SCHEDULE)
     x0, other = x[y == 0], x[y == 1]
-    options = {"draws": 200, "quiet": True, "say": lambda _: None}
+    options = {"how": maps.Request(Draws(200)), "say": lambda _: None}
     mine_maps = maps.measure(tmp_path / "a", oracle, SCHEDULE, x0, 0, **options)
     others = maps.measure(tmp_path / "b", oracle, SCHEDULE, other, 0, **options)
     assert motif_auc(mine_maps.map, masks[y == 0], 3) > 0.95
-    found = patterns.mine(mine_maps, x0, 0, patterns.pixel_features, others=others, k=4, count=2, clusters=2, most=24)
+    found = patterns.mine(mine_maps, x0, 0, patterns.pixel_features, patterns.Sizes(4, 2, 24, 2), others=others)
     first = found.patches.turn == 0
     assert np.all(patch_motif(found.patches.where, np.where(masks[y == 0], 0, -1), 4, 0.75)[first] == 0)
     assert np.all(found.p_label[first] == 1 / 13) and np.all(found.p_draws[first] <= 0.01)
@@ -125,7 +126,7 @@ def test_clusters_are_ranked_by_the_median_and_their_members_by_distance():
 def test_the_standard_error_is_that_of_the_groups():
     groups = RNG.normal(size=(3, 10, 9, 9)).astype(np.float32)
     m = maps.Maps(groups, np.ones(3), 100)
-    found = patterns.mine(m, RNG.random((3, 9, 9, 2)), 0, patterns.pixel_features, k=3, count=2, clusters=2)
+    found = patterns.mine(m, RNG.random((3, 9, 9, 2)), 0, patterns.pixel_features, patterns.Sizes(3, 2, clusters=2))
     i, y, x = found.patches.where[0]
     each = groups[i, :, y : y + 3, x : x + 3].mean((1, 2))
     assert found.patches.score[0] == pytest.approx(each.mean(), abs=1e-6)
@@ -143,10 +144,10 @@ def a_model(num_classes, p_uncond=0.1):
     [
         (lambda: patterns.check_model(a_model(0)), "without classes"),
         (lambda: patterns.check_model(a_model(3, 0.0)), "no null label.*p-uncond"),
-        (lambda: patterns.check_sizes(10, (28, 28), 29, 5, 100, 4), "patch is 29"),
-        (lambda: patterns.check_sizes(3, (28, 28), 6, 5, 100, 16), "at most 15 patches.*more images"),
-        (lambda: patterns.check_sizes(100, (28, 28), 6, 5, 10, 16), "at most 10 patches"),
-        (lambda: patterns.check_sizes(10, (28, 28), 6, 0, 100, 4), "per_image"),
+        (lambda: patterns.check_sizes(10, (28, 28), patterns.Sizes(29, 5, 100, 4)), "patch is 29"),
+        (lambda: patterns.check_sizes(3, (28, 28), patterns.Sizes(6, 5, 100, 16)), "at most 15 patches.*more images"),
+        (lambda: patterns.check_sizes(100, (28, 28), patterns.Sizes(6, 5, 10, 16)), "at most 10 patches"),
+        (lambda: patterns.check_sizes(10, (28, 28), patterns.Sizes(6, 0, 100, 4)), "per_image"),
         (lambda: patterns.group_into(np.eye(3), np.ones(3), 4), "3 patches"),
         (
             lambda: patterns.mine(maps.Maps(np.zeros((2, 2, 8, 8)), None, 4), np.zeros((3, 8, 8, 1)), 0, None),
