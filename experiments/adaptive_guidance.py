@@ -1,22 +1,23 @@
 """Adaptive Guidance: network calls against quality, and what the cosine of ε̂_c and ε̂_∅ does in pixels.
 
-Castillo et al. watch the cosine of the conditional and the unconditional prediction rise towards 1 along the walk,
-stop guiding once it passes a threshold, and save a quarter of the calls at equal quality: guided for a share f of the
-steps, a walk costs (1+f)/2 of full guidance. Here: the shipped model of Fashion-MNIST, DDIM, guidance s = 2 (their w
-is 1), the same x_T everywhere, distance and accuracy by the shipped classifier. The exact columns are the price of f,
-and, where data are the two Gaussians of `cfg_tilted`, how much of full guidance's effect on the mean is left when it
-stops. Two parts. The rule: with ε̂ in pixels the cosine begins near 1, since both predictions are x_T itself, so a
-threshold stops at the first step whatever it is; "exact" is the cosine of a mixture of Gaussians of the classes, which
-does the same. The price: guidance stopped after a share f of the steps, or begun late.
+Castillo et al. watch the cosine of the conditional and the unconditional prediction rise towards 1 along the walk, stop
+guiding once it passes a threshold, and save a quarter of the calls at equal quality: a walk that is guided for a share
+f of its steps costs (1+f)/2 of full guidance. We repeat this with the shipped model of Fashion-MNIST: DDIM, guidance s
+= 2 (their w is 1), the same x_T everywhere, distance and accuracy by the shipped classifier. The exact columns are the
+price of f and, for the mixture of two Gaussians of `cfg_tilted`, how much of full guidance's effect on the mean is left
+when guidance stops. The experiment has two parts. The first is the rule: with ε̂ in pixels the cosine begins near 1,
+since both predictions are nearly x_T itself, so any threshold stops the guidance at the first step; "exact" is the
+cosine for a mixture of one Gaussian for each class, which behaves in the same way. The second is the price: guidance is
+stopped after a share f of the steps, or begun late.
 
-What we see: the rule fails in pixels, for a reason that the exact case shares, and the price is nearly met. The
-cosine is 1 to four digits at the first step, falls within two steps, and of the network never comes back: it is
-lowest at the end, where its two predictions differ by its own errors. (With the exact denoiser it does come back, as
-in the paper.) So a threshold of .99 stops after one step, with the quality of no guidance. Stopped by the clock it is
-another matter: half of the steps guided, a quarter of the calls saved, are worse than full guidance by 3.6 ± 1.6, two
-standard errors, and much better than none (38.8); three quarters are not measurably worse. The same number of guided
-steps at the end instead of the beginning does less (20.3 against 9.7). On the mixture the middle of the walk is what
-counts.
+What we see: the rule fails in pixels, for a reason that the exact case shares, and the price is nearly met. The cosine
+is 1 to four digits at the first step, falls within two steps, and never comes back for the network: it is lowest at the
+end, where the two predictions differ by the network's errors. (With the exact denoiser it does come back, as in the
+paper.) So a threshold of .99 stops after one step, with the quality of no guidance. Stopping by the clock is another
+matter: guiding half of the steps, which saves a quarter of the calls, is worse than full guidance by 3.6 ± 1.6, two
+standard errors, and much better than no guidance (38.8); three quarters are not measurably worse. The same number of
+guided steps at the end instead of the beginning does less (20.3 against 9.7). On the mixture the middle of the walk is
+what counts.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _cosines(eps: Any, path: jax.Array, times: jax.Array, c: jax.Array) -> jax.A
 
 
 def effect_left(config: Config) -> dict[float, float]:
-    """For the mixture of N(±1, .25): the shift of the class's mean by guidance for a share of the steps, of the whole.
+    """Shift of the class's mean in N(±1, .25) by guidance for a share of the steps, relative to all steps.
 
     Quadrature over x_T; 1,000 DDIM steps with the exact denoiser.
     """
@@ -101,23 +102,23 @@ def effect_left(config: Config) -> dict[float, float]:
 
 
 def image_and_calls(g: adaptive.Guided) -> tuple[jax.Array, jax.Array]:
-    """What is kept of a walk of adaptive guidance."""
+    """Return the image and its number of calls from the state of adaptive guidance."""
     return g.x, g.calls
 
 
 def start(x_T: jax.Array, c: jax.Array) -> adaptive.Guided:
-    """Its state."""
+    """The state with which adaptive guidance begins."""
     return adaptive.begin(x_T)
 
 
 def by_rule(m: model.Model, config: Config, c: jax.Array) -> Any:
-    """The step of Castillo et al."""
+    """The adaptive step of Castillo et al."""
     clip = Partial(clip_x0, schedule=m.schedule)
     return adaptive.adaptive_step(m.eps, m.schedule, c, scale=config.guidance, threshold=config.threshold, after=clip)
 
 
 def run(config: Config) -> Result:
-    """The cosine by t; calls against quality."""
+    """Measure the cosine by t, and quality against calls."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     c, times = labels(m, config.n), make_times(m.schedule.T, config.steps)
@@ -147,7 +148,7 @@ def run(config: Config) -> Result:
             ]
         )
         if effect is not None:
-            rows.append(Row(f"{what}: of guidance's effect on the mixture's mean", None, effect, None))
+            rows.append(Row(f"{what}: share of guidance's effect on the mixture's mean", None, effect, None))
 
     full = cfg(m.eps, config.guidance)
     for f in config.shares:
@@ -168,14 +169,14 @@ def run(config: Config) -> Result:
     add(f"stopped at cosine ≥ {config.threshold:g}", images, float(calls.mean()), None, None)
     half, whole = (features[f"guided for the first {f}%"] for f in (50, 100))
     more, error = judge.further(half, whole, c)
-    rows.append(Row("distance, first 50% less full guidance (a quarter saved)", 0.0, None, more, error))
+    rows.append(Row("distance, first 50% minus full guidance (a quarter saved)", 0.0, None, more, error))
     about = {"n": config.n, "seed": config.seed, "features": judge.real.name, "cosine": seen, "cosine_exact": of_gauss}
     about["times"] = times[:-1]
     return Result(rows, None, about)
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """The cosine along the walk; distance and accuracy against calls."""
+    """Draw the cosine along the walk, and distance and accuracy against calls."""
     found = {row["what"]: row for row in rows}
     names = [row["what"].rsplit(":", 1)[0] for row in rows if row["what"].endswith("class accuracy")]
     kinds = {"guided for the first": ("guided first", "o"), "guided for the last": ("guided last", "s"),
@@ -184,9 +185,9 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
     with plot.style():
         figure = plot.new_figure(10.4, 3.2)
         left, middle, right = figure.subplots(1, 3)
-        for who, key in (("network", "cosine"), ("Gaussians, exact", "cosine_exact")):
+        for whose, key in (("network", "cosine"), ("Gaussians, exact", "cosine_exact")):
             off = np.maximum(1 - np.array(numbers[key]), 1e-7)  # what float32 can tell from 0
-            line = left.plot(numbers["times"], np.median(off, 1), label=f"{who}: median")[0]
+            line = left.plot(numbers["times"], np.median(off, 1), label=f"{whose}: median")[0]
             left.fill_between(numbers["times"], off.min(1), off.max(1), color=line.get_color(), alpha=0.15, linewidth=0)
         left.set(
             xlabel="t", ylabel=r"$1 - \cos(\hat{ε}_c, \hat{ε}_∅)$", yscale="log", xlim=(1000, 0), ylim=(8e-8, 1e-1)
@@ -194,10 +195,10 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
         left.set_title("band: least to most of the images")
         left.legend(fontsize=7)
         for start, (kind, mark) in kinds.items():
-            mine = [n for n in names if n.startswith(start)]
-            calls = [found[f"{n}: calls an image"]["ours"] for n in mine]
+            of_kind = [n for n in names if n.startswith(start)]
+            calls = [found[f"{n}: calls an image"]["ours"] for n in of_kind]
             for axes, what in ((middle, "Fréchet distance"), (right, "class accuracy")):
-                cells = [found[f"{n}: {what}"] for n in mine]
+                cells = [found[f"{n}: {what}"] for n in of_kind]
                 bars = [1.96 * r["spread"] for r in cells]
                 axes.errorbar(calls, [r["ours"] for r in cells], bars, marker=mark, markersize=5, label=kind)
         middle.axhline(floor, color="#95a5a6", linestyle="-", linewidth=0.8)

@@ -1,10 +1,10 @@
-"""The bug museum: ten bugs that were published, and what each does to a case whose answer is known exactly.
+"""The bug museum: ten published bugs, and what each does to a case whose answer is known exactly.
 
     python -m experiments.bug_museum
 
 No bug here is invented: each was in released code or in a printed algorithm, and most were reported by users. Each is
-re-made in a few lines. `exact` is the truth by a formula, `ours` what this library computes, `bug` what the bug does.
-The last column names the test of ours that fails if the bug comes here.
+rebuilt in a few lines. `exact` is the truth by a formula, `ours` is what this library computes, and `bug` is what the
+bug gives. The last column names the test of ours that fails if the bug ever appears here.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Exhibit(NamedTuple):
 
 
 def wrapped_index() -> Exhibit:
-    """ᾱ[t-1] at the last step is ᾱ[-1]: Python and JAX wrap it to the noisiest level, without a word."""
+    """ᾱ[t-1] at the last step is ᾱ[-1]: Python and JAX silently wrap it to the noisiest level."""
     a = LINEAR[1:]  # arrays that count from 0, without the prepended 1
     angle = np.arccos(np.sqrt(a))
     gains = [math.cos(angle[t] - angle[t - 1]) for t in range(999, -1, -1)]  # t - 1 = -1 at the end
@@ -55,7 +55,7 @@ def wrapped_index() -> Exhibit:
 
 
 def repaint_root() -> Exhibit:
-    """Algorithm 1 of RePaint lacks the root of 1-ᾱ; a peer followed the print, and took it back a release later."""
+    """Algorithm 1 of RePaint lacks the root of 1-ᾱ; one library followed it, and undid that a release later."""
     exact, bug = math.sqrt(1 - LINEAR[250]), 1 - LINEAR[250]
     s, known = schedule.linear(), jnp.zeros((20_000, 1, 1, 1))
     step = inpaint.repaint(sample.ddim_step(lambda x, t, c: x, s), s, known, np.ones((1, 1, 1)))
@@ -83,7 +83,7 @@ def next_time_not_on_the_list() -> Exhibit:
 
 
 def log_of_a_variance_as_its_square() -> Exhibit:
-    """`fixed_large_log` is log β, a negative number, of which the step takes the square root."""
+    """`fixed_large_log` is log β, a negative number, and the step takes its square root."""
     beta = 1 - LINEAR[500] / LINEAR[499]
     with np.errstate(invalid="ignore"):
         bug = float(np.sqrt(np.log(beta)))
@@ -95,7 +95,7 @@ def log_of_a_variance_as_its_square() -> Exhibit:
 
 
 def min_snr_for_v() -> Exhibit:
-    """The ε-weight min(SNR, γ)/SNR put on a v-loss: pure noise counts as much as everything else together."""
+    """The ε-weight min(SNR, γ)/SNR applied to a v-loss: pure noise counts as much as everything else together."""
     snr = LINEAR[1000] / (1 - LINEAR[1000])
     s = schedule.linear()
     ours = weighting.for_target(s, weighting.min_snr(s), "v")[1000]
@@ -147,7 +147,7 @@ def w_for_s() -> Exhibit:
     )  # fmt: skip
 
 
-def raw_eps_beside_clipped_x0() -> Exhibit:
+def raw_eps_with_clipped_x0() -> Exhibit:
     """DDIM from the clipped x̂0 and the ε̂ before clipping: two predictions that contradict each other."""
     s, x_t, t, to = schedule.linear(), jnp.full((1, 1), 2.5), 300, 200
     eps = oracle.gaussian([0.0], 1.0).eps(s)
@@ -156,7 +156,7 @@ def raw_eps_beside_clipped_x0() -> Exhibit:
     sigma2 = (1 - LINEAR[to]) / (1 - LINEAR[t]) * (1 - LINEAR[t] / LINEAR[to])
     gap = math.sqrt(1 - LINEAR[to] - sigma2) * (eps(x_t, jnp.array([t]), None) - clipped(x_t, jnp.array([t]), None))
     return Exhibit(
-        "raw ε̂ beside a clipped x̂0", "diffusers, DDIMScheduler's default", "DDIM(η = 1) - DDPM, x = 2.5, 300 → 200",
+        "raw ε̂ with a clipped x̂0", "diffusers, DDIMScheduler's default", "DDIM(η = 1) - DDPM, x = 2.5, 300 → 200",
         0.0, float(ours[0, 0]), float(gap[0, 0]),
         "heart/test_sample.py::test_ddim_with_eta_one_is_ddpm_with_fixed_small",
     )  # fmt: skip
@@ -194,7 +194,7 @@ MUSEUM: list[Callable[[], Exhibit]] = [
     young_average,
     cosine_blow_up,
     w_for_s,
-    raw_eps_beside_clipped_x0,
+    raw_eps_with_clipped_x0,
     noise_on_top,
 ]
 

@@ -1,18 +1,20 @@
 """Classifier-free guidance, Table 1: how many labels to drop in training.
 
 Ho and Salimans train with p_uncond = .1, .2 and .5 of the labels dropped: .1 and .2 do about equally well, .5 is worse
-at every weight w; in each the Inception score rises with w and FID is best at a small one. Here: two seeds each of a
-small network at an equal, small budget (`lab.small_trainings`), cosine schedule, Fashion-MNIST; images by DDIM with
-the same noises; Fréchet distance in the shipped classifier's features for FID, and the share of images that it assigns
-to the class asked for in the place of the Inception score. The paper's columns are ImageNet 64 x 64, another unit.
-There is no exact column: the optimal denoiser does not depend on p_uncond; what differs is how a small network divides
-its work. "order" rows are 1 where the paper's claim holds for every seed (and weight, where there are several).
+at every weight w; in each case the Inception score rises with w and FID is best at a small w. We train a small network
+with two seeds for each p_uncond at an equal, small budget (`lab.small_trainings`), with the cosine schedule, on
+Fashion-MNIST, and draw images by DDIM from the same noises. The Fréchet distance in the shipped classifier's features
+takes the place of FID, and the share of images that this classifier assigns to the requested class takes the place of
+the Inception score. The paper's columns are for ImageNet 64 x 64, in other units. There is no exact column: the optimal
+denoiser does not depend on p_uncond; what differs is how a small network divides its capacity. "order" rows are 1 where
+the paper's claim holds for every seed (and weight, where there are several).
 
-What we see: the paper's order. Accuracy rises with w at each p_uncond; .5 is less accurate than .1 at every weight and
-further away at its best one, in both seeds; .1 and .2 do alike (.2 is 7 % further away, and the seeds differ by more).
-One seed is far behind the other at every p_uncond, so the bars are long; the orders are those within a seed. What does
-not carry over is the trade-off: images after so short a training are so far from data (a hundred times the floor and
-more) that guidance brings them nearer up to the largest w. `cfg_tradeoff` shows it on the shipped model.
+What we see is the paper's order. Accuracy rises with w at each p_uncond; .5 is less accurate than .1 at every weight
+and further away at its best one, in both seeds; .1 and .2 do alike (.2 is 7 % further away, and the seeds differ by
+more). One seed is far behind the other at every p_uncond, so the bars are long; the orders are those within a seed.
+What does not carry over is the trade-off: images after so short a training are so far from the data (a hundred times
+the floor and more) that guidance brings them nearer up to the largest w. `cfg_tradeoff` shows the trade-off on the
+shipped model.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ QUICK = {"data": "digits", "preset": "digits", "steps": 4, "batch": 8, "seeds": 
 
 
 def run(config: Config) -> Result:
-    """Distance and accuracy by p_uncond and w."""
+    """Measure distance and accuracy by p_uncond and w."""
     judge, runs = judge_of(config.data), family(config, RUNS)
     rows = [Row(f"Fréchet distance, floor: {config.n} test images", None, None, judge.floor(config.n))]
     found: dict[str, dict[str, list[list[float]]]] = {}
@@ -78,7 +80,7 @@ def run(config: Config) -> Result:
         ),
         Row("order: the best distance over w is worse with .5 than with .1, share", 1.0, None, shares(tenth, half)),
         Row(
-            "order: accuracy is less with .5 than with .1, share of w and seeds",
+            "order: accuracy is lower with .5 than with .1, share of w and seeds",
             1.0,
             None,
             shares(list(a["0.5"].ravel()), list(a["0.1"].ravel())),
@@ -89,7 +91,7 @@ def run(config: Config) -> Result:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Distance against accuracy, a curve for each p_uncond; numbers are w."""
+    """Draw distance against accuracy, a curve for each p_uncond, with w at its points."""
     with plot.style():
         figure = plot.new_figure(9.0, 3.4)
         trade, right = figure.subplots(1, 2)

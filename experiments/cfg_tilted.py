@@ -1,12 +1,13 @@
-"""Classifier-free guidance, Figure 2 in one dimension: it does not sample the law that it is said to.
+"""Classifier-free guidance, Figure 2 in one dimension: it does not sample the tilted distribution.
 
-Guidance with weight w follows (1+w) ε_c - w ε_∅, the score of p_c^(1+w)/p^w at every noise level. Ho and Salimans
-draw its effect on three Gaussians: the mass moves away from the other classes. Here are two, at ±1 with variance .25,
-and the class +1. The exact column is the law p_c^(1+w)/p^w of the data itself, from their densities on a grid; ours
-is what a thousand DDIM steps with the exact denoiser make of N(0, 1), by quadrature over the quantiles. At w = 0 they
-agree. At w = 4 guidance has moved the mean to 1.80, where the tilted law has 1.07, and left a deviation of .27 where
-it has .44. The reason: tilting and adding noise do not commute. So strong guidance gives one's class beyond all
-measure, and too little variety, even with a perfect network.
+Guidance with weight w follows (1+w) ε_c - w ε_∅, the score of p_c^(1+w)/p^w at every noise level, and is often said to
+sample that tilted distribution. Ho and Salimans draw its effect on three Gaussians: the mass moves away from the other
+classes. We take two, at ±1 with variance .25, and the class +1. The exact column is the distribution p_c^(1+w)/p^w of
+the data itself, from the densities on a grid; ours is what a thousand DDIM steps with the exact denoiser make of N(0,
+1), by quadrature over the quantiles. At w = 0 they agree. At w = 4 guidance has moved the mean to 1.80, where the
+tilted distribution has 1.07, and left a standard deviation of .27 where it has .44. The reason is that tilting and
+adding noise do not commute. So strong guidance exaggerates the class beyond all measure and leaves too little variety,
+even with a perfect network.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ QUICK = {"steps": 100}
 
 
 def run(config: Config) -> Result:
-    """Mean and standard deviation by w, and the densities at one of them."""
+    """Measure mean and standard deviation by w, and the densities at two weights."""
     rows, moments = [], []
     with float64():
         schedule, m = linear(), oracle.mixture([[1.0], [-1.0]], 0.25)
@@ -56,10 +57,10 @@ def run(config: Config) -> Result:
             out = np.asarray(walk(step, jax.random.key(0), jnp.asarray(z)[:, None], times)).ravel()
             mean = float(weight @ out)
             ours = mean, float(np.sqrt(weight @ (out - mean) ** 2))
-            law = np.exp((1 + w) * log_c - w * log_p)
-            law /= law.sum()
-            tilted = float(law @ x), float(np.sqrt(law @ x**2 - (law @ x) ** 2))
-            same = 4 / config.steps if w == 0 else None  # without guidance the two laws are one; DDIM is of first order
+            tilt = np.exp((1 + w) * log_c - w * log_p)
+            tilt /= tilt.sum()
+            tilted = float(tilt @ x), float(np.sqrt(tilt @ x**2 - (tilt @ x) ** 2))
+            same = 4 / config.steps if w == 0 else None  # w = 0: both are p_c; DDIM is of first order
             rows += [
                 Row(f"mean, w = {w:g}", None, tilted[0], ours[0], within=same),
                 Row(f"standard deviation, w = {w:g}", None, tilted[1], ours[1], within=same),
@@ -77,7 +78,7 @@ def run(config: Config) -> Result:
         figure = plot.new_figure(10.4, 3.0)
         first, *panels, last = figure.subplots(1, len(shown) + 2)
         table = np.array(moments)
-        for j, name in ((1, "tilted law: mean"), (3, "guidance: mean"), (2, "tilted law: std"), (4, "guidance: std")):
+        for j, name in ((1, "tilted: mean"), (3, "guidance: mean"), (2, "tilted: std"), (4, "guidance: std")):
             first.plot(table[:, 0], table[:, j], label=name)
         first.set(xlabel="w", ylabel="mean, standard deviation of x")
         first.set_ylim(0, 3)
@@ -85,8 +86,8 @@ def run(config: Config) -> Result:
         u = np.asarray(grid)[:, 0]
         normal = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
         for ax, w in zip(panels, shown, strict=True):
-            law = np.exp((1 + w) * log_c - w * log_p)
-            ax.plot(x, law / law.sum() / (x[1] - x[0]), label="tilted law")
+            tilt = np.exp((1 + w) * log_c - w * log_p)
+            ax.plot(x, tilt / tilt.sum() / (x[1] - x[0]), label="tilted")
             ax.plot(maps[w], normal / np.gradient(maps[w], u), label="guidance")
             ax.set(xlabel="x", ylabel="density", title=f"w = {w:g}", xlim=(-1, 4))
             ax.legend(fontsize=7)

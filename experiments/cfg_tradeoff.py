@@ -1,14 +1,15 @@
 """Classifier-free guidance, Table 1 and Figure 4: more of the class, less variety.
 
-Ho and Salimans raise the weight w and see the Inception score rise all the way, while FID is best at a small w and
-then gets worse. Here: the shipped model of Fashion-MNIST, DDIM with 50 steps, the same noise at every w; the share of
-images that the shipped classifier assigns to the class asked for stands for the Inception score, and the Fréchet
-distance in that classifier's features for FID. The paper's columns are ImageNet 64 x 64 (p_uncond .1), another unit.
-The exact column is the one-dimensional mixture of `cfg_tilted`: the standard deviation that guidance leaves, of .5:
-variety falls even with a perfect network. "order" rows are 1 where the paper's claim holds here: the best distance at
-w ≤ 1, and worse again at the largest w; accuracy not falling from w = 0 on. What we see: the same U, accuracy rising
-all the way and recall falling, but with the best distance at w = 1 and not at .1: a network of a million parameters
-draws poorer garments without guidance than the paper's does images, and so gains longer.
+Ho and Salimans raise the weight w and see the Inception score rise all the way, while FID is best at a small w and then
+gets worse. We repeat this with the shipped model of Fashion-MNIST: DDIM with 50 steps and the same noise at every w.
+The share of images that the shipped classifier assigns to the requested class stands for the Inception score, and the
+Fréchet distance in that classifier's features for FID. The paper's columns are for ImageNet 64 x 64 (p_uncond .1), in
+other units. The exact column is for the one-dimensional mixture of `cfg_tilted`: the standard deviation after guidance,
+which is .5 without it; variety falls even with a perfect network. "order" rows are 1 where the paper's claim holds
+here: the distance is best at w ≤ 1 and worse again at the largest w, and accuracy does not fall from w = 0 on. What we
+see: the same U shape, accuracy rising all the way and recall falling, but the best distance is at w = 1 and not at .1:
+without guidance, a network of a million parameters draws poorer garments than the paper's network does images, and so
+it gains for longer.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ WEIGHTS = (0.0, 0.1, 0.3, 1.0, 2.0, 4.0)
 
 
 def exact_std(w: float) -> float:
-    """What guidance leaves of a class of variance .25 beside another at distance 2: standard deviation."""
+    """Standard deviation after guidance of a class of variance .25 whose only neighbour is at distance 2."""
     with float64():
         schedule, eps = linear(), oracle.mixture([[1.0], [-1.0]], 0.25).eps(linear())
         z, weight = np.polynomial.hermite_e.hermegauss(60)
@@ -61,7 +62,7 @@ def exact_std(w: float) -> float:
 
 
 def run(config: Config) -> Result:
-    """Distance, accuracy and variety by w."""
+    """Measure distance, accuracy and variety by w."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     c = labels(m, config.n)
@@ -79,7 +80,7 @@ def run(config: Config) -> Result:
             Row(f"w = {w:g}: Fréchet distance", FID[w], None, value, error),
             Row(f"w = {w:g}: class accuracy", None, None, right, right_error),
             Row(f"w = {w:g}: recall", None, None, float(np.mean(seen.recall))),
-            Row(f"w = {w:g}: std of the mixture's class, of .5", None, exact_std(w), None),
+            Row(f"w = {w:g}: std of the mixture's class (.5 unguided)", None, exact_std(w), None),
         ]
         distance.append(value)
         accuracy.append(right)
@@ -96,13 +97,13 @@ def run(config: Config) -> Result:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Distance against accuracy, and what is left of variety by w."""
+    """Draw distance against accuracy, and the remaining variety by w."""
     found = {row["what"]: row for row in rows}
     cells = {
         what: [found[f"w = {w:g}: {what}"] for w in WEIGHTS]
         for what in ("Fréchet distance", "class accuracy", "recall")
     }
-    std = [found[f"w = {w:g}: std of the mixture's class, of .5"]["exact"] for w in WEIGHTS]
+    std = [found[f"w = {w:g}: std of the mixture's class (.5 unguided)"]["exact"] for w in WEIGHTS]
     (distance, error), (accuracy, accuracy_error), (recall, _) = (
         np.array([[row["ours"], row["spread"] or 0] for row in cells[what]]).T for what in cells
     )

@@ -1,18 +1,19 @@
 """CIFAR-10 with the small shipped model: DDIM's Table 2 on its own data, and the sign of typicality.
 
-Song et al. encode CIFAR-10 test images with S steps of the deterministic sampler, decode them, and give the error per
-number on [0, 1]: here the same data, with a network of a laptop's size and its labels. The exact column is the round
-trip of a Gaussian with the training images' covariance and the perfect denoiser, under this model's schedule and times.
-The sign: how often the label of a test image helps to denoise it, T(x|c) > 0; noise-matched range as in
-`typicality_sign`, at fewer draws, so each image's own sign is less sure than the share.
+Song et al. encode CIFAR-10 test images with S steps of the deterministic sampler, decode them, and report the error per
+number on [0, 1]. We use the same data, with a network of a laptop's size that is given the labels. The exact column is
+the round trip of a Gaussian with the training images' covariance and the perfect denoiser, under this model's schedule
+and times. The sign of typicality says how often the label of a test image helps to denoise it, T(x|c) > 0; its range of
+t is matched by noise as in `typicality_sign`, with fewer draws, so the sign of a single image is less certain than the
+share.
 
 What we see: up to S = 50 the error is the paper's, .010, .0071, .0024 for .014, .0065, .0023; from 100 steps on it
-stays at .0013 to .0018, where the paper's goes on falling. The reason is the start of the list, one step below T: at
-S = 50 that is t = 980, where √ᾱ is .031, at S = 1,000 t = 999 and .0016, and what x̂0 is there is an error of the
-network divided by it. (The paper's linear schedule ends at .0063.) Cut at .98 T, the same lists give .0005, .0001,
-.00002, .000004, from 500 steps on within half again of the Gaussian's with the same cut. The label helps for 85 % of
-the images, where garments reach 93 %: the network (13,000 steps on a CPU) has learned less of what its labels mean, and
-CIFAR-10's classes vary more.
+stays at .0013 to .0018, where the paper's continues to fall. The reason is the start of the list, one step below T: at
+S = 50 that is t = 980, where √ᾱ is .031, and at S = 1,000 it is t = 999, where √ᾱ is .0016; x̂0 there is an error of
+the network divided by √ᾱ. (The paper's linear schedule ends at .0063.) Cut at .98 T, the same lists give .0005, .0001,
+.00002, .000004, and from 500 steps on this is at most half again as large as the Gaussian's error with the same cut.
+The label helps for 85 % of the images, compared with 93 % for garments: the network (13,000 steps on a CPU) has learned
+less of what its labels mean, and CIFAR-10's classes vary more.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ MINUTES = 5
 
 @dataclass(frozen=True)
 class Config:
-    """The model; of the round trip the test images, the largest S and the share of T at which a list is cut.
+    """The model, and the settings of both parts.
 
-    Of typicality the images, the draws and the range of t; and the seed.
+    Round trip: test images, largest S, share of T at which a list is cut. Typicality: images, draws, range of t.
     """
 
     model: str = "cifar10"
@@ -62,7 +63,7 @@ QUICK = {"n": 2, "most": 10, "images": 4, "draws": 2}
 
 
 def run(config: Config) -> Result:
-    """The table, and the share."""
+    """Measure the table of round trips and the share of positive typicality."""
     try:
         m = model.load(config.model)
         d = sources.load("cifar10")
@@ -103,7 +104,7 @@ def run(config: Config) -> Result:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """The error by S; the histogram of T."""
+    """Draw the error by S and the histogram of T."""
     trips = [(int(r["what"].split("S = ")[1].split(",")[0]), r) for r in rows if "S = " in r["what"]]
     whole, cut = ([(S, r) for S, r in trips if (FROM in r["what"]) is of] for of in (False, True))
     cut = [a for a in whole if a[0] < min((S for S, _ in cut), default=0)] + cut  # shorter lists begin below the cut

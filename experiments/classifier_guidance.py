@@ -1,20 +1,20 @@
 """Classifier guidance, the table of scales: Fréchet distance, precision and recall with and without labels.
 
 Dhariwal and Nichol add s √(1-ᾱ) ∇ log p(c | x_t) of a classifier of noisy images. In their table (ImageNet 256) scale 1
-makes an unconditional model worse and scale 10 better; a conditional one is best at scale 1, and with 10 it gains
-precision and loses recall. Here: the shipped model of Fashion-MNIST, without labels or with them, DDIM, x̂0 clipped, the
-same x_T everywhere; distance, accuracy, precision and recall in the shipped classifier's features. The classifier that
-guides is `classifier`: "gaussians" is the exact posterior of one Gaussian for each class (ridge .01), a closed form at
-every t; another name is a network that ships. The exact column is the mixture of `cfg_tilted`, with its exact
-classifier: the standard deviation that scale s leaves of a class's .5. There classifier guidance of an unconditional
-denoiser with scale s is the same function as classifier-free guidance with scale s.
+makes an unconditional model worse and scale 10 better; a conditional model is best at scale 1, and with 10 it gains
+precision and loses recall. We use the shipped model of Fashion-MNIST, without labels or with them: DDIM, x̂0 clipped,
+the same x_T everywhere; distance, accuracy, precision and recall are measured in the shipped classifier's features. The
+classifier that guides is `classifier`: "gaussians" is the exact posterior of one Gaussian for each class (ridge .01), a
+closed form at every t; any other name is a network that ships. The exact column is for the mixture of `cfg_tilted` with
+its exact classifier: the standard deviation that remains at scale s of a class's .5. There, classifier guidance of an
+unconditional denoiser with scale s is the same function as classifier-free guidance with scale s.
 
-What we see, at 200 images a row: as in the paper, scale 10 makes the model without labels much better (170 to 22),
-and recall falls with the scale in both halves (.90 to .72 with labels). Not as in the paper: scale 1 does not make
-the model without labels worse (the difference is -37 ± 25), the one with labels is not best at scale 1 but still
-gains at 10, where it is as near as 200 test images are, and precision, high from the start, hardly moves. ImageNet
-has 1,000 classes and a network that needs little help; here ten Gaussians know more of the coarse form of a garment
-than a small network does, at the noise levels where it is decided.
+What we see, at 200 images a row: as in the paper, scale 10 makes the model without labels much better (170 to 22), and
+recall falls with the scale in both halves (.90 to .72 with labels). Three things differ from the paper: scale 1 does
+not make the model without labels worse (the difference is -37 ± 25); the model with labels is not best at scale 1 but
+still gains at 10, where it is as near as 200 test images are; and precision, high from the start, hardly moves.
+ImageNet has 1,000 classes and a network that needs little help; here ten Gaussians know more about the coarse shape of
+a garment than a small network does, at the noise levels where that shape is decided.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def _log_posterior(g: oracle.Mixture, schedule: Schedule, x_t: jax.Array, t: Any
 
 
 def _labelled(eps: Any, label: jax.Array, x_t: jax.Array, t: jax.Array, c: Any = None) -> jax.Array:
-    """The denoiser of these labels, whatever label it is asked for."""
+    """A denoiser that always uses these labels and ignores c."""
     return eps(x_t, t, label)
 
 
 def exact_std(with_labels: bool, scale: float) -> float:
-    """What is left of a class N(1, .25) beside N(-1, .25): standard deviation after guidance by the exact posterior."""
+    """Standard deviation of class N(1, .25), with N(-1, .25) the other class, after guidance by the exact posterior."""
     with float64():
         schedule, mix = linear(), oracle.mixture([[1.0], [-1.0]], 0.25)
         z, weight = np.polynomial.hermite_e.hermegauss(60)
@@ -87,7 +87,7 @@ def exact_std(with_labels: bool, scale: float) -> float:
 
 
 def posterior(m: model.Model, d: data.Dataset, name: str) -> Any:
-    """log p(c | x_t), as a function of (x_t, t, c), and how it is called in the cache."""
+    """log p(c | x_t) as a function of (x_t, t, c), and its name in the cache."""
     if name != "gaussians":
         found = classifier.load(name)
         return found.log_prob, f"{name} {found.card.get('sha256', '')[:8]}"
@@ -96,7 +96,7 @@ def posterior(m: model.Model, d: data.Dataset, name: str) -> Any:
 
 
 def guided_step(m: model.Model, log_prob: Any, with_labels: bool, scale: float, c: jax.Array) -> Any:
-    """DDIM's step of these labels."""
+    """The guided DDIM step for these labels."""
     eps = Partial(_labelled, m.eps, c) if with_labels else m.eps
     if scale:
         eps = rules.classifier(eps, m.schedule, log_prob, scale)
@@ -104,7 +104,7 @@ def guided_step(m: model.Model, log_prob: Any, with_labels: bool, scale: float, 
 
 
 def run(config: Config) -> Result:
-    """Every row of the table."""
+    """Measure every row of the table."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     log_prob, called = posterior(m, judge.data, config.classifier)
@@ -135,7 +135,7 @@ def run(config: Config) -> Result:
             value, error = judge.further(f[with_labels, scale], f[with_labels, config.scales[0]], c)
             before, after = (TABLE[with_labels, s][0] for s in (0.0, scale))
             what = "labels" if with_labels else "no labels"
-            rows.append(Row(f"{what}: distance at scale {scale:g} less at 0", after - before, None, value, error))
+            rows.append(Row(f"{what}: distance at scale {scale:g} minus at 0", after - before, None, value, error))
     about = {"n": config.n, "seed": config.seed, "features": judge.real.name, "classifier": called}
     about["scales"] = config.scales
     return Result(rows, None, about)
@@ -147,7 +147,7 @@ def _share(hit: np.ndarray) -> tuple[float, float]:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Distance, accuracy, precision and recall by scale."""
+    """Draw distance, accuracy, precision and recall by scale."""
     found, scales = {row["what"]: row for row in rows}, numbers["scales"]
     with plot.style():
         figure = plot.new_figure(10.4, 3.2)

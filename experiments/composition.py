@@ -1,11 +1,11 @@
 """Composable diffusion: the sum of denoisers is not the denoiser of the product.
 
 Liu et al. compose concepts by adding ε_∅ + Σ w_i (ε_i - ε_∅) and read the sum as the score of a product of densities.
-At t = 0 it is; at t > 0 the product of the noised densities is not the noised product, and a sampler follows it from
-T on. With Gaussians, N(1, .25) AND N(-.5, .25) over N(0, 1), both are known: the product is N(2/7, 1/7), and a
-thousand DDIM steps end at mean .344 and variance .062, less than half of what it should be. Langevin steps at each
-level (Du et al. 2023) repair most of it, with many more network calls: "+ Langevin" below is a Monte-Carlo figure of
-n samples, stopped at t = 5, since below that step sizes are too small to move anything.
+At t = 0 it is; at t > 0 the product of the noised densities is not the noised product, and a sampler follows it from T
+on. For Gaussians, N(1, .25) AND N(-.5, .25) over N(0, 1), both are known: the product is N(2/7, 1/7), and a thousand
+DDIM steps end at mean .344 and variance .062, less than half of the right variance. Langevin steps at each level (Du et
+al. 2023) repair most of this, with many more network calls: "+ Langevin" below is a Monte-Carlo estimate from n
+samples, stopped at t = 5, since below that the Langevin step sizes are too small to move anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ A, B, BASE = (1.0, 0.25), (-0.5, 0.25), (0.0, 1.0)
 
 @dataclass(frozen=True)
 class Config:
-    """Samples of the corrected walk, its Langevin steps a level, and the seed."""
+    """Samples of the corrected walk, its Langevin steps at each level, its levels, and the seed."""
 
     n: int = 20_000
     langevin: int = 20
@@ -61,7 +61,7 @@ def flow(steps: int) -> tuple[float, float]:
 
 
 def run(config: Config) -> Result:
-    """The product, the flow of the sum, and the corrected flow."""
+    """Compare the product, the flow of the sum, and the corrected flow."""
     precision = 1 / A[1] + 1 / B[1] - 1 / BASE[1]
     product = (A[0] / A[1] + B[0] / B[1] - BASE[0] / BASE[1]) / precision, 1 / precision
     with float64():
@@ -78,8 +78,8 @@ def run(config: Config) -> Result:
     mean, var = flow(1000)
     root = np.sqrt(config.n)
     rows = [
-        Row("product law: mean", None, product[0], None),
-        Row("product law: variance", None, product[1], None),
+        Row("product of densities: mean", None, product[0], None),
+        Row("product of densities: variance", None, product[1], None),
         Row("sum of denoisers, DDIM 1,000: mean", None, mean, plain[0], within=1e-6),
         Row("sum of denoisers, DDIM 1,000: variance", None, var, plain[1], within=1e-6),
         Row(
@@ -95,7 +95,7 @@ def run(config: Config) -> Result:
         figure = plot.new_figure(4.8, 3.2)
         axes = figure.add_subplot()
         u = np.linspace(-1.2, 1.8, 400)
-        for (m, v), label in ((product, "product law"), (plain, "sum of denoisers, DDIM")):
+        for (m, v), label in ((product, "product of densities"), (plain, "sum of denoisers, DDIM")):
             axes.plot(u, np.exp(-0.5 * (u - m) ** 2 / v) / np.sqrt(2 * np.pi * v), label=label)
         axes.hist(x, bins=80, range=(-1.2, 1.8), density=True, color="#d5d8dc", label="+ Langevin")
         axes.set(xlabel="x", ylabel="density")

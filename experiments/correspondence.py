@@ -1,19 +1,20 @@
-"""DIFT: the same object found in another image, by the features of a denoiser, where the truth is drawn.
+"""DIFT: the same object found in another image by the features of a denoiser, where the truth is known.
 
 Tang et al. find corresponding points of two photographs by the nearest neighbour of diffusion features (in an SD or ADM
-U-Net, on the way up, at a little noise) and nothing else; people marked the truth. In the drawn cities it is known: the
-middle of a motif in one image, and of the same motif in another image of that city, in whatever light. A point counts
-if it is found within a tenth of the image's side (PCK at .1). Beside it: the same nearest neighbour on 7 x 7 patches of
-pixels less their mean, which is all that is needed here, because this world draws each motif alike, and a place at
-random. So what can be seen is not whether the features beat pixels, but which layers and times keep what pixels know.
-Their absolute numbers (SPair-71k, another task) do not stand beside these. This network is told where each cell lies,
-so its features say where as well as what: they are also compared less their mean at each place over other images.
+U-Net, on the way up, at a little noise) and nothing else; people marked the truth. In the drawn cities the truth is
+known: the middle of a motif in one image, and of the same motif in another image of that city, under any light. A point
+counts if it is found within a tenth of the image's side (PCK at .1). The baseline is the same nearest neighbour on 7 x
+7 patches of pixels minus their mean, which is all that is needed here, because this world always draws a motif in the
+same way. A random position is the other baseline. So the question is not whether the features beat pixels, but which
+layers and times keep what pixels know. The paper's absolute numbers (SPair-71k, another task) cannot be compared with
+these. This network knows the position of each cell, so its features encode where as well as what: they are also
+compared after subtracting their mean at each position over other images.
 
-What we see: features find more than chance and far less than pixels, which find all. Best is, as in the paper, a block
-on the way up, at little noise; at t = 400 and above little is left. At little noise, taking the mean of the place away
-helps. What does not carry over is the strength: this network has one level of 4 x 4 places with 64 channels each, was
-trained for eight minutes, and denoises a cell mostly from the cell itself, so that little asks it to describe a motif
-apart from its place and its light.
+What we see: features find more than a random guess and far less than pixels, which find everything. The best is, as in
+the paper, a block on the way up, at little noise; at t = 400 and above little is left. At little noise, subtracting the
+mean of the position helps. What does not carry over is the strength: this network has one level of 4 x 4 positions with
+64 channels each, was trained for eight minutes, and denoises a cell mostly from the cell itself, so it has little
+reason to describe a motif independently of its position and its light.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LAYERS = ("down.0", "mid", "up.0.0", "up.0", "up.1")
 
 @dataclass(frozen=True)
 class Config:
-    """The network of the cities ("" for one that has learned nothing), the pairs, images for the mean, and the rest."""
+    """The network of the cities ("" for an untrained one), the pairs, the images for the mean, and the features."""
 
     model: str = "cities"
     pairs: int = 100
@@ -54,8 +55,10 @@ QUICK = {"model": "", "pairs": 8, "others": 8, "times": (160,), "ensemble": 1}
 
 
 def matched(w: world.World, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of images of one city that both have exactly one of some motif: images (n, 2), the motif (n,), and the
-    middles of its boxes (n, 2, 2), row and column."""
+    """Find pairs of images of one city that both contain some motif exactly once.
+
+    Images (n, 2), the motif (n,), and the centres of its boxes (n, 2, 2) as row and column.
+    """
     rng, out = np.random.default_rng(seed), []
     boxes = w.boxes[rng.permutation(len(w.boxes))]
     once: dict[tuple[int, int], list[Any]] = {}
@@ -72,7 +75,7 @@ def matched(w: world.World, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def pixel_patches(x: np.ndarray, side: int = 7) -> np.ndarray:
-    """The pixels around each position, less their mean: (n, H, W, side²)"""
+    """The pixels around each position, minus their mean: (n, H, W, side²)"""
     r = side // 2
     padded = np.pad(x[..., 0], ((0, 0), (r, r), (r, r)), mode="edge")
     v = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2)).reshape(*x.shape[:3], -1)
@@ -90,7 +93,7 @@ def network(name: str) -> model.Model:
 
 
 def run(config: Config) -> Result:
-    """PCK by layer and time, that of pixels and of chance."""
+    """Measure PCK by layer and time, of pixels, and of a random position."""
     net = network(config.model)
     w = world.draw(1200, seed=3)
     images, motif, places = matched(w, config.pairs, config.seed)
@@ -119,20 +122,20 @@ def run(config: Config) -> Result:
                 shown = at
     pixels, _ = score(pixel_patches(x[images[:, 0]]), pixel_patches(x[images[:, 1]]))
     everywhere = np.stack(np.divmod(np.arange(world.SIZE**2), world.SIZE), 1)
-    chance = (np.linalg.norm(everywhere[None] - truth[:, None], axis=2) <= config.alpha * world.SIZE).mean()
+    at_random = (np.linalg.norm(everywhere[None] - truth[:, None], axis=2) <= config.alpha * world.SIZE).mean()
     rows = [
         Row(f"PCK at {config.alpha:g}, {layer}, t = {t}{what}", None, None, p, _stderr(p, n))
-        for what, table in (("", plain), (", less the mean of the place", found))
+        for what, table in (("", plain), (", minus the mean of the position", found))
         for layer, by_t in table.items()
         for t, p in by_t.items()
     ]
     rows.append(Row("7 x 7 pixels", None, None, pixels, _stderr(pixels, n)))
-    rows.append(Row("a place at random", None, float(chance), None))
+    rows.append(Row("a random position", None, float(at_random), None))
     numbers = {
         "pck": plain,
         "pck_less_mean": found,
         "pixels": pixels,
-        "random": chance,
+        "random": at_random,
         "n_pairs": n,
         "seed": config.seed,
     }
@@ -146,7 +149,7 @@ def _stderr(p: float, n: int) -> float:
 
 
 def picture(config: Config, plain: Any, found: Any, numbers: dict[str, Any], arrows: Any) -> Any:
-    """PCK by t, and pairs with the point asked, found and true."""
+    """Draw PCK by t, and pairs with the query point and the point that was found."""
     with plot.style():
         figure = plot.new_figure(10.0, 3.4)
         halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.3))
@@ -163,13 +166,13 @@ def picture(config: Config, plain: Any, found: Any, numbers: dict[str, Any], arr
         axes.legend(fontsize=7, ncols=2)
         panels = np.ravel(right.subplots(2, 3))
         for j, panel in enumerate(panels[: 0 if arrows is None else len(arrows[0])]):
-            a, b, asked, truth, at = (q[j] for q in arrows)
+            a, b, query, truth, at = (q[j] for q in arrows)
             gap = np.ones((world.SIZE, 2, 1))
             panel.imshow(np.concatenate([a, gap, b], 1)[..., 0], cmap="gray", vmin=-1, vmax=1)
             hit = np.linalg.norm(at - truth) <= config.alpha * world.SIZE
             shift = world.SIZE + 2
-            panel.plot([asked[1], at[1] + shift], [asked[0], at[0]], color="w", linewidth=2.5, linestyle="-")
-            panel.plot([asked[1], at[1] + shift], [asked[0], at[0]], color="#c0392b", linewidth=1,
+            panel.plot([query[1], at[1] + shift], [query[0], at[0]], color="w", linewidth=2.5, linestyle="-")
+            panel.plot([query[1], at[1] + shift], [query[0], at[0]], color="#c0392b", linewidth=1,
                        linestyle="-" if hit else ":")  # fmt: skip
             panel.set_title("found" if hit else "missed", fontsize=7, pad=2)
         for panel in panels:

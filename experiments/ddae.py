@@ -1,17 +1,18 @@
-"""DDAE, Figure 2: what the layers know of the class, by linear probes over layer and t.
+"""DDAE, Figure 2: what the layers know about the class, by linear probes over layer and t.
 
 Xiang et al. train linear classifiers on the inner features of denoisers of CIFAR-10: the best are on the way up, at
 little noise (their DDPM: t = 11 of 1,000, accuracy 90.05 % in the released code, with a network of 35.7 M parameters
-and all 50,000 training images). Ours has 1.0 M parameters and never saw a label in these calls (c = ∅), the probe few
-images, and the data are Fashion-MNIST: what can be compared is the shape, best at little noise and inside the network,
-falling towards pure noise. Features are means over positions, the probe logistic regression; beside it the same probe
-on the pixels. "less" rows are differences of two probes, with the error of independent ones.
+and all 50,000 training images). Our network has 1.0 M parameters and sees no label in these calls (c = ∅), the probe
+gets few images, and the data are Fashion-MNIST: what can be compared is the shape, best at little noise and inside the
+network, falling towards pure noise. Features are means over positions, and the probe is a logistic regression; the
+baseline is the same probe on the pixels. "minus" rows are differences of two probes, with the error of independent
+ones.
 
-What we see: the paper's order in t and in depth. Little noise is best (.81 at t = 10, .36 at t = 900), the first and
-the last layer are worst by .33 ± .02. The best is the middle, not the way up, but the first layer of the way up is
-within the error (.79), and it keeps its accuracy further into the noise, up to t = 300. One mean over positions of
-the middle says a little more of the class than all pixels do (.033 ± .018). The paper's .90 is another network and
-other data.
+What we see is the paper's order in t and in depth. Little noise is best (.81 at t = 10, .36 at t = 900), and the first
+and the last layer are worst by .33 ± .02. The best layer is the middle, not one on the way up, but the first layer of
+the way up is within the error (.79), and it keeps its accuracy further into the noise, up to t = 300. A single mean
+over positions of the middle tells a little more about the class than all pixels do (.033 ± .018). The paper's .90 is
+for another network and other data.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LAYERS = ("in", "down.0", "down.1", "mid", "up.0", "up.1", "out")
 
 @dataclass(frozen=True)
 class Config:
-    """The network ("" for one that has learned nothing), the images of the probe, the times and the seed."""
+    """The network ("" for an untrained one), the images of the probe, the times and the seed."""
 
     data: str = "fashion_mnist"
     model: str = "fashion_mnist"
@@ -50,7 +51,7 @@ QUICK = {"data": "digits", "model": "", "train": 400, "test": 100, "times": (10,
 
 
 def untrained(preset: str = "digits", **sizes: Any) -> model.Model:
-    """For quick forms: a fresh network."""
+    """A network with its initial parameters, for `--quick`."""
     from ddpm.config import unet_config
     from ddpm.network import build
     from ddpm.schedule import cosine
@@ -65,17 +66,17 @@ def spread(p: Probe) -> float:
     return (p.interval[1] - p.interval[0]) / 3.92
 
 
-def less(what: str, a: Probe, b: Probe, paper: float | None = None) -> Row:
-    """The difference of two accuracies."""
+def minus(what: str, a: Probe, b: Probe, paper: float | None = None) -> Row:
+    """A row with the difference of two accuracies."""
     return Row(what, paper, None, a.accuracy - b.accuracy, float(np.hypot(spread(a), spread(b))))
 
 
 def run(config: Config) -> Result:
-    """The table and its picture."""
+    """Measure the probes of every layer and time, and draw them."""
     try:
         d = sources.load(config.data)
     except (FileNotFoundError, ConnectionError) as error:
-        raise Unavailable(f"the probes want {config.data}, which is not here: {error}") from error
+        raise Unavailable(f"the probes need {config.data}, which is not here: {error}") from error
     net = model.load(config.model) if config.model else untrained()
     names = [n for n in LAYERS if n in layers(net.unet)]
     sets = [
@@ -99,9 +100,9 @@ def run(config: Config) -> Result:
     first, last = config.times[0], config.times[-1]
     ends = max((by_layer[n] for n in (names[0], names[-1])), key=lambda p: p.accuracy)
     rows += [
-        less(f"order: best at t = {first} less best at t = {last}", by_t[first], by_t[last]),
-        less("order: best layer less the better of the first and the last", grid[best], ends),
-        less("best layer less pixels", grid[best], pixels),
+        minus(f"order: best at t = {first} minus best at t = {last}", by_t[first], by_t[last]),
+        minus("order: best layer minus the better of the first and the last", grid[best], ends),
+        minus("best layer minus pixels", grid[best], pixels),
     ]
     numbers = {
         "probe": [{"layer": k[0], "t": k[1], **v._asdict()} for k, v in grid.items()],
@@ -113,7 +114,7 @@ def run(config: Config) -> Result:
 
 
 def picture(config: Config, grid: Any, names: list[str], pixels: Probe) -> Any:
-    """Accuracy by layer and t, as a table in grey and as curves."""
+    """Draw accuracy by layer and t, as a table in grey and as curves."""
     with plot.style():
         figure = plot.new_figure(9.4, 3.5)
         left, right = figure.subplots(1, 2)

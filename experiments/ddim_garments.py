@@ -1,19 +1,20 @@
 """DDIM, Table 1 with a trained network: steps and η on garments.
 
 Song et al. draw CIFAR-10 with few steps and several η: η = 0 is best at few steps, and the larger noise σ̂ fails there.
-Here is their table with the shipped model of Fashion-MNIST, classes in turn, guidance 1, x̂0 clipped, the same start
+We make their table with the shipped model of Fashion-MNIST: classes in turn, guidance 1, x̂0 clipped, the same start
 x_T in every cell, and the Fréchet distance in the shipped classifier's features. (There is no Inception network here;
-the paper's column is another unit on other data, so only the order can be compared.) The exact column is the same table
-for a Gaussian with the garments' covariance and the perfect denoiser, in pixels, under this model's cosine schedule and
-the same list of times. Beside the distances stands the floor: n real test images against the training images. Rows
-"less" are differences of two cells, with the standard error of images of the same noise; the paper's order is met where
-they are above 0 by two of them.
+the paper's column is in other units on other data, so only the order can be compared.) The exact column is the same
+table for a Gaussian with the garments' covariance and the perfect denoiser, in pixels, under this model's cosine
+schedule and the same list of times. The floor is the distance of n real test images from the training images. "minus"
+rows are differences of two cells, with the standard error for images of the same noise; the paper's order holds where
+they are above 0 by two standard errors.
 
-What we see: half of the order. σ̂ fails as in the paper, by more than eight standard errors. But η = 0 is not the best:
-η = .5 is better by two standard errors at 10 and at 20 steps, and η = 1 is no worse than that. Two reasons. Under the
-cosine schedule and this list of times the geometry does not favour η = 0: in the exact column all four η are within 5 %
-of each other at 10 steps, where under the paper's linear schedule (`ddim_table1`) η = 1 is twice as far off. And the
-network is small: its errors add up along a deterministic path, and fresh noise lets the next step correct them.
+What we see is half of the order. σ̂ fails as in the paper, by more than eight standard errors. But η = 0 is not the
+best: η = .5 is better by two standard errors at 10 and at 20 steps, and η = 1 is no worse than that. There are two
+reasons. Under the cosine schedule and this list of times the geometry does not favour η = 0: in the exact column all
+four η are within 5 % of each other at 10 steps, whereas under the paper's linear schedule (`ddim_table1`) η = 1 is
+twice as far off. And the network is small: its errors add up along a deterministic path, and fresh noise lets the next
+step correct them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ MINUTES = 2
 
 @dataclass(frozen=True)
 class Config:
-    """The model, images a cell, the largest number of steps, and the seed."""
+    """The model, images in each cell, the largest number of steps, and the seed."""
 
     model: str = "fashion_mnist"
     n: int = 200
@@ -53,7 +54,7 @@ QUICK = {"n": 100, "most": 10}
 
 
 def stepper(m: model.Model, eta: Any) -> Callable[[jax.Array], Any]:
-    """labels -> the step of this η, or of σ̂."""
+    """Return a function of the labels that gives the step with this η, or with σ̂."""
     eps = clip_x0(m.eps, m.schedule)
     if eta == "hat":
         return lambda c: ddpm_step(eps, m.schedule, c, "fixed_large")
@@ -66,7 +67,7 @@ def name_of(eta: Any) -> str:
 
 
 def run(config: Config) -> Result:
-    """Every cell of the table."""
+    """Measure every cell of the table, and the differences between rows."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     lam, c = variances(data.to_float(judge.data.x_train)), labels(m, config.n)
@@ -88,13 +89,13 @@ def run(config: Config) -> Result:
             more, either_way = judge.further(f[a, S], f[b, S], c)
             far, near = found[a, S], found[b, S]
             printed, known = (far.paper or 0) - (near.paper or 0), (far.exact or 0) - (near.exact or 0)
-            rows.append(Row(f"S = {S}: {name_of(a)} less {name_of(b)}", printed, known, more, either_way))
+            rows.append(Row(f"S = {S}: {name_of(a)} minus {name_of(b)}", printed, known, more, either_way))
     about = {"n": config.n, "seed": config.seed, "features": judge.real.name, "data": judge.data.name}
     return Result(rows, None, about)
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """The three columns, each in its own unit."""
+    """Draw the three columns, each in its own unit."""
     found = {row["what"]: row for row in rows}
     steps = [S for S in STEPS if f"η = 0, S = {S}" in found]
     columns = {

@@ -1,13 +1,14 @@
 """DDIM, Table 1 without a network: steps and η, on Gaussian data with the exact denoiser.
 
 Song et al. sample CIFAR-10 with S = 10 … 1,000 steps and several η, and find that η = 0 is best at few steps and that
-the larger variance σ̂ fails there but wins at 1,000. For Gaussian data the best denoiser is linear, each direction of
-the data is by itself, and the law of the samples is known: so the same table can be computed without training, as the
-exact Fréchet distance in pixels. The paper's column is Inception FID on CIFAR-10, another unit: only the order can be
-compared. Same as the paper: η = 0 < .2 < .5 < 1 at every S; σ̂ worst at S = 10 and best at S = 1,000 on the garments'
-covariance. Different: σ̂ overtakes η = 1 already at S = 20, because a distance of pixel covariances punishes the noise
-left over by the last step far less than Inception features do. (On the 1/f² spectrum of natural images σ̂ beats η = 1 at
-every S.) So a part of the published table is the geometry of the sampler alone, and the collapse of σ̂ is not.
+the larger variance σ̂ fails there but wins at 1,000. For Gaussian data the best denoiser is linear, the directions of
+the data do not interact, and the distribution of the samples is known: so the same table can be computed without
+training, as the exact Fréchet distance in pixels. The paper's column is Inception FID on CIFAR-10, in other units: only
+the order can be compared. Two things are as in the paper: η = 0 < .2 < .5 < 1 at every S, and σ̂ is worst at S = 10 and
+best at S = 1,000 on the garments' covariance. One thing differs: σ̂ overtakes η = 1 already at S = 20, because a
+distance of pixel covariances punishes the noise left over by the last step far less than Inception features do. (On the
+1/f² spectrum of natural images σ̂ beats η = 1 at every S.) So a part of the published table is the geometry of the
+sampler alone, but the collapse of σ̂ is not.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TABLE: dict[Any, tuple[float, ...]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """Whose covariance besides 1/f²; "" for none."""
+    """The data set whose covariance is used in addition to 1/f²; "" for none."""
 
     data: str = "fashion_mnist"
 
@@ -48,8 +49,10 @@ QUICK = {"data": ""}
 
 
 def natural_spectrum(size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Variances of 3 x 32 x 32 colour images whose power falls as 1/f² (f = 1/2 for the mean), mean .25, and how often
-    each occurs; the eigenvectors are waves."""
+    """Variances of 3 x 32 x 32 colour images whose power falls as 1/f², and how often each occurs.
+
+    f = 1/2 for the mean; the variances average to .25; the eigenvectors are waves.
+    """
     k = np.fft.fftfreq(size) * size
     f = np.hypot(k[:, None], k[None])
     lam = (np.where(f > 0, f, 0.5) ** -2.0).ravel()
@@ -58,7 +61,7 @@ def natural_spectrum(size: int = 32) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spectra(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The variances of the data sets, and how often each occurs."""
+    """The variances of each data set, and how often each occurs."""
     found = {"1/f²": natural_spectrum()}
     if name:
         x = data.to_float(sources.load(name).x_train)
@@ -68,14 +71,14 @@ def spectra(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def stepper(eta: Any) -> Callable[..., Any]:
-    """(eps, schedule) -> the library's step."""
+    """Return a function (eps, schedule) -> the library's step with this η, or with σ̂."""
     if eta == "hat":
         return lambda e, s: ddpm_step(e, s, variance="fixed_large")
     return lambda e, s: ddim_step(e, s, eta=eta)
 
 
 def run(config: Config) -> Result:
-    """Every cell of the table, twice."""
+    """Compute every cell of the table twice: by formula and with the library."""
     rows: list[Row] = []
     curves: dict[tuple[str, str], list[float]] = {}
     with float64():

@@ -1,10 +1,10 @@
 """DDIM, Table 2: encode an image into noise and decode it again; the error falls with the steps.
 
-Song et al. run the deterministic sampler upwards and down again and give the error per pixel on [0, 1] for CIFAR-10. On
-unit Gaussian data each step multiplies by the cosine of an angle, up and down alike, and the error of the round trip is
-(1 - ∏ cos² Δθ)², with cos θ_t = √ᾱ_t. Divided by four for the range [0, 1] it stands beside the paper's: .024 for .014
-at ten steps, .00032 for .0009 at a hundred. The order of magnitude and the fall agree without any network; the paper's
-error falls more slowly at the end, where a trained network's own errors remain.
+Song et al. run the deterministic sampler upwards and down again and report the error per pixel on [0, 1] for CIFAR-10.
+On unit Gaussian data each step multiplies by the cosine of an angle, up and down alike, and the error of the round trip
+is (1 - ∏ cos² Δθ)², with cos θ_t = √ᾱ_t. Divided by four for the range [0, 1] it can be compared with the paper's: .024
+for .014 at ten steps, .00032 for .0009 at a hundred. The order of magnitude and the fall agree without any network; the
+paper's error falls more slowly at the end, where the errors of a trained network remain.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ QUICK: dict = {}
 
 
 def run(config: Config) -> Result:
-    """The error of the round trip for each number of steps."""
+    """Compute the error of the round trip for each number of steps."""
     rows: list[Row] = []
     errors: list[float] = []
     with float64():

@@ -1,10 +1,10 @@
 """DDPM: the network's size, the schedule, and how little of the image is left at T.
 
-Ho et al. give the size of their CIFAR-10 network as 35.7 million parameters and the last term of the bound as about
-1e-5 bits/dim: after a thousand steps nothing is left to know. Both follow from the definitions, without training. The
-exact column counts the layers and evaluates L_T = ½ (ᾱ_T (E[x²] - 1) - log(1-ᾱ_T)) in NumPy; ours are the parameters of
-our network and the library's term of the bound. L_T needs the data's second moment: .25 is a typical value for natural
-images, .68162 that of Fashion-MNIST, whose pixels are mostly black.
+Ho et al. report the size of their CIFAR-10 network as 35.7 million parameters and the last term of the bound as about
+1e-5 bits/dim: after a thousand steps x_T tells nothing more about the image. Both follow from the definitions, without
+training. The exact column counts the layers and evaluates L_T = ½ (ᾱ_T (E[x²] - 1) - log(1-ᾱ_T)) in NumPy; ours are the
+parameters of our network and the library's term of the bound. L_T needs the data's second moment: .25 is a typical
+value for natural images, and .68162 is that of Fashion-MNIST, whose pixels are mostly black.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MINUTES = 0.2
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to choose but the length of the chain."""
+    """The length of the chain."""
 
     T: int = 1000
 
@@ -72,7 +72,7 @@ def count_by_hand(c: UNetConfig) -> int:
 
 
 def run(config: Config) -> Result:
-    """Count, and evaluate."""
+    """Count the parameters, and evaluate the schedule and L_T."""
     with float64():
         schedule = linear(config.T)
         beta = np.linspace(1e-4, 0.02, config.T) * 1000 / config.T

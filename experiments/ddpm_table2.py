@@ -1,23 +1,23 @@
 """DDPM's Table 2, small: what the network predicts, and with which loss.
 
-Ho et al. compare networks that predict ε or the mean μ of the step down, trained on the bound L or on a plain mean
+Ho et al. compare networks that predict ε or the mean μ of the reverse step, trained on the bound L or on a plain mean
 square (for ε: L_simple). On CIFAR-10 ε with L_simple has by far the best FID, both with L are alike, μ with a plain
-mean square fails, and L has slightly better bits/dim than L_simple. Of x0 they write that it did worse. Here: two seeds
-each of a small network at an equal, small budget (`lab.small_trainings`), linear schedule, Fashion-MNIST, classes
-given; images by DDIM with the same noises; Fréchet distance in the shipped classifier's features in the place of FID;
-bits/dim by the bound with either fixed variance, β and β̃. The exact column is the best linear denoiser of each class.
-"order" rows are 1 where the paper's claim holds here. The papers' FID and bits are those of CIFAR-10 after 800,000
-steps, another unit: only the order can be compared.
+mean square fails, and L has slightly better bits/dim than L_simple. They write that predicting x0 did worse. We train a
+small network with two seeds for each at an equal, small budget (`lab.small_trainings`), with the linear schedule, on
+Fashion-MNIST, with classes given. Images are drawn by DDIM from the same noises; the Fréchet distance in the shipped
+classifier's features takes the place of FID; bits/dim are those of the bound with either fixed variance, β and β̃. The
+exact column is the best linear denoiser of each class. "order" rows are 1 where the paper's claim holds here. The
+papers' FID and bits are those of CIFAR-10 after 800,000 steps, in other units: only the order can be compared.
 
 What we see: of the networks that predict ε, L_simple is better than L in distance, by far, as in the paper; but in
-bits/dim as well, by .22, where the paper has L ahead by .05: L counts the small t most, and so few steps are not enough
-to learn them (at 1,200 steps it was .39). Networks that predict μ are far behind with either loss: an error in μ is one
-of ε times √α√(1-ᾱ)/β, which is large, and their images are noise so far (whose distance is near 970), so that
-the paper's order of the two cannot be seen. What does not carry over at all is x0: it has by far the best images here,
-two in three of the class asked for, with the worst bits. A network that predicts x0 draws smooth pictures at once, and
-ε̂ follows from it with an error times √ᾱ/√(1-ᾱ), which at small t spoils the bound and not the eye; one that predicts ε
-must first learn to return its input almost unchanged, or a fine grid of noise is left. Distances are a hundred times
-the floor and more.
+bits/dim as well, by .22, where the paper has L ahead by .05: L weights the small t most, and so few steps are not
+enough to learn them (at 1,200 steps the difference was .39). Networks that predict μ are far behind with either loss:
+an error in μ is one of ε times √α√(1-ᾱ)/β, which is large, and their images are still noise (whose distance is near
+970), so the paper's order of the two cannot be seen. What does not carry over at all is x0: it has by far the best
+images here, two in three of the requested class, with the worst bits. A network that predicts x0 draws smooth pictures
+at once, and ε̂ follows from it with an error times √ᾱ/√(1-ᾱ), which at small t spoils the bound but is not visible; one
+that predicts ε must first learn to return its input almost unchanged, or a fine grid of noise is left. Distances are a
+hundred times the floor and more.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ QUICK |= {"n_test": 20, "n_bits": 10}
 
 
 def run(config: Config) -> Result:
-    """Every objective, each seed."""
+    """Measure every objective with each seed."""
     judge, runs = judge_of(config.data), family(config, RUNS)
     (x, c), (x_b, c_b) = (held_out(config.data, n) for n in (config.n_test, config.n_bits))
     rows = [
@@ -99,7 +99,7 @@ def run(config: Config) -> Result:
 
 
 def orders(found: dict[str, dict[str, list[float]]]) -> list[Row]:
-    """The paper's claims, for every seed: 1 where it holds for all, else the share of seeds."""
+    """The paper's claims: 1 where a claim holds for all seeds, else the share of seeds."""
 
     def share(name: str, a: list[float], b: list[float]) -> Row:
         return Row(f"order: {name}, share of seeds", 1.0, None, float(np.mean(np.less(a, b))))
@@ -115,7 +115,7 @@ def orders(found: dict[str, dict[str, list[float]]]) -> list[Row]:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """A line for each objective: distance on the left, bits/dim on the right; a mark for each seed."""
+    """Draw a line for each objective: distance on the left, bits/dim on the right, a mark for each seed."""
     found = numbers["found"]
     names = list(found)[::-1]
     with plot.style():

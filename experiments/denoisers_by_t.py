@@ -1,15 +1,15 @@
 """From Gaussian to ideal: what a denoiser can know at each noise level, and how many steps are Gaussian.
 
 Wang and Vastola find that at high noise the score of a diffusion model is that of a Gaussian with the data's mean and
-covariance, so that the first 15 to 30 % of the sampling steps can be replaced by its closed form. Beside that
-Gaussian denoiser (exact loss) stands the ideal denoiser of the 60,000 training images, which can only give them back:
-on training images it is the floor that a network reaches by memorising, on test images it fails badly below t = 250.
-The gap of the two closed forms says where the Gaussian stops being enough: 2 to 4 % at t = 700, about 15 % at 600
-with the linear schedule; so it is the first 30 % of the steps, as the paper says, without any network. The shipped
-network (trained with the cosine schedule, asked at the same signal-to-noise ratio, without a class) is far below both
-where there is little noise, and above the Gaussian from t = 700 on: there a closed form beats it. Its errors on
-training and on test images are the same: it has not memorised. Monte-Carlo over n images of each split and one noise
-each.
+covariance, so that the first 15 to 30 % of the sampling steps can be replaced by its closed form. We compare that
+Gaussian denoiser (exact loss) with the ideal denoiser of the 60,000 training images, which can only return those
+images: on training images it is the floor that a network reaches by memorising, and on test images it fails badly below
+t = 250. The gap between the two closed forms shows where the Gaussian stops being enough: it is 2 to 4 % at t = 700 and
+about 15 % at 600 with the linear schedule; so the first 30 % of the steps are Gaussian, as the paper finds, without any
+network. The shipped network (trained with the cosine schedule, evaluated at the same signal-to-noise ratio, without a
+class) is far below both where there is little noise, and above the Gaussian from t = 700 on: there a closed form beats
+it. Its errors on training and on test images are the same: it has not memorised. All errors are Monte-Carlo estimates
+over n images of each split with one noise each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TIMES = (50, 100, 200, 250, 300, 400, 500, 600, 700, 800)
 
 @dataclass(frozen=True)
 class Config:
-    """Images of each split, the network beside them ("" for none), and the seed."""
+    """Images of each split, the network to compare ("" for none), and the seed."""
 
     data: str = "fashion_mnist"
     n: int = 400
@@ -48,14 +48,14 @@ class Config:
 QUICK = {"data": "digits", "n": 50, "model": ""}
 
 
-def own_time(m: model.Model, a: float) -> int:
-    """The network's own time with the signal-to-noise ratio of ᾱ = a."""
-    own = np.asarray(m.schedule.alpha_bar, np.float64)[1:]
-    return int(np.argmin(np.abs(np.log(own / (1 - own)) - math.log(a / (1 - a))))) + 1
+def matching_time(m: model.Model, a: float) -> int:
+    """The time t of the network's schedule with the signal-to-noise ratio of ᾱ = a."""
+    alpha_bar = np.asarray(m.schedule.alpha_bar, np.float64)[1:]
+    return int(np.argmin(np.abs(np.log(alpha_bar / (1 - alpha_bar)) - math.log(a / (1 - a))))) + 1
 
 
 def run(config: Config) -> Result:
-    """ε-errors by t, and the gain of teleportation along the first direction."""
+    """Measure ε-errors by t, and the gain of teleportation along the first direction."""
     d = sources.load(config.data)
     schedule, gauss = linear(), gaussian.fit(data.to_float(d.x_train))
     ideal = finite_set.finite(d.x_train, d.y_train)
@@ -83,9 +83,9 @@ def run(config: Config) -> Result:
             rows.append(Row(f"{split}, t = {t}: Gaussian", None, float(linear_loss[t]), None))
             rows.append(Row(f"{split}, t = {t}: ideal of the training set", None, float(error), None))
             if net is not None:
-                own = own_time(net, a)
-                x_own = q_sample(net.schedule, x0, own, noise)
-                out = net.eps(x_own, jnp.full(len(x0), own), None)
+                t_net = matching_time(net, a)
+                x_net = q_sample(net.schedule, x0, t_net, noise)
+                out = net.eps(x_net, jnp.full(len(x0), t_net), None)
                 value = ((out - noise) ** 2).mean((1, 2, 3))
                 curves.setdefault((split, "network"), []).append(float(value.mean()))
                 rows.append(

@@ -1,17 +1,18 @@
 """Diffusion Classifier: accuracy against draws and t, adaptive elimination, and the sign of typicality.
 
-Li et al. classify with a text-to-image model: the class whose prompt denoises best, with the same noise for all. They
-report 88.5 % on CIFAR-10 (zero-shot, Stable Diffusion 2), that t drawn evenly over the whole range is better than any
-single t and the middle the best single one, and they drop most classes after a few draws. Exact is the same rule with
-the best Gaussian of each class and infinitely many draws: no network and no sampling, on all test images. Ours is the
-shipped network, which has seen the labels in training (so its accuracy is not to be compared with a zero-shot one).
-The last row is another reading of the same losses: how often the label helps to denoise at all.
+Li et al. classify with a text-to-image model: the predicted class is the one whose prompt denoises best, with the same
+noise for all. They report 88.5 % on CIFAR-10 (zero-shot, Stable Diffusion 2), find that t drawn evenly over the whole
+range is better than any single t and the middle the best single one, and drop most classes after a few draws. The exact
+column is the same rule with the best Gaussian of each class and infinitely many draws, without a network or sampling,
+on all test images. Ours is the shipped network, which has seen the labels in training (so its accuracy should not be
+compared with a zero-shot one). The last row is another reading of the same losses: how often the label helps to denoise
+at all.
 
 What carries over: a few draws do most of the work (8 of each class: .86), elimination spends a third of the calls at no
-loss that can be seen, and for the network, as in the paper, all of the range is better than its middle. What does not:
-the exact classifier is best at the middle and worse on all of the range; and the network's single best t is late, where
-the cosine schedule has the noise that other schedules have in the middle. At little noise it is below the Gaussians:
-there the label says hardly anything and one draw is noisy, while theirs is the expected loss.
+visible loss, and for the network, as in the paper, the whole range is better than its middle. What does not: the exact
+classifier is best at the middle and worse on the whole range; and the network's single best t is late, where the cosine
+schedule has the noise that other schedules have in the middle. At little noise it is below the Gaussians: there the
+label tells hardly anything and a single draw is noisy, while the Gaussians' column is the expected loss.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ RANGES = ((0.0, 1.0), (0.1, 0.7), (0.2, 0.8))
 
 @dataclass(frozen=True)
 class Config:
-    """The network ("" for the Gaussians themselves), the first n test images, and the draws."""
+    """The network ("" for the Gaussians themselves), the first n test images, and the numbers of draws."""
 
     data: str = "fashion_mnist"
     model: str = "fashion_mnist"
@@ -69,14 +70,14 @@ QUICK = {"data": "digits", "model": "", "n": 40, "draws": 24, "all_draws": 16, "
 
 
 def survivors(losses: np.ndarray, first: int) -> np.ndarray:
-    """The best two of the four classes that are best after `first` draws: (n, 2). losses: (n, K, all draws)"""
+    """The best two of the four classes that lead after `first` draws: (n, 2). losses: (n, K, all draws)"""
     four = np.argsort(losses[..., :first].mean(2), axis=1, kind="stable")[:, :4]
     mean = np.take_along_axis(losses.mean(2), four, 1)
     return np.take_along_axis(four, np.argsort(mean, axis=1, kind="stable")[:, :2], 1)
 
 
 def measure(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.ndarray, K: int) -> dict[str, Any]:
-    """The losses of all classes, of the two survivors, and T(x|c): one chunk."""
+    """Measure one chunk: the losses of all classes, those of the two survivors, and T(x|c)."""
     key = jax.random.key(config.seed)
     times = even_times(schedule.T, config.draws)
     every = np.broadcast_to(np.arange(K), (len(x), K))
@@ -89,7 +90,7 @@ def measure(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.n
 
 
 def measured(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.ndarray, K: int) -> dict[str, Any]:
-    """All chunks; those that an earlier run has kept are read."""
+    """All chunks; those that an earlier run has kept are read from the disk."""
     what = {**asdict(config), "ridge": 0.0, "n": 0}
     for leaf in jax.tree.leaves((eps, schedule)):
         what[f"sha{len(what)}"] = hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
@@ -110,13 +111,13 @@ def measured(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.
 
 
 def share(right: Any) -> dict[str, Any]:
-    """A share with its Wilson interval."""
+    """The share of correct answers with its Wilson interval."""
     p, n = float(np.mean(right)), len(right)
     return {"value": p, "interval": statistics.wilson(p, n), "n": n}
 
 
 def exact_accuracy(config: Config, d: data.Dataset, schedule: Schedule, windows: list[Any]) -> np.ndarray:
-    """Of the best Gaussian of each class on all test images, for each window of times."""
+    """Accuracy of the best Gaussian of each class on all test images, for each window of times."""
     m = gaussian.fit(data.to_float(d.x_train), d.y_train)
     m = m._replace(var=m.var + config.ridge)
     losses = gaussian_losses(m, schedule, data.to_float(d.x_test), windows)
@@ -129,12 +130,12 @@ def span(T: int, low: float, high: float) -> np.ndarray:
 
 
 def name(low: float, high: float) -> str:
-    """Of a range of times."""
+    """The name of a range of times."""
     return "t over all of 1…T" if (low, high) == (0, 1) else f"t in ({low:g}T, {high:g}T]"
 
 
 def run(config: Config) -> Result:
-    """The table, and the curves against draws and t."""
+    """Measure the table, and the curves against draws and t."""
     d = sources.load(config.data)
     x, y = data.to_float(d.x_test[: config.n]), d.y_test[: config.n]
     net = model.load(config.model) if config.model else None
@@ -208,7 +209,7 @@ def c7(config: Config, d: data.Dataset) -> dict[str, Any]:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Accuracy against the calls of ε̂ an image, and in windows of t."""
+    """Draw accuracy against the calls of ε̂ for each image, and in windows of t."""
     everywhere, adaptive, by_draws = numbers[name(0, 1)], numbers["adaptive"], numbers["by_draws"]
     K = adaptive["calls_without_elimination"] // adaptive["stages"][-1][0]
 

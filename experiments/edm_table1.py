@@ -2,8 +2,8 @@
 
 Karras et al. scale what goes into the network and what comes out so that input and training target have variance 1 at
 every noise level. All of it is formulas. The exact column writes them in NumPy; ours are the library's functions. A
-network that gives zero everywhere then has a loss of 1 at every noise level: measured here with the same denoiser that
-the samplers take, it shows that scalings and weight fit together.
+network that returns zero everywhere then has a loss of 1 at every noise level; this is measured with the same denoiser
+that the samplers take, and it shows that scalings and weight fit together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ QUICK = {"n": 20_000}
 
 
 def run(config: Config) -> Result:
-    """Scalings at σ = .5, the levels, the loss of a zero network."""
+    """Evaluate the scalings at σ = .5, the levels, and the loss of a zero network."""
     rows, losses = [], []
     with float64():
         sigma, d = 0.5, 0.5

@@ -1,9 +1,9 @@
 """The average of the parameters remembers its start: why short runs sample badly with a decay of .9999.
 
 Ho et al. average the parameters with decay .9999 over 800,000 steps. The share of the initial parameters in the average
-is dⁿ: after 10,000 steps, 37 %. A lesson that trains for minutes then samples from a third of noise. With the decay
-min(d, (1+n)/(10+n)) the share is a product that falls like n⁻⁹ at first, and nothing is left after a few hundred steps.
-The exact column is the product in NumPy; ours runs the library's `ema_decay` over the steps.
+is dⁿ: after 10,000 steps, 37 %. A lesson that trains for minutes would then sample from an average of which a third is
+noise. With the decay min(d, (1+n)/(10+n)) the share is a product that falls like n⁻⁹ at first, and nothing is left
+after a few hundred steps. The exact column is the product in NumPy; ours runs the library's `ema_decay` over the steps.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ STEPS = (100, 1000, 5000, 10_000, 20_000, 50_000)
 
 
 def run(config: Config) -> Result:
-    """The share of the start in the average, with and without warm-up."""
+    """Compute the share of the initial parameters in the average, with and without warm-up."""
     n = np.arange(1, max(STEPS) + 1)
     plain = config.decay**n
     with float64():
-        # the average of a parameter that is 1 at the start and 0 ever after is the share of the start
+        # the average of a parameter that is 1 at the start and 0 afterwards is the share of the initial parameters
         decays = jax.vmap(lambda k: ema_decay(k, config.decay))(jnp.asarray(n))
         ours = np.asarray(jax.lax.associative_scan(jnp.multiply, decays))
     exact = np.exp(np.cumsum(np.log(np.minimum(config.decay, (1 + n) / (10 + n)))))

@@ -1,20 +1,21 @@
-"""Which average of the parameters to sample from, after a short training.
+"""Which average of the parameters to sample from after a short training.
 
-Ho et al. sample from an average with decay .9999 after 800,000 steps, and say that it mattered. After 3,000 steps the
-same decay still holds exp(-.3) = 74 % of the random start, and images drawn from it are noise: a common surprise. Here
-one training each of two seeds keeps several averages at once (`lab.small_trainings`: cosine schedule, constant
-learning rate, Fashion-MNIST): none, fixed decays, and two that forget their start: decay min(.999, (1+n)/(10+n)), the
-library's default, which is that of .9999 too as long as n < 9,000; and the power-function average of Karras et al. with
-a width of a tenth of the training. Measured: test ε-MSE, and images by DDIM. Exact: the share of the start in the
-average, dⁿ, and for the growing one the product of its decays, n! 9!/(n+9)!; ours runs the library's decays.
+Ho et al. sample from an average with decay .9999 after 800,000 steps, and report that it mattered. After 3,000 steps
+the same decay still holds exp(-.3) = 74 % of the random start, and images drawn from it are noise, which surprises
+many. We train one network for each of two seeds (`lab.small_trainings`: cosine schedule, constant learning rate,
+Fashion-MNIST) and keep several averages at once: none, fixed decays, and two that forget their start. These two are the
+decay min(.999, (1+n)/(10+n)), the library's default, which equals that of .9999 as long as n < 9,000; and the
+power-function average of Karras et al. with a width of a tenth of the training. We measure the test ε-MSE, and images
+drawn by DDIM. The exact column is the share of the initial parameters in the average: dⁿ for a fixed decay, and for the
+growing one the product of its decays, n! 9!/(n+9)!; ours runs the library's decays.
 
-What we see: in ε-MSE an average with a short memory is worth having already now, 4 to 5 % less than none in both seeds;
-with d = .999 a twentieth of the start is left and costs 7 %, with .9999 the ε-MSE is seven times as large. In distance
-the second half holds and the first does not: d = .9999 is noise, .999 far behind, but a short average is nearer than
-none in one seed only, and a fifth further away in the other, whose last parameters happen to draw far better images
-than any average of them (at 1,200 steps, `steps=1200`, the average is ahead in both; why was not looked into). What
-does not carry over: how much it matters at the end of a long training with a falling rate; and the images themselves,
-outlines under a grid of noise, hundreds of times the floor away.
+What we see: in ε-MSE an average with a short memory is already worth having, 4 to 5 % less than none in both seeds;
+with d = .999 a twentieth of the start is left and costs 7 %, and with .9999 the ε-MSE is seven times as large. In
+distance the second half of the claim holds and the first does not: d = .9999 is noise and .999 is far behind, but a
+short average is nearer than none in one seed only, and a fifth further away in the other, whose last parameters happen
+to draw far better images than any average of them (at 1,200 steps, `steps=1200`, the average is ahead in both; we did
+not look into why). What does not carry over is how much averaging matters at the end of a long training with a falling
+rate; nor do the images themselves, which are outlines under a grid of noise, hundreds of times the floor away.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ QUICK |= {"n_test": 20}
 
 
 def start_share(name: str, n: int) -> float | None:
-    """What the average still holds of the start after n steps, in closed form."""
+    """The share of the initial parameters in the average after n steps, in closed form."""
     if name.startswith("fixed_"):
         return float(name.removeprefix("fixed_")) ** n
     if name == "ema" and n < 8990:
@@ -69,7 +70,7 @@ def start_share(name: str, n: int) -> float | None:
 
 
 def run(config: Config) -> Result:
-    """Every average of the plain training."""
+    """Measure every average of the plain training."""
     judge, runs = judge_of(config.data), family(config, ["cosine"])["cosine"]
     x, c = held_out(config.data, config.n_test)
     setup = config_of(config, "cosine", 0)
@@ -89,7 +90,14 @@ def run(config: Config) -> Result:
             n = jnp.arange(config.steps, dtype=float)
             ours = float(jnp.prod(jax.vmap(decays[key])(n))) if key in decays else 0.0
         rows += [
-            Row(f"{name}: share of the start", None, start_share(key, config.steps), ours, within=1e-6, near=1.0),
+            Row(
+                f"{name}: share of the initial parameters",
+                None,
+                start_share(key, config.steps),
+                ours,
+                within=1e-6,
+                near=1.0,
+            ),
             Row(f"{name}: ε-MSE", None, None, *mean_range(of["mse"])),
             Row(f"{name}: Fréchet distance", None, None, *mean_range(of["distance"])),
             Row(f"{name}: class accuracy", None, None, *mean_range(of["accuracy"])),
@@ -97,14 +105,14 @@ def run(config: Config) -> Result:
     none, growing, late = (found[AVERAGES[k]]["distance"] for k in ("params", "ema", "fixed_0.9999"))
     rows += [
         Row("order: averaging gives a better distance than none, share of seeds", 1.0, None, shares(growing, none)),
-        Row("order: d = .9999 gives a worse one than none, share of seeds", None, None, shares(none, late)),
+        Row("order: d = .9999 gives a worse distance than none, share of seeds", None, None, shares(none, late)),
     ]
     about = {"found": found, "n": config.n, "n_test": config.n_test, "budget": budget(config)}
     return Result(rows, None, about)
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """A line for each average: ε-MSE and distance."""
+    """Draw a line for each average: ε-MSE and distance."""
     from matplotlib.ticker import LogLocator
 
     found = numbers["found"]

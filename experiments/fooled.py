@@ -1,25 +1,27 @@
-"""How each number can be fooled: sets of images that a number likes and an eye does not.
+"""How each number can be fooled: sets of images that score well but look wrong.
 
-Every measure of `ddpm evaluate` is taken of sets that are wrong in a known way, each beside the same measure of real
-test images at the same n. Where a bad set stands within the error of the test images, or better, that number is fooled.
+Every measure of `ddpm evaluate` is taken of sets that are wrong in a known way, and compared with the same measure of
+real test images at the same n. Where a bad set is within the error of the test images, or better, that number is
+fooled.
 
-- The *mean image* and the *class means*: no diversity at all; precision and density may call them perfect.
-- A *Gaussian fit* of the pixels: the Fréchet distance on whitened pixel components compares means and covariances, and
-  a Gaussian with the right ones is at its floor. It is blind to shape; in the classifier's features it is not.
-- *Noise*: what every number must refuse.
+- The *mean image* and the *class means* have no diversity at all; precision and density may call them perfect.
+- For a *Gaussian fit* of the pixels, the Fréchet distance on whitened pixel components is at its floor, because it
+  compares means and covariances, and the fit has the right ones. It is blind to shape; in the classifier's features it
+  is not.
+- *Noise* is what every number must refuse.
 - The *memorising denoiser* gives training images back: all distances call it better than test images. Only the
-  neighbours see it.
-- A *model with a class missing*: each of its images is good, so that accuracy and precision do not notice.
+  neighbours detect it.
+- For a *model with a class missing* each image is good, so accuracy and precision do not notice.
 - *Mirrored test images*: the shipped classifier was trained with mirrored images and averages over both, so distances
   in its features cannot see that all shoes point the other way. Pixels can.
 
-The papers claim that precision and recall tell quality from diversity, that density mends precision's fondness of
-outliers, and that only neighbours see copies. What we see: precision calls noise perfect at this n, since a few real
-images far from all others have neighbourhoods that hold all of it; density halves that and no more; recall and coverage
-refuse what has no variety or no shape. On pixels' components the Gaussian fit stands near its floor (a little above:
-bytes clip it), while in the classifier's features it is as far as noise. The memorising denoiser is refused by its
-neighbours (and by recall, by a hair). The model without bags has the same accuracy and precision as the whole one; its
-Fréchet distance doubles. Mirrored images are seen by pixels alone.
+The papers claim that precision and recall separate quality from diversity, that density corrects precision's weakness
+for outliers, and that only neighbours detect copies. What we see: precision calls noise perfect at this n, since a few
+real images far from all others have neighbourhoods that hold all of it; density halves that and no more; recall and
+coverage refuse what has no variety or no shape. On pixels' components the Gaussian fit is near its floor (a little
+above, because bytes clip it), while in the classifier's features it is as far as noise. The memorising denoiser is
+refused by its neighbours (and by recall, by a hair). The model without bags has the same accuracy and precision as the
+whole one; its Fréchet distance doubles. Mirrored images are detected by pixels alone.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ MISSING = 8  # the class that one model lacks: Bag
 
 @dataclass(frozen=True)
 class Config:
-    """How many images of each set, and the seed of the subsets."""
+    """The number of images in each set, and the seed of the subsets."""
 
     n: int = 250
     seed: int = 0
@@ -78,17 +80,17 @@ class Pixels:
         return (flat.reshape(len(x), -1) - self.mean) @ (self.U / np.sqrt(self.lam))
 
     def distance(self, x: np.ndarray) -> float:
-        """Fréchet, to all training images; floats count as they are, bytes scaled."""
+        """Fréchet distance to all training images; floats are taken as they are, bytes are scaled."""
         return distances.frechet_moments(distances.moments(self(x)), self.train)
 
     def of_noise(self) -> float:
-        """Exactly, for x ~ N(0, I) in pixels: mean -μU/√λ, covariance 1/λ."""
+        """The exact distance of x ~ N(0, I) in pixels: mean -μU/√λ, covariance 1/λ."""
         m = self.mean @ self.U / np.sqrt(self.lam)
         return float((m**2).sum() + ((1 / np.sqrt(self.lam) - 1) ** 2).sum())
 
 
 def load() -> tuple[data.Dataset, classifier.Classifier]:
-    """Fashion-MNIST and its classifier, or Unavailable."""
+    """Load Fashion-MNIST and its classifier, or raise Unavailable."""
     try:
         return sources.load("fashion_mnist"), classifier.load("fashion_mnist")
     except (FileNotFoundError, OSError) as e:
@@ -111,7 +113,7 @@ def noise(d: data.Dataset, n: int, seed: int) -> np.ndarray:
 
 
 def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """The sets of images, with the classes that were asked for where there are any."""
+    """The sets of images, with their requested classes where there are any."""
     n, seed = config.n, config.seed
     rng = np.random.default_rng(seed + 1)
     test = statistics.stratified_subset(d.y_test, n, seed + 1)
@@ -139,13 +141,13 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
 def scores(
     x: np.ndarray, labels: np.ndarray | None, d: data.Dataset, judge: classifier.Classifier, pixels: Pixels, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Every measure: value, error, what test images get, and whether the set stands as well as those."""
+    """Every measure: value, error, the value of test images, and whether the set is as good as those."""
     found = scores_.score_images(x, labels, d, judge, seed=seed, neighbours=500)
     out: dict[str, dict[str, Any]] = {}
     for k, m in found.items():
         low, high = m.low_high
         floor = float(m.beside)  # type: ignore[arg-type]
-        # The floor has an error of its own, of about the same size. (nearest: not closer than unseen images)
+        # The floor has about the same error as the value. (nearest: not closer than unseen images)
         far = np.sqrt(2) * (high - low) / 2
         as_good = m.value + far >= floor if m.better == "higher" else m.value - far <= floor
         out[k] = {
@@ -181,9 +183,9 @@ COLUMNS = {
 
 
 def memorised_share(d: data.Dataset, n: int = 20, seed: int = 0) -> tuple[float, float]:
-    """The ideal denoiser of the training set, sampled: share of images within a grey level of a training image.
+    """Sample the ideal denoiser of the training set: share of images within a grey level of a training image.
 
-    And the largest distance of a pixel, in grey levels. DDIM, 50 steps, linear schedule.
+    Also returns the largest distance of a pixel, in grey levels. DDIM, 50 steps, linear schedule.
     """
     from ddpm.schedule import linear
 
@@ -191,13 +193,13 @@ def memorised_share(d: data.Dataset, n: int = 20, seed: int = 0) -> tuple[float,
     eps = finite(d.x_train).eps(schedule)
     x = generate(eps, schedule, jax.random.key(seed), d.image_shape, n=n, batch=n)
     flat, train = x.reshape(n, -1), data.to_float(d.x_train).reshape(len(d.x_train), -1)
-    _, who = neighbours.nearest(flat, train)
-    apart = np.abs(flat - train[who[:, 0]]).max(1) * 127.5
+    _, nearest = neighbours.nearest(flat, train)
+    apart = np.abs(flat - train[nearest[:, 0]]).max(1) * 127.5
     return float((apart < 1).mean()), float(apart.max())
 
 
 def table_figure(found: dict[str, dict[str, dict]], title: str) -> Any:
-    """A table of numbers: green where a set stands as well as test images, white where the number sees it."""
+    """A table of numbers: green where a set is as good as test images, white where the number detects it."""
     with plot.style():
         figure = plot.new_figure(11.0, 0.7 + 0.42 * len(found))
         axes = figure.add_subplot()
@@ -220,7 +222,7 @@ def table_figure(found: dict[str, dict[str, dict]], title: str) -> Any:
 
 
 def run(config: Config) -> Result:
-    """All measures of all sets; and the closed forms of the Fréchet distance on whitened pixels at n = 10,000."""
+    """Take all measures of all sets, and check the Fréchet distance on whitened pixels against closed forms."""
     d, judge = load()
     pixels = Pixels(d.x_train)
     found = {k: scores(*s, d, judge, pixels, config.seed) for k, s in sets(config, d).items()}
@@ -235,7 +237,7 @@ def run(config: Config) -> Result:
     rows = [
         Row("Fréchet, 64 whitened components: the mean image", None, float(COMPONENTS),
             pixels.distance(np.repeat(mean[None], 100, 0)), within=1e-3),
-        Row("a Gaussian fit, n = 10,000: the floor of two equal laws", None, floor,
+        Row("a Gaussian fit, n = 10,000: the floor of two equal distributions", None, floor,
             distances.frechet_moments(distances.moments(whitened), pixels.train), within=0.08),
         Row("class means", None, float(COMPONENTS + lam_between.sum() - 2 * np.sqrt(lam_between).sum()),
             pixels.distance(np.repeat(class_means, 1000, 0)), within=1e-3),
@@ -259,7 +261,7 @@ def run(config: Config) -> Result:
 
 
 def page(result: dict[str, Any]) -> str:
-    """The page, from what `run` measured."""
+    """The page, written from the metrics that `run` measured."""
     found, n = result["numbers"]["sets"], result["numbers"]["n"]
     lines = [
         "# How each number can be fooled",
@@ -292,7 +294,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write the page beside the results."""
+    """Write the page next to the results."""
     folder = RESULTS / "fooled"
     write_atomic(folder / "README.md", page(json.loads((folder / "metrics.json").read_text())).encode())
 

@@ -1,24 +1,26 @@
 """Improved DDPM, Table 2, small: schedule, learned variance, and the bound by importance sampling.
 
-Nichol and Dhariwal find on CIFAR-10 that the cosine schedule has better bits/dim than the linear one at a like FID,
+Nichol and Dhariwal find on CIFAR-10 that the cosine schedule has better bits/dim than the linear one at a similar FID,
 that L_hybrid (a learned variance) improves bits/dim again at little cost in FID, and that L_vlb with times drawn by
-importance has the best bits/dim and the worst FID. And with the linear schedule up to a fifth of the chain can be left
-out at its noisy end with little harm, with the cosine schedule not. Here: two seeds each of a small network at an
-equal, small budget (`lab.small_trainings`; T = 1,000, the paper has 4,000), Fashion-MNIST, classes given; Fréchet
-distance in the shipped classifier's features for FID; bits/dim with clipped x̂0, each with its own variance: learned,
-or β. Exact: how far pure noise is from the noised data at the time where it is put in, the Wasserstein distance of
-Gaussians with the data's mean and covariance, per pixel; and the gain of importance sampling, T Σ L² / (Σ L)² over the
+importance has the best bits/dim and the worst FID. They also find that with the linear schedule up to a fifth of the
+chain can be left out at its noisy end with little harm, but not with the cosine schedule. We train a small network with
+two seeds for each row at an equal, small budget (`lab.small_trainings`; T = 1,000, the paper has 4,000), on
+Fashion-MNIST, with classes given. The Fréchet distance in the shipped classifier's features stands for FID; bits/dim
+are measured with clipped x̂0 and each network's variance: learned, or β. Two things are exact. The first is the
+distance between pure noise and the noised data at the time where sampling begins: the Wasserstein distance of Gaussians
+with the data's mean and covariance, per pixel. The second is the gain of importance sampling, T Σ L² / (Σ L)² over the
 terms t = 2…T, of N(0, .25) on the same schedule (18; on the linear one 25). "order" rows are 1 where the paper's claim
 holds here for every seed.
 
 What we see: four of the paper's five orders, in both seeds. The cosine schedule has better bits/dim than the linear one
 by .18 (paper .11) and L_hybrid better ones again by .14 (paper .09), at the same distance. With the linear schedule the
 first fifth of the chain can be left out for nothing (482 for 481), with the cosine one for a quarter of the distance;
-the exact distance of the start says why: 80 times as far from noise. L_vlb has the worst images, as in the paper, but
-also the worst bits, where the paper's has the best: it counts the small t most and is slow, and this training is short
-(at 1,200 steps it was 2.9 behind L_hybrid, now 1.1). Importance sampling gains 23 here and 18 on Gaussian data. What
-does not carry over is the quality, and that both schedules draw alike: the linear one is nearer by a fifth; distances
-are hundreds of times the floor. (The two schedules' ε-MSE cannot be compared: the best possible one differs.)
+the exact distance of the start shows why: it is 80 times as far from noise. L_vlb has the worst images, as in the
+paper, but also the worst bits, where the paper's has the best: it weights the small t most and is slow, and this
+training is short (at 1,200 steps it was 2.9 behind L_hybrid, now 1.1). Importance sampling gains 23 here and 18 on
+Gaussian data. Two things do not carry over: the quality, with distances hundreds of times the floor, and that both
+schedules draw equally well: the linear one is nearer by a fifth. (The two schedules' ε-MSE cannot be compared, because
+the best possible one differs.)
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ QUICK |= {"n_test": 20, "n_bits": 10, "n_terms": 2}
 
 
 def terms(m: Model, x: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """E L_{t-1} and E L_{t-1}² for t = 1…T, over images: (2, T)"""
+    """E L_{t-1} and E L_{t-1}² over images, for t = 1…T: (2, T)"""
     out = bits_per_dim(
         clip_x0(m.eps, m.schedule), m.schedule, jax.random.key(1), jnp.asarray(x), jnp.asarray(c), variance=m.variance
     )
@@ -105,7 +107,7 @@ def gaussian_terms(schedule: str, lam: float = 0.25) -> np.ndarray:
 
 
 def start_distance(x_train: np.ndarray, schedule: str, share: float) -> float:
-    """W2² per pixel of N(0, I) and N(√ᾱ m, ᾱ Σ + (1-ᾱ) I) at t = (1 - share) T, in NumPy: each direction by itself."""
+    """W2² per pixel of N(0, I) and N(√ᾱ m, ᾱ Σ + (1-ᾱ) I) at t = (1 - share) T, in NumPy, direction by direction."""
     mean, lam = x_train.mean(0, dtype=np.float64), np.maximum(variances(x_train), 0)
     alpha_bar = np.asarray(make_schedule(schedule).alpha_bar, np.float64)
     a = alpha_bar[round((1 - share) * (len(alpha_bar) - 1))]
@@ -113,7 +115,7 @@ def start_distance(x_train: np.ndarray, schedule: str, share: float) -> float:
 
 
 def run(config: Config) -> Result:
-    """Every row of the table, and the chain without its first part."""
+    """Measure every row of the table, and the chain without its first part."""
     judge, runs = judge_of(config.data), family(config, RUNS)
     (x, c), (x_b, c_b) = (held_out(config.data, n) for n in (config.n_test, config.n_bits))
     x_t, c_t = held_out(config.data, max(config.n_terms, 10))
@@ -174,7 +176,7 @@ def orders(found: dict[str, dict[str, list[float]]], skips: dict[str, list[list[
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Bits against distance; the chain without its first part; the terms of the bound by t."""
+    """Draw bits against distance, the chain without its first part, and the terms of the bound by t."""
     with plot.style():
         figure = plot.new_figure(11.4, 3.4)
         table, skip, by_t = figure.subplots(1, 3)

@@ -1,17 +1,18 @@
-"""Min-SNR, small: does a loss that counts the easy times less converge faster?
+"""Min-SNR, small: does a loss that weights the easy times less converge faster?
 
 Hang et al. weight the loss by min(SNR, γ)/SNR, γ = 5 (for an ε-network), so that times with little noise no longer pull
-against the others, and reach a given FID 3.4 times sooner on ImageNet. Here: two seeds each of a small network with and
-without the weight, cosine schedule, Fashion-MNIST, at an equal, small budget (`lab.small_trainings`), and at a
-quarter, a half and three quarters of it; an average of the parameters of a tenth of the way is measured. ε-MSE counts
-all times alike, as the plain loss does; the Fréchet distance does not. "sooner" is the factor in steps by which the
-weighted loss reaches the plain one's distance, along lines between the points; it is at most 4 here, and no number
-where it never does. Exact: the first time at which the weight is 1, and its mean over t, from ᾱ in NumPy. What we see:
-the same order. The weighted network is better from t = .2T on (a third less error at the noisy end) and worse below,
-its ε-MSE over all times is higher, and its distance is lower all the way: it gets to the plain one's last distance 2.0
-and 2.9 times sooner, the paper's factor being 3.4. What does not carry over: good images. After so short a training
-garments have their outlines, but under a grid of noise that the classifier has never seen. It names one in three
-rightly (of the plain ones one in five), and distances are hundreds of times the floor.
+against the others, and reach a given FID 3.4 times sooner on ImageNet. We train a small network with and without the
+weight, with two seeds each, cosine schedule, on Fashion-MNIST, at an equal, small budget (`lab.small_trainings`), and
+at a quarter, a half and three quarters of it; we measure the power-function average of the parameters whose width is a
+tenth of the training. ε-MSE weights all times alike, as the plain loss does; the Fréchet distance does not. The
+speed-up is the factor in steps by which the weighted loss reaches the plain one's distance, along lines between the
+points; it is at most 4 here, and there is none where the weighted loss never reaches it. Two numbers are exact: the
+first time at which the weight is 1, and its mean over t, from ᾱ in NumPy. What we see is the same order. The weighted
+network is better from t = .2T on (a third less error at the noisy end) and worse below, its ε-MSE over all times is
+higher, and its distance is lower all the way: it reaches the plain one's last distance 2.0 and 2.9 times sooner, the
+paper's factor being 3.4. Good images do not carry over. After so short a training garments have their outlines, but
+under a grid of noise that the classifier has never seen. It names one in three correctly (of the plain ones one in
+five), and distances are hundreds of times the floor.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def exact_weight() -> np.ndarray:
     return np.minimum(1, 5 * (1 - alpha_bar) / alpha_bar)
 
 
-def sooner(steps: np.ndarray, plain: np.ndarray, weighted: np.ndarray) -> float | None:
+def speed_up(steps: np.ndarray, plain: np.ndarray, weighted: np.ndarray) -> float | None:
     """last step / the step at which the weighted curve reaches the plain one's last value (linear between points)."""
     goal = plain[-1]
     if weighted[0] <= goal:
@@ -68,7 +69,7 @@ def sooner(steps: np.ndarray, plain: np.ndarray, weighted: np.ndarray) -> float 
 
 
 def run(config: Config) -> Result:
-    """Both losses along the way."""
+    """Measure both losses along the training."""
     judge, runs = judge_of(config.data), family(config, RUNS)
     x, c = held_out(config.data, config.n_test)
     quarter = max(1, config.steps // 4)
@@ -101,11 +102,11 @@ def run(config: Config) -> Result:
         by_t = [eps_mse(m.eps, m.schedule, x, c, jax.random.key(0), repeats=2).detail["by_t"] for m in models]
         tenths[name] = [[row["value"] for row in rows_t] for rows_t in by_t]
     plain, weighted = (np.array(curves[name]["distance"]) for name in RUNS.values())
-    factors = [sooner(np.array(steps), plain[:, k], weighted[:, k]) for k in range(config.seeds)]
+    factors = [speed_up(np.array(steps), plain[:, k], weighted[:, k]) for k in range(config.seeds)]
     reached = [f for f in factors if f is not None]
     rows += [
-        Row("sooner: factor in steps", 3.4, None, *(mean_range(reached) if reached else (None, None))),
-        Row("sooner: share of seeds that get there", None, None, len(reached) / config.seeds),
+        Row("speed-up: factor in steps", 3.4, None, *(mean_range(reached) if reached else (None, None))),
+        Row("speed-up: share of seeds that reach the distance", None, None, len(reached) / config.seeds),
         Row("order: a better distance at the end, share of seeds", 1.0, None, shares(weighted[-1], plain[-1])),
     ]
     numbers = {"steps": steps, "curves": curves, "by_t": tenths, "factors": factors, "budget": budget(config)}
@@ -113,7 +114,7 @@ def run(config: Config) -> Result:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Distance and ε-MSE along the way, and the error by t at the end, as a ratio."""
+    """Draw distance and ε-MSE along the training, and the error by t at the end, as a ratio."""
     steps = numbers["steps"]
     with plot.style():
         figure = plot.new_figure(11.0, 3.2)

@@ -1,25 +1,28 @@
 """Diff-mining where the answer is known: are the planted motifs found, and what would the best denoiser find?
 
 Siglidis et al. show what their patches look like; on photographs nobody knows what should have been found. In the drawn
-cities each city has two ornaments of its own, at known places, among objects that all cities share, and the law of the
-drawings is known: the exact column is the algorithm with the exact denoiser, the one with the least error that there
-can be. Ours is the same with the shipped network. Images that neither was made from, draws shared; 100 of them, t in
-[.1T, .7T), patches of 6 × 6 pixels, five an image that do not touch, as many in all as there are images, k-means,
-clusters by median typicality. What the clusters are made of: features of the U-Net; in the exact column the posterior
-over the tiles of each cell, at the same time. Then one thing is changed at a time: draws, noise levels, patch size, and
-how often the ornaments stand in the images that are mined. A patch is a hit if at least half of it lies in the box of a
-planted motif. The random control is the same rule at positions in random order.
+cities each city has two ornaments of its own, at known positions, among objects that all cities share, and the
+distribution of the drawings is known: the exact column is the algorithm with the exact denoiser, the one with the least
+possible error. Ours is the same algorithm with the shipped network. The images are ones that neither denoiser was made
+from, and the draws are shared; there are 100 of them, with t in [.1T, .7T). Patches have 6 × 6 pixels, five an image
+that do not touch, as many in all as there are images; k-means groups them into clusters, which are ranked by median
+typicality. The clusters are made from features of the U-Net; in the exact column, from the posterior over the tiles of
+each cell, at the same time. Then one thing is changed at a time: draws, noise levels, patch size, and how often the
+ornaments occur in the images that are mined. A patch is a hit if at least half of it lies in the box of a planted
+motif. The random control is the same rule at positions in random order.
 
-What the exact column says: nothing is lost in the algorithm. All that a city's name is worth is log 4 nats an image,
-and T puts them where the ornaments are. They are found between about .2 T and .4 T: with less noise the tile is seen
-without the name, with more it is not seen with it. Few draws cost pixels first, places later: in a flat part of the map
-the noise of a draw is as large as the class matters there, and rare draws in which a tile is mistaken count much. More
-ornaments in an image share the same nats, so the map gets weaker as the rate grows.
+What the exact column shows: the algorithm loses nothing. All that the name of a city is worth is log 4 nats an image,
+and T puts them where the ornaments are. They are found between about .2 T and .4 T: with less noise the tile is
+recognised without the name, and with more it is not recognised with it. Too few draws harm the pixels first and the
+positions later: in a flat part of the map the noise of a draw is as large as the effect of the class there, and rare
+draws in which a tile is mistaken count for much. More ornaments in an image share the same nats, so the map gets weaker
+as the rate grows.
 
-What ours says: the maps of a small network are nearly those of the exact denoiser. Its clusters are not: every ornament
-has one of its own, but not all of these are pure, where the exact posterior's are. The features are those of its first
-block on the way up; a layer was chosen on the images of `mining_baselines`, others are less pure. Above .5 T, where the
-class still matters a little, the network's maps lose the places sooner than the exact ones.
+What ours shows: the maps of a small network are nearly those of the exact denoiser. Its clusters are not: every
+ornament has a cluster, but not all of these are pure, whereas those of the exact posterior are. The features are those
+of its first block on the way up; the layer was chosen on the images of `mining_baselines`, and other layers are less
+pure. Above .5 T, where the class still matters a little, the network's maps lose the positions sooner than the exact
+ones.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ POOLS = (1, 3, 5, 7)  # pixels a side over which a map is averaged
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes, for each city where it says so, and the paper's parameters in small."""
+    """Sizes (for each city where the comment says so), and smaller versions of the paper's parameters."""
 
     model: str = "cities"  # shipped weights; empty: the exact column alone
     images: int = 40  # of each city
@@ -77,7 +80,7 @@ QUICK = {
 
 
 class Denoiser(NamedTuple):
-    """What is put to the test."""
+    """A denoiser under test: its ε̂, its schedule and its features."""
 
     eps: Eps
     schedule: Schedule
@@ -88,8 +91,8 @@ class Denoiser(NamedTuple):
 
 
 def exact(schedule: Schedule) -> Denoiser:
-    """The denoiser of the law, and as its features the posterior over what is in each cell."""
-    law = world.law()
+    """The denoiser of the distribution, and as its features the posterior over the motif in each cell."""
+    cities = world.law()
     kinds = np.unique(world.tiles().motif)
     one_hot = (world.tiles().motif[:, None] == kinds).astype(np.float32)
 
@@ -98,14 +101,15 @@ def exact(schedule: Schedule) -> Denoiser:
         t, total = default_time(schedule.T), jnp.zeros(())
         for key in jax.random.split(jax.random.key(2), 8):
             noise = jnp.broadcast_to(jax.random.normal(key, x0.shape[1:]), x0.shape)
-            total = total + law.answer(schedule, q_sample(schedule, jnp.asarray(x0), t, noise), t, c).tile_posterior / 8
+            x_t = q_sample(schedule, jnp.asarray(x0), t, noise)
+            total = total + cities.answer(schedule, x_t, t, c).tile_posterior / 8
         return (np.asarray(total) @ one_hot).reshape(len(x0), world.CELLS, world.CELLS, len(kinds))
 
-    return Denoiser(law.eps(schedule), schedule, features)
+    return Denoiser(cities.eps(schedule), schedule, features)
 
 
 def denoisers(config: Config) -> dict[str, Denoiser]:
-    """By the name of their column."""
+    """The denoisers by the name of their column."""
     if not config.model:
         return {"exact": exact(make_schedule("linear"))}
     if config.model not in weights.cards("denoiser") and not Path(config.model).exists():
@@ -114,11 +118,11 @@ def denoisers(config: Config) -> dict[str, Denoiser]:
     return {"exact": exact(m.schedule), "ours": Denoiser(m.eps, m.schedule, patterns.dift_features(m))}
 
 
-# --- put to the truth -------------------------------------------------------------------------------------------------
+# --- compared with the truth ------------------------------------------------------------------------------------------
 
 
 def is_planted(motif: np.ndarray) -> np.ndarray:
-    """Which numbers of motifs belong to a planted one."""
+    """True where the number of a motif belongs to a planted one."""
     return np.array([*(m.city >= 0 for m in world.MOTIFS), False])[motif]
 
 
@@ -134,12 +138,12 @@ def subset(w: world.World, which: np.ndarray) -> world.World:
 
 def auc(w: world.World, T: np.ndarray, pool: int) -> float:
     """Mean over the cities of the AUC of their maps; a city whose few images hold no planted motif is left out."""
-    own = [w.labels == c for c in CITIES]
-    return float(np.mean([motif_auc(T[i], w.mask[i], pool) for i in own if w.mask[i].any()]))
+    of_city = [w.labels == c for c in CITIES]
+    return float(np.mean([motif_auc(T[i], w.mask[i], pool) for i in of_city if w.mask[i].any()]))
 
 
 def places(w: world.World, T: np.ndarray, k: int) -> dict[str, float]:
-    """Mean over the cities: the share of hits among as many patches as there are planted motifs, and at random."""
+    """Share of hits among as many patches as there are planted motifs, and at random; mean over the cities."""
     out = []
     for c in CITIES:
         part = subset(w, w.labels == c)
@@ -151,27 +155,27 @@ def places(w: world.World, T: np.ndarray, k: int) -> dict[str, float]:
 
 
 def at(w: world.World, T: np.ndarray, k: int) -> dict[str, float]:
-    """AUC by the side of the average, and precision."""
+    """AUC of the map by the side over which it is averaged, and precision."""
     return {f"auc_{p}": auc(w, T, p) for p in POOLS} | places(w, T, k)
 
 
 def mine_city(config: Config, d: Denoiser, w: world.World, c: int, T: maps.Maps, others: maps.Maps) -> dict[str, Any]:
-    """The whole algorithm on one city."""
-    own, k = subset(w, w.labels == c), config.patch
-    x, here = data.to_float(own.images), maps.Maps(T.groups[w.labels == c], T.stderr[w.labels == c], T.draws)
+    """Run the whole algorithm on one city, and compare what it finds with the truth."""
+    city, k = subset(w, w.labels == c), config.patch
+    x, here = data.to_float(city.images), maps.Maps(T.groups[w.labels == c], T.stderr[w.labels == c], T.draws)
     found = patterns.mine(
         here, x, c, d.features, patterns.Sizes(k, top=len(x), clusters=config.clusters), others=others
     )
-    motif = patch_motif(found.patches.where, own.motif, k)
+    motif = patch_motif(found.patches.where, city.motif, k)
     hit, planted = is_planted(motif), world.planted(c)
-    recall = recalls(select(pooled(here.map, k), k).where, own.boxes, k, world.BOX, planted)
+    recall = recalls(select(pooled(here.map, k), k).where, city.boxes, k, world.BOX, planted)
     order, q = [cluster.rank for cluster in found.clusters], nulls.false_discovery(found.p_label)
-    has = np.isin(np.arange(len(x)), own.boxes[is_planted(own.boxes[:, 1]), 0])
+    has = np.isin(np.arange(len(x)), city.boxes[is_planted(city.boxes[:, 1]), 0])
     return {
         "city": world.CLASSES[c],
-        "planted": int(is_planted(own.boxes[:, 1]).sum()),
+        "planted": int(is_planted(city.boxes[:, 1]).sum()),
         "precision_at": precision_at_k(hit, (10, 20, 40)),
-        "precision_random": float(is_planted(patch_motif(found.control.where, own.motif, k)).mean()),
+        "precision_random": float(is_planted(patch_motif(found.control.where, city.motif, k)).mean()),
         "purity": purity(found.cluster, motif),
         "found": [f._asdict() | {"name": world.MOTIFS[f.motif].name}
                   for f in ranks(found.cluster, motif, order, planted, least=3, recall=recall)],
@@ -185,7 +189,7 @@ def mine_city(config: Config, d: Denoiser, w: world.World, c: int, T: maps.Maps,
         },
         "T_above_0": {"with an ornament": _share(here.value[has] > 0), "without": _share(here.value[~has] > 0)},
         "T_x1000": {
-            name: 1000 * float(here.map[pixels].mean()) for name, pixels in (("planted", own.mask), ("rest", ~own.mask))
+            name: 1000 * float(here.map[which].mean()) for name, which in (("planted", city.mask), ("rest", ~city.mask))
         },
     }  # fmt: skip
 
@@ -195,7 +199,7 @@ def _share(a: np.ndarray) -> float | None:
 
 
 def measured(config: Config, d: Denoiser, folder: Path, say: Callable[[str], Any]) -> tuple[dict[str, Any], np.ndarray]:
-    """All numbers of one column, and the maps of the main set of images."""
+    """Measure all numbers of one column, and the maps of the main set of images."""
 
     def measure(name: str, w: world.World, c: Any, draws: int, **how: Any) -> maps.Maps:
         x, request = data.to_float(w.images), maps.Request(Draws(draws, **how))
@@ -226,15 +230,15 @@ def measured(config: Config, d: Denoiser, folder: Path, say: Callable[[str], Any
     }, T.map  # fmt: skip
 
 
-def in_words(n: dict[str, Any]) -> dict[str, float | None]:
-    """The lines of the table for one column."""
+def summary(n: dict[str, Any]) -> dict[str, float | None]:
+    """The rows of the table for one column."""
     found = [f for city in n["cities"] for f in city["found"]]
     ks = set.intersection(*(set(city["precision_at"]) for city in n["cities"]))
     return {
         **{f"map AUC{', pixels' if p == 1 else f', averaged over {p} × {p}'}": n["auc"][p] for p in POOLS},
         **{f"precision of the first {k} patches": _mean(c["precision_at"][k] for c in n["cities"]) for k in sorted(ks)},
-        "precision at random places": _mean(c["precision_random"] for c in n["cities"]),
-        "planted motifs with a cluster of their own, of 8": float(sum(f["rank"] is not None for f in found)),
+        "precision at random positions": _mean(c["precision_random"] for c in n["cities"]),
+        "planted motifs that have a cluster, of 8": float(sum(f["rank"] is not None for f in found)),
         "largest rank of such a cluster": float(max([f["rank"] for f in found if f["rank"]], default=0)),
         "purity of such a cluster, mean": _mean(f["purity"] for f in found),
         "purity of such a cluster, least": min(f["purity"] for f in found),
@@ -248,13 +252,15 @@ def _mean(values: Any) -> float:
 
 
 def run(config: Config) -> Result:
-    """Both columns."""
+    """Measure both columns."""
     folder, say = Path(config.folder or tempfile.mkdtemp()), print if config.folder else (lambda _: None)
     columns, T = {}, {}
     for name, d in denoisers(config).items():
         columns[name], T[name] = measured(config, d, folder / name, say)
-    words = {name: in_words(n) for name, n in columns.items()}
-    rows = [Row(what, None, exact_is, words.get("ours", {}).get(what)) for what, exact_is in words["exact"].items()]
+    summaries = {name: summary(n) for name, n in columns.items()}
+    rows = [
+        Row(what, None, exact_is, summaries.get("ours", {}).get(what)) for what, exact_is in summaries["exact"].items()
+    ]
     numbers = {"n": f"{config.images} images of each city; sweeps: {config.more_images}", **columns}
     if config.model:
         m = model.load(config.model)
@@ -266,7 +272,7 @@ STYLES = {"exact": {"ls": "--", "color": "0.45"}, "ours": {"ls": "-", "color": "
 
 
 def picture(w: world.World, T: dict[str, np.ndarray], columns: dict[str, Any]) -> Any:
-    """Images and their maps above; below, what AUC and precision depend on."""
+    """Draw images and their maps above; below, AUC and precision against what they depend on."""
     with plot.style():
         figure = plot.new_figure(10, 4.4 if len(T) == 2 else 3.9)
         halves: Any = figure.subfigures(2, 1, height_ratios=[1.25 if len(T) == 2 else 0.9, 1])
@@ -285,8 +291,8 @@ def picture(w: world.World, T: dict[str, np.ndarray], columns: dict[str, Any]) -
             sides = list(n["by_patch"])
             axes[2].plot(sides, [r["precision"] for r in n["by_patch"].values()], **style | {"color": "C1"}, marker="x",
                          ms=4, label=f"{name}: precision")  # fmt: skip
-        chance = [r["random"] for r in columns["exact"]["by_patch"].values()]
-        axes[2].plot(list(columns["exact"]["by_patch"]), chance, color="0.7", label="at random places")
+        at_random = [r["random"] for r in columns["exact"]["by_patch"].values()]
+        axes[2].plot(list(columns["exact"]["by_patch"]), at_random, color="0.7", label="at random places")
         for ax, what in zip(axes, ("draws", "t/T", "side of a patch, pixels", "rate of each ornament"), strict=True):
             ax.set_xlabel(what)
         for ax in axes:
@@ -296,7 +302,7 @@ def picture(w: world.World, T: dict[str, np.ndarray], columns: dict[str, Any]) -
 
 
 def maps_of(figure: Any, w: world.World, T: dict[str, np.ndarray]) -> None:
-    """Three images of each city; beneath, each column's map: red where the class helps, blue where it misleads."""
+    """Draw three images of each city and each column's map: red where the class helps, blue where it misleads."""
     x = data.to_float(w.images)
     for c, ax in enumerate(figure.subplots(1, len(CITIES))):
         boxes = w.boxes[is_planted(w.boxes[:, 1])]

@@ -1,16 +1,16 @@
-"""Ours against Doersch et al., a classifier's saliency and chance, where the truth is drawn.
+"""Ours compared with Doersch et al., a classifier's saliency and random patches, where the truth is known.
 
 Siglidis et al. compare the clusters of diff-mining with those of Doersch et al. (2012) by eye and by a user study; on
 photographs nobody knows what should be found. In the world of `ddpm.datasets.world` two ornaments are planted in each
-city and nowhere else, so the same three measures answer for every method, on the same images and patches of the same
-size: the area under the ROC curve of the map against the planted boxes (.5 is chance), the share of planted ornaments
-among the first k patches, and the purity of the clusters. There are no numbers of a paper to compare with; the exact
-column is typicality with the denoiser of the distribution, the best that a network could say. Ours is typicality with
-the shipped network. Doersch's detectors are mined on the measured images themselves against the other cities, as in the
-paper; saliency is the gradient of a small classifier trained on other images. Patches of typicality, saliency and
-chance are the five best of each image that do not touch, then the best of all; clusters are k-means, of DIFT features
-for ours, of the posterior over the tiles of each cell for the exact one, and of HOG for the others; Doersch's clusters
-are his detectors.
+city and nowhere else, so every method can be judged by the same three measures, on the same images and patches of the
+same size: the area under the ROC curve of the map against the planted boxes (.5 for a random map), the share of planted
+ornaments among the first k patches, and the purity of the clusters. No paper has numbers to compare with; the exact
+column is typicality with the denoiser of the distribution, the best that a network could predict. Ours is typicality
+with the shipped network. Doersch's detectors are mined on the measured images themselves against the other cities, as
+in the paper; saliency is the gradient of a small classifier trained on other images. The patches of typicality,
+saliency and the random map are the five best of each image that do not touch, then the best of all. Clusters are made
+by k-means: from DIFT features for ours, from the posterior over the tiles of each cell for the exact column, and from
+HOG for the others; Doersch's clusters are his detectors.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ QUICK = {"n": 20, "draws": 4, "top": 20, "clusters": 3, "detectors": 8, "epochs"
 
 
 def network(config: Config) -> model.Model:
-    """The trained model; in the quick form one that has learned nothing."""
+    """The trained model; an untrained one for `--quick`."""
     if config.model:
         run = Path("runs") / config.model
         try:
@@ -76,7 +76,7 @@ def network(config: Config) -> model.Model:
 
 
 def judge(config: Config) -> classifier.Classifier:
-    """A small classifier of the cities, trained on images that nothing here is measured on."""
+    """A small classifier of the cities, trained on images that are not used for any measure here."""
     seen = world.draw(config.train, seed=1)
     K = len(world.CLASSES)
     net = dataclasses.replace(fitting.CONFIGS["fashion_mnist"], num_classes=K, widths=(32, 64))
@@ -85,7 +85,7 @@ def judge(config: Config) -> classifier.Classifier:
 
 
 def by_map(found: np.ndarray, config: Config) -> Patches:
-    """The patches of a map: five an image that do not touch, then the best of all."""
+    """The patches of a map: the five best of each image that do not touch, then the best of all."""
     return top(select(pooled(found, config.patch), config.patch), config.top)
 
 
@@ -108,13 +108,13 @@ def judged(w: world.World, c: int, p: Patches, cluster: np.ndarray, config: Conf
     }
 
 
-def clustered(config: Config, p: Patches, said: np.ndarray) -> np.ndarray:
-    """By the features of a denoiser, said of whole images."""
-    return grouped(p, patch_features(said, p.where[:, 0], p.where[:, 1:], config.patch, world.SIZE), config)
+def clustered(config: Config, p: Patches, features: np.ndarray) -> np.ndarray:
+    """The cluster of each patch by a denoiser's features of whole images."""
+    return grouped(p, patch_features(features, p.where[:, 0], p.where[:, 1:], config.patch, world.SIZE), config)
 
 
 def measured(config: Config, net: model.Model, x: np.ndarray, w: world.World) -> tuple[dict, dict, float]:
-    """The map of each method, (n, H, W); what its patches and clusters are in each city; the classifier's accuracy."""
+    """Each method's map (n, H, W), the measures of its patches and clusters by city, the classifier's accuracy."""
     f, k, rng = judge(config), config.patch, np.random.default_rng(config.seed)
     z, best = logits_fn(f), exact(net.schedule)
     folder = Path("out/cache") / f"mining_baselines-{maps.digest(net.params, x)[:12]}-{config.draws}-{config.seed}"
@@ -131,25 +131,25 @@ def measured(config: Config, net: model.Model, x: np.ndarray, w: world.World) ->
     per_city: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
     for c in range(len(world.CLASSES)):
         ids, others = np.flatnonzero(w.labels == c), rng.permutation(np.flatnonzero(w.labels != c))[: config.n]
-        own = world.World(w.images[ids], w.labels[ids], w.motif[ids], w.boxes[:0])
+        city = world.World(w.images[ids], w.labels[ids], w.motif[ids], w.boxes[:0])
         search = doersch.Search(k, detectors=config.detectors, keep=2 * config.clusters, top=config.n // 2)
-        detectors = doersch.find(own.images, w.images[others], search)
-        found["Doersch et al."][ids] = doersch.maps(detectors, own.images)
-        gradients = hog.hog_patches(own.images, k)
+        detectors = doersch.find(city.images, w.images[others], search)
+        found["Doersch et al."][ids] = doersch.maps(detectors, city.images)
+        gradients = hog.hog_patches(city.images, k)
         for name in found:
             p = by_map(found[name][ids], config)
             if name == "Doersch et al.":
                 p, cluster = doersch.ranked(detectors, config.top)
             elif name in features:
-                cluster = clustered(config, p, features[name](x[ids], own.labels))
+                cluster = clustered(config, p, features[name](x[ids], city.labels))
             else:
                 cluster = grouped(p, gradients[tuple(p.where.T)], config)
-            per_city[name].append(judged(own, c, p, cluster, config))
+            per_city[name].append(judged(city, c, p, cluster, config))
     return found, per_city, classifier.accuracy(f, w.images, w.labels)["accuracy"]
 
 
 def run(config: Config) -> Result:
-    """The table and the maps of some images."""
+    """Measure the table, and draw the maps of some images."""
     net = network(config)
     if net.image_shape != (world.SIZE, world.SIZE, 1) or net.num_classes != len(world.CLASSES):
         raise ValueError(f"model {net.name!r} is not one of the cities; it needs {NEEDS}")
@@ -172,10 +172,10 @@ def run(config: Config) -> Result:
         }
     best = lines.pop("exact")
     rows = [Row(f"typicality: {what}", None, best[what], v) for what, v in lines.pop("ours").items()]
-    rows += [Row(f"{name}: {what}", None, None, v) for name, said in lines.items() for what, v in said.items()]
+    rows += [Row(f"{name}: {what}", None, None, v) for name, values in lines.items() for what, v in values.items()]
     posterior = np.asarray(world.law().class_posterior(net.schedule, x, 1))
-    of_law = float(posterior[np.arange(len(x)), w.labels].mean())  # ties between cities are guessed
-    rows.append(Row("classifier: accuracy", None, of_law, accuracy))
+    best_accuracy = float(posterior[np.arange(len(x)), w.labels].mean())  # where cities tie, the guess is random
+    rows.append(Row("classifier: accuracy", None, best_accuracy, accuracy))
     numbers |= {
         "n": len(x),
         "split": f"{config.n} images of each city, drawn with seed 2; trained on images drawn with seed 1",
@@ -186,7 +186,7 @@ def run(config: Config) -> Result:
 
 
 def picture(x: np.ndarray, w: world.World, found: dict[str, np.ndarray]) -> Any:
-    """Two images of each city, the truth, and what each method sees; brighter is more, each map on its own scale."""
+    """Draw two images of each city, the truth, and each method's map; brighter is more, each map has its own scale."""
     has = w.mask.any((1, 2))
     show = np.concatenate([np.flatnonzero((w.labels == c) & has)[:2] for c in range(len(world.CLASSES))])
     panels = {"image": x[show, ..., 0], "planted": w.mask[show].astype(float)}

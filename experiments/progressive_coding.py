@@ -1,13 +1,13 @@
 """DDPM, Table 4 and Figure 5: progressive coding, for a Gaussian with the data's covariance.
 
-Ho et al. send an image as the terms of the bound, noisiest first, and give after how many bits a pixel the receiver's
-guess x̂0 is how far off. Most of the bits describe what no eye sees: at CIFAR-10, 1.78 bits/dim bring the error from
-0.95 down, but .12 of them bring it to 12 of 255 already. For Gaussian data with the exact denoiser and the best
-variances both are sums: the rate up to time t is the mutual information of x_t and x_0 that the steps have revealed,
-½ Σ_d log(1 + λ_d SNR_t) over the directions, less that of x_T; the error is mean_d λ_d/(1 + λ_d SNR_t). The exact
-column is these closed forms, ours the library's terms of the bound summed over the steps (all directions as one
-batch). The shape of the published curve, steep first and flat later, is that of a spectrum. A Gaussian knows nothing
-but the covariance: at equal error it needs many times the bits that the paper's network needs. (Other data; only the
+Ho et al. send an image as the terms of the bound, noisiest first, and report for a number of bits per pixel how far off
+the receiver's guess x̂0 is. Most of the bits describe what no eye can see: on CIFAR-10, 1.78 bits/dim bring the error
+down to 0.95, but .12 of them already bring it to 12 of 255. For Gaussian data with the exact denoiser and the best
+variances both are sums: the rate up to time t is the mutual information of x_t and x_0 that the steps have revealed, ½
+Σ_d log(1 + λ_d SNR_t) over the directions, minus that of x_T; the error is mean_d λ_d/(1 + λ_d SNR_t). The exact column
+is these closed forms; ours is the library's terms of the bound summed over the steps (all directions as one batch). The
+shape of the published curve, steep first and flat later, is that of a spectrum. A Gaussian knows nothing but the
+covariance: at equal error it needs many times the bits that the paper's network needs. (The data differ, so only the
 shape can be compared.)
 """
 
@@ -36,7 +36,7 @@ TABLE = {1000: (1.77581, 0.95136),
 
 @dataclass(frozen=True)
 class Config:
-    """Whose covariance besides 1/f²; "" for none."""
+    """The data set whose covariance is used in addition to 1/f²; "" for none."""
 
     data: str = "fashion_mnist"
 
@@ -53,7 +53,7 @@ def rate_and_error(a: np.ndarray, lam: np.ndarray, seen: np.ndarray) -> tuple[np
 
 
 def rate_by_terms(schedule: Schedule, lam: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The library's KL terms t+1 → t, summed from T down: entry t is what has been sent when x_t is known, t = 1…T."""
+    """The library's KL terms t+1 → t, summed from T down: entry t is the rate once x_t is known, t = 1…T."""
     a = schedule.alpha_bar
     total = np.zeros(schedule.T + 1)
     nodes = np.array([(x, z) for x in (-1, 0, 1) for z in (-1, 0, 1)]) * np.sqrt(3.0)
@@ -75,7 +75,7 @@ def _linear_eps(a: jnp.ndarray, lam: float, x_t: jnp.ndarray, t: jnp.ndarray, c:
 
 
 def run(config: Config) -> Result:
-    """Rate and error for each row of the table."""
+    """Compute rate and error for each row of the table."""
     rows, curves = [], {}
     with float64():
         schedule = linear()
@@ -93,7 +93,9 @@ def run(config: Config) -> Result:
             which = "" if len(keep) == len(lam) else f" ({len(keep)} of its {len(lam)} directions)"
             for n, (paper_rate, paper_error) in TABLE.items():
                 t = 1001 - n  # the row T - t + 1 = n: the receiver knows x_t
-                rows.append(Row(f"{name}, T - t + 1 = {n}: error of 255", paper_error, float(error[t - 1]), None))
+                rows.append(
+                    Row(f"{name}, T - t + 1 = {n}: error in grey levels", paper_error, float(error[t - 1]), None)
+                )
                 rows.append(Row(f"{name}, T - t + 1 = {n}: bits/dim", paper_rate, float(rate[t - 1]), None))
                 if n in (900, 500):
                     rows.append(

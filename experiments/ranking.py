@@ -1,17 +1,17 @@
 """Ranking: does each number put a fixed list of sets into the order that is known beforehand?
 
-From best to worst: training images, test images, the shipped model with 1,000, 50 and 10 steps, a half-trained model
-(the same network after 500 steps of training instead of 14,500), a Gaussian fit of the pixels, noise. All sets are of
-one size, and the numbers of one classifier. A pair of neighbours in the list that a number orders the other way is an
-exception, if the difference is larger than two standard errors.
+From best to worst the sets are: training images, test images, the shipped model with 1,000, 50 and 10 steps, a
+half-trained model (the same network after 500 steps of training instead of 14,500), a Gaussian fit of the pixels, and
+noise. All sets have the same size, and all numbers come from one classifier. A pair of neighbours in the list that a
+number orders the other way is an exception, if the difference is larger than two standard errors.
 
-What is claimed: a distance orders by how far the law of a set is from that of the data; recall and coverage by
-diversity; accuracy by the class. What we see: the distances in the classifier's features, recall, density, coverage and
-accuracy keep the list; neighbours that they cannot tell apart at this n are named in metrics.json, training and test
-images always among them. Two exceptions, both explained. The distance on pixels' components puts the Gaussian fit
-before the half-trained model, and beside the shipped one: it compares means and covariances, which are all that the fit
-has right. Precision puts noise first: at this n a few real images far from the rest have neighbourhoods that hold
-anything. Training images are seen by the neighbours only.
+The claim is that a distance orders sets by how far their distribution is from that of the data, recall and coverage by
+diversity, and accuracy by the class. What we see: the distances in the classifier's features, recall, density, coverage
+and accuracy keep the list; neighbours that they cannot tell apart at this n are named in metrics.json, training and
+test images always among them. There are two exceptions, both explained. The distance on pixels' components puts the
+Gaussian fit before the half-trained model, and next to the shipped one: it compares means and covariances, which are
+all that the fit gets right. Precision puts noise first: at this n a few real images far from the rest have
+neighbourhoods that hold anything. Training images are recognised by the neighbours only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LOWER = ("frechet", "frechet_pixels", "kernel")
 
 @dataclass(frozen=True)
 class Config:
-    """Images of each set, and the seed of the subsets."""
+    """The number of images in each set, the sets made by models, and the seed of the subsets."""
 
     n: int = 200
     steps: tuple[int, ...] = (1000, 50, 10)  # of the shipped model: 1,000 ancestral, fewer by DDIM
@@ -52,15 +52,15 @@ QUICK: dict = {"n": 100, "steps": (50, 10)}
 
 
 def half_trained(path: str) -> model.Model:
-    """A model after few steps, or Unavailable."""
+    """Load a model that was trained for few steps, or raise Unavailable."""
     try:
         return model.load(path)
     except ValueError as error:
-        raise Unavailable(f"the half-trained model is not there ({error}); make it: {MAKE_HALF}") from None
+        raise Unavailable(f"the half-trained model is not here ({error}); train it with `{MAKE_HALF}`") from None
 
 
 def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """The list, best first."""
+    """The list of sets, best first."""
     n, seed, shipped = config.n, config.seed, model.load("fashion_mnist")
     train = statistics.stratified_subset(d.y_train, n, seed + 1)
     test = statistics.stratified_subset(d.y_test, n, seed + 1)
@@ -78,7 +78,7 @@ def sets(config: Config, d: data.Dataset) -> dict[str, tuple[np.ndarray, np.ndar
 
 
 def order(found: dict[str, dict[str, dict]], number: str, higher: bool) -> dict[str, Any]:
-    """The sets by that number, best first; and the neighbours in the list that it orders the other way."""
+    """Order the sets by that number, best first, and name the neighbours in the list that it exchanges."""
     with_it = [(k, row[number]) for k, row in found.items() if number in row]
     sign = -1 if higher else 1
     by_value = [k for k, _ in sorted(with_it, key=lambda p: sign * p[1]["value"])]
@@ -94,7 +94,7 @@ def order(found: dict[str, dict[str, dict]], number: str, higher: bool) -> dict[
 
 
 def run(config: Config) -> Result:
-    """Every number of every set, the order it gives, and its exceptions."""
+    """Measure every number of every set, the order it gives, and its exceptions."""
     d, judge = load()
     pixels = Pixels(d.x_train)
     found = {k: scores(*s, d, judge, pixels, config.seed) for k, s in sets(config, d).items()}

@@ -1,14 +1,14 @@
 """DDIM, Table 2 and Figure 6 with a trained network: encode, decode, interpolate.
 
-Song et al. encode CIFAR-10 test images with S steps of the deterministic sampler, decode them with S steps, and give
-the error per pixel on [0, 1]. Here the shipped model of Fashion-MNIST does the same with test images and their
-classes. The exact column is the round trip of a Gaussian with the same covariance and the perfect denoiser, under
-this model's schedule and times, direction by direction. The figure: interpolations between two codes of generated
-garments along the arc (slerp); half way the arc has a Gaussian code's length. What we see: the error falls with S as
-the paper's does, and lies between the Gaussian's and the paper's up to 50 steps; from 100 steps on the network's own
-errors stay at about .0008, where the paper's go on falling. The list of times begins one step below T (with more
-steps that is nearer to T, where x̂0 is a division by a small √ᾱ), which is the likely reason: `cifar10_small` cuts its
-list at .98 T, and there the error goes on falling.
+Song et al. encode CIFAR-10 test images with S steps of the deterministic sampler, decode them with S steps, and report
+the error per pixel on [0, 1]. Here the shipped model of Fashion-MNIST does the same with test images and their classes.
+The exact column is the round trip of a Gaussian with the same covariance and the perfect denoiser, under this model's
+schedule and times, direction by direction. The figure shows interpolations between two codes of generated garments
+along the arc (slerp); half way along the arc the code has the length of a Gaussian code. What we see: the error falls
+with S as the paper's does, and lies between the Gaussian's and the paper's up to 50 steps; from 100 steps on the
+network's errors stay at about .0008, where the paper's continue to fall. The list of times begins one step below T
+(with more steps that is nearer to T, where x̂0 is a division by a small √ᾱ), which is the likely reason:
+`cifar10_small` cuts its list at .98 T, and there the error continues to fall.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ QUICK = {"n": 8, "most": 10}
 def gaussian_round_trip(alpha_bar: np.ndarray, lam: np.ndarray, times: np.ndarray) -> float:
     """Mean squared error on [0, 1] of N(0, diag(lam)) encoded and decoded along the times, with the exact denoiser.
 
-    The step that leaves t = 0 asks the denoiser at t = 1, as the library does.
+    The step that leaves t = 0 evaluates the denoiser at t = 1, as the library does.
     """
     up, down = np.ones_like(lam), np.ones_like(lam)
     for t, s in pairwise(times):
         a, b = alpha_bar[t], alpha_bar[s]
-        ask = alpha_bar[max(s, 1)]
-        c = np.sqrt(1 - ask) / (ask * lam + 1 - ask)
+        a_eval = alpha_bar[max(s, 1)]
+        c = np.sqrt(1 - a_eval) / (a_eval * lam + 1 - a_eval)
         up *= np.sqrt(a / b) * (1 - np.sqrt(1 - b) * c) + np.sqrt(1 - a) * c
         c = np.sqrt(1 - a) / (a * lam + 1 - a)
         down *= np.sqrt(b / a) * (1 - np.sqrt(1 - a) * c) + np.sqrt(1 - b) * c
@@ -65,7 +65,7 @@ def gaussian_round_trip(alpha_bar: np.ndarray, lam: np.ndarray, times: np.ndarra
 
 
 def run(config: Config) -> Result:
-    """The error of the round trip by S, and the interpolations."""
+    """Measure the error of the round trip by S, and draw the interpolations."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     d = judge.data
@@ -93,7 +93,7 @@ def interpolations(m: model.Model, seed: int) -> np.ndarray:
 
 
 def picture(rows: list[Row], steps: list[int], strips: np.ndarray) -> Any:
-    """The error by S, and the interpolations."""
+    """Draw the error by S, and the interpolations."""
     with plot.style():
         figure = plot.new_figure(9.0, 3.1)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])

@@ -1,24 +1,24 @@
 """RePaint, Tables 1 to 3: resampling, jumps and masks, on garments, and its bias where the answer is exact.
 
-Lugmayr et al. replace the known pixels at every step and go up and down again r times, so that what is filled in comes
-to agree with what is known: LPIPS falls with r, and more than by spending the same calls on smaller steps. What should
-come out is a draw from p(missing | known). For a Gaussian with the garments' covariance (plus a ridge of .01) it is
+Lugmayr et al. replace the known pixels at every step and go up and down again r times, so that the filling comes to
+agree with what is known: LPIPS falls with r, and more than by spending the same calls on smaller steps. The result
+should be a draw from p(missing | known). For a Gaussian with the garments' covariance (plus a ridge of .01) this is
 known, and so is what RePaint gives: each step is linear, so mean and covariance are carried through the whole walk in
 NumPy. "squared bias" is the error of the mean in units of the variance that the known pixels explain (1: they were
-ignored), "variance" that of the filling over the conditional one (1 is right). The last rows do it with the library,
-drawing. Garments: the shipped model without a class, n test images, ancestral steps (σ² = β̃), 50 even times where the
-paper has 250, so r and j are smaller too. There is no LPIPS here: distance is the squared distance of the shipped
-classifier's features to the original's, in units of that between two images of the set; the paper's column is LPIPS
-(ImageNet), another unit. "class kept": the classifier sees the class of the original, which only the known pixels can
-tell. The figure shows garments that the network drew itself.
+ignored), and "variance" is that of the filling over the conditional one (1 is right). The last rows estimate both from
+draws with the library. On garments we use the shipped model without a class, n test images, and ancestral steps (σ² =
+β̃) at 50 even times where the paper has 250, so r and j are smaller too. There is no LPIPS here: distance is the
+squared distance of the shipped classifier's features to the original's, in units of that between two images of the set;
+the paper's column is LPIPS (ImageNet), in other units. "class kept" means that the classifier predicts the class of the
+original, which only the known pixels can tell. The figure shows garments that the network drew itself.
 
-What we see: the paper's claim. With r the distance falls, from r = 1 to r = 10 by .158 ± .049 (the same images), and
-steepest at the first resamplings; the jump length matters little, as in the paper (.09, .08, .06 at j = 1, 5, 10, not
-resolved with 20 images). The Gaussian says what resampling does: it takes away the bias (.15 to .009 of what the
+What we see is the paper's claim. With r the distance falls, from r = 1 to r = 10 by .158 ± .049 (the same images), and
+most steeply at the first resamplings; the jump length matters little, as in the paper (.09, .08, .06 at j = 1, 5, 10,
+not resolved with 20 images). The Gaussian shows what resampling does: it takes away the bias (.15 to .009 of what the
 known pixels explain), and it also takes away variance, from 44 % too much to 16 % too little. So RePaint does not
-converge to the conditional law: at r = 4 the two errors cancel, beyond that it draws too little variety. Only
-"expand", where a quarter of each side is known, is not helped (.72, .75): so little is known that many garments are
-right, and a distance to the original punishes them, as the authors warn.
+converge to the conditional distribution: at r = 4 the two errors cancel, and beyond that it draws too little variety.
+Only "expand", where a quarter of each side is known, is not helped (.72, .75): so little is known that many garments
+are right, and a distance to the original punishes them, as the authors warn.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ BY_J = {1: 0.075, 5: 0.072, 10: 0.073}  # CelebA-HQ, r = 5
 
 @dataclass(frozen=True)
 class Config:
-    """The model, test images, the even times, resamplings r at jump j, other jumps at r = 5, and the seed."""
+    """The model, test images, the number of even times, resamplings r at jump j, other jumps at r = 5, and the seed."""
 
     model: str = "fashion_mnist"
     n: int = 20
@@ -73,16 +73,16 @@ QUICK = {"n": 4, "steps": 6, "jump": 2, "resample": (1, 2), "jumps": (), "drawn"
 
 
 def conditional(cov: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of N(0, cov): the matrix that makes the missing pixels' mean of the known ones, and their covariance."""
+    """For N(0, cov): the matrix that maps known pixels to the missing ones' mean, and their covariance."""
     k, u = np.flatnonzero(known), np.flatnonzero(~known)
     gain = np.linalg.solve(cov[np.ix_(k, k)], cov[np.ix_(k, u)]).T
     return gain, cov[np.ix_(u, u)] - gain @ cov[np.ix_(k, u)]
 
 
 def carried(m: model.Model, lam: np.ndarray, U: np.ndarray, known: np.ndarray, times: Any) -> Any:
-    """The same of RePaint with the perfect denoiser of N(0, U diag(lam) Uᵀ): mean = B · known, and the covariance.
+    """The same for RePaint with the perfect denoiser of N(0, U diag(lam) Uᵀ): mean = B · known, and the covariance.
 
-    Beside the known pixels, whose law given the image is N(mean_k · known, cov_k I), the missing ones are independent.
+    Given the image, the known pixels follow N(mean_k · known, cov_k I), independently of the missing ones.
     """
     with float64():
         schedule = make_schedule(m.card["schedule"]["name"], m.schedule.T)
@@ -115,13 +115,13 @@ def carried(m: model.Model, lam: np.ndarray, U: np.ndarray, known: np.ndarray, t
 
 
 def bias_and_variance(B: np.ndarray, S: np.ndarray, C: np.ndarray, V: np.ndarray, kk: np.ndarray) -> Any:
-    """Squared error of the mean over what the known pixels (covariance kk) explain; variance over the right one."""
+    """Squared error of the mean over what known pixels (covariance kk) explain; variance over the right one."""
     off = B - C
     return float(np.sum((off @ kk) * off) / np.sum((C @ kk) * C)), float(np.trace(S) / np.trace(V))
 
 
 def drawn_bias(m: model.Model, lam: Any, U: Any, mask: np.ndarray, times: Any, config: Config) -> tuple[float, float]:
-    """The same by drawing with the library: pairs of fillings of the same known pixels.
+    """Estimate both with the library, from pairs of fillings of the same known pixels.
 
     With two independent fillings a, b: E (a-μ)(b-μ) is the squared bias, E (a-b)²/2 the variance.
     """
@@ -145,20 +145,20 @@ def drawn_bias(m: model.Model, lam: Any, U: Any, mask: np.ndarray, times: Any, c
 
 
 def run(config: Config) -> Result:
-    """r, j and masks, exactly and on garments."""
+    """Measure r, j and masks, exactly and on garments."""
     m = model.load(config.model)
     name = m.card["train"]["data"]
     try:
         d = sources.load(name)
     except (FileNotFoundError, ConnectionError) as error:
-        raise Unavailable(f"it fills in real images of {name}, which is not here: {error}") from error
+        raise Unavailable(f"the experiment fills in real images of {name}, which is not here: {error}") from error
     judge = classifier.load(name)
     x = data.to_float(d.x_train).reshape(len(d.x_train), -1)
     lam, U = np.linalg.eigh(np.cov(x.astype(np.float64), rowvar=False))
     lam = np.maximum(lam, 0) + config.ridge
     cov, side = (U * lam) @ U.T, m.image_shape[0]
     x0, y = jnp.asarray(data.to_float(d.x_test[: config.n])), d.y_test[: config.n]
-    x0 = jnp.concatenate([x0, own(m, 4, config.seed)])
+    x0 = jnp.concatenate([x0, generated(m, 4, config.seed)])
     eps = clip_x0(m.eps, m.schedule)
     original = judge.features(data.to_uint8(np.asarray(x0[: config.n])))
     apart = 2 * original.var(0).sum() * config.n / (config.n - 1)  # mean squared distance of two of them
@@ -205,7 +205,7 @@ def run(config: Config) -> Result:
     first, last = (found["wide", config.jump, r] for r in (config.resample[0], config.resample[-1]))
     for what in ("distance", "kept"):
         change = last[what].astype(float) - first[what]
-        rows.append(Row(f"wide, {what}: r = {config.resample[-1]} less r = {config.resample[0]}, paired", None, None,
+        rows.append(Row(f"wide, {what}: r = {config.resample[-1]} minus r = {config.resample[0]}, paired", None, None,
                         change.mean(), change.std() / np.sqrt(config.n)))  # fmt: skip
     if config.drawn:
         mask = make_mask("wide", side, side)
@@ -219,7 +219,7 @@ def run(config: Config) -> Result:
     return Result(rows, picture(config, found, np.asarray(x0[config.n :]), side), about)
 
 
-def own(m: model.Model, n: int, seed: int) -> jax.Array:
+def generated(m: model.Model, n: int, seed: int) -> jax.Array:
     """Garments that the network draws: T-shirt, trouser, pullover, boot, …"""
     c = jnp.asarray([0, 1, 2, 9][:n]) % m.num_classes
     x_T = jax.random.normal(jax.random.key(seed), (n, *m.image_shape))
@@ -228,7 +228,7 @@ def own(m: model.Model, n: int, seed: int) -> jax.Array:
 
 
 def picture(config: Config, found: Any, originals: np.ndarray, side: int) -> Any:
-    """Fillings by r; bias and variance of the Gaussian; distance on garments."""
+    """Draw fillings by r, bias and variance of the Gaussian, and the distance on garments."""
     j, wide = config.jump, make_mask("wide", side, side)
     with plot.style():
         figure = plot.new_figure(10.6, 3.3)

@@ -1,10 +1,10 @@
 """RePaint, Figure 9: the walk that goes down and up again, and how many network calls it costs.
 
 Lugmayr et al. walk 250 respaced times with jumps of length 10, each resampled 10 times. Their figure shows the list of
-times; their released code makes 2,410 network calls of it and 4,570 transitions in all. The exact column counts by
-arithmetic: there are ⌈n/j⌉ - 1 places to jump from (the last jump would start above the chain), each adds r - 1 times j
-steps up and j down. Ours is the length of the library's list. The call count is what one pays: 2,410 calls for an image
-are nearly ten times the 250 of plain replacement, for one tenth of the resampling people believe they get with r = 1.
+times; their released code makes 2,410 network calls for it and 4,570 transitions in all. The exact column counts by
+arithmetic: there are ⌈n/j⌉ - 1 times to jump from (the last jump would start above the chain), and each adds r - 1
+times j steps up and j down. Ours is the length of the library's list. The number of calls is the price: 2,410 calls for
+an image are nearly ten times the 250 of plain replacement, which is the case r = 1.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
     python -m experiments.rosetta            prints it, and writes results/rosetta/rosetta.md
 
-Each cell is an expression. The tests evaluate it with the peer's own objects and compare the number with ours, where
-the peer is installed; a cell marked ≠ is a difference that we expect, and the test demands it.
+Each cell is an expression. The tests evaluate it with the objects of the other code base and compare the number with
+ours, where that code base is installed; a cell marked ≠ is a difference that we expect, and the test requires it.
 
-The peers count times from 0: i there is t = i + 1 here, and s = t - 1 = i. The names in the expressions: x0, noise, x_t
-images; eps the network's answer, `net` a network that always gives it; i, t, s times; key a random key. `schedule` is
-ours; `ddpm`, `ddim` are diffusers' schedulers with clip_sample=False; `diffusion` is the peer's GaussianDiffusion.
+The other code bases count times from 0: their i is t = i + 1 here, and s = t - 1 = i. The names in the expressions: x0,
+noise and x_t are images; eps is the network's output and `net` a network that always returns it; i, t and s are times;
+key is a random key. `schedule` is ours; `ddpm` and `ddim` are diffusers' schedulers with clip_sample=False; `diffusion`
+is the GaussianDiffusion of the other code base.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PEERS = ("diffusers", "improved_diffusion", "lucidrains")
 
 
 class Row(NamedTuple):
-    """One line of the table; an empty cell: the peer has no such thing as a function."""
+    """One row of the table; an empty cell means that the code base has no function for it."""
 
     symbol: str  # as in the papers
     meaning: str

@@ -1,10 +1,10 @@
 """IDDPM, Figures 2 and 5: where the two variances differ, and how linear and cosine schedules forget.
 
 Nichol and Dhariwal draw β̃_t/β_t, the ratio of the two variances that Ho et al. choose between, to show that they
-differ only in the first few steps, where most of the bound lies; and ᾱ_t of the linear and the cosine schedule, to
-show that the linear one destroys an image too early. Both are formulas. The exact column writes them out in NumPy,
-ours reads the library's schedule; the paper prints curves and no table, so there is no paper column. With the linear
-schedule a third of all steps have less than 1 % of the image's power left, with the cosine schedule a fifteenth.
+differ only in the first few steps, where most of the bound lies; and ᾱ_t of the linear and the cosine schedule, to show
+that the linear one destroys an image too early. Both are formulas. The exact column writes them out in NumPy, and ours
+reads the library's schedule; the paper prints curves and no table, so there is no paper column. With the linear
+schedule a third of all steps have less than 1 % of the image's power left, and with the cosine schedule a fifteenth.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def alpha_bar_by_hand(name: str, T: int) -> np.ndarray:
 
 
 def run(config: Config) -> Result:
-    """The two figures."""
+    """Compute the curves of the two figures."""
     with float64():
         rows, curves = [], {}
         for T in dict.fromkeys((100, config.T, 4000)):
@@ -55,14 +55,14 @@ def run(config: Config) -> Result:
             rows += [
                 Row(f"β̃/β, cosine, T = {T}, t = {k}", None, exact[k - 2], ours[k - 2], within=1e-7) for k in (2, 10)
             ]
-            first, own = (float(t[np.argmax(r > 0.99)]) for r in (exact, ours))
-            rows.append(Row(f"first t with β̃/β > .99, T = {T}", None, first, own, within=0))
+            first, first_ours = (float(t[np.argmax(r > 0.99)]) for r in (exact, ours))
+            rows.append(Row(f"first t with β̃/β > .99, T = {T}", None, first, first_ours, within=0))
         for name, make in (("linear", linear), ("cosine", cosine)):
             exact, ours = alpha_bar_by_hand(name, config.T), np.asarray(make(config.T).alpha_bar)
-            share, own = (float((a[1:] < 0.01).mean()) for a in (exact, ours))
-            rows.append(Row(f"share of steps with ᾱ < .01, {name}", None, share, own, within=1e-9))
-            half, own = (float(np.argmax(a < 0.5)) for a in (exact, ours))
-            rows.append(Row(f"first t with ᾱ < ½, {name}", None, half, own, within=0))
+            share, share_ours = (float((a[1:] < 0.01).mean()) for a in (exact, ours))
+            rows.append(Row(f"share of steps with ᾱ < .01, {name}", None, share, share_ours, within=1e-9))
+            half, half_ours = (float(np.argmax(a < 0.5)) for a in (exact, ours))
+            rows.append(Row(f"first t with ᾱ < ½, {name}", None, half, half_ours, within=0))
     with plot.style():
         figure = plot.new_figure(7.6, 3.0)
         left, right = figure.subplots(1, 2)

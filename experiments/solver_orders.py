@@ -1,10 +1,11 @@
 """DPM-Solver's Table 1 in shape: the order of each solver, measured where the flow is known.
 
-Lu et al. compare solvers by FID at equal numbers of calls. What lies behind it is the order: halving the step divides
-the error by 2 (DDIM), or by 4 (second order). For data N(0, λ) the flow keeps x/√Var(x_t), so the error of a walk is
-known to the last digit. The exact column holds the orders that the theory gives, and for DDIM the product of its gains
-in NumPy; ours is the slope of the last halving. At ten calls the single-step second-order solver is worse than DDIM:
-order says what happens when steps get small, not who wins at ten calls. EDM's Heun, on its own times, stands below.
+Lu et al. compare solvers by FID at equal numbers of calls. The reason behind their results is the order: halving the
+step divides the error by 2 (DDIM), or by 4 (second order). For data N(0, λ) the flow keeps x/√Var(x_t), so the error of
+a walk is known to the last digit. The exact column holds the orders that the theory gives, and for DDIM the product of
+its gains in NumPy; ours is the slope of the last halving. At ten calls the single-step second-order solver is worse
+than DDIM: the order describes what happens when steps get small, not which solver wins at ten calls. The last rows are
+EDM's Heun method, on EDM's times.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def relative_error(make: Callable[..., Any], n: int, lam: float, stride: int = 1
 
 
 def ddim_by_formula(n: int, lam: float) -> float:
-    """The same for DDIM: a product of (√(ᾱ_s ᾱ_t) λ + √((1-ᾱ_s)(1-ᾱ_t)))/v_t."""
+    """The same error for DDIM: a product of (√(ᾱ_s ᾱ_t) λ + √((1-ᾱ_s)(1-ᾱ_t)))/v_t."""
     a = np.asarray(vp_schedule(n).alpha_bar)[1:]
     v = a * lam + 1 - a
     gain = (np.sqrt(a[:-1] * a[1:]) * lam + np.sqrt((1 - a[:-1]) * (1 - a[1:]))) / v[1:]
@@ -77,7 +78,7 @@ def heun_ratio(n: int, lam: float) -> float:
 
 
 def run(config: Config) -> Result:
-    """Errors at equal calls, and orders."""
+    """Measure errors at equal calls, and orders."""
     makers = {"DDIM": (ddim_step, 1, 1), "DPM-Solver++(2M)": (multistep, 1, 2), "DPM-Solver-2": (midpoint_step, 2, 2)}
     rows, curves = [], {}
     with float64():

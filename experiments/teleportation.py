@@ -2,19 +2,20 @@
 
 Wang and Vastola jump over the first 15 to 30 % of the sampling steps by the closed form of the flow of a Gaussian, and
 lose nothing. Nichol and Dhariwal leave the first steps out altogether, begin with N(0, I) at a later time, and find
-that a linear schedule hardly minds up to 20 %. Which share is Gaussian belongs to the schedule: the cosine schedule of
-the shipped model has few steps at high noise. So the list here has the noise levels of 20 even steps of the linear
-schedule, asked of the network at its own times. Three ways to save the same number of calls: jump (by the Gaussian of
-the class asked for), leave out, or take fewer and larger steps from T. DDIM, guidance 1, x̂0 clipped, the same x_T;
-Fréchet distance in the shipped classifier's features. The exact column is the same for data that are Gaussian, class by
-class, with the perfect denoiser, in pixels: there jumping is always right, and better than walking.
+that this hardly harms a linear schedule up to 20 %. Which share is Gaussian depends on the schedule: the cosine
+schedule of the shipped model has few steps at high noise. So the list here has the noise levels of 20 even steps of the
+linear schedule, at the times where the network's schedule has them. There are three ways to save the same number of
+calls: jump (by the Gaussian of the requested class), leave out, or take fewer and larger steps from T. All use DDIM,
+guidance 1, x̂0 clipped, and the same x_T; the Fréchet distance is in the shipped classifier's features. The exact
+column is the same for data that are Gaussian, class by class, with the perfect denoiser, in pixels: there jumping is
+always right, and better than walking.
 
-What we see: Wang and Vastola's claim, and more. Jumping over 30 % of the steps makes the images better, by 6.9 ± 2.4,
-and over half of them by 9.9 ± 3.3: the closed form is better than this network at high noise (`denoisers_by_t`) and
-has no step size. Ten calls after a jump are better than twenty without. Leaving the first 30 % out costs 21, half of
-them spoils all; at 30 % the paper's curve for the linear schedule is beyond its 20 % too. Fewer and larger steps cost
-nothing measurable here, since this network's errors are larger than those of the steps. In the schedule's own time
-these 30 % are the first 5 %.
+What we see is Wang and Vastola's claim, and more. Jumping over 30 % of the steps makes the images better, by 6.9 ± 2.4,
+and over half of them by 9.9 ± 3.3: the closed form is better than this network at high noise (`denoisers_by_t`) and has
+no step size. Ten calls after a jump are better than twenty without. Leaving out the first 30 % costs 21, and leaving
+out half of them spoils everything; 30 % is also beyond the 20 % of the paper's curve for the linear schedule. Fewer and
+larger steps cost nothing measurable here, since this network's errors are larger than those of the steps. In times of
+the cosine schedule these 30 % are the first 5 %.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ddpm.oracles.gaussian import teleport
 from ddpm.sample import ddim_step
 from ddpm.schedule import linear, make_times
 from ddpm.zoo import model
-from experiments.denoisers_by_t import own_time
+from experiments.denoisers_by_t import matching_time
 from experiments.lab.drawn_images import Judge, draw, labels
 from experiments.lab.linear_denoisers import by_formula, frechet
 from experiments.lab.runner import Result, Row
@@ -60,7 +61,7 @@ QUICK = {"n": 50, "steps": 5, "saved": (1, 2)}
 def even_in_linear(m: model.Model, steps: int) -> np.ndarray:
     """The network's times at the noise levels of `steps` even steps of the linear schedule; begins at T, ends at 0."""
     a = np.asarray(linear().alpha_bar, np.float64)
-    times = [own_time(m, float(a[t])) for t in make_times(1000, steps)[1:-1]]
+    times = [matching_time(m, float(a[t])) for t in make_times(1000, steps)[1:-1]]
     return np.array([m.schedule.T, *times, 0], np.int32)
 
 
@@ -82,7 +83,7 @@ def jump(g: oracle.Mixture, m: model.Model, t: int, x_T: jax.Array, c: jax.Array
 
 
 def run(config: Config) -> Result:
-    """Each way to save calls, by how many."""
+    """Measure each way to save calls, by the number saved."""
     m = model.load(config.model)
     judge = Judge(m.card["train"]["data"])
     g = gaussian.fit(data.to_float(judge.data.x_train), judge.data.y_train)
@@ -114,19 +115,19 @@ def run(config: Config) -> Result:
     for k in config.saved:
         more, error = judge.further(f["jumped", k], f["fewer steps", 0], c)
         claimed = 0.0 if 0.15 <= k / config.steps <= 0.30 else None
-        rows.append(Row(f"worse by jumping over {k / config.steps:.0%}", claimed, None, more, error))
+        rows.append(Row(f"increase of the distance by jumping over {k / config.steps:.0%}", claimed, None, more, error))
     about = {
         "n": config.n,
         "seed": config.seed,
         "features": judge.real.name,
         "times": whole,
-        "share_of_own_time": {str(k): 1 - whole[k] / m.schedule.T for k in config.saved},
+        "share_of_network_time": {str(k): 1 - whole[k] / m.schedule.T for k in config.saved},
     }
     return Result(rows, picture(config, full, found, rows[0].ours or 0.0), about)
 
 
 def picture(config: Config, full: Row, found: dict[str, dict[int, Row]], floor: float) -> Any:
-    """Distance by calls, exact and ours."""
+    """Draw distance against calls, exact and ours."""
     with plot.style():
         figure = plot.new_figure(7.6, 3.2)
         for i, axes in enumerate(figure.subplots(1, 2)):

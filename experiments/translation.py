@@ -1,14 +1,14 @@
 """One garment redrawn as another: DDIM encoding with one class, decoding with another.
 
 Siglidis et al. translate street views between countries from their DDIM encoding and measure typicality on the
-translations: their "parallel data". Here garments of one class are encoded and decoded as another. Measured on real
-test images: the error of the round trip, which is the floor of all changes and which falls with the number of steps
-(Song et al., Table 2, print it for CIFAR-10, 32 x 32, per-pixel MSE on [0, 1]: .0023 at 50 steps, .0009 at 100; another
-network, another data set, beside ours only for the size); how much the translation changes; how often the classifier
-sees the new class; and the typicality of both classes before and after. The figure shows images that the network drew
-itself. Plain decoding leaves about half of the garments what they were: the code still holds the class. Guidance on the
-way down makes 85 % of them the new class for the classifier, and turns the sign of both typicalities, at twice the
-change of the image.
+translations: their "parallel data". Here garments of one class are encoded and decoded as another. Four things are
+measured on real test images. The first is the error of the round trip, which is the floor of all changes and falls with
+the number of steps (Song et al., Table 2, print it for CIFAR-10, 32 x 32, per-pixel MSE on [0, 1]: .0023 at 50 steps,
+.0009 at 100; it is another network on another data set, so only the size can be compared). The others are how much the
+translation changes, how often the classifier predicts the new class, and the typicality of both classes before and
+after. The figure shows images that the network drew itself. Plain decoding leaves about half of the garments what they
+were: the code still holds the class. With guidance in the decoding, the classifier predicts the new class for 85 % of
+them and both typicalities change their sign, at twice the change of the image.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ QUICK = {
 
 
 def run(config: Config) -> Result:
-    """Numbers on real images, pictures of drawn ones."""
+    """Measure on real images, and draw generated ones."""
     try:
         d = sources.load(config.data)
     except (ValueError, FileNotFoundError, OSError) as missing:
@@ -101,7 +101,7 @@ def run(config: Config) -> Result:
             about["classified_as_b_by_pair"] = {
                 f"{d.class_names[p]} -> {d.class_names[q]}": seen[(a == p) & (b == q)].mean() for p, q in config.pairs
             }
-            rows.append(Row(f"{name}: share that the classifier sees as the new class", None, None, seen.mean()))
+            rows.append(Row(f"{name}: share that the classifier assigns to the new class", None, None, seen.mean()))
         for k, label in (("b", "new"), ("a", "old")):
             for when in ("before", "after"):
                 v = T[f"{when}_{k}"]
@@ -118,7 +118,7 @@ def run(config: Config) -> Result:
 
 
 def picture(config: Config, net: model.Model, names: tuple[str, ...], key: jax.Array) -> Any:
-    """Images that the network drew, their round trips, and their translations."""
+    """Draw generated images, their round trips, and their translations."""
     per = 5
     a, b = (np.repeat([p[i] for p in config.pairs], per) for i in (0, 1))
     x = np.asarray(

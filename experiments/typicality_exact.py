@@ -1,12 +1,12 @@
-"""Typicality in closed form: what T(x|c) says on two Gaussians, and when it is the log-likelihood ratio.
+"""Typicality in closed form: T(x|c) on two Gaussians, and when it is the log-likelihood ratio.
 
-Diff-mining ranks patches by T(x|c) = E_{t,ε}[L(x, ∅) - L(x, c)]. On two Gaussians at ±1 with variance .25 everything
-is an integral over one noise: the exact column is that quadrature in NumPy; ours draws (t, ε) pairs as on images.
-Three things to see. A point half-way between the classes says nothing about the class (log p(x|c)/p(x) = 0) and yet
-has T < 0: the average over noise levels is not a likelihood. Weighted as the variational bound weighs noise levels, ½
-∫ (L_∅ - L_c) d(log SNR), it is exactly log p(x|c) - log p(x): typicality is then pointwise mutual information. And
-sharing the noise between the two terms divides the variance of the estimate by 25 (t = 300, 784 dimensions, classes
-as far apart as pullovers and coats): this is why a hundred draws are enough.
+Diff-mining ranks patches by T(x|c) = E_{t,ε}[L(x, ∅) - L(x, c)]. On two Gaussians at ±1 with variance .25 everything is
+an integral over one noise: the exact column is that quadrature in NumPy; ours draws (t, ε) pairs as on images. There
+are three things to see. A point half-way between the classes tells nothing about the class (log p(x|c)/p(x) = 0) and
+yet has T < 0: the average over noise levels is not a likelihood. With the weights that the variational bound gives to
+noise levels, ½ ∫ (L_∅ - L_c) d(log SNR), it is exactly log p(x|c) - log p(x): typicality is then pointwise mutual
+information. And sharing the noise between the two terms divides the variance of the estimate by 25 (t = 300, 784
+dimensions, classes as far apart as pullovers and coats): this is why a hundred draws are enough.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ POINTS = (-1.0, 0.0, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Config:
-    """Pairs (t, ε), and the seed."""
+    """The number of pairs (t, ε), and the seed."""
 
     draws: int = 20_000
     seed: int = 0
@@ -47,9 +47,9 @@ def losses(a: np.ndarray, x0: float) -> tuple[np.ndarray, np.ndarray]:
     w, a = w / w.sum(), a[:, None]
     x_t = np.sqrt(a) * x0 + np.sqrt(1 - a) * z
     var = a * 0.25 + 1 - a
-    own, other = (np.sqrt(1 - a) * (x_t - np.sqrt(a) * m) / var for m in (1, -1))
+    given, other = (np.sqrt(1 - a) * (x_t - np.sqrt(a) * m) / var for m in (1, -1))
     r = 1 / (1 + np.exp(-2 * np.sqrt(a) * x_t / var))
-    return ((z - r * own - (1 - r) * other) ** 2) @ w, ((z - own) ** 2) @ w
+    return ((z - r * given - (1 - r) * other) ** 2) @ w, ((z - given) ** 2) @ w
 
 
 def two_far(m: jax.Array, schedule: Schedule, var: float, x_t: jax.Array, t: jax.Array, c: jax.Array) -> jax.Array:
@@ -65,7 +65,7 @@ def pointwise_information(x0: float) -> float:
 
 
 def run(config: Config) -> Result:
-    """Points, integral, and the worth of shared noise."""
+    """Evaluate T at points, its integral over log SNR, and the gain from shared noise."""
     schedule, key = linear(), jax.random.key(config.seed)
     alpha_bar = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])
     eps = oracle.mixture([[1.0], [-1.0]], 0.25).eps(schedule)
@@ -75,16 +75,16 @@ def run(config: Config) -> Result:
         T = typicality.measure(eps, schedule, x0, 0, key, typicality.Draws(config.draws, t_range))
         a = alpha_bar[slice(*time_window(1000, t_range))]
         for x, value, error in zip(POINTS, T.value, T.stderr, strict=True):
-            null, own = losses(a, x)
-            exact = float((null - own).mean())
+            null, given = losses(a, x)
+            exact = float((null - given).mean())
             rows.append(
                 Row(f"T({x:g} | +1), t in ({t_range[0]:g}T, {t_range[1]:g}T]", None, exact, float(value), float(error),
                     within=5 * float(error) / max(abs(exact), 1e-9))
             )  # fmt: skip
     lam = np.linspace(-14, 14, 20_001)  # log SNR
     for x in POINTS:
-        null, own = losses(1 / (1 + np.exp(-lam)), x)
-        value = float(0.5 * np.trapezoid(null - own, lam))
+        null, given = losses(1 / (1 + np.exp(-lam)), x)
+        value = float(0.5 * np.trapezoid(null - given, lam))
         rows.append(
             Row(
                 f"½∫(L_∅ - L_c) dλ at {x:g}, for log p(x|c)/p(x)",

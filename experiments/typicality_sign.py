@@ -2,7 +2,7 @@
 
 Siglidis et al. measure typicality for t in [.1T, .7T) of Stable Diffusion's schedule. The shipped network was trained
 on the cosine schedule, where the same noise comes later: the linear schedule's signal-to-noise ratios at .1T and .7T
-are those of the cosine one at .20T and .95T. In (.1T, .7T] of the cosine schedule the label has less to say:
+are those of the cosine schedule at .20T and .95T. In (.1T, .7T] of the cosine schedule the label matters less:
 experiments/results/diffusion_classifier has the share there.
 """
 
@@ -28,7 +28,7 @@ MINUTES = 4
 
 @dataclass(frozen=True)
 class Config:
-    """The network ("" for a Gaussian of each class), the first n test images, the range and the draws."""
+    """The network ("" for a Gaussian of each class), the first n test images, the range of t and the draws."""
 
     data: str = "fashion_mnist"
     model: str = "fashion_mnist"
@@ -43,7 +43,7 @@ QUICK = {"data": "digits", "model": "", "n": 30, "draws": 10}
 
 
 def run(config: Config) -> Result:
-    """The share, by class, and the histogram."""
+    """Measure the share of positive T by class, and draw the histogram."""
     try:
         d = sources.load(config.data)
     except (ValueError, FileNotFoundError, OSError) as error:

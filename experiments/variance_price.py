@@ -2,11 +2,11 @@
 
 Ho et al. fix the variance of the reverse step to β or to β̃; Nichol and Dhariwal learn it, because likelihoods need it,
 the more so with few steps. For data N(0, λ) the best variance of every step is known, the best bound is the entropy,
-and the price of another variance is a sum: with r_t the fixed over the best variance, Σ_t ½ (1/r_t - 1 + log r_t).
-The exact column is that sum in NumPy; ours is the library's bound with its own fixed variances, integrated by a
-quadrature that is exact for polynomials of this degree. β̃ costs .8 bits/dim at a thousand steps and 656 at ten; β
-about .15 at either end. (At s = 0 both use the variance of the next step up, as in Ho et al.'s code; with another rule
-there the numbers change, since the last step carries most of the price.)
+and the price of another variance is a sum: with r_t the fixed over the best variance, Σ_t ½ (1/r_t - 1 + log r_t). The
+exact column is that sum in NumPy; ours is the library's bound with its fixed variances, integrated by a quadrature that
+is exact for polynomials of this degree. β̃ costs .8 bits/dim at a thousand steps and 656 at ten; β costs about .15 at
+either end. (At s = 0 both use the variance of the next step up, as in Ho et al.'s code; with another rule there the
+numbers change, since the last step carries most of the price.)
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def price_by_formula(a: np.ndarray, lam: float, fixed: Callable[[np.ndarray, np.
 
 
 def run(config: Config) -> Result:
-    """The price of β and of β̃ for several numbers of steps."""
+    """Compute the price of β and of β̃ for several numbers of steps."""
     rows: list[Row] = []
     curves: dict[str, list[float]] = {"fixed_large": [], "fixed_small": []}
     full = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])
