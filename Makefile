@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help install demo figures lessons site test lint format clean
 
-help:             ## this list
+help:             ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/installed  ## make .venv and install the package with its tests
@@ -15,32 +15,32 @@ install: .venv/installed  ## make .venv and install the package with its tests
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: .venv/installed     ## garments, samplers, typicality and a training, in out/demo
+demo: .venv/installed     ## draw garments, compare samplers, measure typicality and train, in out/demo
 	$(BIN)/ddpm demo
 
-figures: .venv/installed  ## the papers' figures, in experiments/results; says first how long it takes
+figures: .venv/installed  ## make the papers' figures, in experiments/results; prints first how long it takes
 	$(BIN)/python -m experiments all
 	$(BIN)/python -m experiments.lab.gallery
 	$(BIN)/python -m experiments.lab.readme_pages
 
-lessons: .venv/installed  ## run every lesson, and what each took beside what it promises (BUDGET=smoke, short or full)
+lessons: .venv/installed  ## run every lesson, and compare its time with its header (BUDGET=smoke, short or full)
 	$(BIN)/python -m lessons --budget $(or $(BUDGET),short)
 
-site: .venv/installed     ## the course as a site, in site/html (needs node; installs the extra `course`)
+site: .venv/installed     ## build the course as a site, in site/html (needs node; installs the extra `course`)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,course]'
 	$(BIN)/python docs/site/build.py
 
-test: .venv/installed     ## every test, without network and without data
+test: .venv/installed     ## run every test, without network and without data
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-lint: .venv/installed     ## ruff and mypy
+lint: .venv/installed     ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/installed   ## let ruff mend what it can
+format: .venv/installed   ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:                    ## remove what make and the commands wrote (not runs/)
+clean:                    ## remove everything that make and the commands wrote (not runs/)
 	rm -rf .venv out dist build site .pytest_cache .mypy_cache .ruff_cache

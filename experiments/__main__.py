@@ -16,21 +16,24 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="python -m experiments",
-        description="Papers' figures and tables again: paper | exact | ours. Without a name: the list.",
+        description="Reproduce the papers' figures and tables: paper | exact | ours. Without a name: list them.",
         epilog="examples:  python -m experiments cfg_tilted     python -m experiments all --quick",
     )
     p.add_argument("name", nargs="?", help="an experiment, or `all`")
     p.add_argument(
-        "changes", nargs="*", metavar="field=value", help="fields of its Config; results then go to out/experiments"
+        "changes",
+        nargs="*",
+        metavar="field=value",
+        help="change fields of its Config; results then go to out/experiments",
     )
-    p.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
-    p.add_argument("--force", action="store_true", help="make it again although it is up to date")
-    p.add_argument("--redraw", action="store_true", help="only its picture, from the numbers in metrics.json")
+    p.add_argument("--quick", action="store_true", help="use small numbers, to check that it runs")
+    p.add_argument("--force", action="store_true", help="run it again although it is up to date")
+    p.add_argument("--redraw", action="store_true", help="draw only its figure, from the numbers in metrics.json")
     return p
 
 
 def listing() -> str:
-    """Every experiment, with its paper and its minutes."""
+    """List every experiment with its paper and its minutes."""
     modules = {name: runner.find(name) for name in runner.names()}
     width = max(map(len, modules))
     lines = [f"{n:{width}}  {m.MINUTES:5.1f} min  {runner.title(m)}  [{m.PAPER}]" for n, m in modules.items()]
@@ -38,15 +41,15 @@ def listing() -> str:
 
 
 def forecast(wanted: list[str], force: bool) -> str:
-    """What is to be done, and how long it will take."""
+    """State which experiments will run, and for how long."""
     left = [n for n in wanted if force or not runner.is_current(n)]
     minutes = sum(runner.find(n).MINUTES for n in left)
     names = f": {', '.join(left)}" if left else ""
-    return f"{len(left)} of {len(wanted)} experiments to be made, about {minutes:.0f} min on 2 CPU cores{names}"
+    return f"{len(left)} of {len(wanted)} experiments to run, about {minutes:.0f} min on 2 CPU cores{names}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what was asked for; 1 if something failed, 2 for a bad command."""
+    """Run the named experiments; the exit status is 2 for a bad command."""
     args = parser().parse_intermixed_args(argv)
     use_compile_cache()
     if args.name is None:
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         except runner.Unavailable as error:
             left_out.append(name)
             print(f"{name}: left out: {error}\n")
-        jax.clear_caches()  # its programs serve no other, and hold six memory maps each, of which Linux allows 65,530
+        jax.clear_caches()  # no other experiment uses these programs; each holds 6 of the 65,530 maps that Linux allows
     done = len(wanted) - len(left_out)
     print(f"{done} of {len(wanted)} in {(time.perf_counter() - start) / 60:.1f} min")
     return 0

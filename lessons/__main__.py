@@ -1,6 +1,6 @@
-"""Run lessons as scripts and say what each took beside what it promises: `python -m lessons [4 6] [--budget short]`.
+"""Run lessons as scripts and compare their times with their headers: `python -m lessons [4 6] [--budget short]`.
 
-Pictures and numbers go to out/. The exit status is 1 if a lesson fails, or needs more minutes than its header says
+Pictures and numbers go to out/. The exit status is 1 if a lesson fails, or needs more minutes than its header states
 (with the budget `smoke`: more than one).
 """
 
@@ -34,21 +34,21 @@ def run(number: int, budget: str) -> tuple[int, float, float]:
 
 
 def main() -> int:
-    """Run what is asked for, and print the table."""
+    """Run the requested lessons, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m lessons", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("lessons", nargs="*", type=int, help="their numbers; else all")
+    parser.add_argument("lessons", nargs="*", type=int, help="numbers of the lessons; all if none is given")
     parser.add_argument("--budget", choices=["smoke", "short", "full"], default="short")
     args = parser.parse_args()
     rows, good = [], True
     for number in args.lessons or lessons.files():
-        lessons.text_of(number)  # refuses a number that there is not
+        lessons.text_of(number)  # refuses a number without a lesson
         status, clock, spent = run(number, args.budget)
         limit = 60 * (1 if args.budget == "smoke" else stated(number))
         fits = clock <= limit or args.budget == "full"
         good &= status == 0 and fits
-        said = "failed" if status else "" if fits else "longer than it says"
-        rows.append(f"L{number:<3} {clock:7.1f} s {spent:9.1f} s {limit:6} s  {said}".rstrip())
-    print("\n".join([f"{args.budget:4}    clock   processor  promised", *rows]))
+        verdict = "failed" if status else "" if fits else "longer than its header states"
+        rows.append(f"L{number:<3} {clock:7.1f} s {spent:9.1f} s {limit:6} s  {verdict}".rstrip())
+    print("\n".join([f"{args.budget:4}    clock   processor     limit", *rows]))
     return 0 if good else 1
 
 

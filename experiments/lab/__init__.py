@@ -1,10 +1,10 @@
-"""What the experiments share; the figures themselves are one file each, in the folder above.
+"""Tools that the experiments share; the figures themselves are one file each, in the folder above.
 
-runner            what an experiment is, its table `paper | exact | ours`, its folder
-linear_denoisers  a sampler on Gaussian data, exactly
+runner            defines an experiment, its table `paper | exact | ours` and its folder
+linear_denoisers  what a sampler does to Gaussian data, exactly
 drawn_images      images of a shipped model, drawn once and scored by the shipped classifier
 small_trainings   one family of small trainings, trained once and read from the cache
-training_scores   what is measured of them
+training_scores   the measures of the small trainings
 ship_weights      from a run to weights that ship, with their card
 gallery           the page experiments/results/README.md
 readme_pages      the generated parts of README.md and docs/

@@ -2,8 +2,8 @@
 
     python -m experiments.lab.chip_cost [--preset cifar10] [--images 102400000]
 
-FLOPs of a step, the bytes of its gradient and of a checkpoint are those of the program and of its state. What a chip
-does is an assumption, printed beside its source. Nothing here was run on such chips.
+The FLOPs of a step and the bytes of its gradient and of a checkpoint are counted on the program and its state. The
+speed of a chip is an assumption, printed with its source. Nothing here was run on such chips.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ CHIPS_OF = (1, 8, 64, 4096)
 
 @dataclass(frozen=True)
 class Config:
-    """What is calculated."""
+    """The training and the chips of the calculation."""
 
     preset: str = "cifar10"  # the network; cifar10 is Ho et al.'s, 35.7 M parameters
     batch: int = 8  # images of the step whose FLOPs are counted
     images: int = 800_000 * 128  # images of the whole training: 800,000 steps of 128 in Ho et al. 2020, App. B
     share: float = 0.3  # of the peak that a chip is assumed to reach
     per_chip: int = 128  # images of a step on one chip, where the batch grows with the chips
-    total: int = 4096  # images of a step on all chips, where it does not
-    out: Path = Path("experiments/results/scale/metrics.json")  # where the numbers go
+    total: int = 4096  # images of a step on all chips, where the batch is fixed
+    out: Path = Path("experiments/results/scale/metrics.json")  # file for the numbers
 
 
 def flops_per_image(config: Config) -> dict[str, float]:
-    """FLOPs an image of a training step, as XLA counts them, by the difference of two batches: Adam drops out."""
+    """FLOPs an image of a training step, as XLA counts them, by the difference of two batches: Adam cancels."""
     unet = unet_config(config.preset, dropout=0.1)
     schedule, found = linear(1000), {}
     for batch in (config.batch, 2 * config.batch):
@@ -76,7 +76,7 @@ def flops_per_image(config: Config) -> dict[str, float]:
 def row(
     measured: dict[str, float], config: Config, chips: int, batch: int, peak: float, link: float
 ) -> dict[str, float]:
-    """One line: `batch` images a step on `chips` chips, then a ring all-reduce that overlaps nothing."""
+    """One row: `batch` images a step on `chips` chips, then a ring all-reduce without overlap."""
     compute = batch / chips * measured["flops_per_image"] / (config.share * peak)
     reduce = 2 * (chips - 1) / chips * measured["gradient_bytes"] / link
     steps = math.ceil(config.images / batch)

@@ -1,7 +1,7 @@
 """Images of a shipped model, drawn once by any step, and judged in the shipped classifier's features.
 
-What is drawn is kept in the cache folder under the hash of weights and settings, so an interrupted experiment goes on
-where it stopped, and two experiments that need the same images draw them once.
+The images are kept in the cache folder under the hash of weights and settings, so an interrupted experiment resumes
+where it stopped, and two experiments that need the same images draw them only once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from experiments.lab.runner import Unavailable
 
 
 class Judge:
-    """The real images and their features; distances and accuracies of other images beside them."""
+    """The real images and their features, to which other images are compared."""
 
     def __init__(self, name: str):
         try:
             self.data = sources.load(name)
         except (FileNotFoundError, ConnectionError) as error:
-            raise Unavailable(f"it compares with the real {name}, which is not here: {error}") from error
+            raise Unavailable(f"the experiment compares with the real {name}, which is not here: {error}") from error
         self.classifier = classifier.load(name)
         self.real = real_features.reference(self.data, self.classifier)
         self.train = distances.moments(self.real.train)
@@ -51,9 +51,9 @@ class Judge:
         return distance(f), statistics.bootstrap(f, distance, draws=40, strata=c)
 
     def further(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[float, float]:
-        """By how much features a are further away than b, made of the same noise and labels c: both (n, d), row by row.
+        """Distance of features a minus that of b, whose rows share noise and labels c: both (n, d).
 
-        The standard error is of a bootstrap that draws the same rows of both.
+        The standard error comes from a bootstrap that draws the same rows of both.
         """
         d = a.shape[1]
 
@@ -65,18 +65,18 @@ class Judge:
         return difference(both), statistics.bootstrap(both, difference, draws=40, strata=c)
 
     def floor(self, n: int, seed: int = 0) -> float:
-        """The same of n real test images, as many of each class."""
+        """Fréchet distance of n real test images, equally many of each class."""
         ids = statistics.stratified_subset(self.data.y_test, n, seed)
         return distances.frechet_moments(distances.moments(self.real.test[ids]), self.train)
 
     def accuracy(self, x: np.ndarray, c: np.ndarray) -> tuple[float, float]:
-        """Share of images that the classifier assigns to the class asked for, and its standard error."""
+        """Share of images that the classifier assigns to the requested class, and its standard error."""
         p = float((self.classifier.predict(x) == c).mean())
         return p, float(np.sqrt(max(p * (1 - p), 1 / len(x)) / len(x)))
 
 
 def labels(m: model.Model, n: int) -> np.ndarray:
-    """The classes in turn."""
+    """n labels: the classes in turn."""
     return np.arange(n, dtype=np.int32) % m.num_classes
 
 
@@ -94,10 +94,10 @@ def draw(
     times: np.ndarray | None = None,
     batch: int = 100,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """n images of the walk of make_step(c), uint8, and whatever else `end` gives; kept under `name` and the settings.
+    """Draw n images (uint8) by the walk of make_step(c), and a number each; cached under `name` and the settings.
 
-    make_step: labels (batch,) -> step;  begin: (x_T, labels) -> what is walked;  end: the walked -> (x_0, one number
-    an image);  times: walked instead of the rule's list of `steps`.
+    make_step: labels (batch,) -> step;  begin: (x_T, labels) -> the walk's first state;  end: last state -> (x_0, one
+    number an image);  times: replaces the rule's list of `steps`.
     """
     settings: dict[str, Any] = {"name": name, "n": n, "steps": steps, "seed": seed, "rule": rule, "batch": batch}
     if times is not None:

@@ -1,8 +1,8 @@
-"""The gallery of figures and tables, written from the results that lie in the repository: no number is typed in.
+"""The gallery of figures and tables, written from the results in the repository: no number is typed in.
 
     python -m experiments.lab.gallery          writes experiments/results/README.md
 
-A result whose experiment was changed since is named as out of date.
+The page marks a result as out of date if its experiment was changed afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def results() -> dict[str, dict[str, Any]]:
 
 
 def widest_gap(rows: list[dict[str, Any]]) -> float | None:
-    """The largest |ours - exact| in units of max(|exact|, near), over the rows that ask for agreement."""
+    """The largest |ours - exact| in units of max(|exact|, near), over the rows with a tolerance."""
     gaps = [
         abs(r["ours"] - r["exact"]) / (max(abs(r["exact"]), r["near"]) or 1.0)
         for r in rows
@@ -58,9 +58,9 @@ HEADLINES = {
 
 
 def index(page: str = "", names: tuple[str, ...] = ()) -> str:
-    """One line an experiment, with one row of its table and how many of its rows are checked; links into `page`.
+    """One line for each experiment: one row of its table, and how many rows are checked; links into `page`.
 
-    names: only these, with the first part of their titles; all if there are none
+    names: only these experiments, with the first part of their titles; all if empty
     """
     lines = [
         "| figure or table | one row of it | paper | exact | ours | checked rows | device, date |",
@@ -85,13 +85,13 @@ def index(page: str = "", names: tuple[str, ...] = ()) -> str:
 
 
 def page() -> str:
-    """The whole gallery in Markdown."""
+    """The gallery as a page in Markdown."""
     parts = [
-        "# Papers' figures and tables, made again",
-        "Three columns that are never mixed up: what the *paper* prints, what is *exact* (a closed form or a "
+        "# Papers' figures and tables, reproduced",
+        "There are three columns that are never mixed: what the *paper* prints, what is *exact* (a closed form or a "
         "quadrature in NumPy, no training), and what *our* code gives: the library on the same exact case, or the "
-        "shipped network on data. Where a row is checked, the command fails if `ours` is not `exact`. Made by `make "
-        "figures`; this page by `python -m experiments.lab.gallery`.",
+        "shipped network on data. Where a row is checked, the command fails if `ours` does not agree with `exact`. The "
+        "figures are made by `make figures`, and this page by `python -m experiments.lab.gallery`.",
         index(),
     ]
     for name, r in results().items():
@@ -108,7 +108,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write it."""
+    """Write the gallery."""
     write_atomic(runner.RESULTS / "README.md", page().encode())
     print(f"experiments/results/README.md: {len(results())} results")
 

@@ -1,6 +1,7 @@
 """What a sampler does to Gaussian data, exactly: with a linear denoiser a step is x_s = a x_t + σ z, by direction.
 
-Twice: through the library's own step functions (`by_steps`), and in NumPy with the formulas written out (`by_formula`).
+It is computed twice: through the library's step functions (`by_steps`), and in NumPy with the formulas written out
+(`by_formula`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def by_steps(make_step: Callable[..., Any], schedule: Schedule, lam: Any, times:
 
 
 def by_formula(alpha_bar: np.ndarray, lam: Any, times: Any, eta: float | str, start: Any = 1.0) -> np.ndarray:
-    """The same in closed form, for DDIM's η, or for "hat": η = 1 with the larger noise σ̂² = 1 - ᾱ_t/ᾱ_s.
+    """The same variance in closed form, for DDIM's η, or for "hat": η = 1 with the larger noise σ̂² = 1 - ᾱ_t/ᾱ_s.
 
     x_s = √ᾱ_s x̂0 + √(1-ᾱ_s-σ²) ε* + noise,   σ² = η² (1-ᾱ_s)/(1-ᾱ_t) (1-ᾱ_t/ᾱ_s)     [Song et al. 2021, Eqs. 12, 16]
     The last step adds no noise. start: the variance of x at times[0], direction by direction or for all.
@@ -61,7 +62,7 @@ def by_formula(alpha_bar: np.ndarray, lam: Any, times: Any, eta: float | str, st
 
 
 def variances(x: np.ndarray) -> np.ndarray:
-    """Eigenvalues of the covariance of images (n, H, W, C) in [-1, 1], rising: (D,)"""
+    """Eigenvalues of the covariance of images (n, H, W, C) in [-1, 1], in ascending order: (D,)"""
     flat = x.reshape(len(x), -1).astype(np.float64)
     return np.maximum(np.linalg.eigvalsh(np.cov(flat, rowvar=False)), 0)
 

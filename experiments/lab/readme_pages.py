@@ -34,12 +34,12 @@ def _measures(card: dict[str, Any], names: Iterable[str]) -> list[str]:
 
 
 def _training(card: dict[str, Any]) -> str:
-    """How long the training took, and on what."""
+    """How long the training took, and on which device."""
     return f"{card['training_seconds'] / 60:.0f} minutes on {card['training_device'].replace('1 cores', '1 core')}"
 
 
 def caption(name: str = "fashion_mnist") -> str:
-    """What stands under the picture."""
+    """The caption of the first picture."""
     card = weights.cards("denoiser")[name]
     return (
         f"<sub>Drawn by the shipped model, {card['parameters']:,} parameters, trained in {_training(card)}: "
@@ -53,7 +53,7 @@ def numbers(name: str = "fashion_mnist") -> str:
 
 
 def card_page(name: str = "fashion_mnist") -> str:
-    """docs/card.md: what was measured of the shipped model, from its card."""
+    """docs/card.md: all measures of the shipped model, from its card."""
     card = weights.cards("denoiser")[name]
     unet, train = card["unet"], card["train"]
     judge = weights.cards("classifier")[f"{train['data']}_classifier"]
@@ -70,11 +70,11 @@ def card_page(name: str = "fashion_mnist") -> str:
             "",
             *_measures(card, card["measures"]),
             "",
-            "Made again by `" + card["commands"]["measure"] + "`; the card, "
-            f"[`ddpm/weights/{name}.json`](../ddpm/weights/{name}.json), says what each number is compared with, and "
-            f"in which features. Trained by `{card['commands']['train']}`.",
+            "These numbers are reproduced by `" + card["commands"]["measure"] + "`; the card, "
+            f"[`ddpm/weights/{name}.json`](../ddpm/weights/{name}.json), states what each number is compared with, and "
+            f"in which features. The model was trained by `{card['commands']['train']}`.",
             "",
-            "Written by `python -m experiments.lab.readme_pages`.",
+            "This page is written by `python -m experiments.lab.readme_pages`.",
         ]
     )
 
@@ -83,28 +83,28 @@ PEERS = {"diffusers": "diffusers", "diffusers_compiled": "diffusers under torch.
 
 
 def _peers(part: dict[str, Any]) -> str:
-    """Each peer's seconds, and our speed as a share of its."""
+    """The seconds of each other library, and our speed as a share of its speed."""
     words = []
     for name, called in PEERS.items():
         ratio = part.get("ratio" if name == "diffusers" else f"ratio_{name}")
         if ratio is not None:
             words.append(f"{called} {part[f'{name}_seconds']:.2f} s: **{ratio:.2f}** of its speed")
-    return "; ".join(words) or "no peer was installed"
+    return "; ".join(words) or "no other library was installed"
 
 
 def time_to_loss() -> list[str]:
-    """The row of `experiments.lab.time_to_loss`, where it was run."""
+    """The row of `experiments.lab.time_to_loss`, if its result is in the repository."""
     path = ROOT / "experiments/results/time_to_loss/metrics.json"
     if not path.exists():
         return []
     r = json.loads(path.read_text())
     words = [f"{k} {v['seconds'] / 60:.1f} min" if v["reached"] else f"{k} not reached" for k, v in r["sides"].items()]
-    what = f"training to a test ε-MSE of {r['goal']:.4f}, compilation apart; `python -m experiments.lab.time_to_loss`"
+    what = f"training to a test ε-MSE of {r['goal']:.4f}, without compilation; `python -m experiments.lab.time_to_loss`"
     return [f"| {what}, seed {r['config']['seed']} | {'; '.join(words)} |"]
 
 
 def speed_page() -> str:
-    """docs/speed.md: what `python -m experiments.lab.speed` measured."""
+    """docs/speed.md: the measurements of `python -m experiments.lab.speed`."""
     r = json.loads((ROOT / "experiments/results/speed/metrics.json").read_text())
     step, walk, typical = r["training_step"], r["sampling"], r["typicality"]
     rows = ["# Speed", "", "| what | measured |", "|---|---|"]
@@ -113,7 +113,7 @@ def speed_page() -> str:
         f"batch {step['batch']} | {step['ddpm_seconds']:.2f} s; {_peers(step)} |",
         f"| DDIM with that network, {r['ddim']['steps']} steps, batch {r['ddim']['batch']} "
         f"| {r['ddim']['ddpm_seconds']:.2f} s; {_peers(r['ddim'])} |",
-        "| of each kind of operator, alone, ours as a share of PyTorch's speed | "
+        "| operators timed alone, our speed as a share of PyTorch's | "
         + ", ".join(f"{k} {v['ratio']:.2f}" for k, v in r["operators"]["operators"].items())
         + " |",
         f"| a DDIM walk of {walk['steps']} steps with the `cpu` preset, batch {walk['batch']} "
@@ -139,15 +139,16 @@ def speed_page() -> str:
         [
             *rows,
             "",
-            f"On {r['device']}, {packages}, by `python -m experiments.lab.speed`, the sides taking turns in one run.",
+            f"Measured on {r['device']} with {packages} by `python -m experiments.lab.speed`; the libraries take turns "
+            "in one run.",
             "",
-            "Written by `python -m experiments.lab.readme_pages`.",
+            "This page is written by `python -m experiments.lab.readme_pages`.",
         ]
     )
 
 
 def figures() -> str:
-    """Five of the papers' figures and tables that were made again."""
+    """Five of the reproduced figures and tables."""
     return gallery.index("experiments/results/README.md", FIGURES)
 
 
@@ -156,7 +157,7 @@ PAGES = {"docs/card.md": card_page, "docs/speed.md": speed_page}
 
 
 def rendered(text: str) -> str:
-    """The README with its generated parts made anew."""
+    """The README with its generated parts renewed."""
     for name, part in PARTS.items():
         before, _, rest = text.partition(f"<!-- {name} -->\n")
         _, mark, after = rest.partition("<!-- end -->")
@@ -165,7 +166,7 @@ def rendered(text: str) -> str:
 
 
 def main() -> None:
-    """Write them."""
+    """Write the README's generated parts and the pages."""
     file = ROOT / "README.md"
     write_atomic(file, rendered(file.read_text()).encode())
     for name, page in PAGES.items():

@@ -1,18 +1,17 @@
-"""What all figures and tables share: `paper | exact | ours`, one command each, results beside them.
+"""What all figures and tables share: `paper | exact | ours`, and one command and one folder of results each.
 
 An experiment is a module of this package with
 
-    a docstring           its title, and in words what the paper claims, what we see, and what does not carry over
+    a docstring           its title, then what the paper claims, what we see, and what does not carry over
     PAPER                 where it is printed
     MINUTES               about how long it takes on two CPU cores
-    Config, QUICK         a frozen dataclass of what can be chosen, and what `--quick` changes of it
+    Config, QUICK         a frozen dataclass of the settings, and the settings that `--quick` changes
     run(config) -> Result
 
-and may have NEEDS, a sentence about what it cannot run without, and redraw(rows, numbers) -> Figure, its picture from
-what metrics.json holds (then `run` need not draw, and `--redraw` mends a picture without measuring). `python -m
-experiments NAME` writes NAME/{config.json, metrics.json, figure.png} under experiments/results, or under
-out/experiments where a field was changed: so the results that lie in the repository are those of the default
-configuration, always.
+and may have NEEDS, a sentence about what it cannot run without, and redraw(rows, numbers) -> Figure, which draws its
+figure from the contents of metrics.json (then `run` need not draw, and `--redraw` fixes a figure without measuring).
+`python -m experiments NAME` writes NAME/{config.json, metrics.json, figure.png} under experiments/results, or under
+out/experiments if a field was changed: so the results in the repository are always those of the default configuration.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ ELSEWHERE = Path("out/experiments")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. A column that does not exist is None; a tolerance makes `ours` answer for `exact`."""
+    """One row of the table. A missing column is None; with a tolerance, `ours` must agree with `exact`."""
 
     what: str
     paper: float | None = None
@@ -58,7 +57,7 @@ class Row:
     near: float = 0.0  # the size below which an error is absolute
 
     def check(self) -> None:
-        """Fail where `ours` is not `exact`."""
+        """Fail if `ours` differs from `exact` by more than the tolerance."""
         if self.within is None or self.exact is None or self.ours is None:
             return
         if not abs(self.ours - self.exact) <= self.within * max(abs(self.exact), self.near):
@@ -69,19 +68,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found."""
+    """The rows, the figure and the other numbers of an experiment."""
 
     rows: Sequence[Row]
-    figure: Figure | None  # None: drawn by the experiment's redraw
-    numbers: dict[str, Any] = field(default_factory=dict)  # what else is worth keeping: curves, counts, n, split
+    figure: Figure | None  # None: the experiment's redraw draws it
+    numbers: dict[str, Any] = field(default_factory=dict)  # other values to keep: curves, counts, n, split
 
 
 class Unavailable(RuntimeError):
-    """Something that the experiment cannot run without is not here; the message says what, and the remedy."""
+    """Something that the experiment needs is missing; the message names it and the remedy."""
 
 
 def names() -> list[str]:
-    """The experiments that there are: modules of this package that define `run(config)` and PAPER."""
+    """Names of all experiments: the modules of this package that define run, Config and PAPER."""
     found = []
     for file in sorted(HERE.glob("*.py")):
         tree = ast.parse(file.read_text())
@@ -93,24 +92,24 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModuleType:
-    """The experiment of that name."""
+    """Import the experiment of that name."""
     if name not in names():
         raise ValueError(f"there is no experiment {name!r}; there are {', '.join(names())}")
     return importlib.import_module(f"experiments.{name}")
 
 
 def title(module: ModuleType) -> str:
-    """The first line of its docstring."""
+    """The first line of the experiment's docstring."""
     return (module.__doc__ or "").strip().split("\n")[0].rstrip(".")
 
 
 def words(module: ModuleType) -> str:
-    """The rest of its docstring."""
+    """The rest of the experiment's docstring."""
     return (module.__doc__ or "").strip().partition("\n")[2].strip()
 
 
 def configure(module: ModuleType, changes: Sequence[str], quick: bool) -> Any:
-    """Its Config with `field=value` changes; unknown fields and values of another type are refused."""
+    """Return the experiment's Config with `field=value` changes; refuse unknown fields and other types."""
     config = module.Config()
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     new: dict[str, Any] = dict(module.QUICK) if quick else {}
@@ -130,10 +129,10 @@ def configure(module: ModuleType, changes: Sequence[str], quick: bool) -> Any:
 
 
 def fingerprint(module: ModuleType, config: Any) -> str:
-    """Of the experiment's own code and its configuration: a result with another one is out of date.
+    """Hash the experiment's code and its configuration: a result with another fingerprint is out of date.
 
-    Its words, its layout and its imports do not count (where a name of the library lives is no part of a measurement),
-    nor how `redraw` draws what was measured.
+    The module's docstring, its layout and its imports do not count (where a name of the library lives is no part of a
+    measurement), nor does `redraw`, which only draws what was measured.
     """
     source = text = Path(str(module.__file__)).read_text(encoding="utf-8")
     for node in ast.parse(source).body:
@@ -145,19 +144,19 @@ def fingerprint(module: ModuleType, config: Any) -> str:
 
 
 def is_done(folder: Path, mark: str) -> bool:
-    """Whether the folder holds a whole result with this fingerprint."""
+    """True if the folder holds a complete result with this fingerprint."""
     file = folder / "metrics.json"
     return (folder / "figure.png").exists() and file.exists() and json.loads(file.read_text())["fingerprint"] == mark
 
 
 def is_current(name: str) -> bool:
-    """Whether the result that lies in the repository was made by the experiment as it is now."""
+    """True if the result in the repository was made by the experiment as it is now."""
     module = find(name)
     return is_done(RESULTS / name, fingerprint(module, module.Config()))
 
 
 def clean(x: Any) -> Any:
-    """Numbers to six digits, so that a result is the same file on the next day; arrays to lists; NaN to None."""
+    """Round numbers to six digits, so that repeated runs write equal files; arrays become lists, NaN None."""
     if isinstance(x, dict):
         return {str(k): clean(v) for k, v in x.items()}
     if hasattr(x, "tolist"):
@@ -170,7 +169,7 @@ def clean(x: Any) -> Any:
 
 
 def show(x: float | None) -> str:
-    """A number for a table: four digits, counts whole."""
+    """Format a number for a table: four digits, whole counts."""
     if x is None:
         return ""
     return f"{x:,.0f}" if float(x).is_integer() and abs(x) >= 10 else f"{x:.4g}"
@@ -187,7 +186,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def command(name: str, config: Any, module: ModuleType) -> str:
-    """The line that makes this result again."""
+    """The command that makes this result again."""
     default = module.Config()
     changed = [
         f"{f.name}={str(getattr(config, f.name)).replace(' ', '')}"
@@ -205,9 +204,9 @@ def make(
     out: Path | None = None,
     redraw: bool = False,
 ) -> Path:
-    """Run the experiment, check its rows, write its folder; a folder that is up to date is left as it is.
+    """Run the experiment, check its rows and write its folder, unless the folder is up to date.
 
-    redraw: only its picture, from the numbers that lie there.
+    redraw: draw only the figure, from the numbers in metrics.json.
     """
     module = find(name)
     config = configure(module, changes, quick)
@@ -217,7 +216,7 @@ def make(
         _draw_again(name, module, folder, mark)
         return folder
     if is_done(folder, mark) and not force:
-        print(f"{name}: up to date in {os.path.relpath(folder)} (--force makes it again)")
+        print(f"{name}: up to date in {os.path.relpath(folder)} (--force runs it again)")
         return folder
     print(f"{name}: {title(module)} · about {module.MINUTES:g} min on 2 CPU cores", flush=True)
     start = time.perf_counter()
@@ -252,9 +251,9 @@ def make(
 
 
 def _draw_again(name: str, module: ModuleType, folder: Path, mark: str) -> None:
-    """The picture of a result that is up to date."""
+    """Draw the figure of a result that is up to date."""
     if not hasattr(module, "redraw"):
-        raise ValueError(f"{name} draws while it measures; run it without --redraw")
+        raise ValueError(f"{name} draws while it measures, so --redraw cannot be used; run it without --redraw")
     if not is_done(folder, mark):
         raise ValueError(f"{os.path.relpath(folder)} holds no result of {name} as it is now; run it without --redraw")
     found = json.loads((folder / "metrics.json").read_text())
@@ -267,5 +266,5 @@ def _json(x: Any) -> bytes:
 
 
 def float64() -> Any:
-    """Exact experiments compute in float64: `with float64(): …`"""
+    """Enable float64, in which exact experiments compute: `with float64(): …`"""
     return jax.enable_x64(True)

@@ -1,10 +1,10 @@
 """Turn a training run into weights that ship: the averaged parameters and a card with every number and its command.
 
     python -m experiments.lab.ship_weights --run runs/fashion_mnist --name fashion_mnist
-    python -m experiments.lab.ship_weights --name fashion_mnist     measures shipped weights again, renews their card
+    python -m experiments.lab.ship_weights --name fashion_mnist     measures shipped weights again and renews their card
 
-The card says how the model was trained, on what, for how long, and what `ddpm evaluate` measures of it: test ε-MSE
-beside the best linear-Gaussian denoiser, accuracy of conditional samples, Fréchet distance beside its floor.
+The card states how the model was trained, on which data, for how long, and what `ddpm evaluate` measures: test ε-MSE
+compared with the best linear-Gaussian denoiser, accuracy of conditional samples, Fréchet distance and its floor.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from ddpm.zoo import model
 
 @dataclass(frozen=True)
 class Config:
-    """What to ship, and how it is measured."""
+    """Which weights to ship, and how they are measured."""
 
     name: str  # the weights' name: ddpm/weights/NAME.safetensors
-    run: Path | None = None  # the training run's folder; without it the shipped weights of that name are measured again
+    run: Path | None = None  # folder of the training run; without it, measure the shipped weights of that name again
     n: int = 2000  # images drawn for the distances
     steps: int = 50  # DDIM steps
     guidance: float = 2.0  # scale
     seed: int = 0  # of the samples
-    note: str = ""  # what else there is to say about the training
-    out: Path = weights.FOLDER  # where the weights go
+    note: str = ""  # a remark about the training
+    out: Path = weights.FOLDER  # folder for the weights
 
 
 def short(measure: measure_.Measure) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def short(measure: measure_.Measure) -> dict[str, Any]:
 def measured(
     config: Config, m: model.Model, about: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
-    """What the card says of the measuring, and all of its numbers."""
+    """The measured part of the card, and all measures."""
     dataset = sources.load(about["train"]["data"])
     if f"{dataset.name}_classifier" not in weights.cards("classifier"):
         return denoised(config, m, about, dataset)
@@ -85,7 +85,7 @@ def measured(
 def denoised(
     config: Config, m: model.Model, about: dict[str, Any], dataset: data.Dataset
 ) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
-    """The same for a data set that has no classifier to judge samples: its denoising alone."""
+    """The same for a data set without a classifier of samples: denoising alone."""
     measures = denoising_loss.denoising(m.eps, m.schedule, dataset, m.num_classes, seed=config.seed)
     print(measure_.table(measures))
     mse, null = measures["eps_mse"], measures["eps_mse_null"]
@@ -120,7 +120,7 @@ def main(config: Config) -> None:
 
 
 def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
-    """The whole card: how it was trained, and what was measured."""
+    """The whole card: how the model was trained, and its measures."""
     about, metrics = m.card, tables.read_metrics(folder)
     found, measures = measured(config, m, about)
     data_name = about["train"]["data"]

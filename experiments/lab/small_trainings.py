@@ -1,11 +1,11 @@
 """One family of small trainings that several figures share: a run is trained once, then read from the cache folder.
 
-    python -m experiments.lab.small_trainings [recipe …]   all of them, or those named; resumes where it stopped
+    python -m experiments.lab.small_trainings [recipe …]   trains all recipes, or those named; resumes where it stopped
 
 Every run has the same network, the same number of steps and images, the same constant learning rate and the same seeds:
-what is compared is the order at an equal, small budget, not the papers' numbers. A run is kept under the hash of its
-configuration and of its data, and an interrupted one goes on from its last checkpoint. (The code is not in the hash:
-after a change of the training, delete the folder `trainings` in the cache.)
+only the order at an equal, small budget is compared, not the papers' numbers. A run is kept under the hash of its
+configuration and of its data, and an interrupted run resumes from its last checkpoint. (The hash does not include the
+code: after a change of the training, delete the folder `trainings` in the cache.)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "linear, μ, mse": {"schedule": "linear", "predict": "mu", "loss": "mse"},
     "linear, x0, mse": {"schedule": "linear", "predict": "x0", "loss": "mse"},
 }
-AVERAGE = "power_0.1"  # the average that is measured: its width is a tenth of the run; forgets the start at once
+AVERAGE = "power_0.1"  # the average that is measured: its width is a tenth of the run, and it forgets the start at once
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,14 @@ def config_of(small: Small, recipe: str, seed: int) -> TrainConfig:
 
 
 def train(small: Small, recipe: str, seed: int) -> Run:
-    """The run, from the cache or trained now."""
+    """Return the run from the cache, or train it now."""
     config = config_of(small, recipe, seed)
     try:
         dataset = sources.load(config.data)
     except (FileNotFoundError, ConnectionError) as error:
-        raise Unavailable(f"it trains on {config.data}, which is not here: {error}") from error
+        raise Unavailable(f"the experiment trains on {config.data}, which is not here: {error}") from error
     unet = run.network_for(config, dataset)
-    free = set(TrainConfig.FREE) - {"steps"} | {"dropout"}  # of which the network's configuration knows
+    free = set(TrainConfig.FREE) - {"steps"} | {"dropout"}  # dropout: the network's configuration has it
     chosen = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     key = cache.key(chosen, config.snapshot_every, dataclasses.asdict(unet), dataset.sha256)
     home = cache.folder() / "trainings"
@@ -131,7 +131,7 @@ def train(small: Small, recipe: str, seed: int) -> Run:
 
 
 def _share_baseline(folder: Path, home: Path, config: TrainConfig, dataset: data.Dataset) -> None:
-    """The exact loss of the linear denoiser, shown beside the bar: a few seconds, and the same for every run."""
+    """Compute the exact loss of the linear denoiser, which the progress bar shows, once for all runs."""
     if config.loss == "simple":
         kept = home / "baselines" / cache.key(config.schedule, config.T, config.conditional, dataset.sha256)
         loop.baseline(kept, dataset, make_schedule(config.schedule, config.T), config.conditional)
@@ -140,7 +140,7 @@ def _share_baseline(folder: Path, home: Path, config: TrainConfig, dataset: data
 
 
 def _keep(folder: Path, path: Path, config: TrainConfig, unet: UNetConfig, dataset: data.Dataset) -> None:
-    """All averages at the end, one of them along the way, and the curve of the loss."""
+    """Keep all averages at the end, one of them along the training, and the curve of the loss."""
     like = jax.eval_shape(lambda: init_state(config, unet))
     found = checkpoint.restore(folder / "checkpoints", like)
     if found is None:
@@ -161,15 +161,15 @@ def _keep(folder: Path, path: Path, config: TrainConfig, unet: UNetConfig, datas
 
 
 def family(small: Small, recipes: Any) -> dict[str, list[Run]]:
-    """Runs by recipe, one for each seed."""
+    """The runs by recipe, one for each seed."""
     return {recipe: [train(small, recipe, seed) for seed in range(small.seeds)] for recipe in recipes}
 
 
 def main(recipes: list[str]) -> None:
-    """Train what is not there yet."""
+    """Train the runs that are not in the cache yet."""
     small, wanted = Small(), recipes or list(RECIPES)
     if unknown := [r for r in wanted if r not in RECIPES]:
-        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+        raise SystemExit(f"unknown recipes: {', '.join(unknown)}; choose from: {', '.join(RECIPES)}")
     print(
         f"{len(wanted) * small.seeds} runs of {small.steps:,} steps of {small.batch}, about 2 min each on 2 CPU cores"
     )

@@ -5,17 +5,18 @@
 The task: Fashion-MNIST with classes, cosine schedule, T = 1000. The goal: a test ε-MSE, measured with the averaged
 parameters and the class given, of 1.2 times the shipped model's. Both sides have the network of the `cpu` preset (2 x 2
 pixels a position; the peer sees `pixel_unshuffle(x, 2)`), Adam with our learning rate and warm-up, clipping, EMA .999,
-labels dropped with probability .1. Seconds are those of training steps only, compilation apart; every `--every` steps a
-clock is stopped and both are measured on the same test images, times and noises. The sides train one after the other on
-an idle machine: `nice` and other work would spoil the clock. One seed; about ten minutes a side on two cores. What is
-kept was made by `python -m experiments.lab.time_to_loss --sides ddpm diffusers --minutes 11`.
+labels dropped with probability .1. Only seconds of training steps are counted, without compilation; every `--every`
+steps the clock is stopped and both are measured on the same test images, times and noises. The libraries train one
+after the other on an idle machine: `nice` and other work would spoil the clock. One seed takes about ten minutes for
+each on two cores. The committed result was made by `python -m experiments.lab.time_to_loss --sides ddpm diffusers
+--minutes 11`.
 
-What we see (two sides, one seed): ours needs fewer steps, 1,750 against 2,250, and each takes longer. Along lines
-between the measurements that is 521 s against 554 s; with the 59 s of XLA's first compilation ours is behind, with the
-compilation kept from an earlier run (about 16 s) ahead. What differs: the initial values (ours Ho et al.'s, the last
-layer 0; theirs PyTorch's), the times of a batch (ours one from each of its equal parts of 1…T), and the images (ours
-each once an epoch). Which of them it is was not taken apart. Under torch.compile a step of the peer takes as long as
-without on this CPU (`experiments.lab.speed`), so that side was left out.
+What we see (two libraries, one seed): ours needs fewer steps, 1,750 against 2,250, and each takes longer. Along lines
+between the measurements that is 521 s against 554 s; with the 59 s of XLA's first compilation ours is behind, and with
+the compilation kept from an earlier run (about 16 s) it is ahead. Three things differ: the initial values (ours are Ho
+et al.'s with a last layer of 0, diffusers has PyTorch's), the times of a batch (ours has one from each of equal parts
+of 1…T), and the images (ours sees each once an epoch). We did not separate their effects. Under torch.compile a step of
+diffusers takes as long as without on this CPU (`experiments.lab.speed`), so that side was left out.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # (x_t NHW
 
 @dataclass(frozen=True)
 class Config:
-    """What is compared, and when it ends."""
+    """What is compared, and when a training ends."""
 
-    sides: tuple[str, ...] = ("ddpm", "diffusers", "diffusers_compiled")  # which
+    sides: tuple[str, ...] = ("ddpm", "diffusers", "diffusers_compiled")  # which libraries are compared
     data: str = "fashion_mnist"  # the data set
     preset: str = "cpu"  # the network of all sides
     factor: float = 1.2  # the goal, in units of the shipped model's test ε-MSE
@@ -64,8 +65,8 @@ class Config:
     steps: int = 14500  # the length of our learning-rate schedule, used by all sides
     every: int = 250  # steps between measurements
     n: int = 1000  # test images, each with one time and noise
-    seed: int = 0  # of everything
-    quick: bool = False  # digits, a few steps: to see that it runs; nothing is kept
+    seed: int = 0  # of all random numbers
+    quick: bool = False  # digits, a few steps: to check that it runs; nothing is written
     out: Path = Path(__file__).parents[1] / "results" / "time_to_loss"  # the folder of metrics.json
 
 
@@ -75,7 +76,7 @@ def goal(config: Config) -> float:
 
 
 def ours(setup: TrainConfig, unet: UNetConfig, d: data.Dataset, schedule: Schedule) -> tuple[Advance, Predict, float]:
-    """Our side: (advance, predict, seconds of compilation)."""
+    """This library: (advance, predict, seconds of compilation)."""
     images, labels = jnp.asarray(d.x_train), jnp.asarray(d.y_train)
     state = init_state(setup, unet)
 
@@ -100,10 +101,10 @@ def ours(setup: TrainConfig, unet: UNetConfig, d: data.Dataset, schedule: Schedu
     return advance, predict, seconds
 
 
-def theirs(
+def pytorch(
     setup: TrainConfig, unet: UNetConfig, d: data.Dataset, schedule: Schedule, compiled: bool
 ) -> tuple[Advance, Predict, float]:
-    """The same in PyTorch, as its users write it."""
+    """The same training in PyTorch, as its users write it."""
     import torch
 
     torch.manual_seed(setup.seed)
@@ -184,7 +185,7 @@ def race(config: Config, advance: Advance, predict: Predict, test: tuple[np.ndar
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train each side to the goal; print and keep."""
+    """Train each side to the goal; print and write the result."""
     if config.quick:
         config = dataclasses.replace(config, data="digits", preset="digits", n=100, every=2, steps=4)
     d = sources.load(config.data)
@@ -208,7 +209,7 @@ def main(config: Config) -> dict[str, Any]:
         if name == "ddpm":
             advance, predict, compile_seconds = ours(setup, unet, d, schedule)
         else:
-            advance, predict, compile_seconds = theirs(setup, unet, d, schedule, name.endswith("compiled"))
+            advance, predict, compile_seconds = pytorch(setup, unet, d, schedule, name.endswith("compiled"))
         rows = race(config, advance, predict, test)
         reached = rows[-1]["test_loss"] <= goal(config)
         result["sides"][name] = {

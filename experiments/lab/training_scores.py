@@ -1,6 +1,6 @@
-"""What is measured of a small training: error on test images, bits/dim, and images in a classifier's features.
+"""Measures of a small training: error on test images, bits/dim, and images in a classifier's features.
 
-Seeds are trainings: a number is their mean, its spread half of their range.
+Each seed is a training: a number is the mean over seeds, and its spread is half of their range.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def judge_of(name: str) -> Judge:
 
 
 def held_out(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """n test images in [-1, 1], as many of each class, and their labels."""
+    """n test images in [-1, 1], equally many of each class, and their labels."""
     try:
         d = sources.load(name)
     except (FileNotFoundError, ConnectionError) as error:
-        raise Unavailable(f"it measures on {name}, which is not here: {error}") from error
+        raise Unavailable(f"the experiment measures on {name}, which is not here: {error}") from error
     ids = stratified_subset(d.y_test, min(n, len(d.x_test)), 0)
     return np.asarray(data.to_float(d.x_test[ids])), d.y_test[ids]
 
@@ -74,7 +74,7 @@ def error(m: Model, x: np.ndarray, c: np.ndarray) -> float:
 
 
 def linear_error(name: str, schedule: str, x: np.ndarray, c: np.ndarray) -> float:
-    """The same of the best linear denoiser of each class, exactly."""
+    """The exact ε-MSE of the best linear denoiser of each class."""
     d, s = sources.load(name), make_schedule(schedule)
     return float(np.mean(linear_loss(fit(data.to_float(d.x_train), d.y_train), s, x, c)[1:]))
 
@@ -87,26 +87,26 @@ def bits(m: Model, x: np.ndarray, c: np.ndarray, variance: Any = None) -> tuple[
 
 
 class Scores(NamedTuple):
-    """Of images that were drawn."""
+    """Fréchet distance and class accuracy of generated images."""
 
     frechet: float
     accuracy: float
 
 
 def scores(judge: Judge, m: Model, n: int, steps: int, guidance: float = 1.0) -> Scores:
-    """n images by DDIM, the same noises for every model: Fréchet distance, and share of the class asked for."""
+    """n images by DDIM, the same noises for every model: Fréchet distance, and share of the requested class."""
     eps = clip_x0(m.eps if guidance == 1 else cfg(m.eps, guidance), m.schedule)
     images, _ = draw(m, f"ddim guidance {guidance:g}", partial(ddim_step, eps, m.schedule), n, steps)
     return Scores(distance(judge, images), judge.accuracy(images, labels(m, n))[0])
 
 
 def skipping(judge: Judge, m: Model, n: int, steps: int, share: float) -> float:
-    """The distance where pure noise is put in at t = (1 - share) T, and the first steps are left out."""
+    """Fréchet distance when sampling begins with pure noise at t = (1 - share) T, without the first steps."""
     times = make_times(m.schedule.T, steps)
     times = times[times <= round((1 - share) * m.schedule.T)]
     step = partial(ddim_step, clip_x0(m.eps, m.schedule), m.schedule)
     name = "ddim guidance 1" if share == 0 else f"ddim without its first {share:g}"
-    if share == 0:  # the images that `scores` has drawn
+    if share == 0:  # these are the images that `scores` draws
         return distance(judge, draw(m, name, step, n, steps)[0])
     return distance(judge, draw(m, name, step, n, steps, times=times)[0])
 
@@ -122,7 +122,7 @@ def shares(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def budget(config: Small) -> str:
-    """In words, for a figure."""
+    """The budget in words, for the title of a figure."""
     return f"{config.steps:,} steps of {config.batch} images, {config.seeds} seed{'' if config.seeds == 1 else 's'}"
 
 

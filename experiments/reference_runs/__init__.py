@@ -1,1 +1,1 @@
-"""Reference trainings: scripts that make them, and a folder each with its card, loss curve and sample grids."""
+"""Reference trainings: scripts that make them, and for each a folder with its card, loss curve and sample grids."""

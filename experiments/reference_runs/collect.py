@@ -3,9 +3,9 @@
     python -m experiments.reference_runs.collect runs/fashion_mnist --name fashion_mnist
     python -m experiments.reference_runs.collect runs/digits-0 runs/digits-1 … --name digits       several seeds
 
-Its average (EMA) and its raw parameters draw a grid each, from the same noise: DDIM, 25 steps, guidance 2.
-Several runs must differ in their seed only; pictures and rates are the first one's. A single run cannot say what seeds
-differ by: its band takes that from another reference (`--spread-from`), and says so.
+The average (EMA) and the raw parameters of a run each draw a grid from the same noise: DDIM, 25 steps, guidance 2.
+Several runs must differ in their seed only; pictures and rates are those of the first one. A single run cannot tell how
+much seeds differ: its band takes that from another reference (`--spread-from`), and the card states this.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ SEED_ONLY = {"seed", "name", "log_every", "save_every", "sample_every", "data_di
 
 @dataclass(frozen=True)
 class Config:
-    """Which runs, and under which name."""
+    """Which runs to collect, and the name of the reference."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # folders that `ddpm train` made
-    name: str  # of the reference
+    name: str  # the name of the reference
     windows: int = 60  # about how many windows the steps are cut into
-    spread_from: str = "digits"  # for a single run: the reference that knows what seeds differ by
-    note: str = ""  # what else there is to say
-    out: Path = HERE  # the folder NAME goes here
-    reference: Path = compare.FOLDER  # NAME.json goes here
+    spread_from: str = "digits"  # for a single run: the reference that tells how much seeds differ
+    note: str = ""  # a remark for the card
+    out: Path = HERE  # where the folder NAME is written
+    reference: Path = compare.FOLDER  # where NAME.json is written
 
 
 def same_but_for_the_seed(configs: list[dict[str, Any]]) -> None:
@@ -62,7 +62,9 @@ def same_but_for_the_seed(configs: list[dict[str, Any]]) -> None:
             raise ValueError(f"these runs differ in {', '.join(wrong)}; a reference is one training with several seeds")
     seeds = [c["train"]["seed"] for c in configs]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"the seeds are {seeds}; the same run twice says nothing about the spread")
+        raise ValueError(
+            f"the seeds are {seeds}; the same seed twice tells nothing about the spread; give runs with different seeds"
+        )
 
 
 def window_edges(last: float, rows: int, windows: int) -> np.ndarray:
@@ -73,7 +75,7 @@ def window_edges(last: float, rows: int, windows: int) -> np.ndarray:
 
 
 def band(config: Config, curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """(edges, window means (S, n), what the band was measured from)."""
+    """(edges, window means (S, n), how the band was measured)."""
     last = min(step[-1] for step, _ in curves)
     edges = window_edges(last, int((curves[0][0] <= last).sum()), config.windows)
     means = np.stack([compare.window_means(step, loss, edges) for step, loss in curves])
@@ -97,7 +99,7 @@ def left_out(reference: compare.Reference) -> float:
 
 
 def step_mib(train: config_.TrainConfig, unet: Any, schedule: Any) -> float:
-    """Memory of one training step on this device: state, data set aside, and temporaries, MiB."""
+    """Memory in MiB of one training step on this device: state and temporaries, without the data set."""
     shape = jax.ShapeDtypeStruct
     state = jax.eval_shape(lambda: init_state(train, unet))
     images, labels = shape((train.batch, *unet.image_shape), np.uint8), shape((train.batch,), np.int32)
@@ -107,7 +109,7 @@ def step_mib(train: config_.TrainConfig, unet: Any, schedule: Any) -> float:
 
 
 def draw(run: Path, m: model.Model, folder: Path) -> None:
-    """The grids of the average and of the raw parameters."""
+    """Draw the grids of the average and of the raw parameters."""
     train = config_.TrainConfig.saved(m.card["train"])
     found = checkpoint.restore(run / "checkpoints", jax.eval_shape(lambda: init_state(train, m.unet)))
     assert found is not None  # model.load has read it
@@ -120,7 +122,7 @@ def draw(run: Path, m: model.Model, folder: Path) -> None:
 
 
 def card(about: dict[str, Any]) -> str:
-    """Markdown."""
+    """The card in Markdown."""
     measured = [
         ("parameters", f"{about['parameters']:,}"),
         ("steps", f"{about['steps']:,} of {about['train']['batch']} images"),
@@ -200,7 +202,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def _compact(whole: dict[str, Any]) -> bytes:
-    """JSON with one field a line."""
+    """JSON with one field on each line."""
     out = io.StringIO()
     lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in whole.items()]
     out.write("{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The CPU presets: Fashion-MNIST (an hour and a half on one core) or CIFAR-10 (an hour and a half on two; raise --steps
-# for better images). Interrupt it when you like; the same command goes on.
+# for better images). Interrupt it when you like; the same command resumes.
 #   bash experiments/reference_runs/cpu.sh fashion_mnist        bash experiments/reference_runs/cpu.sh cifar10
 set -euo pipefail
 case "${1:-fashion_mnist}" in

@@ -101,7 +101,7 @@ def test_a_picture_is_drawn_again_without_measuring(tmp_path, monkeypatch, capsy
 
 def test_what_is_left_to_make_and_how_long_it_takes_is_said_first(tmp_path, monkeypatch, capsys):
     toy(tmp_path, monkeypatch)
-    assert "1 of 1 experiments to be made, about 0 min" in command.forecast(["toy"], False)
+    assert "1 of 1 experiments to run, about 0 min" in command.forecast(["toy"], False)
     assert command.main(["toy", "--quick", "n=7"]) == 0  # options and fields in any order
     runner.make("toy")
     assert command.forecast(["toy"], False).startswith("0 of 1") and command.forecast(["toy"], True).startswith(

@@ -14,9 +14,9 @@ TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=2, attention=(4,)
 def test_ratios_are_taken_inside_each_round():
     """A machine that slows down threefold in the second half does not change them."""
     ours, theirs = [1.0, 1.0, 3.0, 3.0], [0.5, 0.5, 1.5, 1.5]
-    result = parts.beside({"ddpm": ours, "diffusers": theirs, "other": ours})
+    result = parts.compared({"ddpm": ours, "diffusers": theirs, "other": ours})
     assert result["ratio"] == 0.5 and result["ratio_diffusers_quartiles"] == [0.5, 0.5]
-    low, high = parts.beside({"ddpm": [1.0, 3.0]})["ddpm_quartiles"]
+    low, high = parts.compared({"ddpm": [1.0, 3.0]})["ddpm_quartiles"]
     assert 1 <= low <= high <= 3  # two rounds have no quartiles beyond themselves
     assert result["ratio_other"] == 1.0 and result["ddpm_seconds"] == 2.0
 

@@ -156,7 +156,7 @@ def test_windows_are_whole_rows_and_seeds_are_told_apart():
     one = {"train": {"seed": 0, "lr": 1.0, "name": "a"}, "unet": {}}
     two = {"train": {"seed": 1, "lr": 1.0, "name": "b"}, "unet": {}}
     collect.same_but_for_the_seed([one, two])
-    with pytest.raises(ValueError, match="the same run twice"):
+    with pytest.raises(ValueError, match="the same seed twice"):
         collect.same_but_for_the_seed([one, one])
     with pytest.raises(ValueError, match="differ in lr"):
         collect.same_but_for_the_seed([one, {"train": two["train"] | {"lr": 2.0}, "unet": {}}])

@@ -1,16 +1,16 @@
-"""Speed and memory, each figure beside what it is compared with, measured in turn in one run of under six minutes.
+"""Speed and memory, each number with its reference, measured in turns in one run of under six minutes.
 
     python -m experiments.lab.speed [--quick] [--batch 64] [--parts training_step operators …]
 
 - the training step of the `small` U-Net against diffusers' UNet2DModel of the same architecture, eager and under
-  torch.compile, and against the nearest Unet of denoising-diffusion-pytorch (what is not installed is left out);
-- which operator holds the ratio down: all of them, timed alone on both sides;
+  torch.compile, and against the nearest Unet of denoising-diffusion-pytorch (what is not installed is skipped);
+- which operator lowers the ratio: all of them, timed alone on both sides;
 - a DDIM walk of the same network on both sides; the loop against the bare network calls in it; guidance; recompilation;
 - typicality's throughput against the network's bare forward, and its memory at 10 and at 100 draws;
-- what a start costs, with the persistent cache empty and filled.
+- the cost of a start, with the persistent cache empty and filled.
 
 Times are medians of rounds in which the sides take turns, so that a machine that slows down slows all; ratios are taken
-inside each round and stand with their quartiles.
+inside each round and reported with their quartiles.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ PARTS = ("training_step", "operators", "ddim", "sampling", "typicality", "startu
 
 @dataclass(frozen=True)
 class Config:
-    """What is measured."""
+    """What to measure, and how often."""
 
     preset: str = "small"  # the network of the training step: small is Ho et al.'s design at 32 channels
     batch: int = 64  # images a step
-    rounds: int = 5  # each side once a round
-    compile: bool = True  # also diffusers under torch.compile
-    parts: tuple[str, ...] = PARTS  # which of them
-    quick: bool = False  # a tiny network, two rounds: to see that it runs; nothing is kept
+    rounds: int = 5  # each side is timed once in a round
+    compile: bool = True  # also measure diffusers under torch.compile
+    parts: tuple[str, ...] = PARTS  # which parts to measure
+    quick: bool = False  # a tiny network, two rounds: to check that it runs; nothing is written
     out: Path = RESULTS  # the folder of metrics.json and figure.png
 
 
 def tiny(config: Config) -> Config:
-    """The quick form."""
+    """The configuration of `--quick`."""
     few = tuple(p for p in config.parts if p != "startup")
     return dataclasses.replace(config, rounds=2, batch=4, compile=False, parts=few)
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Measure, print and keep."""
+    """Measure, print and write the result."""
     unet, laptop, steps, draws = unet_config(config.preset), unet_config("cpu", num_classes=10), 50, 100
     if config.quick:
         config, steps, draws = tiny(config), 5, 5
@@ -66,7 +66,7 @@ def main(config: Config) -> dict[str, Any]:
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "training_step": lambda: parts.training_step(unet, batch, config.rounds, config.compile),
         "operators": lambda: operators.table(unet, batch, few),
-        "ddim": lambda: parts.ddim_beside(unet, max(1, batch // 4), max(2, steps // 5), config.rounds, config.compile),
+        "ddim": lambda: parts.ddim(unet, max(1, batch // 4), max(2, steps // 5), config.rounds, config.compile),
         "sampling": lambda: parts.sampling(laptop, batch, steps, few),
         "typicality": lambda: parts.typical(laptop, batch, draws, min(2, config.rounds)),
         "startup": lambda: startup.measure("cpu"),
@@ -89,7 +89,7 @@ def main(config: Config) -> dict[str, Any]:
     if not config.quick:
         write_atomic(config.out / "metrics.json", (json.dumps(result, indent=1) + "\n").encode())
         plot.save_figure(config.out / "figure.png", figure)
-        print(f"kept in {config.out}")
+        print(f"written to {config.out}")
     return result
 
 

@@ -1,7 +1,7 @@
-"""Which operator holds the ratio down: every convolution, norm, activation and attention of the network, both sides.
+"""Which operator lowers the ratio: every convolution, norm, activation and attention of the network, both sides.
 
-The layers and how often each occurs are read off the peer's network as it runs; each distinct one is then timed alone,
-forward, gradient with respect to the input, gradient with respect to the kernel, the two sides in turns. A row of the
+The layers and how often each occurs are read off the peer's network as it runs; each distinct one is then timed alone
+(forward, gradient with respect to the input, gradient with respect to the kernel), the two sides in turns. A row of the
 table is the sum over the network. Alone, an operator cannot be fused with its neighbours, which XLA does in the step:
 its norms and activations cost less there than here.
 """
@@ -57,7 +57,7 @@ def layers(unet: UNetConfig, batch: int) -> Counter[Layer]:
 
 
 def _run(f: Callable, *args: Any) -> Callable[[], Any]:
-    """The compiled function on these arrays, waiting for its result."""
+    """Compile the function; return a call of it on these arrays that waits for the result."""
     g = jax.jit(f)
     return lambda: jax.block_until_ready(g(*args))
 
@@ -71,7 +71,7 @@ def _torch(f: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def conv_pairs(B: int, size: int, c_in: int, c_out: int, k: int, stride: int) -> dict[str, Pair]:
-    """(ours, theirs) for the three computations of a convolution."""
+    """(ours, PyTorch's) for the three computations of a convolution."""
     import torch
 
     rng, out = np.random.default_rng(0), size // stride
@@ -125,7 +125,7 @@ def _torch_with_gradient(f: Callable, *shapes: tuple[int, ...]) -> Callable[[], 
 
 
 def norm_pairs(B: int, size: int, c: int, groups: int) -> dict[str, Pair]:
-    """(ours, theirs): group normalisation, then silu, each forward and backward."""
+    """(ours, PyTorch's): group normalisation, then silu, each forward and backward."""
     import torch
 
     F, shape, turned = torch.nn.functional, (B, size, size, c), (B, c, size, size)
@@ -142,7 +142,7 @@ def norm_pairs(B: int, size: int, c: int, groups: int) -> dict[str, Pair]:
 
 
 def attention_pairs(B: int, n: int, c: int) -> dict[str, Pair]:
-    """(ours, theirs): softmax(q kᵀ/√C) v, forward and backward."""
+    """(ours, PyTorch's): softmax(q kᵀ/√C) v, forward and backward."""
     import torch
 
     def ours(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What is measured: the training step, sampling, guidance, typicality; each in turns with what it is compared with."""
+"""Timings of the training step, sampling, guidance and typicality, each in turns with its reference."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def turns(rounds: int, **sides: Callable[[], Any]) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in rounds_of(rounds, sides).items()}
 
 
-def beside(times: dict[str, list[float]], ours: str = "ddpm") -> dict[str, Any]:
-    """Median seconds and their quartiles; and the speed of `ours` as a share of each peer's, likewise.
+def compared(times: dict[str, list[float]], ours: str = "ddpm") -> dict[str, Any]:
+    """Median seconds with quartiles, and the speed of `ours` as a share of each other side's, likewise.
 
     Ratios are taken inside each round: a machine that slows down for a while slows both sides.
     """
@@ -89,7 +89,7 @@ def our_step(unet: UNetConfig, batch: int) -> tuple[Callable[[], Any], dict[str,
 
 
 def training_step(unet: UNetConfig, batch: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
-    """Loss, gradient, clipping, Adam and the average, on one batch: ours and the peers'."""
+    """Loss, gradient, clipping, Adam and the average, on one batch: ours and the other libraries'."""
     ours, about = our_step(unet, batch)
     sides: Sides = {"ddpm": ours}
     notes = []
@@ -102,25 +102,25 @@ def training_step(unet: UNetConfig, batch: int, rounds: int, compiled: bool = Tr
     if "diffusers" in sides and compiled:
         seconds = add_compiled(sides, "diffusers", peers.diffusers_unet(unet), unet, batch, notes)
         about |= {"torch_compile_seconds": seconds} if seconds else {}
-    return about | beside(rounds_of(rounds, sides)) | ({"notes": notes} if notes else {})
+    return about | compared(rounds_of(rounds, sides)) | ({"notes": notes} if notes else {})
 
 
 def add_compiled(sides: Sides, name: str, model: Any, unet: UNetConfig, batch: int, notes: list[str]) -> float | None:
-    """The peer under torch.compile, as `NAME_compiled`; returns the seconds of its first step, None if that fails."""
+    """Add the network under torch.compile as `NAME_compiled`; return seconds of its first step, None if it fails."""
     import torch
 
     step = peers.training_step(torch.compile(model), unet, batch)
     start = time.perf_counter()
     try:
         step()
-    except Exception as e:  # no C++ compiler, an unsupported Python: its classes are many
+    except Exception as e:  # no C++ compiler, an unsupported Python, …: the classes of its errors are many
         notes.append(f"torch.compile does not work here: {type(e).__name__}")
         return None
     sides[f"{name}_compiled"] = step
     return round(time.perf_counter() - start, 1)
 
 
-def ddim_beside(unet: UNetConfig, batch: int, steps: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
+def ddim(unet: UNetConfig, batch: int, steps: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
     """A DDIM walk of the same network: ours (one compiled loop) and diffusers' network in the plainest loop."""
     schedule, times = cosine(1000), make_times(1000, steps)
     eps = eps_fn(unet, init_state(TrainConfig(), unet).params)
@@ -135,11 +135,11 @@ def ddim_beside(unet: UNetConfig, batch: int, steps: int, rounds: int, compiled:
             import torch
 
             sides["diffusers_compiled"] = peers.ddim(torch.compile(model), unet, batch, times, schedule.alpha_bar)
-    return {"batch": batch, "steps": steps} | beside(rounds_of(rounds, sides))
+    return {"batch": batch, "steps": steps} | compared(rounds_of(rounds, sides))
 
 
 def sampling(unet: UNetConfig, batch: int, steps: int, rounds: int) -> dict[str, Any]:
-    """One walk against its bare network calls; guided against unguided; and what compiles again."""
+    """Time a walk against its bare network calls and guided against unguided; count what compiles again."""
     eps, schedule, times = eps_fn(unet, init_state(TrainConfig(), unet).params), cosine(1000), make_times(1000, steps)
     x = jax.random.normal(jax.random.key(0), (batch, *unet.image_shape))
     c, t = jnp.zeros(batch, jnp.int32), jnp.full(batch, 500)
@@ -171,7 +171,7 @@ def sampling(unet: UNetConfig, batch: int, steps: int, rounds: int) -> dict[str,
 
 
 def typical(unet: UNetConfig, batch: int, draws: int, rounds: int) -> dict[str, Any]:
-    """Typicality's images x draws x 2 a second against the bare forward's, and the memory of its compiled loop."""
+    """Typicality's images x draws x 2 a second against the bare forward pass, and the memory of its compiled loop."""
     eps, schedule = eps_fn(unet, init_state(TrainConfig(), unet).params), cosine(1000)
     x = np.asarray(jax.random.uniform(jax.random.key(0), (batch, *unet.image_shape), minval=-1, maxval=1))
     c, t = jnp.zeros(batch, jnp.int32), jnp.full(batch, 500)

@@ -1,7 +1,7 @@
-"""The PyTorch peers: diffusers' UNet2DModel at equal architecture, eager and compiled, and lucidrains' Unet.
+"""The PyTorch libraries: diffusers' UNet2DModel at equal architecture, eager and compiled, and lucidrains' Unet.
 
-Everything here returns plain functions without arguments, or None where a peer is not installed. On a machine where JAX
-and PyTorch both see a GPU they run there, and every function waits for its result.
+Everything here returns plain functions without arguments, or None where a library is not installed. On a machine where
+JAX and PyTorch both see a GPU they run there, and every function waits for its result.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Step = Callable[[], Any]
 
 
 def device() -> str:
-    """`cuda` where both sides can use it, else `cpu`."""
+    """`cuda` if both JAX and PyTorch can use it, else `cpu`."""
     import torch
 
     return "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
 
 
 def wait() -> None:
-    """Until the device has done what was asked of it."""
+    """Wait until the device has finished all work."""
     import torch
 
     if device() == "cuda":
@@ -49,9 +49,9 @@ def diffusers_unet(unet: UNetConfig) -> Any:
 
 
 def lucidrains_unet(unet: UNetConfig) -> Any:
-    """The nearest that denoising-diffusion-pytorch has: the same widths and sizes, its own blocks. None without it.
+    """The nearest network of denoising-diffusion-pytorch, with the same widths and sizes; None if not installed.
 
-    Its blocks have RMS norms, its levels linear attention, its convolutions at the ends 7 x 7: not equal architecture.
+    The architecture differs: its blocks have RMS norms, its levels linear attention, its end convolutions 7 x 7.
     """
     try:
         module = _import_lucidrains()
@@ -65,7 +65,7 @@ def lucidrains_unet(unet: UNetConfig) -> Any:
 
 
 def _import_lucidrains() -> Any:
-    """Its file of networks; what only its trainer uses (torchvision, accelerate, …) may be missing."""
+    """Import its file of networks; packages that only its trainer uses (torchvision, accelerate, …) may be missing."""
     name = "denoising_diffusion_pytorch"
     if importlib.util.find_spec(name) is None:
         raise ImportError(name)
@@ -76,7 +76,7 @@ def _import_lucidrains() -> Any:
         except (ImportError, RuntimeError):  # RuntimeError: built for another torch
             stubs[other] = MagicMock()
     stubs[f"{name}.fid_evaluation"] = MagicMock()
-    package = types.ModuleType(name)  # without its __init__, which wants the trainer
+    package = types.ModuleType(name)  # without its __init__, which imports the trainer
     package.__path__ = list(importlib.util.find_spec(name).submodule_search_locations or [])  # type: ignore[union-attr]
     new = stubs | {name: package}
     before = {k: sys.modules.get(k) for k in new}
@@ -89,13 +89,13 @@ def _import_lucidrains() -> Any:
 
 
 def call(model: Any, x: Any, t: Any) -> Any:
-    """ε̂ of either peer."""
+    """ε̂ of either library."""
     y = model(x, t)
     return y if hasattr(y, "shape") else y.sample
 
 
 def training_step(model: Any, unet: UNetConfig, batch: int) -> Step:
-    """Loss, gradient, clipping, Adam and the average, on one batch."""
+    """A training step on one batch: loss, gradient, clipping, Adam and the average."""
     import torch
 
     where = device()

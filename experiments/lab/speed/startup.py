@@ -1,9 +1,9 @@
-"""What a start costs: import, compilation of the training step, first image, peak memory; without and with the cache.
+"""The cost of a start: import, compilation of the training step, first image, peak memory; without and with the cache.
 
     python -m experiments.lab.speed.startup CACHE_FOLDER PRESET SECONDS    one start, as a line of JSON
 
-Each start is a process of its own. The first finds an empty persistent cache (as if it were off, and writing it costs
-little), the second finds it filled.
+Each start is a separate process. The first finds an empty persistent cache (as if it were off, since writing it costs
+little); the second finds it filled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 
 def start(cache: str, preset: str, began: str) -> dict[str, float]:
-    """The figures of this process, which was asked for at `began` (seconds of the clock)."""
+    """Measure this process, which was started at `began` (seconds of the clock)."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", cache)
