@@ -10,6 +10,7 @@ __getattr__, __dir__ = namespace(
         "langevin_dynamics": ("annealed_langevin", "corrected", "langevin"),
         "names": (),
         "respacing": ("respace", "retime", "zero_terminal_snr"),
+        "best_times": ("searched", "w2_of_times"),
         "solvers": ("History", "begin", "heun_step", "midpoint_step", "multistep", "sigma_bar"),
         "variance": ("eps_half", "learned", "noise_power", "optimal", "v_half"),
     },
