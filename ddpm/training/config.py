@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.config import DTYPES, LOSSES
+from ddpm.datasets.reading import short_name
 
 LR_SCHEDULES = ("late_cosine", "cosine", "linear", "constant")
 PREDICT = ("eps", "x0", "v", "mu", "gaussian")
@@ -123,8 +124,8 @@ class TrainConfig:
 
     @property
     def run_name(self) -> str:
-        """The name of the folder under runs/."""
-        return self.name or f"{self.data}-{self.preset}"
+        """The name of the folder under runs/; of a data set given by its path, the last part."""
+        return self.name or f"{short_name(self.data)}-{self.preset}"
 
     def command(self, without: tuple[str, ...] = ("name", "data_dir")) -> str:
         """Return the command `ddpm train …` with all options that differ from their defaults."""

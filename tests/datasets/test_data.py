@@ -269,6 +269,35 @@ def test_prepared_set_without_the_library_is_not_found(tmp_path):
         sources.load("fashion_mnist", tmp_path)
 
 
+def test_any_set_of_images_with_labels(tfds, tmp_path, capsys):
+    """`tfds:NAME`: sizes that differ are brought to one; one split only is divided, two are kept."""
+    rng, S = np.random.default_rng(0), types.SimpleNamespace
+    sizes = [(8, 8)] * 20 + [(12, 9)] * 10
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    rows = [{"image": x, "label": np.int64(i % 2)} for i, x in enumerate(images)]
+    splits = {"train": rows[:21], "validation": rows[21:]}
+
+    def builder(folder):
+        info = S(features={"image": 0, "label": S(names=["cat", "dog"])}, splits=splits)
+        return S(info=info, data_dir=folder, as_data_source=lambda split: splits[split])
+
+    tfds.builder_from_directory = builder
+    (tmp_path / "pets/1.0.0").mkdir(parents=True)
+    (tmp_path / "pets/1.0.0/dataset_info.json").write_text("{}")
+    d = sources.load("tfds:pets", tmp_path)
+    assert (d.name, d.class_names, d.image_shape) == ("pets", ("cat", "dog"), (8, 8, 3))
+    np.testing.assert_array_equal(d.x_train[:20], images[:20])
+    np.testing.assert_array_equal(d.y_test, np.arange(21, 30) % 2)
+    assert "20 of 8x8, 10 of 12x9, brought to 8x8" in capsys.readouterr().err
+    splits.pop("validation")
+    d = sources.load("tfds:pets,size=4,grey", tmp_path)
+    assert d.image_shape == (4, 4, 1) and len(d.x_train) + len(d.x_test) == 21 and len(d.x_test) >= 2
+    with pytest.raises(ValueError, match="needs tensorflow-datasets"):
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(prepared_, "find_spec", lambda name: None)
+            sources.load("tfds:pets", tmp_path)
+
+
 # --- download ---------------------------------------------------------------------------------------------------------
 
 
