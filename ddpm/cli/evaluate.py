@@ -99,7 +99,8 @@ def run(command: options.Evaluate) -> None:
 def from_files(command: options.Evaluate, dataset: data.Dataset) -> Scored:
     """Read images, and labels if there are any."""
     assert command.samples is not None
-    x, c = image_files.load(command.samples, dataset.image_shape[-1])
+    size, names = dataset.image_shape[:2], dataset.class_names
+    x, c = image_files.load(command.samples, dataset.image_shape[-1], size, names)
     checksum = hashlib.sha256(x.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
     return Scored(x, c, f"images of {command.samples}", {"samples_sha256": checksum}, {})
 
