@@ -1,11 +1,7 @@
-"""Images and labels: found on this disk or downloaded once; stored as uint8, used as float32 in [-1, 1].
+"""Images and labels: stored as uint8, used as float32 in [-1, 1]; `ddpm.datasets.load` finds or downloads them.
 
-`load(name)` looks, in this order, for `<data_dir>/<name>.npz`; the published raw files in `data_dir`; a set prepared by
-tensorflow-datasets there; the same in the cache folder. Otherwise it downloads the published files once, checks their
-SHA-256 and keeps an `.npz`. The default of `data_dir` is DDPM_DATA_DIR; DDPM_OFFLINE=1 forbids the network.
-
-Batches are a pure function of (seed, step): the only position to keep in a checkpoint is the step.
-This module does not import JAX; `to_float` and `to_uint8` take arrays of either kind, inside `jit` too.
+Batches are a pure function of (seed, step): the only position to keep in a checkpoint is the step. This module does not
+import JAX; `to_float` and `to_uint8` take arrays of either kind, inside `jit` too.
 """
 
 from __future__ import annotations
@@ -18,6 +14,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+
+from ddpm.tools.values import has_nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +63,8 @@ def to_uint8(x: Any) -> Any:
     """clip(round((x + 1)·127.5), 0, 255): floats in [-1, 1] -> uint8. The inverse of `to_float`."""
     if getattr(getattr(x, "dtype", None), "kind", "b") in "biu":
         raise TypeError(f"x has type {getattr(x, 'dtype', type(x).__name__)}; to_uint8 takes floats in [-1, 1]")
+    if has_nan(x):
+        raise ValueError("x holds NaN, which is no grey level; look at the weights and the steps that it came from")
     return ((x.astype("float32") + 1) * 127.5).round().clip(0, 255).astype("uint8")
 
 

@@ -36,6 +36,7 @@ from ddpm.oracles import gaussian as gaussian_
 from ddpm.oracles.finite_set import finite
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.tools import check
+from ddpm.tools.files import check_writable
 from ddpm.tools.origin import commit
 
 TIMES = (1, 10, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
@@ -123,6 +124,7 @@ def run(command: ClassifierCommand) -> Classifier:
     folder = command.out or Path("runs") / command.name
     places = [] if command.validate else [folder / "classifier", *([weights.FOLDER / command.name] * command.ship)]
     for place in places:
+        check_writable(place.with_name(place.name + ".safetensors"))
         print(f"weights and card will go to {place}.safetensors, .json")
     # Training and measurement
     resumed = (folder / "checkpoints").exists()

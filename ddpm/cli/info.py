@@ -13,6 +13,7 @@ from ddpm import weights
 from ddpm.cli import options
 from ddpm.config import UNETS
 from ddpm.datasets import sources
+from ddpm.zoo import cards
 
 
 def run(command: options.Info) -> None:
@@ -27,9 +28,11 @@ def run(command: options.Info) -> None:
 
     # What ships with the package
     print("\nshipped weights (ddpm sample --model NAME)")
-    for name, card in weights.cards().items():
-        accuracy = card.get("test", {}).get("accuracy")
-        says = card.get("summary") or f"classifier, test accuracy {accuracy}"
+    for name, card in weights.cards("denoiser").items():
+        print(f"  {name:28s} {card.get('summary', '')}")
+    print("\nshipped classifiers (ddpm evaluate --classifier NAME)")
+    for name, card in weights.cards("classifier").items():
+        says = card.get("summary") or f"classifier, test accuracy {card.get('test', {}).get('accuracy')}"
         print(f"  {name:28s} {says}")
 
     print("\ndata sets (ddpm train --data NAME)")
@@ -50,10 +53,13 @@ def run(command: options.Info) -> None:
     print("\nruns (ddpm sample --model runs/NAME)")
     found = sorted(Path("runs").glob("*/config.json"))
     for file in found:
-        train = json.loads(file.read_text(encoding="utf-8"))["train"]
-        steps = [int(p.stem[5:]) for p in file.parent.glob("checkpoints/step_*.json")]
-        step = f"step {max(steps, default=0)} of {train['steps']}"
-        print(f"  {file.parent!s:28s} {train['data']}, {train['preset']}, {step}")
+        try:
+            train = cards.run_card(file.parent)[0].train
+        except ValueError as e:
+            print(f"  {file.parent!s:28s} not a run: {e}")
+            continue
+        steps = [int(p.stem[5:]) for p in file.parent.glob("checkpoints/step_*.json") if p.stem[5:].isdecimal()]
+        print(f"  {file.parent!s:28s} {train.data}, {train.preset}, step {max(steps, default=0)} of {train.steps}")
     if not found:
         print("  none yet; `ddpm train --data digits --preset digits` makes one in a minute")
 

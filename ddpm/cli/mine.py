@@ -36,13 +36,13 @@ def run(command: options.Mine) -> None:
         check.whole(name, value, low)
     sizes = patterns.Sizes(command.patch, command.per_image, command.top, command.clusters)
     patterns.check_sizes(command.n, m.image_shape, sizes)
-    layer = command.layer or default_layer(m.unet)
-    features = patterns.dift_features(m, layer=layer, seed=command.seed)
-    features(np.zeros((1, *m.image_shape), np.float32), np.array([label]))  # refuses an unknown layer
-    # Images and folder
     name = re.sub(r"\W+", "-", m.classes[label].lower()).strip("-")
     folder = command.out or Path("out/mine") / f"{command.data}-{name}"
     check_writable(folder / "summary.json")
+    layer = command.layer or default_layer(m.unet)
+    features = patterns.dift_features(m, layer=layer, seed=command.seed)
+    features(np.zeros((1, *m.image_shape), np.float32), np.array([label]))  # refuses an unknown layer
+    # Images
     own, others = images(command, m, label)
     patterns.check_sizes(len(own.x), m.image_shape, sizes)
     print(

@@ -53,7 +53,12 @@ def generate(
                 jax.block_until_ready(x)
                 bar.update(m * (len(piece) - 1))
             done.append(np.asarray(x)[:m])
-    return np.concatenate(done)
+    found = np.concatenate(done)
+    if bad := int((~np.isfinite(found)).any((1, 2, 3)).sum()):
+        raise ValueError(
+            f"{bad} of {n} images hold NaN or infinity: the weights are damaged or diverged, or the steps too large"
+        )
+    return found
 
 
 def _noise(key: jax.Array, ids: jax.Array, shape: tuple[int, int, int]) -> jax.Array:

@@ -59,6 +59,7 @@ __getattr__, __dir__ = namespace(
         "pictures": ("Head", "decode", "fitted", "flattened", "head"),
         "schema": ("show",),
         "terminal": ("exit_status", "replace_unknown_characters"),
+        "values": ("has_nan",),
         "xla": ("convolve_on_all_cores",),
     },
 )

@@ -14,9 +14,9 @@ from ddpm.classifiers import convnet
 from ddpm.classifiers import fitting as ct
 from ddpm.classifiers import recipes as cc
 from ddpm.cli import evaluate as evaluate_cli
-from ddpm.cli import options
+from ddpm.cli import options, start
 from ddpm.datasets import sources
-from ddpm.evaluation import inception, scores
+from ddpm.evaluation import inception, measure, scores
 from ddpm.tools import cache, image_files
 
 
@@ -71,7 +71,51 @@ def test_a_damaged_result_is_measured_again(judged, tmp_path):
     assert json.loads(kept.read_text()) == json.loads(whole)
 
 
+def test_samples_that_cannot_be_scored_are_refused_by_name(judged, digits, tmp_path, capsys):
+    x = digits.x_test[:40]
+    names = np.array(["a"] * 40)
+    cases = {
+        "float.npz": ({"arr_0": x / 255.0}, "arr_0 has type float64"),
+        "names.npz": ({"arr_0": x, "arr_1": names}, "arr_1 has type <U1; labels are the numbers"),
+        "many.npz": ({"arr_0": x, "arr_1": np.arange(40)}, "in 0..9"),
+    }
+    for name, (arrays, _) in cases.items():
+        np.savez(tmp_path / name, **arrays)
+    np.save(tmp_path / "x.npy", x)
+    for name, words in {**{k: v[1] for k, v in cases.items()}, "x.npy": "is a .npy file"}.items():
+        args = ["--data", "digits", "--classifier", judged.classifier, "--out", str(judged.out)]
+        assert start.main(["evaluate", "--samples", str(tmp_path / name), *args]) == 2
+        said = capsys.readouterr().err
+        assert words in said and said.startswith("ddpm: ") and not judged.out.parent.exists()
+
+
 # --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_in_a_kept_result_is_never_believed(tmp_path):
+    path, value = tmp_path / "e.json", {"eps": {"value": 0.125, "interval": [0.1, 0.25], "detail": {"n": 3}}}
+    cache.write(path, value)
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert cache.read(path) is None
+    path.write_bytes(whole)
+    assert cache.read(path) == value and cache.read(tmp_path / "none.json") is None
+
+
+def test_a_result_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):
+    measures = {"eps_mse": measure.Measure("ε-MSE", 0.5, 0.1, 3, "draws")}
+    (tmp_path / "old.json").write_text(json.dumps(measure.as_json(measures)), encoding="utf-8")
+    found = evaluate_cli.kept(tmp_path / "old.json")
+    assert found["eps_mse"].value == 0.5 and found["eps_mse"].low_high == measures["eps_mse"].low_high
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    cache.write(tmp_path / "file" / "x.json", 1)
+    assert "could not keep" in capsys.readouterr().err
 
 
 def test_keys_depend_on_every_part_and_not_on_the_order_of_dicts():

@@ -49,7 +49,12 @@ def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6 images x 4 draws x 2 conditions = 48 images forward" in said
     html = (tmp_path / "index.html").read_text()
-    assert not re.search(r'(src|href)="(?!data:)', html) and "Brevik" in html and "<script" not in html
+    assert (
+        not re.search(r'(src|href)="(?!data:)', html)
+        and "Brevik" in html
+        and "<script" not in html
+        and '<meta name="viewport"' in html
+    )
     pictures = [Image.open(io.BytesIO(base64.b64decode(p))) for p in re.findall(r"base64,([^\"]+)", html)]
     rows = list(csv.DictReader((tmp_path / "patches.csv").open()))
     numbers = json.loads((tmp_path / "summary.json").read_text())
@@ -69,6 +74,11 @@ def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     assert again == (tmp_path / "patches.csv").read_bytes()
     assert mined(weights, tmp_path, "--data", "cities", "--seed", "1") == 2
     assert "seed was 0, now 1" in capsys.readouterr().err
+
+    config = tmp_path / "maps/config.json"
+    config.write_bytes(config.read_bytes()[:-20])
+    assert mined(weights, tmp_path, "--data", "cities") == 2  # a damaged file has a name
+    assert str(config) in capsys.readouterr().err
 
 
 def test_without_data_it_mines_what_the_model_draws(weights, tmp_path, capsys):

@@ -717,6 +717,13 @@ def test_scaling_inside_jit():
     assert half.dtype == jnp.uint8 and np.abs(np.asarray(half, int) - np.arange(256)).max() <= 1
 
 
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_nan_is_no_grey_level(array):
+    with pytest.raises(ValueError, match="NaN"):
+        data.to_uint8(array([[0.0, np.nan]]))
+    assert data.to_uint8(array([-np.inf, np.inf])).tolist() == [0, 255]
+
+
 def test_to_uint8_rounds_and_clips():
     """Never off by more than half a level, and what lies outside [-1, 1] goes to the ends."""
     y = np.random.default_rng(0).uniform(-1, 1, 1000)

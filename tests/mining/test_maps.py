@@ -1,5 +1,7 @@
 """Chunked maps: the same as one measurement, and the same after a kill; damaged chunks are measured again."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -70,6 +72,20 @@ def test_a_damaged_chunk_is_measured_again(tmp_path):
     np.testing.assert_array_equal(measured(tmp_path).groups, whole.groups)
     np.savez(tmp_path / "chunk_00000.npz", groups=np.zeros((1, 2)), stderr=np.zeros(1))
     np.testing.assert_array_equal(measured(tmp_path).groups, whole.groups)
+
+
+def test_a_folder_of_an_earlier_version_is_read(tmp_path, monkeypatch):
+    """Its configuration and chunks, as version 0.2 wrote them; nothing is measured."""
+    c = np.ones(7, np.int32)
+    config = {"images": 7, "draws": 12, "t_range": [0.1, 0.7], "seed": 0, "chunk": 3}
+    config |= {"data_sha256": maps.digest(X, c, []), "eps_sha256": maps.digest(EPS, SCHEDULE)}
+    (tmp_path / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    groups = np.random.default_rng(1).normal(size=(7, 6, 6, 6)).astype(np.float32)
+    for i in range(3):
+        part = slice(3 * i, 3 * i + 3)
+        np.savez(tmp_path / f"chunk_{i:05d}.npz", groups=groups[part], stderr=groups[part, 0, 0, 0])
+    monkeypatch.setattr(maps.typicality, "measure", lambda *a, **k: pytest.fail("measured"))
+    np.testing.assert_array_equal(measured(tmp_path).groups, groups)
 
 
 @pytest.mark.parametrize(

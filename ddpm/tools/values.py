@@ -1,0 +1,15 @@
+"""Look at the values of arrays, where they are known; JAX is not imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def has_nan(x: Any) -> bool:
+    """True if `x` is known to hold a NaN; inside `jit`, where values are not known, False."""
+    try:
+        return bool(np.isnan(x).any())
+    except TypeError:  # a tracer cannot become a NumPy array
+        return False
