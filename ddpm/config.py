@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from math import inf
 
+RANGES = {  # of each field, or of each of its entries: from low to below high
+    **dict.fromkeys(("image_size", "image_channels", "patch", "channels", "multipliers", "blocks", "groups"), (1, inf)),
+    "num_classes": (0, inf),
+    "dropout": (0, 1),
+}
 DTYPES = ("float32", "bfloat16")
 LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid")  # the objectives of training: `ddpm.losses.objectives`
 
@@ -29,10 +35,18 @@ class UNetConfig:
     dtype: str = "float32"  # of the convolutions and matrix products; parameters and statistics stay float32
 
     def __post_init__(self) -> None:
-        size, least = self.image_size, self.patch * 2 ** (len(self.multipliers) - 1)
-        if size < 1 or self.image_channels < 1 or self.patch < 1 or not self.multipliers or self.blocks < 1:
-            raise ValueError(f"sizes must be positive: {self}")
-        if size % least:
+        for name, (low, below) in RANGES.items():
+            value = getattr(self, name)
+            if not all(low <= v < below for v in (value if isinstance(value, tuple | list) else (value,))):
+                right = f"whole numbers >= {low}" if below == inf else f"a rate in [{low}, {below})"
+                raise ValueError(f"{name} is {value}; give {right}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} is not known. Known: {', '.join(DTYPES)}")
+        # Relations between fields
+        size, levels = self.image_size, len(self.multipliers)
+        if not levels:
+            raise ValueError("multipliers is empty; give the width of each level, such as (1, 2, 2)")
+        if size % (least := self.patch * 2 ** (levels - 1)):
             raise ValueError(
                 f"image_size {size} is not divisible by patch * 2^(levels-1) = {least}; "
                 f"use fewer multipliers, a smaller patch, or pad the images"
@@ -40,14 +54,9 @@ class UNetConfig:
         for m in self.multipliers:
             if (self.channels * m) % self.groups:
                 raise ValueError(f"channels {self.channels} * {m} is not divisible by groups {self.groups}")
-        sizes = [size // self.patch // 2**i for i in range(len(self.multipliers))]
-        for a in self.attention:
-            if a not in sizes:
-                raise ValueError(f"attention at size {a} is not among the feature map sizes {sizes}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; give a rate in [0, 1)")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype {self.dtype!r} is not known. Known: {', '.join(DTYPES)}")
+        sizes = [size // self.patch // 2**i for i in range(levels)]
+        for a in set(self.attention) - set(sizes):
+            raise ValueError(f"attention at size {a} is not among the feature map sizes {sizes}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -72,6 +72,4 @@ def weighted_loss(
     error = squared_error(eps, schedule, x0, t, noise, c)
     if weight is None:
         return error.mean()
-    if jnp.shape(weight) != schedule.alpha_bar.shape:
-        raise ValueError(f"weight has shape {jnp.shape(weight)}; give one number for each time 0..{schedule.T}")
-    return (jnp.asarray(weight)[t] * per_image(error)).mean()
+    return (jnp.asarray(check.by_time("weight", weight, schedule.T))[t] * per_image(error)).mean()

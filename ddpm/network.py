@@ -234,10 +234,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
     ) -> jax.Array:
         B = x_t.shape[0]
         H, W, C = config.image_shape
-        if x_t.ndim != 4 or x_t.shape[1:] != (H, W, C + config.extra_channels):
-            raise ValueError(
-                f"x_t has shape {x_t.shape}; this network wants (B, {H}, {W}, {C + config.extra_channels})"
-            )
+        check.fits("x_t", x_t, (H, W, C + config.extra_channels), "network")
         t = jnp.broadcast_to(t, (B,))
         if config.num_classes:
             c = jnp.full((B,), config.num_classes) if c is None else check.labels(c, B, config.num_classes)

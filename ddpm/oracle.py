@@ -151,9 +151,7 @@ def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixtu
         raise ValueError(f"cov has shape {cov.shape}; give a number, ({K},) or ({K}, {D}, {D})")
     if np.any(var < -1e-8 * max(1.0, float(np.abs(var).max()))):
         raise ValueError(f"cov has a negative eigenvalue, {var.min():.3g}; a covariance is positive semi-definite")
-    label = np.arange(K) if label is None else np.asarray(label)
-    if label.shape != (K,) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
-        raise ValueError(f"label is {label}; give {K} whole numbers >= 0, the class of each component")
+    label = check.classes("label", np.arange(K) if label is None else label, K)
     return Mixture(
         jnp.asarray(np.log(weight)),
         jnp.asarray(mean),

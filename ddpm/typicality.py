@@ -66,15 +66,10 @@ def measure(
     Images are processed `batch` at a time, the draws in one compiled loop: memory grows with neither number.
     batch=None: 20 on a CPU, where more at a time is no faster and delays the progress bar; 256 on other devices.
     """
-    x0 = np.asarray(x0, dtype=np.float32)
-    if x0.ndim < 2 or not len(x0):
-        raise ValueError(f"x0 has shape {x0.shape}; give a batch of images (B, H, W, C)")
-    if x0.ndim == 4:
-        check.images(x0)
     check.whole("draws", draws.n, 2)
-    B = len(x0)
-    c = _labels("c", c, B)
-    null = None if null is None else _labels("null", null, B)
+    x0, B = check.batch(x0), len(x0)
+    c = check.classes("c", c, B, one=True)
+    null = None if null is None else check.classes("null", null, B, one=True)
     window = jnp.asarray(time_window(schedule.T, draws.t_range))
     weight = np.ones(schedule.T + 1) if draws.weight is None else check.by_time("weight", draws.weight, schedule.T)
     loss = Partial(squared_error, partial_of(eps), schedule)
@@ -86,13 +81,6 @@ def measure(
         part = _measure(loss, x0[ids], labels, key, window, jnp.asarray(weight, jnp.float32), draws.n, draws.paired)
         found.append([np.asarray(a)[:m] for a in part])
     return Typicality(*(np.concatenate(field) for field in zip(*found, strict=True)))
-
-
-def _labels(name: str, c: Any, B: int) -> np.ndarray:
-    c = np.asarray(c)
-    if not np.issubdtype(c.dtype, np.integer) or c.shape not in ((), (B,)) or (c.size and c.min() < 0):
-        raise ValueError(f"{name} is {c!r}; give one label, or one for each of the {B} images, as integers >= 0")
-    return np.broadcast_to(c, (B,)).astype(np.int32)
 
 
 @partial(jax.jit, static_argnames=("n", "paired"))

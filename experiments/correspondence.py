@@ -112,9 +112,7 @@ def run(config: Config) -> Result:
         for t in config.times:
             how: dict[str, Any] = {"t": t, "layer": layer, "ensemble": config.ensemble}
             key = jax.random.key(config.seed)
-            a, b, rest = (
-                dift(net.unet, net.params, net.schedule, x[i], w.labels[i], key, **how) for i in (*images.T, others)
-            )
+            a, b, rest = (dift(net, x[i], w.labels[i], key, **how) for i in (*images.T, others))
             plain[layer][t], _ = score(resize(a, size), resize(b, size))
             mean = rest.mean(0)
             found[layer][t], at = score(resize(a - mean, size), resize(b - mean, size))

@@ -84,7 +84,7 @@ def run(config: Config) -> Result:
         for x, y, n in ((d.x_train, d.y_train, config.train), (d.x_test, d.y_test, config.test))
     ]
     key = jax.random.key(config.seed)
-    grid = probe_grid(net.unet, net.params, net.schedule, sets[0], sets[1], config.times, names, key=key)
+    grid = probe_grid(net, sets[0], sets[1], config.times, names, key=key)
     flat = [x.reshape(len(x), -1) for x, _ in sets]
     pixels = linear_probe(flat[0], sets[0][1], flat[1], sets[1][1])
     best = max(grid, key=lambda k: grid[k].accuracy)

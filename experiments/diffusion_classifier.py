@@ -81,9 +81,9 @@ def measure(config: Config, eps: Eps, schedule: Schedule, x: np.ndarray, y: np.n
     key = jax.random.key(config.seed)
     times = even_times(schedule.T, config.draws)
     every = np.broadcast_to(np.arange(K), (len(x), K))
-    losses = draw_losses(eps, schedule, x, every, key, times, end=config.all_draws)[..., : config.all_draws]
+    losses = draw_losses(eps, schedule, x, every, key, times, (0, config.all_draws))[..., : config.all_draws]
     two = survivors(losses, config.first)
-    rest = draw_losses(eps, schedule, x, two, key, times, first=config.all_draws)[..., config.all_draws :]
+    rest = draw_losses(eps, schedule, x, two, key, times, (config.all_draws, config.draws))[..., config.all_draws :]
     key_T, draws = jax.random.fold_in(key, 2**20), typicality.Draws(config.typicality_draws)
     T = typicality.measure(eps, schedule, x, y, key_T, draws)
     return {"losses": losses, "two": two, "rest": rest, "typicality": T.value, "stderr": T.stderr}

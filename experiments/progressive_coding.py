@@ -63,9 +63,8 @@ def rate_by_terms(schedule: Schedule, lam: np.ndarray, seen: np.ndarray) -> np.n
     for value, share in zip(lam, seen / seen.sum(), strict=True):
         eps = Partial(_linear_eps, a, value)
         var = optimal((1 - a) / (a * value + 1 - a))
-        terms = bound.bound_term(
-            eps, schedule, np.sqrt(value) * x0, t, t - 1, noise, variance=var, decoder=bound.gaussian_nll
-        )
+        term = bound.bound_term(eps, schedule, var, bound.gaussian_nll)
+        terms = term(np.sqrt(value) * x0, t, t - 1, noise)
         total[1:-1] += share * (np.asarray(terms).reshape(-1, 9) @ weights)
     return np.cumsum(total[::-1])[::-1]
 

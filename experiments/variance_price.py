@@ -48,9 +48,7 @@ def bound_by_quadrature(schedule: Schedule, lam: float, variance: object) -> flo
     noise = jnp.asarray(np.tile(nodes[:, 1], T))[:, None]
     t = jnp.repeat(jnp.arange(1, T + 1), 9)
     eps = oracle.gaussian([0.0], lam).eps(schedule)
-    terms = bound.bound_term(
-        eps, schedule, x0, t, t - 1, noise, variance=variance, decoder=bound.gaussian_nll
-    )  # fmt: skip
+    terms = bound.bound_term(eps, schedule, variance, bound.gaussian_nll)(x0, t, t - 1, noise)
     return float((np.asarray(terms).reshape(T, 9) @ weights).sum())
 
 

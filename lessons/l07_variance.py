@@ -191,7 +191,7 @@ share = {name: float(term[:99].sum() / term.sum()) for name, term in by_t.items(
 assert all(0.84 < s < 0.88 for s in share.values())
 x0 = 0.5 * jax.random.normal(jax.random.key(0), (n, 1))  # and by drawing, with the library
 noise = jax.random.normal(jax.random.key(1), x0.shape)
-drawn = bound.bound_term(oracle.gaussian([0.0], 0.25).eps(lib), lib, x0, 10, 9, noise, variance="fixed_large")
+drawn = bound.bound_term(oracle.gaussian([0.0], 0.25).eps(lib), lib, "fixed_large")(x0, 10, 9, noise)
 assert abs(drawn.mean() - by_t["β"][8]) < 6 * drawn.std() / np.sqrt(n)
 share
 
@@ -266,7 +266,7 @@ def bits_of(x0, t, noise):
 
     def term(eps_hat, v):
         middle = variance.learned(constant(2 * v - 1))
-        return bound.bound_term(constant(eps_hat), lib, x0, t, t - 1, noise, variance=middle).mean()
+        return bound.bound_term(constant(eps_hat), lib, middle)(x0, t, t - 1, noise).mean()
 
     return term
 
@@ -558,8 +558,8 @@ def bits_by_step(times):
 # %%
 half = steps_d[-1] // 2  # a step in the middle
 t, s = (int(k) for k in lists_d[steps_d[-1]][half : half + 2])
-one = bound.bound_term(constant(jnp.asarray(says[t][0])), lib, unseen, t, s, jnp.asarray(noises[t]),
-                       variance=variance.learned(constant(jnp.asarray(2 * says[t][1] - 1))))  # fmt: skip
+said, middle = jnp.asarray(says[t][0]), variance.learned(constant(jnp.asarray(2 * says[t][1] - 1)))
+one = bound.bound_term(constant(said), lib, middle)(unseen, t, s, jnp.asarray(noises[t]))
 digit_terms = {N: bits_by_step(times) for N, times in lists_d.items()}
 assert np.isclose(digit_terms[steps_d[-1]]["learned"][half], one.mean(), rtol=1e-3)
 digit_bits = {kind: {N: float(digit_terms[N][kind].sum()) for N in steps_d} for kind in KINDS}

@@ -766,7 +766,7 @@ by_draws, (own_T > 0).mean(), float(np.median((unpaired / error_of) ** 2))
 def layer(x, c):
     """The network's inner features of images, at each pixel: (b, 28, 28, 64)"""
     how = {"layer": "up.0", "ensemble": {"smoke": 1, "short": 8, "full": 16}[BUDGET], "t": 160}
-    f = activations.dift(fashion.unet, fashion.params, fashion.schedule, x, c, jax.random.key(0), **how)
+    f = activations.dift(fashion, x, c, jax.random.key(0), **how)
     return match_.resize(f, (28, 28))
 
 

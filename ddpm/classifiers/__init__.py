@@ -8,6 +8,7 @@ __getattr__, __dir__ = namespace(
         "augmentation": ("augment",),
         "by_denoising": (
             "Classified",
+            "Elimination",
             "check_stages",
             "classify",
             "default_stages",

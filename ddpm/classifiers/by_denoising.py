@@ -11,6 +11,7 @@ It works with any `eps` and any data.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -26,6 +27,16 @@ from ddpm.tools.batches import parts, progress
 from ddpm.typicality import time_window
 
 Stages = Sequence[tuple[int, int]]  # (draws of each class by the end of the stage, classes kept after it)
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """Which draws each class gets, and when classes are dropped."""
+
+    stages: Stages | None = None  # None: `default_stages(K)`;  ((n, 1),): all n draws of all classes
+    t_range: tuple[float, float] = (0.0, 1.0)  # the times are spread evenly over (low·T, high·T]
+    times: Any = None  # (n,) t of each draw, instead of t_range; n: the draws of the last stage
+    weight: Any = None  # (T+1,) a factor for each time; None: 1
 
 
 class Classified(NamedTuple):
@@ -66,28 +77,24 @@ def draw_losses(
     c: Any,
     key: jax.Array,
     times: Any,
-    *,
-    first: int = 0,
-    end: int | None = None,
+    span: tuple[int, int] | None = None,
     batch: int = 256,
 ) -> np.ndarray:
     """L[b, m, k] = ‖ε_k - ε̂(x_t, t_k, c[b, m])‖²/D for the draws first ≤ k < end, NaN for the others: (B, M, n).
 
-    x0: (B, ...) in [-1, 1];  c: (B, M) the labels to evaluate for each image;  times: (n,) t of each draw. ε_k
-    comes from fold_in(key, k), the same for all images and labels. `batch` pairs of image and label are
-    evaluated at a time (the last batch is padded), by one compiled program.
+    x0: (B, ...) in [-1, 1];  c: (B, M) the labels to evaluate for each image;  times: (n,) t of each draw;  span:
+    (first, end), all draws if None. ε_k comes from fold_in(key, k), the same for all images and labels. `batch` pairs
+    of image and label are evaluated at a time (the last batch is padded), by one compiled program.
     """
     # Validation
-    x0 = np.asarray(x0, dtype=np.float32)
-    if x0.ndim == 4:
-        check.images(x0)
-    c = np.asarray(c)
+    x0, c = check.batch(x0), np.asarray(c)
     if c.ndim != 2 or len(c) != len(x0) or not np.issubdtype(c.dtype, np.integer):
         raise ValueError(
             f"c has shape {c.shape} and type {c.dtype}; give labels ({len(x0)}, M) for each image, integers"
         )
     times = np.asarray(check.times(times, jnp.asarray(times), schedule.T), dtype=np.int32)
-    n, end = len(times), len(times) if end is None else end
+    n = len(times)
+    first, end = (0, n) if span is None else span
     if not 0 <= first < end <= n:
         raise ValueError(f"draws {first}..{end} are asked for; there are {n} times")
     # All pairs of image and label, one batch at a time
@@ -119,31 +126,24 @@ def classify(
     x0: Any,
     classes: int | Sequence[int],
     key: jax.Array,
-    *,
-    stages: Stages | None = None,
-    t_range: tuple[float, float] = (0.0, 1.0),
-    times: Any = None,
-    weight: Any = None,
+    plan: Elimination = Elimination(),
     batch: int = 256,
 ) -> Classified:
     """Compute ĉ(x0) with successive elimination of classes.   [Li et al. 2023, Alg. 2]
 
-    x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among;  stages: `default_stages(K)` if None, and
-    ((n, 1),) for all n draws of all classes;  times: (n,) t of each draw, n the draws of the last stage; None: spread
-    evenly over t_range;  weight: (T+1,) factor for each time, 1 if None. `planned_calls` predicts the cost.
+    x0: (B, ...) in [-1, 1];  classes: K, or the labels to choose among. `planned_calls` predicts the cost.
     """
     # Labels, stages, times and weights
-    x0 = np.asarray(x0, dtype=np.float32)
+    x0 = check.batch(x0)
     labels = np.arange(classes) if isinstance(classes, int | np.integer) else np.asarray(classes)
     K = len(labels)
-    stages = check_stages(default_stages(K) if stages is None else stages, K)
+    stages = check_stages(default_stages(K) if plan.stages is None else plan.stages, K)
     n = stages[-1][0]
-    times = even_times(schedule.T, n, t_range) if times is None else np.asarray(times)
+    times = even_times(schedule.T, n, plan.t_range) if plan.times is None else np.asarray(plan.times)
     if times.shape != (n,):
         raise ValueError(f"times has shape {times.shape}; the last stage has {n} draws: give ({n},)")
-    weight = np.ones(schedule.T + 1) if weight is None else np.asarray(weight, dtype=np.float64)
-    if weight.shape != (schedule.T + 1,):
-        raise ValueError(f"weight has shape {weight.shape}; give one factor for each time: ({schedule.T + 1},)")
+    weight = np.ones(schedule.T + 1) if plan.weight is None else check.by_time("weight", plan.weight, schedule.T)
+    weight = np.asarray(weight, dtype=np.float64)
 
     # Stage by stage: new draws for the classes that are left, of which the best are kept
     B = len(x0)
@@ -151,8 +151,7 @@ def classify(
     table = np.full((B, K, n), np.nan)
     kept, done = np.broadcast_to(np.arange(K), (B, K)), 0
     for draws, keep in stages:
-        asked = {"first": done, "end": draws, "batch": batch}
-        new = draw_losses(eps, schedule, x0, labels[kept], key, times, **asked)
+        new = draw_losses(eps, schedule, x0, labels[kept], key, times, (done, draws), batch)
         rows = np.arange(B)[:, None]
         table[rows, kept, done:draws] = weight[times[done:draws]] * new[..., done:draws]
         order = np.argsort(table[rows, kept, :draws].mean(2), axis=1, kind="stable")
@@ -177,7 +176,7 @@ def _decide(table: np.ndarray, best: np.ndarray, labels: np.ndarray) -> Classifi
 
 
 def default_stages(K: int) -> list[tuple[int, int]]:
-    """Plan 10 draws for all classes, 50 for the best four, 200 for the best two.
+    """Elimination 10 draws for all classes, 50 for the best four, 200 for the best two.
 
     Stages that would drop no class are left out.
     """

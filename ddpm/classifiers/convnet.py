@@ -175,9 +175,7 @@ def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., 
         }
 
     def apply(params: dict, x: jax.Array, t: Any = None) -> tuple[jax.Array, jax.Array]:
-        if x.ndim != 4 or x.shape[1:] != config.image_shape:
-            want = ", ".join(map(str, config.image_shape))
-            raise ValueError(f"x has shape {x.shape}; this classifier wants (B, {want})")
+        check.fits("x", x, config.image_shape, "classifier")
         if t is not None:
             raise ValueError("t was given to a classifier of clean images; leave it None")
         return forward(config, params, x)

@@ -133,9 +133,7 @@ def build(config: TimeNetConfig) -> tuple[Callable[..., dict], Callable[..., tup
         }
 
     def apply(params: dict, x: jax.Array, t: Any = None) -> tuple[jax.Array, jax.Array]:
-        if x.ndim != 4 or x.shape[1:] != config.image_shape:
-            want = ", ".join(map(str, config.image_shape))
-            raise ValueError(f"x has shape {x.shape}; this classifier wants (B, {want})")
+        check.fits("x", x, config.image_shape, "classifier")
         if t is None:
             raise ValueError(f"this classifier is p(c | x_t, t) on the {config.schedule} schedule; give it t")
         return forward(config, params, x, jnp.broadcast_to(check.times(t, x, config.T, low=0), x.shape[:1]))

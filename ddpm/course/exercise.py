@@ -13,6 +13,7 @@ This module needs NumPy only; JAX is imported where a part runs it. How to write
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,6 @@ def formula(
     rtol: float = 2e-4,
     atol: float = 1e-6,
     traceable: bool = False,
-    kind: str = "formula",
 ) -> Part:
     """|answer - truth(*case)| <= atol + rtol |truth|, entry by entry; the defaults leave room for float32.
 
@@ -61,7 +61,7 @@ def formula(
         return [(a, band(a)) for a in leaves(truth(*case))]
 
     names = (name,) if isinstance(name, str) else name
-    return Part(kind, names, run or call, expect, cases, named(mistakes), band, traceable)
+    return Part("formula", names, run or call, expect, cases, named(mistakes), band, traceable)
 
 
 def call(f: Callable, *case: Any) -> Any:
@@ -80,7 +80,7 @@ def identity(
     atol: float = 1e-5,
 ) -> Part:
     """run(*functions, *case) = truth(*case): a route through the learner's functions, and one without."""
-    return formula(names, truth, cases, mistakes, run=run, rtol=rtol, atol=atol, kind="identity")
+    return replace(formula(names, truth, cases, mistakes, run=run, rtol=rtol, atol=atol), kind="identity")
 
 
 def moments(
@@ -116,7 +116,7 @@ def bitwise(
     run: Callable[..., Any] | None = None,
 ) -> Part:
     """Require the same bits: frozen weights, a reproducible draw, a copy that must not change."""
-    return formula(name, truth, cases, mistakes, run=run, rtol=0.0, atol=0.0, kind="bitwise")
+    return replace(formula(name, truth, cases, mistakes, run=run, rtol=0.0, atol=0.0), kind="bitwise")
 
 
 def count(
@@ -128,7 +128,7 @@ def count(
     run: Callable[..., Any] | None = None,
 ) -> Part:
     """Require equal whole numbers: calls of the network, lengths, times."""
-    return formula(name, truth, cases, mistakes, run=run, rtol=0.0, atol=0.0, kind="count")
+    return replace(formula(name, truth, cases, mistakes, run=run, rtol=0.0, atol=0.0), kind="count")
 
 
 def gradient(
@@ -167,7 +167,7 @@ def gradient(
             slope[i] = (ends[0] - ends[1]) / (2 * step)
         return slope
 
-    return formula(name, differences, cases, mistakes, run=run, rtol=rtol, atol=atol, kind="gradient")
+    return replace(formula(name, differences, cases, mistakes, run=run, rtol=rtol, atol=atol), kind="gradient")
 
 
 def spot_the_bug(
@@ -185,7 +185,8 @@ def spot_the_bug(
 
     bug: what the published code computes;  sentence: the message if the bug is still there
     """
-    return formula(name, truth, cases, {sentence: bug} | (mistakes or {}), rtol=rtol, atol=atol, kind="spot-the-bug")
+    wrong = {sentence: bug} | (mistakes or {})
+    return replace(formula(name, truth, cases, wrong, rtol=rtol, atol=atol), kind="spot-the-bug")
 
 
 def prediction(

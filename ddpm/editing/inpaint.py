@@ -83,9 +83,7 @@ def repaint_times(times: Any, jump: int = 10, resample: int = 10) -> np.ndarray:
     times: (n+1,) falling to 0, such as make_times(1000, 250). 250/10/10: 2,410 steps down, 2,160 up, 4,571 times.
     [Lugmayr et al. 2022, App. and released schedule]
     """
-    times = np.asarray(times)
-    if times.ndim != 1 or times.size < 2 or times[-1] != 0 or np.any(np.diff(times) >= 0):
-        raise ValueError(f"times is {times}; give times that fall to 0, as make_times does")
+    times = check.falling_to_0(times)
     check.whole("jump", jump, 1)
     check.whole("resample", resample, 1)
     n = len(times) - 1  # positions n (noise) … 0 (clean)

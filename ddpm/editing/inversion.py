@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ddpm.contracts import Eps, partial_of, technique
 from ddpm.sample import ddim_step, walk
@@ -23,9 +22,7 @@ def encode(eps: Eps, schedule: Schedule, x0: jax.Array, times: Any, c: Any = Non
 
     The first step leaves t = 0, a time that a network was not trained for: it is asked at t = 1 there.
     """
-    times = np.asarray(times)
-    if times.ndim != 1 or times.size < 2 or times[-1] != 0 or np.any(np.diff(times) >= 0):
-        raise ValueError(f"times is {times}; give the list that sampling uses, falling to 0")
+    times = check.falling_to_0(times, schedule.T)
     step = ddim_step(_at_least_one(eps), schedule, c)
     return walk(step, jax.random.key(0), x0, times[::-1])
 

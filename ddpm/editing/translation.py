@@ -62,20 +62,13 @@ def translate(
     x0: (B, ...) in [-1, 1];  a, b: labels, () or (B,);  steps: of DDIM, each way;  start: share of T up to which it is
     encoded;  guidance: s on the way to b, 1 for none. Results are not clipped.
     """
-    x0 = np.asarray(x0, dtype=np.float32)
-    if x0.ndim == 4:
-        check.images(x0)
-    labels = []
-    for name, c in (("a", a), ("b", b)):
-        c = np.asarray(c)
-        if not np.issubdtype(c.dtype, np.integer) or c.shape not in ((), x0.shape[:1]):
-            raise ValueError(f"{name} is {c!r}; give one label, or one for each of the {len(x0)} images, as integers")
-        labels.append(np.broadcast_to(c, x0.shape[:1]).astype(np.int32))
+    x0 = check.batch(x0)
+    a, b = (check.classes(name, c, len(x0), one=True) for name, c in (("a", a), ("b", b)))
     check.scale(guidance)
     times = way(schedule.T, steps, start)
-    code = encode(eps, schedule, x0, times, labels[0])
-    back = decode(eps, schedule, code, times, labels[0])
-    image = decode(eps if guidance == 1 else cfg(eps, guidance), schedule, code, times, labels[1])
+    code = encode(eps, schedule, x0, times, a)
+    back = decode(eps, schedule, code, times, a)
+    image = decode(eps if guidance == 1 else cfg(eps, guidance), schedule, code, times, b)
     return Translation(*(np.asarray(x) for x in (code, back, image)))
 
 

@@ -105,7 +105,7 @@ def bound_bits(
     x0, eps, n = np.asarray(x0, np.float32), partial_of(eps), len(x0)
     times, weight = drawn_times(schedule.T, n, draws, seed)
     times, weight = np.vstack([np.ones((1, n), int), times]), np.vstack([np.ones((1, n)), weight / draws])
-    bits, key = np.zeros(n), jax.random.key(seed)
+    bits, key, term = np.zeros(n), jax.random.key(seed), bound_term(eps, schedule, variance)
     # sum of the terms, batch by batch
     with progress(total=n * (draws + 1), desc="bits/dim, bound", unit="call") as bar:
         for ids, m in parts(n, batch):
@@ -115,8 +115,7 @@ def bound_bits(
             for k in range(draws + 1):
                 t = jnp.asarray(times[k, ids], jnp.int32)
                 noise = jax.random.normal(jax.random.fold_in(key_part, k), x.shape)
-                term = bound_term(eps, schedule, x, t, t - 1, noise, label, variance=variance)
-                total += weight[k, ids] * np.asarray(term, np.float64)
+                total += weight[k, ids] * np.asarray(term(x, t, t - 1, noise, label), np.float64)
                 bar.update(m)
             bits[ids[:m]] = total[:m]
     return bits

@@ -9,7 +9,7 @@ The noises are the same for all images, so that the features of one do not depen
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,17 @@ from ddpm.networks.inspect import activations, param_shapes
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+
+
+class Trained(Protocol):
+    """A network with its parameters and schedule, such as `ddpm.zoo.model.Model`."""
+
+    @property
+    def unet(self) -> UNetConfig: ...
+    @property
+    def params(self) -> dict: ...
+    @property
+    def schedule(self) -> Schedule: ...
 
 
 def layers(config: UNetConfig) -> dict[str, tuple[int, int, int]]:
@@ -51,9 +62,7 @@ def default_layer(config: UNetConfig) -> str:
 
 
 def dift(
-    config: UNetConfig,
-    params: dict,
-    schedule: Schedule,
+    model: Trained,
     x0: Any,
     c: Any,
     key: jax.Array,
@@ -65,10 +74,12 @@ def dift(
 ) -> np.ndarray:
     """Compute f(x0, c) of this module: (B, h, w, C) float32, not normalised.   [Tang et al. 2023, Sec. 3.2]
 
-    x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, one for all, or None for the null label;  t: 1..T, .16 T if None, or
-    0 for the clean image (where one draw is as good as eight);  layer: a name of `layers(config)`.
+    model: its unet, params and schedule are used;  x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, one for all, or None
+    for the null label;  t: 1..T, .16 T if None, or 0 for the clean image (where one draw is as good as eight);  layer:
+    a name of `layers(model.unet)`.
     """
     # Validation
+    config, schedule = model.unet, model.schedule
     x0 = np.asarray(check.images(x0, config.image_shape))
     check.choice("layer", layer, layers(config))
     check.whole("ensemble", ensemble, 1)
@@ -78,9 +89,8 @@ def dift(
     # Features, one batch at a time
     found = []
     for ids, m in progress(parts(len(x0), batch), desc=f"features of {layer}", unit="batch"):
-        part = _dift(
-            config, params, schedule, x0[ids], None if c is None else c[ids], key, jnp.int32(t), layer, ensemble
-        )
+        c_part = None if c is None else c[ids]
+        part = _dift(config, (model.params, schedule), x0[ids], c_part, key, jnp.int32(t), layer, ensemble)
         found.append(np.asarray(part)[:m])
     return np.concatenate(found) if found else np.zeros((0, *layers(config)[layer]), np.float32)
 
@@ -88,8 +98,7 @@ def dift(
 @partial(jax.jit, static_argnames=("config", "layer", "ensemble"))
 def _dift(
     config: UNetConfig,
-    params: dict,
-    schedule: Schedule,
+    params_and_schedule: tuple[dict, Schedule],
     x0: jax.Array,
     c: jax.Array | None,
     key: jax.Array,
@@ -97,6 +106,8 @@ def _dift(
     layer: str,
     ensemble: int,
 ) -> jax.Array:
+    params, schedule = params_and_schedule
+
     def draw(k: jax.Array) -> jax.Array:
         noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)
         x_t = q_sample(schedule, x0, t, jnp.broadcast_to(noise, x0.shape))

@@ -20,6 +20,7 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.evaluation import statistics
+from ddpm.features.activations import Trained
 from ddpm.features.activations import layers as all_layers
 from ddpm.forward import q_sample
 from ddpm.networks.inspect import activations
@@ -40,9 +41,7 @@ class Probe(NamedTuple):
 
 
 def pooled_features(
-    config: UNetConfig,
-    params: dict,
-    schedule: Schedule,
+    model: Trained,
     x0: Any,
     key: jax.Array,
     t: int,
@@ -56,15 +55,16 @@ def pooled_features(
     Image b has its own noise, fold_in(key, b), unlike in DIFT, where images are compared with each other.
     """
     # Validation
+    config = model.unet
     x0 = np.asarray(check.images(x0, config.image_shape))
-    check.whole("t", t, 0, schedule.T)
+    check.whole("t", t, 0, model.schedule.T)
     names = tuple(all_layers(config)) if names is None else tuple(names)
     for layer in names:
         check.choice("layer", layer, all_layers(config))
     # Features, one batch at a time
     found = []
     for ids, m in progress(parts(len(x0), batch), desc=f"features, t = {t}", unit="batch"):
-        f = _pooled(config, params, schedule, x0[ids], ids, key, jnp.int32(t), names)
+        f = _pooled(config, model.params, model.schedule, x0[ids], ids, key, jnp.int32(t), names)
         found.append([np.asarray(a)[:m] for a in f])
     return {name: np.concatenate([p[j] for p in found]) for j, name in enumerate(names)}
 
@@ -122,9 +122,7 @@ def _accuracy(f_train: np.ndarray, y_train: np.ndarray, f_test: np.ndarray, y_te
 
 
 def probe_grid(
-    config: UNetConfig,
-    params: dict,
-    schedule: Schedule,
+    model: Trained,
     train: tuple[Any, Any],
     test: tuple[Any, Any],
     times: Sequence[int],
@@ -140,10 +138,7 @@ def probe_grid(
     out = {}
     for t in times:
         keys = jax.random.split(jax.random.fold_in(key, t))
-        both = [
-            pooled_features(config, params, schedule, x, k, t, names)
-            for (x, _), k in zip((train, test), keys, strict=True)
-        ]
+        both = [pooled_features(model, x, k, t, names) for (x, _), k in zip((train, test), keys, strict=True)]
         for name in both[0]:
             out[name, t] = linear_probe(both[0][name], train[1], both[1][name], test[1])
     return out

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
-from ddpm.contracts import Eps, constant, partial_of
+from ddpm.contracts import Eps, Partial, constant, partial_of, technique
 from ddpm.forward import q_posterior, q_sample, x0_from_eps
 from ddpm.loss import per_image, stratified_times
 from ddpm.sample import make_variance
@@ -60,18 +60,11 @@ def gaussian_nll(x0: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
     return 0.5 * (jnp.log(2 * jnp.pi * var) + (x0 - mean) ** 2 / var)
 
 
+@technique(eps=partial_of, variance=make_variance, decoder=partial_of)
 def bound_term(
-    eps: Eps,
-    schedule: Schedule,
-    x0: jax.Array,
-    t: Any,
-    s: Any,
-    noise: jax.Array,
-    c: Any = None,
-    *,
-    variance: Any = "fixed_small",
-    decoder: Any = decoder_nll,
-) -> jax.Array:
+    x0: jax.Array, t: Any, s: Any, noise: jax.Array, c: Any = None, /,
+    *, eps: Eps, schedule: Schedule, variance: Any = "fixed_small", decoder: Any = decoder_nll,
+) -> jax.Array:  # fmt: skip
     """The term of the step t → s, given x_t = q_sample(x0, t, noise), in bits/dim: (B,).   [Ho et al. 2020, Eq. 5]
 
     KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)) for s ≥ 1; at s = 0 -log p(x0 | x_t).  t, s: () or (B,)
@@ -79,24 +72,29 @@ def bound_term(
     check.falling(t, s)
     t = jnp.broadcast_to(check.times(t, x0, schedule.T), x0.shape[:1])
     s = jnp.broadcast_to(check.times(s, x0, schedule.T, low=0, name="s"), x0.shape[:1])
-    return _bound_term(partial_of(eps), schedule, x0, t, s, noise, c, make_variance(variance), partial_of(decoder))[0]
+    return _compiled(_term(eps, schedule, variance, decoder), x0, t, s, noise, c)[0]
 
 
-@jax.jit
-def _bound_term(
-    eps: Eps, schedule: Schedule, x0: jax.Array, t_all: jax.Array, s_all: jax.Array, noise: jax.Array, c: Any,
-    variance: Any, decoder: Any,
+@technique()
+def _term(
+    x0: jax.Array, t: jax.Array, s: jax.Array, noise: jax.Array, c: Any, /,
+    eps: Eps, schedule: Schedule, variance: Any, decoder: Any,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """The term, and the mean of (x0 - x̂0)² of the same prediction: (B,) each"""
-    x_t = q_sample(schedule, x0, t_all, noise)
-    x0_hat = x0_from_eps(schedule, x_t, t_all, eps(x_t, t_all, c))
-    mean, var = q_posterior(schedule, x_t, x0, t_all, s_all)
-    mean_hat, _ = q_posterior(schedule, x_t, x0_hat, t_all, s_all)
-    var_hat = jnp.broadcast_to(variance(schedule, x_t, t_all, s_all, c), x0.shape)
-    last = s_all == 0
+    x_t = q_sample(schedule, x0, t, noise)
+    x0_hat = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
+    mean, var = q_posterior(schedule, x_t, x0, t, s)
+    mean_hat, _ = q_posterior(schedule, x_t, x0_hat, t, s)
+    var_hat = jnp.broadcast_to(variance(schedule, x_t, t, s, c), x0.shape)
+    last = s == 0
     var = jnp.where(last.reshape(var.shape), 1.0, var)  # it is 0 there, and not used
     kl, nll = normal_kl(mean, var, mean_hat, var_hat), decoder(x0, mean_hat, var_hat)
     return BITS * jnp.where(last, per_image(nll), per_image(kl)), per_image((x0 - x0_hat) ** 2)
+
+
+@jax.jit
+def _compiled(f: Partial, *args: Any) -> Any:
+    return f(*args)
 
 
 class Bound(NamedTuple):
@@ -125,26 +123,22 @@ def bits_per_dim(
     it can become very large, with `learned` or `optimal` it does not. For `learned` on such a list, `respace` the
     schedule and `retime` ε̂ and v first, as is done here for the fixed ones.
     """
-    times = make_times(schedule.T, schedule.T) if times is None else np.asarray(times)
-    if times.ndim != 1 or times.size < 2 or times[0] > schedule.T or times[-1] != 0 or np.any(np.diff(times) >= 0):
-        raise ValueError(f"times is {times}; give times in 0..{schedule.T} that fall to 0, as make_times does")
+    times = make_times(schedule.T, schedule.T) if times is None else check.falling_to_0(times, schedule.T)
     if isinstance(variance, str):  # the fixed ones read a neighbouring time at s = 0: the next one of the shorter chain
         eps, schedule, times = retime(eps, times), respace(schedule, times), np.arange(len(times) - 1, -1, -1)
     prior = prior_bits(schedule._replace(alpha_bar=schedule.alpha_bar[: int(times[0]) + 1]), x0)
-    eps, decoder = partial_of(eps), partial_of(decoder)
-    terms, error = _terms(eps, schedule, key, x0, c, jnp.asarray(times), make_variance(variance), decoder)
+    term = _term(partial_of(eps), schedule, make_variance(variance), partial_of(decoder))
+    terms, error = _terms(term, key, x0, c, jnp.asarray(times))
     return Bound(prior + terms.sum(0), prior, terms, error)
 
 
 @jax.jit
-def _terms(
-    eps: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: Any, times: jax.Array, variance: Any, decoder: Any
-) -> Any:
+def _terms(term: Partial, key: jax.Array, x0: jax.Array, c: Any, times: jax.Array) -> Any:
     def one(t_s: Any) -> Any:
         t, s = t_s
         noise = jax.random.normal(jax.random.fold_in(key, t), x0.shape, x0.dtype)
         t, s = (jnp.broadcast_to(k, x0.shape[:1]) for k in (t, s))
-        return _bound_term(eps, schedule, x0, t, s, noise, c, variance, decoder)
+        return term(x0, t, s, noise, c)
 
     return jax.lax.map(one, (times[:-1], times[1:]))
 
@@ -171,24 +165,17 @@ def hybrid_loss(
     key_t, key_noise = jax.random.split(key)
     t = stratified_times(key_t, x0.shape[0], schedule.T)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    return hybrid_terms(eps, v, schedule, x0, t, noise, c, weight=weight, decoder=decoder).mean()
+    return hybrid_terms(eps, v, schedule, weight, decoder)(x0, t, noise, c).mean()
 
 
+@technique(eps=partial_of, v=partial_of, decoder=partial_of)
 def hybrid_terms(
-    eps: Eps,
-    v: Eps,
-    schedule: Schedule,
-    x0: jax.Array,
-    t: jax.Array,
-    noise: jax.Array,
-    c: Any = None,
-    *,
-    weight: float = 0.001,
-    decoder: Any = decoder_nll,
-) -> jax.Array:
+    x0: jax.Array, t: jax.Array, noise: jax.Array, c: Any = None, /,
+    *, eps: Eps, v: Eps, schedule: Schedule, weight: float = 0.001, decoder: Any = decoder_nll,
+) -> jax.Array:  # fmt: skip
     """‖ε - ε̂‖² + λ T L_{t-1} at given times and noises: (B,); their mean over t is `hybrid_loss`.   [Eq. 16]"""
     x_t = q_sample(schedule, x0, t, noise)
     eps_t, v_t = eps(x_t, t, c), v(x_t, t, c)
     frozen, variance = constant(jax.lax.stop_gradient(eps_t)), learned(constant(v_t))
-    terms = bound_term(frozen, schedule, x0, t, t - 1, noise, c, variance=variance, decoder=decoder)
+    terms = bound_term(frozen, schedule, variance, decoder)(x0, t, t - 1, noise, c)
     return per_image((noise - eps_t) ** 2) + weight * schedule.T * terms

@@ -95,14 +95,14 @@ def _vlb(
 ) -> jax.Array:
     said, v = _halves(net, variance == "learned", schedule, x0, t, noise, c)
     sigma2: Any = learned(v) if variance == "learned" else variance
-    return bound_term(head(said, schedule, predict), schedule, x0, t, t - 1, noise, c, variance=sigma2)
+    return bound_term(head(said, schedule, predict), schedule, sigma2)(x0, t, t - 1, noise, c)
 
 
 def _hybrid(
     predict: str, net: Eps, schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array, c: Any
 ) -> jax.Array:
     said, v = _halves(net, True, schedule, x0, t, noise, c)
-    return hybrid_terms(head(said, schedule, predict), v, schedule, x0, t, noise, c)
+    return hybrid_terms(head(said, schedule, predict), v, schedule)(x0, t, noise, c)
 
 
 def mean(terms: jax.Array, weight: jax.Array | None) -> jax.Array:

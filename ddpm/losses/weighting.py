@@ -39,10 +39,8 @@ def vlb(schedule: Schedule, sigma2: jax.Array | None = None) -> jax.Array:
     beta, alpha_bar = schedule.beta[1:], schedule.alpha_bar[1:]
     if sigma2 is None:
         var = beta * (1 - schedule.alpha_bar[:-1]) / (1 - alpha_bar)  # β̃; 0 at t = 1
-    elif jnp.shape(sigma2) != schedule.beta.shape:
-        raise ValueError(f"sigma2 has shape {jnp.shape(sigma2)}; give one number for each time 0..{schedule.T}")
     else:
-        var = jnp.asarray(sigma2)[1:]
+        var = jnp.asarray(check.by_time("sigma2", sigma2, schedule.T))[1:]
     w = beta**2 / (2 * jnp.where(var > 0, var, 1) * (1 - beta) * (1 - alpha_bar))
     return _from(schedule, w.at[0].set(0))
 

@@ -200,7 +200,7 @@ def dift_features(m: model.Model, *, layer: str = "", ensemble: int = 8, seed: i
 
     def features(x0: np.ndarray, c: np.ndarray) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(seed), 2)
-        return dift(m.unet, m.params, m.schedule, x0, c, key, layer=layer, ensemble=ensemble)
+        return dift(m, x0, c, key, layer=layer, ensemble=ensemble)
 
     return features
 

@@ -79,9 +79,7 @@ def finite(images: Any, labels: Any = None, chunk: int = 2000) -> FiniteSet:
     images = images.reshape(N, -1)
     if images.dtype != np.uint8 and not np.all(np.isfinite(images)):
         raise ValueError("images has entries that are not finite")
-    labels = np.zeros(N, dtype=int) if labels is None else np.asarray(labels)
-    if labels.shape != (N,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(f"labels has shape {labels.shape} and type {labels.dtype}; give {N} whole numbers >= 0")
+    labels = check.classes("labels", np.zeros(N, dtype=int) if labels is None else labels, N)
     count = np.bincount(labels)
     if np.any(count == 0):
         raise ValueError(f"labels lack class {int(np.argmin(count))}; number the classes 0…K-1 without a gap")

@@ -36,8 +36,8 @@ def generate(
     """
     if c is None and n is None:
         raise ValueError("give the labels c, or the number of images n")
-    c = None if c is None else np.asarray(c, dtype=np.int32)
-    n = check.whole("n", len(c) if c is not None else n, 1)  # type: ignore[arg-type]
+    n = check.whole("n", n if c is None else np.size(c), 1)  # type: ignore[arg-type]
+    c = None if c is None else check.classes("c", c, n)
     times = how.times(schedule)
     key_x, key_walk = jax.random.split(key)
 

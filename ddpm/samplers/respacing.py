@@ -10,6 +10,7 @@ import numpy as np
 
 from ddpm.contracts import Eps, partial_of, technique
 from ddpm.schedule import Schedule, from_alpha_bar
+from ddpm.tools import check
 
 
 def respace(schedule: Schedule, times: Any) -> Schedule:
@@ -18,9 +19,7 @@ def respace(schedule: Schedule, times: Any) -> Schedule:
     times: (n+1,) falling to 0, such as make_times(T, n)  ->  a schedule with T = n, and β' of whole jumps. Our steps
     know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
     """
-    times = np.asarray(times)
-    if times.ndim != 1 or times.size < 2 or times[-1] != 0 or np.any(np.diff(times) >= 0) or times[0] > schedule.T:
-        raise ValueError(f"times is {times}; give times in 0..{schedule.T} that fall to 0, as make_times does")
+    times = check.falling_to_0(times, schedule.T)
     return from_alpha_bar(np.asarray(schedule.alpha_bar, dtype=np.float64)[times[:-1]][::-1])
 
 

@@ -68,8 +68,7 @@ def optimal(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None, /
     The variance that maximises the bound, for one number at each time.   [Bao et al. 2022, Analytic-DPM, Theorem 1]
     gamma: (T+1,) Γ_t = E‖ε̂(x_t, t)‖²/D, from `noise_power`. At s = 0 it is Var(x0 | x_t), without the clipping above.
     """
-    if gamma.shape != schedule.alpha_bar.shape:
-        raise ValueError(f"gamma has shape {gamma.shape}; give one number for each time 0..{schedule.T}")
+    check.by_time("gamma", gamma, schedule.T)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
     c0 = jnp.sqrt(alpha_bar_s) * _beta(schedule, x_t, t, s) / (1 - alpha_bar_t)
     var_x0 = (1 - alpha_bar_t) / alpha_bar_t * jnp.maximum(1 - at(gamma, t, x_t), 0)

@@ -66,6 +66,30 @@ def labels(c: Any, B: int, num_classes: int, name: str = "c") -> jax.Array:
     return c
 
 
+def classes(name: str, c: Any, n: int, one: bool = False) -> np.ndarray:
+    """Return labels (n,) int32 from n integers >= 0; with `one`, a single label stands for all."""
+    c = np.asarray(c)
+    if not np.issubdtype(c.dtype, np.integer) or c.shape not in ((n,), () if one else (n,)) or (c.size and c.min() < 0):
+        raise ValueError(f"{name} is {c!r}; give {n} whole numbers >= 0, one for each{', or one for all' * one}")
+    return np.broadcast_to(c, (n,)).astype(np.int32)
+
+
+def batch(x: Any, name: str = "x0") -> np.ndarray:
+    """Return data (B, ...) as float32; images (B, H, W, C) have to lie in [-1, 1]."""
+    x = np.asarray(x, dtype=np.float32)
+    if x.ndim < 2 or not len(x):
+        raise ValueError(f"{name} has shape {x.shape}; give a batch of images (B, H, W, C)")
+    if x.ndim == 4:
+        images(x, name=name)
+    return x
+
+
+def fits(name: str, x: jax.Array, image_shape: tuple[int, ...], what: str) -> None:
+    """Refuse a batch whose images do not have the (H, W, C) that a network was built for."""
+    if x.ndim != 4 or x.shape[1:] != image_shape:
+        raise ValueError(f"{name} has shape {x.shape}; this {what} wants (B, {', '.join(map(str, image_shape))})")
+
+
 def images(x: Any, shape: tuple[int, ...] | None = None, name: str = "x0") -> jax.Array:
     """Check float images (B, H, W, C) in [-1, 1]; `shape` is the (H, W, C) that the model expects."""
     span, x = bounds(x), jnp.asarray(x)
@@ -86,6 +110,18 @@ def by_time(name: str, a: Any, T: int) -> Any:
     if np.shape(a) != (T + 1,):
         raise ValueError(f"{name} has shape {np.shape(a)}; give one number for each time 0..{T}: ({T + 1},)")
     return a
+
+
+def falling_to_0(times: Any, T: int | None = None) -> np.ndarray:
+    """Check a list of times that a sampler walks down: (n+1,) integers that fall from at most T to 0."""
+    times = np.asarray(times)
+    falls = times.ndim == 1 and times.size > 1 and np.issubdtype(times.dtype, np.integer)
+    if not falls or times[-1] != 0 or np.any(np.diff(times) >= 0) or (T is not None and times[0] > T):
+        top = "T" if T is None else T
+        raise ValueError(
+            f"times is {times}, not a list falling to 0; give times in 0..{top} that fall to 0, as make_times does"
+        )
+    return times
 
 
 def same_shape(name_a: str, a: jax.Array, name_b: str, b: jax.Array) -> None:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from ddpm import oracle
-from ddpm.classifiers.by_denoising import check_stages, classify, default_stages, draw_losses, even_times, planned_calls
+from ddpm.classifiers.by_denoising import (
+    Elimination,
+    check_stages,
+    classify,
+    default_stages,
+    draw_losses,
+    even_times,
+    planned_calls,
+)
 from ddpm.contracts import Partial
 from ddpm.oracle import mixture
 from ddpm.oracles.gaussian import gaussian_losses
@@ -56,7 +64,7 @@ def test_draws_have_the_exact_losses_as_their_mean():
 def test_classifies_a_mixture_as_its_posterior_does():
     m = mixture(3 * RNG.normal(size=(6, 8)), 0.2)
     x0, _ = m.sample(jax.random.key(1), 40)
-    got = classify(m.eps(SCHEDULE), SCHEDULE, x0, 6, KEY, stages=((8, 3), (40, 1)))
+    got = classify(m.eps(SCHEDULE), SCHEDULE, x0, 6, KEY, Elimination(stages=((8, 3), (40, 1))))
     np.testing.assert_array_equal(got.label, m.class_posterior(SCHEDULE, x0).argmax(1))
     assert np.all(got.margin > 0)
 
@@ -68,7 +76,7 @@ def counting(x_t, t, c):
 
 def test_elimination_counts_its_calls_and_keeps_the_best():
     x0, stages = np.zeros((7, 2), np.float32), ((2, 4), (5, 2), (9, 1))
-    got = classify(Partial(counting), SCHEDULE, x0, 10, KEY, stages=stages, batch=16)
+    got = classify(Partial(counting), SCHEDULE, x0, 10, KEY, Elimination(stages=stages), batch=16)
     assert got.calls == planned_calls(7, 10, stages) == 7 * (2 * 10 + 3 * 4 + 4 * 2)
     np.testing.assert_array_equal(got.label, 0)
     np.testing.assert_array_equal(got.draws, np.tile([9, 9, 5, 5, 2, 2, 2, 2, 2, 2], (7, 1)))
@@ -78,8 +86,8 @@ def test_elimination_counts_its_calls_and_keeps_the_best():
 def test_elimination_agrees_with_all_draws_where_the_classes_are_far_apart():
     m = mixture(4 * RNG.normal(size=(8, 10)), 0.1)
     x0, c = m.sample(jax.random.key(2), 30)
-    few = classify(m.eps(SCHEDULE), SCHEDULE, x0, 8, KEY, stages=((4, 3), (16, 1)))
-    full = classify(m.eps(SCHEDULE), SCHEDULE, x0, 8, KEY, stages=((16, 1),))
+    few = classify(m.eps(SCHEDULE), SCHEDULE, x0, 8, KEY, Elimination(stages=((4, 3), (16, 1))))
+    full = classify(m.eps(SCHEDULE), SCHEDULE, x0, 8, KEY, Elimination(stages=((16, 1),)))
     np.testing.assert_array_equal(few.label, full.label)
     same = few.draws == 16
     np.testing.assert_allclose(few.loss[same], full.loss[same], rtol=1e-6)  # the draws are the same ones
@@ -90,19 +98,21 @@ def test_elimination_agrees_with_all_draws_where_the_classes_are_far_apart():
 def test_chosen_labels_weights_and_the_margin():
     eps, x0 = TWO.eps(SCHEDULE), np.array([[0.9], [-1.2]], np.float32)
     times = np.full(64, 300)
-    got = classify(eps, SCHEDULE, x0, [1, 0], KEY, stages=((64, 1),), times=times)
+    got = classify(eps, SCHEDULE, x0, [1, 0], KEY, Elimination(stages=((64, 1),), times=times))
     np.testing.assert_array_equal(got.label, [0, 1])
     table = draw_losses(eps, SCHEDULE, x0, np.array([[0, 1], [1, 0]]), KEY, times)
     difference = table[:, 1] - table[:, 0]
     np.testing.assert_allclose(got.margin, difference.mean(1), rtol=1e-5)
     np.testing.assert_allclose(got.stderr, difference.std(1, ddof=1) / 8, rtol=1e-5)
-    three = classify(eps, SCHEDULE, x0, 2, KEY, stages=((64, 1),), times=times, weight=np.full(1001, 3.0))
+    three = classify(eps, SCHEDULE, x0, 2, KEY, Elimination(stages=((64, 1),), times=times, weight=np.full(1001, 3.0)))
     np.testing.assert_allclose(three.margin, 3 * got.margin, rtol=1e-5)
 
 
 def test_an_image_does_not_depend_on_its_neighbours():
     x0 = np.linspace(-1, 1, 7, dtype=np.float32)[:, None]
-    whole, parts = (classify(TWO.eps(SCHEDULE), SCHEDULE, x0, 2, KEY, stages=((9, 1),), batch=b) for b in (64, 3))
+    whole, parts = (
+        classify(TWO.eps(SCHEDULE), SCHEDULE, x0, 2, KEY, Elimination(stages=((9, 1),)), batch=b) for b in (64, 3)
+    )
     np.testing.assert_allclose(whole.loss, parts.loss, rtol=1e-4)
 
 
@@ -111,9 +121,9 @@ def test_one_program_for_all_stages_and_weights():
 
     x0, stages = np.zeros((4, 1), np.float32), ((2, 3), (4, 2), (6, 1))
     m = [oracle.mixture(RNG.normal(size=(4, 1)), 0.3) for _ in range(2)]
-    classify(m[0].eps(SCHEDULE), SCHEDULE, x0, 4, KEY, stages=stages, batch=8)
+    classify(m[0].eps(SCHEDULE), SCHEDULE, x0, 4, KEY, Elimination(stages=stages), batch=8)
     before = _draw_losses._cache_size()
-    classify(m[1].eps(cosine(1000)), cosine(1000), x0[:3], 4, jax.random.key(7), stages=((1, 2), (6, 1)), batch=8)
+    classify(m[1].eps(cosine(1000)), cosine(1000), x0[:3], 4, jax.random.key(7), Elimination(((1, 2), (6, 1))), batch=8)
     assert _draw_losses._cache_size() == before
 
 
@@ -143,19 +153,19 @@ def test_doors():
     with pytest.raises(ValueError, match="at least 2"):
         classify(eps, SCHEDULE, x0, 1, KEY)
     with pytest.raises(ValueError, match="holds no time"):
-        classify(eps, SCHEDULE, x0, 2, KEY, stages=((4, 1),), t_range=(0.5, 0.5001))
+        classify(eps, SCHEDULE, x0, 2, KEY, Elimination(stages=((4, 1),), t_range=(0.5, 0.5001)))
     with pytest.raises(ValueError, match="low < high"):
-        classify(eps, SCHEDULE, x0, 2, KEY, stages=((4, 1),), t_range=(0.5, 0.5))
+        classify(eps, SCHEDULE, x0, 2, KEY, Elimination(stages=((4, 1),), t_range=(0.5, 0.5)))
     with pytest.raises(ValueError, match=r"give \(4,\)"):
-        classify(eps, SCHEDULE, x0, 2, KEY, stages=((4, 1),), times=[1, 2])
+        classify(eps, SCHEDULE, x0, 2, KEY, Elimination(stages=((4, 1),), times=[1, 2]))
     with pytest.raises(ValueError, match=r"outside 1\.\.1000"):
-        classify(eps, SCHEDULE, x0, 2, KEY, stages=((2, 1),), times=[0, 2])
+        classify(eps, SCHEDULE, x0, 2, KEY, Elimination(stages=((2, 1),), times=[0, 2]))
     with pytest.raises(ValueError, match=r"weight has shape"):
-        classify(eps, SCHEDULE, x0, 2, KEY, stages=((2, 1),), weight=np.ones(3))
+        classify(eps, SCHEDULE, x0, 2, KEY, Elimination(stages=((2, 1),), weight=np.ones(3)))
     with pytest.raises(ValueError, match=r"give labels \(2, M\) for each"):
         draw_losses(eps, SCHEDULE, x0, np.zeros((3, 1), int), KEY, [5])
     with pytest.raises(ValueError, match="there are 1 times"):
-        draw_losses(eps, SCHEDULE, x0, np.zeros((2, 1), int), KEY, [5], end=2)
+        draw_losses(eps, SCHEDULE, x0, np.zeros((2, 1), int), KEY, [5], (0, 2))
     with pytest.raises(ValueError, match=r"outside \[-1, 1\]"):
         classify(eps, SCHEDULE, np.full((1, 2, 2, 1), 200.0), 2, KEY)
     with pytest.raises(ValueError, match="several"):

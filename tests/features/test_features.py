@@ -1,6 +1,7 @@
 """DIFT features: the hook is the network itself, the ensemble is a mean, a known shift is found, the doors."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from ddpm.schedule import linear
 
 SCHEDULE = linear(100)
 PARAMS = random_params(TINY)
+NET = SimpleNamespace(unet=TINY, params=PARAMS, schedule=SCHEDULE)
 KEY = jax.random.key(5)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32)
 
@@ -44,7 +46,7 @@ def test_the_layer_to_begin_with_is_there_in_every_network():
 
 def test_the_ensemble_is_the_mean_over_its_draws():
     """ε̂ of each draw by hand, through the public denoiser; and without noise every ensemble is the same."""
-    got = dift(TINY, PARAMS, SCHEDULE, IMAGES, 1, KEY, t=30, layer="out", ensemble=3)
+    got = dift(NET, IMAGES, 1, KEY, t=30, layer="out", ensemble=3)
     eps, c = eps_fn(TINY, PARAMS), jnp.full(3, 1)
 
     def one(k):
@@ -54,27 +56,28 @@ def test_the_ensemble_is_the_mean_over_its_draws():
 
     want = np.mean([jax.jit(one)(k) for k in range(3)], axis=0)
     np.testing.assert_allclose(got, want, atol=1e-5)
-    clean = [dift(TINY, PARAMS, SCHEDULE, IMAGES, 1, KEY, t=0, ensemble=n) for n in (1, 4)]
+    clean = [dift(NET, IMAGES, 1, KEY, t=0, ensemble=n) for n in (1, 4)]
     np.testing.assert_allclose(*clean, atol=1e-5)
 
 
 def test_an_image_does_not_depend_on_its_neighbours_and_the_label_matters():
-    whole = dift(TINY, PARAMS, SCHEDULE, IMAGES, np.array([0, 1, 2]), KEY)
-    parts = dift(TINY, PARAMS, SCHEDULE, IMAGES, np.array([0, 1, 2]), KEY, batch=2)
+    whole = dift(NET, IMAGES, np.array([0, 1, 2]), KEY)
+    parts = dift(NET, IMAGES, np.array([0, 1, 2]), KEY, batch=2)
     np.testing.assert_allclose(whole, parts, atol=1e-5)
-    null, three = (dift(TINY, PARAMS, SCHEDULE, IMAGES, c, KEY) for c in (None, 3))
+    null, three = (dift(NET, IMAGES, c, KEY) for c in (None, 3))
     np.testing.assert_array_equal(null, three)
     assert np.abs(null - whole).max() > 1e-3
-    assert dift(TINY, PARAMS, SCHEDULE, IMAGES[:0], None, KEY).shape == (0, 8, 8, 8)
+    assert dift(NET, IMAGES[:0], None, KEY).shape == (0, 8, 8, 8)
 
 
 def test_dift_finds_a_known_shift():
     """An object on plain ground, moved by whole positions of the smallest map: each of its points is found."""
     config = dataclasses.replace(TINY, image_size=32, attention=(), num_classes=0)
+    net = SimpleNamespace(unet=config, params=random_params(config), schedule=linear(1000))
     x = np.full((1, 32, 32, 1), -1.0, np.float32)
     x[0, 8:18, 8:18, 0] = np.random.default_rng(1).uniform(-1, 1, (10, 10))
     moved = np.roll(x, (6, 4), (1, 2))
-    f = dift(config, random_params(config), linear(1000), np.concatenate([x, moved]), None, KEY, t=1, layer="up.1")
+    f = dift(net, np.concatenate([x, moved]), None, KEY, t=1, layer="up.1")
     rows, columns = np.mgrid[8:18, 8:18].reshape(2, -1)
     points = np.stack([rows, columns], 1)[None]
     found, cosine = correspondence(f[:1], f[1:], points)
@@ -118,7 +121,7 @@ def test_default_time():
 
 def test_doors():
     def f(**k):
-        return dift(TINY, PARAMS, SCHEDULE, **{"x0": IMAGES, "c": None, "key": KEY, **k})
+        return dift(NET, **{"x0": IMAGES, "c": None, "key": KEY, **k})
 
     with pytest.raises(ValueError, match=r"'up\.11' is not known"):
         f(layer="up.11")

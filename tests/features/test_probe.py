@@ -1,5 +1,7 @@
 """Linear probes: chance and certainty where they are known, the features are means of the activations, the doors."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from ddpm.schedule import linear
 
 RNG = np.random.default_rng(0)
 PARAMS, SCHEDULE, KEY = random_params(TINY), linear(100), jax.random.key(0)
+NET = SimpleNamespace(unet=TINY, params=PARAMS, schedule=SCHEDULE)
 
 
 def blobs(n, d=5, classes=4):
@@ -32,12 +35,12 @@ def test_separable_classes_are_certain_and_shuffled_ones_chance():
 
 def test_features_are_the_means_of_the_activations():
     x = RNG.uniform(-1, 1, (5, 8, 8, 1)).astype(np.float32)
-    got = pooled_features(TINY, PARAMS, SCHEDULE, x, KEY, 0, batch=2)
+    got = pooled_features(NET, x, KEY, 0, batch=2)
     said = jax.jit(lambda p: activations(TINY, p, jnp.asarray(x), jnp.zeros(5, jnp.int32)))(PARAMS)
     assert list(got) == list(layers(TINY))
     for name, f in got.items():
         np.testing.assert_allclose(f, said[name].mean((1, 2)), atol=1e-5)
-    noisy = pooled_features(TINY, PARAMS, SCHEDULE, np.zeros_like(x), KEY, 100, ["out"])["out"]
+    noisy = pooled_features(NET, np.zeros_like(x), KEY, 100, ["out"])["out"]
     assert len(np.unique(noisy)) == 5  # each image has its own noise
 
 
@@ -45,7 +48,7 @@ def test_grid():
     x = RNG.uniform(-0.2, 0.2, (60, 8, 8, 1)).astype(np.float32)
     y = np.arange(60) % 2
     x[y == 1] += 0.7
-    grid = probe_grid(TINY, PARAMS, SCHEDULE, (x[:40], y[:40]), (x[40:], y[40:]), [1, 100], ["in", "mid"], key=KEY)
+    grid = probe_grid(NET, (x[:40], y[:40]), (x[40:], y[40:]), [1, 100], ["in", "mid"], key=KEY)
     assert set(grid) == {("in", 1), ("in", 100), ("mid", 1), ("mid", 100)}
     assert grid["in", 1].accuracy == 1.0 > grid["mid", 100].accuracy  # brightness shows; not through pure noise
 
@@ -60,6 +63,6 @@ def test_doors():
         linear_probe(f, y, f, y + 1)
     x = np.zeros((1, 8, 8, 1), np.float32)
     with pytest.raises(ValueError, match="'middle' is not known"):
-        pooled_features(TINY, PARAMS, SCHEDULE, x, KEY, 5, ["middle"])
+        pooled_features(NET, x, KEY, 5, ["middle"])
     with pytest.raises(ValueError, match="t is 101"):
-        pooled_features(TINY, PARAMS, SCHEDULE, x, KEY, 101)
+        pooled_features(NET, x, KEY, 101)

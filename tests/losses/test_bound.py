@@ -27,7 +27,7 @@ def expected_terms(schedule, lam, variance):
     noise = jnp.asarray([z for _, z in NODES] * T)[:, None]
     t = jnp.repeat(jnp.arange(1, T + 1), 9)
     eps = oracle.gaussian([0.0], lam).eps(schedule)
-    terms = B.bound_term(eps, schedule, x0, t, t - 1, noise, variance=variance, decoder=B.gaussian_nll)
+    terms = B.bound_term(eps, schedule, variance, B.gaussian_nll)(x0, t, t - 1, noise)
     return np.asarray(terms).reshape(T, 9) @ WEIGHTS / B.BITS
 
 
@@ -111,7 +111,7 @@ def test_a_term_is_the_weighted_squared_error(x64):
     """For t ≥ 2 and σ² = β̃ the KL is w_t ‖ε - ε̂‖².   [Ho et al. 2020, Eq. 12]"""
     schedule, (x0, noise) = linear(), jax.random.normal(jax.random.key(0), (2, 4, 5))
     t, eps = jnp.array([2, 10, 500, 1000]), lambda x, t, c: 0.9 * x
-    ours = B.bound_term(eps, schedule, x0, t, t - 1, noise)
+    ours = B.bound_term(eps, schedule)(x0, t, t - 1, noise)
     expected = weighting.vlb(schedule)[t] * squared_error(eps, schedule, x0, t, noise).mean(1) * B.BITS
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
@@ -223,9 +223,9 @@ def test_importance_sampling_keeps_the_mean(x64):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e, s, x: B.bound_term(e, s, x, 5, 5, x), "s < t"),
-        (lambda e, s, x: B.bound_term(e, s, x, 5, 4, x[:1]), "must be equal"),
-        (lambda e, s, x: B.bound_term(e, s, x, 5, 4, x, variance="small"), "Known: fixed_small"),
+        (lambda e, s, x: B.bound_term(e, s)(x, 5, 5, x), "s < t"),
+        (lambda e, s, x: B.bound_term(e, s)(x, 5, 4, x[:1]), "must be equal"),
+        (lambda e, s, x: B.bound_term(e, s, "small"), "Known: fixed_small"),
         (lambda e, s, x: B.bits_per_dim(e, s, jax.random.key(0), x, times=[5, 9, 0]), "fall to 0"),
         (lambda e, s, x: loss_history(0), "T is 0"),
         (lambda e, s, x: remember(loss_history(3), jnp.array([4]), jnp.array([1.0])), "outside 1..3"),
