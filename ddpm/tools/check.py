@@ -70,7 +70,8 @@ def classes(name: str, c: Any, n: int, one: bool = False) -> np.ndarray:
     """Return labels (n,) int32 from n integers >= 0; with `one`, a single label stands for all."""
     c = np.asarray(c)
     if not np.issubdtype(c.dtype, np.integer) or c.shape not in ((n,), () if one else (n,)) or (c.size and c.min() < 0):
-        raise ValueError(f"{name} is {c!r}; give {n} whole numbers >= 0, one for each{', or one for all' * one}")
+        right = f"one label, or one for each of the {n} images, as integers" if one else f"{n} whole numbers"
+        raise ValueError(f"{name} is {c!r}; give {right} >= 0")
     return np.broadcast_to(c, (n,)).astype(np.int32)
 
 

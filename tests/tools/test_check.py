@@ -19,7 +19,7 @@ def test_one_label_stands_for_all_only_where_it_may():
     np.testing.assert_array_equal(check.classes("c", 2, 3, one=True), [2, 2, 2])
     np.testing.assert_array_equal(check.classes("c", [0, 1], 2), [0, 1])
     for c, n, one in ((2, 3, False), ([0, 1], 3, True), ([0, -1], 2, True), ([0.0, 1.0], 2, True)):
-        with pytest.raises(ValueError, match=f"c is .*; give {n} whole numbers >= 0, one for each"):
+        with pytest.raises(ValueError, match=f"c is .*; give .*{n} (whole numbers|images, as integers) >= 0"):
             check.classes("c", c, n, one=one)
 
 
