@@ -8,6 +8,7 @@ from sphinxcontrib.katex import KaTeXServer
 
 os.environ.pop("MPLBACKEND", None)  # the kernel would inherit it, and no figure would be shown
 os.environ.setdefault("DDPM_BUDGET", "short")
+os.environ.setdefault("TQDM_DISABLE", "1")  # a page shows results, not how long they took to come
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -32,6 +32,7 @@ print("-- seconds:", sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
 
 def run(args, cwd):
     env = os.environ | {"DDPM_BUDGET": "smoke", "MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu", "DDPM_OFFLINE": "1"}
+    env |= {"TQDM_DISABLE": "1"}  # a slow machine would show progress
     env |= {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}  # a lesson's page compiles the same
     env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "PYTHONPATH": str(LESSONS[0].parent.parent)}
     return subprocess.run(
