@@ -8,7 +8,7 @@ from math import inf
 
 RANGES = {  # of each field, or of each of its entries: from low to below high
     **dict.fromkeys(("image_size", "image_channels", "patch", "channels", "multipliers", "blocks", "groups"), (1, inf)),
-    "num_classes": (0, inf),
+    **dict.fromkeys(("num_classes", "extra_channels"), (0, inf)),
     "dropout": (0, 1),
 }
 DTYPES = ("float32", "bfloat16")
