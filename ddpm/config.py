@@ -21,7 +21,7 @@ class UNetConfig:
 
     image_size: int = 28  # height and width of the image, pixels
     image_channels: int = 1  # 1 grey, 3 colour
-    extra_channels: int = 0  # of the input only, beside the image: an estimate of x0, a condition
+    extra_channels: int = 0  # of the input only, in addition to the image: an estimate of x0, a condition
     patch: int = 1  # space-to-depth: patch x patch pixels become the channels of one position
     channels: int = 128  # width of the first level
     multipliers: tuple[int, ...] = (1, 2, 2, 2)  # width of each level, in units of `channels`; each halves the size

@@ -184,9 +184,9 @@ def _bars(axes: Any, names: list[str], rows: list[tuple[float, Any, Any]], ticks
     low, high = (np.array([r[1][i] for r in rows]) for i in (0, 1))
     position = np.arange(len(names))
     axes.barh(position, value, xerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], color="#8fa9bd")
-    beside = [r[2] for r in rows]
-    if None not in beside:
-        axes.plot(beside, position, "k|", markersize=12, linestyle="none", label=ticks)
+    reference = [r[2] for r in rows]
+    if None not in reference:
+        axes.plot(reference, position, "k|", markersize=12, linestyle="none", label=ticks)
         axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.set_yticks(position, names, fontsize=8)
     axes.invert_yaxis()
@@ -195,11 +195,11 @@ def _bars(axes: Any, names: list[str], rows: list[tuple[float, Any, Any]], ticks
 def _by_class(axes: Any, by_class: dict[str, dict]) -> None:
     rows = [(m["value"], m["interval"], m["classifier_on_test"]) for m in by_class.values()]
     _bars(axes, list(by_class), rows, "the classifier on real test images")
-    axes.set(xlabel="share assigned to the class asked for", xlim=(0, 1.02))
+    axes.set(xlabel="share assigned to the requested class", xlim=(0, 1.02))
 
 
 def _shares(axes: Any, shares: list[dict]) -> None:
-    rows = [(m["value"], m["interval"], m["beside"]) for m in shares]
+    rows = [(m["value"], m["interval"], m["reference"]) for m in shares]
     _bars(axes, [m["name"].replace(", ", ",\n") for m in shares], rows, "test images, as many")
     axes.set(xlabel="share (density: a count over 5)")
 

@@ -1,1 +1,1 @@
-"""One paper figure, table or measurement per file; results beside it in results/NAME/."""
+"""One paper figure, table or measurement per file; its results are in results/NAME/."""

@@ -146,7 +146,7 @@ def scores(
     out: dict[str, dict[str, Any]] = {}
     for k, m in found.items():
         low, high = m.low_high
-        floor = float(m.beside)  # type: ignore[arg-type]
+        floor = float(m.reference)  # type: ignore[arg-type]
         # The floor has about the same error as the value. (nearest: not closer than unseen images)
         far = np.sqrt(2) * (high - low) / 2
         as_good = m.value + far >= floor if m.better == "higher" else m.value - far <= floor

@@ -92,7 +92,7 @@ class Denoiser(NamedTuple):
 
 def exact(schedule: Schedule) -> Denoiser:
     """The denoiser of the distribution, and as its features the posterior over the motif in each cell."""
-    cities = world.law()
+    cities = world.distribution()
     kinds = np.unique(world.tiles().motif)
     one_hot = (world.tiles().motif[:, None] == kinds).astype(np.float32)
 

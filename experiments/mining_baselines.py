@@ -173,7 +173,7 @@ def run(config: Config) -> Result:
     best = lines.pop("exact")
     rows = [Row(f"typicality: {what}", None, best[what], v) for what, v in lines.pop("ours").items()]
     rows += [Row(f"{name}: {what}", None, None, v) for name, values in lines.items() for what, v in values.items()]
-    posterior = np.asarray(world.law().class_posterior(net.schedule, x, 1))
+    posterior = np.asarray(world.distribution().class_posterior(net.schedule, x, 1))
     best_accuracy = float(posterior[np.arange(len(x)), w.labels].mean())  # where cities tie, the guess is random
     rows.append(Row("classifier: accuracy", None, best_accuracy, accuracy))
     numbers |= {

@@ -488,7 +488,7 @@ for row in range(rows):
 errors, at_times = np.concatenate(found), np.concatenate(drawn_times)
 mse = errors.mean()
 measured = garments.card["measures"]["eps_mse"]  # on the card of the weights: the network, and the best straight line
-ceiling = measured["beside"]
+ceiling = measured["reference"]
 assert mse < ceiling and round(ceiling, 4) == 0.1331 and 0.5 < measured["value"] / ceiling < 0.55
 if real:
     assert abs(mse - measured["value"]) < 6 * errors.std() / np.sqrt(errors.size)

@@ -24,6 +24,6 @@ __getattr__, __dir__ = namespace(
         "split": ("Divided", "divided", "sides"),
         "reading": ("Reading", "parse", "short_name"),
         "sources": ("cache_dir", "load", "where"),
-        "world": ("Motif", "Tiles", "World", "chances", "draw", "law", "planted", "tiles"),
+        "world": ("Motif", "Tiles", "World", "distribution", "draw", "planted", "probabilities", "tiles"),
     },
 )

@@ -32,7 +32,7 @@ MOST_FILE = 1 << 28  # bytes of one
 
 
 class Entry(NamedTuple):
-    """One image: its path inside the folder, and what the path says about it."""
+    """One image: its path inside the folder, and what the path tells about it."""
 
     path: str
     label: str | None  # the name of its class
@@ -176,7 +176,7 @@ def _entries(paths: Sequence[str], root: Path, skipped: Counter[str]) -> list[En
         )
     flat = next((p for p, parts, _ in inner if len(parts) == 1), None)
     if flat and any(len(parts) == 2 for _, parts, _ in inner):
-        raise ValueError(f"{root / flat} lies beside class folders; move it into one of them, or out of {root}")
+        raise ValueError(f"{root / flat} lies next to class folders; move it into one of them, or out of {root}")
     return [Entry(p, None if len(parts) == 1 else parts[0], test) for p, parts, test in inner]
 
 

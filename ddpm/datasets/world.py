@@ -6,9 +6,9 @@ Given the city and the light, each cell takes one tile independently: plain wall
 or, on the floors, one of two ornaments that only this city has. All cities have as many ornaments and differ only in
 which ones. So "what makes this class look like itself" has a known answer, the planted motifs wherever they are.
 Because this is a distribution of `ddpm.oracles.cell_grid`, the best denoiser with and without the class is known too:
-it is given by `law`.
+it is given by `distribution`.
 
-Tiles are written as letters. An object stands at one of four places in its cell (of two on the street). Drawing
+Tiles are written as letters. An object stands at one of four positions in its cell (of two on the street). Drawing
 needs only NumPy and is a pure function of (seed, n, the options).
 """
 
@@ -117,14 +117,14 @@ def _paint(arts: Sequence[str], sky: float, wall: float) -> np.ndarray:
     return np.round((x + 1) * 127.5).astype(np.uint8)
 
 
-def chances(rate: float | Sequence[float] = RATES) -> np.ndarray:
+def probabilities(rate: float | Sequence[float] = RATES) -> np.ndarray:
     """p(v | j, c), the probability of each tile in each cell of a city: (K, 16, V).
 
-    rate: of the city's first and second ornament in a floor cell; each of the four places has a quarter of it.
+    rate: of the city's first and second ornament in a floor cell; each of the four positions has a quarter of it.
     """
     rates = np.broadcast_to(np.asarray(rate, dtype=np.float64), (2,))
     if not (rates.min() >= 0 and rates.sum() <= 1):
-        raise ValueError(f"rate is {rate}; give the chances of two ornaments in a cell, >= 0 and in all <= 1")
+        raise ValueError(f"rate is {rate}; give the probabilities of two ornaments in a cell, >= 0 with a sum <= 1")
     v, p = tiles(), np.zeros((len(CLASSES), 3, len(tiles().motif)))
     for row in range(3):
         backdrop = (v.row == row) & (v.motif < 0)
@@ -139,14 +139,14 @@ def chances(rate: float | Sequence[float] = RATES) -> np.ndarray:
     return np.repeat(p[:, [0, 1, 1, 2]], CELLS, axis=1)  # rows of the image: roofs, floor, floor, street
 
 
-def law(rate: float | Sequence[float] = RATES) -> Cells:
+def distribution(rate: float | Sequence[float] = RATES) -> Cells:
     """Return the exact distribution of `draw`; its `eps(schedule)` is the best possible denoiser.
 
     It works with and without a class.
     """
     from ddpm.oracles.cell_grid import cells
 
-    return cells(data.to_float(tiles().pixels[..., None]), chances(rate))
+    return cells(data.to_float(tiles().pixels[..., None]), probabilities(rate))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -167,15 +167,15 @@ class World(NamedTuple):
 
 
 def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label: int | None = None) -> World:
-    """Draw n images x0 ~ law(rate), with their labels and the places of their motifs.
+    """Draw n images x0 ~ distribution(rate), with their labels and the positions of their motifs.
 
-    rate: as in `chances`;  label: one city for all images, else the cities take turns.
+    rate: as in `probabilities`;  label: one city for all images, else the cities take turns.
     """
     if n < 1 or seed < 0:
         raise ValueError(f"n is {n} and seed is {seed}; give n >= 1 and seed >= 0")
     if label is not None and not 0 <= label < len(CLASSES):
         raise ValueError(f"label is {label}; the cities are 0..{len(CLASSES) - 1}: {', '.join(CLASSES)}")
-    v, up_to = tiles(), chances(rate).cumsum(-1)  # (K, 16, V)
+    v, up_to = tiles(), probabilities(rate).cumsum(-1)  # (K, 16, V)
     rng = np.random.default_rng([seed, n])
     labels = np.arange(n, dtype=np.int32) % len(CLASSES) if label is None else np.full(n, label, dtype=np.int32)
     light = rng.integers(0, len(LIGHTS), n)

@@ -172,7 +172,7 @@ def measures(
     The class is given if the model takes labels.
     """
     out: dict[str, Measure] = {}
-    for name, says, n in (("bits_bound", "bits/dim, bound", n_bound), ("bits_flow", "bits/dim, flow", n_flow)):
+    for name, title, n in (("bits_bound", "bits/dim, bound", n_bound), ("bits_flow", "bits/dim, flow", n_flow)):
         if not n:
             continue
         # test images, balanced by class
@@ -181,14 +181,14 @@ def measures(
         # bits and baseline
         if name == "bits_bound":
             bits = bound_bits(eps, schedule, to_float(x), c, seed=seed)
-            beside, what = histogram_bits(data.x_train, data.x_test).mean(), "histogram of each pixel"
+            reference, what = histogram_bits(data.x_train, data.x_test).mean(), "histogram of each pixel"
             how = "variational bound, variance β; L_T and t = 1 exactly, 20 draws of 2..T"
         else:
             bits = flow_bits(eps, schedule, x, c, seed=seed)
-            beside, what = gaussian_bits(data.x_train, data.x_test, seed).mean(), "one Gaussian, full covariance"
+            reference, what = gaussian_bits(data.x_train, data.x_test, seed).mean(), "one Gaussian, full covariance"
             how = "probability-flow ODE, 50 steps of Heun, uniform dequantisation, one probe, offset 7"
         out[name] = Measure(
-            says,
+            title,
             float(bits.mean()),
             float(bits.std(ddof=1) / np.sqrt(len(bits))),
             len(bits),
@@ -198,7 +198,7 @@ def measures(
             seed,
             "lower",
             "over images, with their draws",
-            float(beside),
+            float(reference),
             what,
         )
     return out

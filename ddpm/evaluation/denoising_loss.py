@@ -56,13 +56,13 @@ def eps_mse(
     key_t, key_deal, key_noise = jax.random.split(key, 3)
     # stratified times, assigned to images at random
     t = _stratified(key_t, n, T)  # ascending
-    who = np.asarray(jax.random.permutation(key_deal, n)) % N  # the image of each time
+    image = np.asarray(jax.random.permutation(key_deal, n)) % N  # the image of each time
     # losses, batch by batch
     eps, loss = partial_of(eps), np.empty(n)
     for ids, m in progress(parts(n, batch), desc="ε-MSE", unit="batch"):
-        label = None if c is None else jnp.asarray(c[who[ids]])
+        label = None if c is None else jnp.asarray(c[image[ids]])
         errors = _errors(
-            eps, schedule, jnp.asarray(x0[who[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
+            eps, schedule, jnp.asarray(x0[image[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
         )
         loss[ids[:m]] = np.asarray(errors)[:m]
     # standard error within parts of 1…T
@@ -76,8 +76,8 @@ def eps_mse(
         f"t uniform on 1..{T}",
         better="lower",
         error="over draws within 50 parts of 1..T",
-        beside=None if baseline is None else float(np.mean(baseline[1:])),
-        beside_what="" if baseline is None else "best linear-Gaussian",
+        reference=None if baseline is None else float(np.mean(baseline[1:])),
+        reference_what="" if baseline is None else "best linear-Gaussian",
         detail={"by_t": _by_t(loss, t, T, baseline)},
     )
 
@@ -125,7 +125,7 @@ def denoising(
     ids = stratified_subset(data.y_test, len(data.x_test) if n is None else min(n, len(data.x_test)), seed)
     x, c, train = to_float(data.x_test[ids]), data.y_test[ids], to_float(data.x_train)
     out, key = {}, jax.random.key(seed)
-    for name, says, labels, train_labels in (
+    for name, title, labels, train_labels in (
         ("eps_mse", "ε-MSE, class given", c, data.y_train),
         ("eps_mse_null", "ε-MSE, no class", None, None),
     ):
@@ -136,5 +136,5 @@ def denoising(
         m = eps_mse(eps, schedule, x, labels, key, repeats=repeats, baseline=baseline)
         of = f"draws on {len(x):,} test images of {data.name}"
         detail = {**m.detail, "ratio": m.value / float(np.mean(baseline[1:]))}  # below 1: better than any linear one
-        out[name] = dataclasses.replace(m, name=says, of=of, seed=seed, detail=detail)
+        out[name] = dataclasses.replace(m, name=title, of=of, seed=seed, detail=detail)
     return out

@@ -15,13 +15,13 @@ class Measure:
     standard_error: float
     n: int  # images, or draws of the noise
     of: str  # the object of the measurement
-    against: str = ""  # the reference of the comparison
+    against: str = ""  # the other side of the comparison, or how it was measured
     features: str = ""  # the network, by name, width and checksum; or "pixels"
     seed: int | None = None  # of the subsets and resamplings (and of the noise)
     better: str = ""  # "lower", "higher", or empty if neither is
     error: str = ""  # how the standard error was estimated
-    beside: float | None = None  # the floor or the baseline
-    beside_what: str = ""
+    reference: float | None = None  # the value to compare with: a floor or a baseline
+    reference_what: str = ""  # what the reference value was measured on
     interval: tuple[float, float] | None = None  # 95 %; value ± 1.96 standard errors if not given
     detail: dict = field(default_factory=dict, repr=False)  # per class, per time, curves: plain numbers
 
@@ -33,11 +33,11 @@ class Measure:
 
     def __str__(self) -> str:
         low, high = self.low_high
-        beside = "" if self.beside is None else f", beside {self.beside:.4g} ({self.beside_what})"
+        reference = "" if self.reference is None else f", reference {self.reference:.4g} ({self.reference_what})"
         seed = "" if self.seed is None else f", seed {self.seed}"
         rest = "; ".join(s for s in (f"n = {self.n:,} {self.of}", self.against, self.features) if s)
         better = f" ({self.better} is better)" if self.better else ""
-        return f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}]{beside}{better}; {rest}{seed}"
+        return f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}]{reference}{better}; {rest}{seed}"
 
     def as_dict(self) -> dict:
         """Convert to plain numbers and text, for JSON."""
@@ -45,17 +45,19 @@ class Measure:
 
 
 def from_json(measures: dict[str, dict]) -> dict[str, Measure]:
-    """Invert `as_json`."""
-    return {k: Measure(**{**m, "interval": tuple(m["interval"])}) for k, m in measures.items()}
+    """Invert `as_json`; also read files in which the reference is called `beside`."""
+    old = {"beside": "reference", "beside_what": "reference_what"}
+    renamed = {k: {old.get(name, name): v for name, v in m.items()} for k, m in measures.items()}
+    return {k: Measure(**{**m, "interval": tuple(m["interval"])}) for k, m in renamed.items()}
 
 
 def table(measures: dict[str, Measure]) -> str:
     """Format one row per measure: value, 95 % interval, baseline, n and direction."""
-    rows = [("", "value", "95 % interval", "beside it", "n", "")]
+    rows = [("", "value", "95 % interval", "reference", "n", "")]
     for m in measures.values():
         low, high = m.low_high
-        beside = "" if m.beside is None else f"{m.beside:.4f} {m.beside_what}"
-        rows.append((m.name, f"{m.value:.4f}", f"{low:.4f} … {high:.4f}", beside, f"{m.n:,}", m.better))
+        reference = "" if m.reference is None else f"{m.reference:.4f} {m.reference_what}"
+        rows.append((m.name, f"{m.value:.4f}", f"{low:.4f} … {high:.4f}", reference, f"{m.n:,}", m.better))
     width = [max(len(r[i]) for r in rows) for i in range(6)]
     lines = ["  ".join(f"{s:{side}{w}}" for s, side, w in zip(r, "<>><><", width, strict=True)) for r in rows]
     notes = dict.fromkeys(f"{m.name}: {m.of}{', ' + m.against if m.against else ''}" for m in measures.values())

@@ -94,9 +94,14 @@ def _accuracy(guess: np.ndarray, labels: np.ndarray, data: Dataset, classifier: 
     p, per_class = float(right.mean()), {}
     for k, name in enumerate(data.class_names):
         if m := int((labels == k).sum()):
-            mine = float(right[labels == k].mean())
-            own = test.get("per_class", [None] * data.num_classes)[k]
-            per_class[name] = {"value": mine, "interval": statistics.wilson(mine, m), "n": m, "classifier_on_test": own}
+            share = float(right[labels == k].mean())
+            on_test = test.get("per_class", [None] * data.num_classes)[k]
+            per_class[name] = {
+                "value": share,
+                "interval": statistics.wilson(share, m),
+                "n": m,
+                "classifier_on_test": on_test,
+            }
     return {
         "accuracy": Measure(
             "class accuracy",
@@ -104,12 +109,12 @@ def _accuracy(guess: np.ndarray, labels: np.ndarray, data: Dataset, classifier: 
             float(np.sqrt(p * (1 - p) / n)),
             n,
             "",
-            "share that the classifier assigns to the class that was asked for",
+            "share that the classifier assigns to the requested class",
             classifier.name,
             better="higher",
             error="binomial; Wilson's interval",
-            beside=test.get("accuracy"),
-            beside_what="real test images",
+            reference=test.get("accuracy"),
+            reference_what="real test images",
             interval=statistics.wilson(p, n),
             detail={"per_class": per_class},
         )

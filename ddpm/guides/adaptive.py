@@ -3,9 +3,9 @@
 Late in the walk ε̂_c and ε̂_∅ point the same way and guidance changes little. As soon as their cosine similarity reaches
 a threshold (for the whole batch: its least similar image), the rest of the walk is conditional only.
 
-    cost of a walk guided for a share f of its steps, beside full guidance:  (1 + f)/2          [Castillo et al. 2023]
+    cost of a walk guided for a share f of its steps, relative to full guidance: (1 + f)/2     [Castillo et al. 2023]
 
-It needs a memory ("have we stopped?"), so it is a step that carries one beside x, and it counts its calls.
+It needs a memory ("have we stopped?"), so it is a step that carries one next to x, and it counts its calls.
 """
 
 from __future__ import annotations

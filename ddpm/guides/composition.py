@@ -5,7 +5,7 @@ Scores add where densities multiply. If the conditions are independent given x, 
     p(x | c_1, …, c_n) ∝ p(x) ∏_i p(x | c_i)/p(x)      and so      ε = ε_∅ + Σ_i w_i (ε_i - ε_∅)
 
 [Liu et al. 2022, Composable Diffusion, Eq. 11]   w_i > 0 is AND, w_i < 0 is NOT. At t > 0 this sum is not the score of
-the noised product: samplers that follow it miss the product law, and Langevin correctors (`langevin.py`) bring them
+the noised product: samplers that follow it miss the product, and Langevin correctors (`langevin.py`) bring them
 nearer.   [Du et al. 2023]
 """
 

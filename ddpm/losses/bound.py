@@ -3,7 +3,7 @@
     -log p(x0) ≤ L = KL(q(x_T|x0) ‖ p(x_T)) + Σ_{t>1} E_q KL(q(x_{t-1}|x_t,x0) ‖ p(x_{t-1}|x_t)) - E_q log p(x0|x_1)
 
 [Ho et al. 2020, Eqs. 5 and 13]   In bits a number ("bits/dim"): nats / (D ln 2). Data are bytes, scaled to [-1, 1], and
-the last term is the probability of the byte: the mass of a normal law on a bin of width 2/255.
+the last term is the probability of the byte: the mass of a normal distribution on a bin of width 2/255.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def loss_history(T: int, n: int = 10) -> LossHistory:
 
 
 def probabilities(history: LossHistory, uniform: float = 0.001) -> jax.Array:
-    """p_t, (T+1,), with p_0 = 0: ∝ √mean L_t², mixed with a little of the uniform law, once all times are known."""
+    """p_t, (T+1,), with p_0 = 0: ∝ √mean L_t², mixed with a little of a uniform one, once all times are known."""
     check.number("uniform", uniform, 0, 1)
     n = history.loss.shape[1]
     root = jnp.sqrt((history.loss[1:] ** 2).mean(1))

@@ -51,7 +51,7 @@ class Cells(NamedTuple):
         check.times(t, x_t, schedule.T)
         h, w, C = self.tile.shape[2:]
         if x_t.ndim != 4 or x_t.shape[1] % h or x_t.shape[2] % w or x_t.shape[3] != C or _count(x_t, h, w) != self.J:
-            raise ValueError(f"x_t has shape {x_t.shape}; this law wants {self.J} cells of {h} x {w} x {C}")
+            raise ValueError(f"x_t has shape {x_t.shape}; this distribution needs {self.J} cells of {h} x {w} x {C}")
         if c is not None:
             c = check.labels(c, x_t.shape[0], self.num_classes)
         return _answer(self, schedule, x_t, jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1]), c)
@@ -109,7 +109,7 @@ def cells(tile: Any, prob: Any, light: Any = None, prior: Any = None) -> Cells:
     ):
         if p.shape != shape or not np.all(p >= 0) or np.abs(p.sum(-1) - 1).max() > 1e-6:
             raise ValueError(
-                f"{name} has shape {p.shape}; give chances of shape {shape} that sum to 1 over the last axis"
+                f"{name} has shape {p.shape}; give probabilities of shape {shape} that sum to 1 over the last axis"
             )
     with np.errstate(divide="ignore"):
         return Cells(*(jnp.asarray(a) for a in (tile, np.log(prob), np.log(light), np.log(prior))))
@@ -144,8 +144,8 @@ def _answer(m: Cells, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: jax.A
     per_cell = logsumexp(joint, axis=4)  # (B, K, J, S)  log Σ_v p(v|j,c) exp ℓ
     log_prior = m.log_class.astype(dtype)[None]  # (1, K), or (B, K) with -inf where c excludes a class
     if c is not None:
-        asked = (jnp.arange(K)[None] == c[:, None]) | (c == K)[:, None]  # the null label asks for all
-        log_prior = jnp.where(asked, log_prior, -jnp.inf)
+        included = (jnp.arange(K)[None] == c[:, None]) | (c == K)[:, None]  # the null label includes all
+        log_prior = jnp.where(included, log_prior, -jnp.inf)
     log_cs = per_cell.sum(2) + log_prior[:, :, None] + m.log_light.astype(dtype)[None, None]  # (B, K, S)
     total = logsumexp(log_cs, axis=(1, 2))
     p_cs = jnp.exp(log_cs - total[:, None, None])  # p(c, s | x_t)

@@ -33,7 +33,7 @@ class FiniteSet(NamedTuple):
     log_prior: jax.Array  # (K,)  log of each class's share
 
     def answer(self, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> Answer:
-        """All that the set says about x_t (B, ...) at t ≥ 1, given the class c (B,), or over all classes."""
+        """Everything the set predicts about x_t (B, ...) at t ≥ 1, given the class c (B,), or over all classes."""
         check.times(t, x_t, schedule.T)
         K = self.log_prior.shape[0]
         if c is not None:
@@ -111,12 +111,12 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
             + alpha_bar * (image * image).sum(1)[None]
         )
         logit = -0.5 * distance / (1 - alpha_bar)  # (B, chunk)
-        asked = jnp.broadcast_to(label[None] >= 0, logit.shape)
+        included = jnp.broadcast_to(label[None] >= 0, logit.shape)
         if c is not None:
-            asked = asked & ((label[None] == c[:, None]) | (c == K)[:, None])
-        logit = jnp.where(asked, logit, -jnp.inf)
+            included = included & ((label[None] == c[:, None]) | (c == K)[:, None])
+        logit = jnp.where(included, logit, -jnp.inf)
         new = jnp.maximum(top, logit.max(1))  # the greatest logit so far; what was summed is rescaled to it
-        old = jnp.exp(top - jnp.where(jnp.isinf(new), 0, new))  # 0 as long as no image was asked for
+        old = jnp.exp(top - jnp.where(jnp.isinf(new), 0, new))  # 0 as long as no image was included
         p = jnp.exp(logit - jnp.where(jnp.isinf(new), 0, new)[:, None])
         one_hot = jax.nn.one_hot(label, K, dtype=x.dtype)
         carry = (

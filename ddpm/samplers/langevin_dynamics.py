@@ -2,8 +2,8 @@
 
     x ← x + (δ/2) ∇ log p_t(x) + √δ z,   z ~ N(0, I)
 
-On a direction in which p_t is N(·, v) the law that this settles in has variance v/(1 - δ/4v), not v: δ must be small
-beside the smallest v, which at time t is at least 1-ᾱ_t. So δ = r (1-ᾱ_t): too much variance by r/4 of it at most.
+On a direction in which p_t is N(·, v) the stationary distribution has variance v/(1 - δ/4v), not v: δ must be small
+compared with the smallest v, which at time t is at least 1-ᾱ_t. So δ = r (1-ᾱ_t): at most r/4 too much variance.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ DDIM is Euler's method for it: first order. Here are three of second order, as s
 
     heun_step     trapezoid: ε at both ends, two calls a step                               [Karras et al. 2022, Alg. 1]
     midpoint_step ε at a time between, two calls a step                                 [Lu et al. 2022, DPM-Solver-2]
-    multistep     x̂0 of this step and the last, one call a step; carries its history beside x
+    multistep     x̂0 of this step and the last, one call a step; carries its history next to x
                                                                             [Lu et al. 2023, DPM-Solver++(2M), Alg. 2]
 
 The last step, to s = 0, is DDIM's: there all of them return x̂0.

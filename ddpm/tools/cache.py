@@ -42,7 +42,7 @@ def user_folder() -> Path:
 
 @functools.cache
 def _temporary() -> Path:
-    """Return a folder of this user alone beside other temporary files."""
+    """Return a temporary folder that belongs to this user alone."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     place = Path(tempfile.gettempdir()) / f"ddpm-cache-{user}"
     try:

@@ -38,7 +38,7 @@ BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "At
 
 @dataclass(frozen=True)
 class _Config:
-    """The fields of a `UNet2DModel` beside those of `FIXED`, with diffusers' defaults."""
+    """The fields of a `UNet2DModel` other than those of `FIXED`, with diffusers' defaults."""
 
     sample_size: int | tuple[int, ...] | None = None
     in_channels: int = 3

@@ -28,7 +28,7 @@ def _measures(card: dict[str, Any], names: Iterable[str]) -> list[str]:
     rows = ["| measure | value | 95 % interval | compared with | n |", "|---|---|---|---|---|"]
     for m in (card["measures"][name] for name in names):
         low, high = m["interval"]
-        other = "" if m["beside"] is None else f"{m['beside']:.4g} ({m['beside_what']})"
+        other = "" if m["reference"] is None else f"{m['reference']:.4g} ({m['reference_what']})"
         rows.append(f"| {m['name']} | {m['value']:.4g} | {low:.4g} … {high:.4g} | {other} | {m['n']:,} |")
     return rows
 

@@ -67,12 +67,12 @@ def measured(
     measures = ev.evaluate(m, dataset, judge, plan)
     print(measure_.table(measures))
     mse, accuracy, frechet = (measures[k] for k in ("eps_mse", "accuracy", "frechet"))
-    ratio = mse.value / mse.beside  # type: ignore[operator]
+    ratio = mse.value / mse.reference  # type: ignore[operator]
     return {
         "summary": (
             f"{about['train']['schedule']} schedule, {count(m.params):,} parameters: test ε-MSE {mse.value:.4f}, "
             f"{ratio:.3f} of the best linear-Gaussian denoiser; class accuracy {accuracy.value:.3f}; "
-            f"Fréchet distance {frechet.value:.2f} (test images {frechet.beside:.2f})"
+            f"Fréchet distance {frechet.value:.2f} (test images {frechet.reference:.2f})"
         ),
         "eps_mse_over_linear_gaussian": round(ratio, 4),
         "measures": {k: short(v) for k, v in measures.items()},
@@ -89,7 +89,7 @@ def denoised(
     measures = denoising_loss.denoising(m.eps, m.schedule, dataset, m.num_classes, seed=config.seed)
     print(measure_.table(measures))
     mse, null = measures["eps_mse"], measures["eps_mse_null"]
-    ratio = mse.value / mse.beside  # type: ignore[operator]
+    ratio = mse.value / mse.reference  # type: ignore[operator]
     return {
         "summary": (
             f"{about['train']['schedule']} schedule, {count(m.params):,} parameters: test ε-MSE {mse.value:.4f} "

@@ -150,7 +150,7 @@ def test_the_library_gets_folders_of_colour_images(digits, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", SimpleNamespace(calculate_metrics=calculate_metrics))
     m = inception.measures(digits.x_train[:50], digits, of="mine", n_train=200)
     assert seen == [("samples", (50, 8, 8, 3), 200), ("test", (50, 8, 8, 3), 200)]
-    assert m["inception_fid"].value == 10.0 and m["inception_fid"].beside == 20.0
+    assert m["inception_fid"].value == 10.0 and m["inception_fid"].reference == 20.0
     assert m["inception_kid"].standard_error == pytest.approx(0.01)
 
     def offline(**how):

@@ -375,7 +375,7 @@ REFUSED = {
     "copies of one": (twice, "holds one image, or copies of one"),
     "a class of one": (lonely, "class 'emu' has one image; give at least two different ones"),
     "too large": (huge, r"are 300x400; give a size, such as size=64"),
-    "beside classes": (mixed, r"a\.png lies beside class folders"),
+    "beside classes": (mixed, r"a\.png lies next to class folders"),
     "two deep": (deep, r"a/b/c\.png lies two folders deep"),
     "a page as a class": (lambda f: classes(f, 2, ("a", "<b>")), "'<b>' cannot be the name of a class"),
     "a line as a class": (lambda f: classes(f, 2, ("a", "b\nc")), "cannot be the name of a class"),

@@ -9,7 +9,7 @@ import pytest
 from ddpm import data, typicality
 from ddpm.config import unet_config
 from ddpm.datasets import sources
-from ddpm.datasets.world import BOX, CELL, CELLS, CLASSES, COMMON, MOTIFS, SIZE, draw, law, planted, tiles
+from ddpm.datasets.world import BOX, CELL, CELLS, CLASSES, COMMON, MOTIFS, SIZE, distribution, draw, planted, tiles
 from ddpm.losses import weighting
 from ddpm.mining import patches
 from ddpm.mining.localisation import motif_auc, patch_motif
@@ -71,7 +71,7 @@ def test_the_law_is_that_of_the_drawings():
     from; and the classes are calibrated: among many images the mean of p(c | x_1) is the share of each class."""
     w, v = draw(400, 7), tiles()
     x = data.to_float(w.images)
-    answer = law().answer(linear(), x, 1)
+    answer = distribution().answer(linear(), x, 1)
     np.testing.assert_allclose(answer.x0, x, atol=1e-6)
     read = v.motif[np.asarray(answer.tile_posterior).argmax(2)]  # (n, 16)
     assert [np.bincount(read[read >= 0], minlength=16).tolist()] == [np.bincount(w.boxes[:, 1], minlength=16).tolist()]
@@ -91,7 +91,7 @@ def test_what_an_ornament_is_worth():
     weight = (window[1] - window[0]) * T * SIZE**2 * weighting.vlb(schedule)
     how = typicality.Draws(400, window, weight)
     nats = typicality.measure(
-        law().eps(schedule), schedule, data.to_float(w.images[keep]), w.labels[keep], jax.random.key(0), how
+        distribution().eps(schedule), schedule, data.to_float(w.images[keep]), w.labels[keep], jax.random.key(0), how
     )
     assert np.all(np.abs(nats.value - np.where(has[keep], np.log(4), 0)) < 4 * nats.stderr + 0.02)
     assert nats.stderr.max() < 0.6
@@ -102,7 +102,7 @@ def test_the_exact_denoiser_finds_what_was_planted():
     w, schedule = draw(48, 13), linear()
     x = data.to_float(w.images)
     T = typicality.measure(
-        law().eps(schedule), schedule, x, w.labels, jax.random.key(0), typicality.Draws(40, (0.2, 0.35))
+        distribution().eps(schedule), schedule, x, w.labels, jax.random.key(0), typicality.Draws(40, (0.2, 0.35))
     ).map
     assert motif_auc(T, w.mask) > 0.95 and motif_auc(T, w.mask, 3) > 0.98
     first = patches.top(patches.select(patches.pooled(T, BOX), BOX), 24)
@@ -125,4 +125,4 @@ def test_it_is_a_data_set():
 def test_doors(change, words):
     with pytest.raises(ValueError, match=words):
         draw(**({"n": 3} | change))
-    assert jnp.isfinite(law().log_class).all()
+    assert jnp.isfinite(distribution().log_class).all()

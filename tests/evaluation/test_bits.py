@@ -101,7 +101,7 @@ def test_measures_say_what_stands_beside():
     schedule = linear(100)
     eps = gaussian.fit(data.to_float(digits.x_train)).eps(schedule)
     m = bits.measures(eps, schedule, digits, 0, n_bound=60, n_flow=40)
-    assert m["bits_bound"].beside == pytest.approx(bits.histogram_bits(digits.x_train, digits.x_test).mean())
-    assert m["bits_flow"].beside == pytest.approx(bits.gaussian_bits(digits.x_train, digits.x_test).mean())
+    assert m["bits_bound"].reference == pytest.approx(bits.histogram_bits(digits.x_train, digits.x_test).mean())
+    assert m["bits_flow"].reference == pytest.approx(bits.gaussian_bits(digits.x_train, digits.x_test).mean())
     assert set(bits.measures(eps, schedule, digits, 0, n_bound=0, n_flow=10)) == {"bits_flow"}
     assert float(jnp.abs(decoder_nll(jnp.zeros(1), jnp.zeros(1), jnp.ones(1)))[0]) > 0

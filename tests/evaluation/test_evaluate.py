@@ -65,7 +65,7 @@ def test_eps_mse_of_the_oracle_is_its_closed_form(world, conditional):
     label = c if conditional else None
     m = denoising_loss.eps_mse(fitted.eps(schedule), schedule, x, label, jax.random.key(1), repeats=10, baseline=exact)
     assert m.value == pytest.approx(exact[1:].mean(), abs=4 * m.standard_error)
-    assert m.standard_error < 0.02 * m.value and m.beside == pytest.approx(exact[1:].mean())
+    assert m.standard_error < 0.02 * m.value and m.reference == pytest.approx(exact[1:].mean())
     rows = m.detail["by_t"]
     assert [r["t"] for r in rows] == [[10 * i + 1, 10 * i + 10] for i in range(10)]
     for r in rows:
@@ -110,10 +110,10 @@ def test_denoising_of_the_fit_equals_its_own_baseline(digits):
     fitted = gaussian.fit(data.to_float(digits.x_train), digits.y_train)
     out = denoising_loss.denoising(fitted.eps(schedule), schedule, digits, 10, repeats=4)
     m = out["eps_mse"]
-    assert m.value == pytest.approx(m.beside, abs=4 * m.standard_error)
+    assert m.value == pytest.approx(m.reference, abs=4 * m.standard_error)
     null = out["eps_mse_null"]
-    assert null.value < null.beside  # under ∅ the mixture is better than one Gaussian
-    assert null.beside > m.beside
+    assert null.value < null.reference  # under ∅ the mixture is better than one Gaussian
+    assert null.reference > m.reference
     one = gaussian.fit(data.to_float(digits.x_train))
     assert list(denoising_loss.denoising(one.eps(schedule), schedule, digits, 0, n=50)) == ["eps_mse_null"]
 
@@ -124,10 +124,10 @@ def test_denoising_of_the_fit_equals_its_own_baseline(digits):
 def test_test_images_stand_at_their_own_floor(digits, digits_classifier):
     m = score(digits.x_test, digits.y_test, digits, digits_classifier)
     assert m["accuracy"].value == pytest.approx(digits_classifier.card["test"]["accuracy"])
-    assert m["frechet"].value == pytest.approx(m["frechet"].beside, rel=1e-3)
-    assert m["kernel"].value == pytest.approx(m["kernel"].beside, rel=1e-3)
+    assert m["frechet"].value == pytest.approx(m["frechet"].reference, rel=1e-3)
+    assert m["kernel"].value == pytest.approx(m["kernel"].reference, rel=1e-3)
     for name in ("precision", "recall", "density", "coverage"):
-        assert m[name].value == pytest.approx(m[name].beside, abs=0.01)
+        assert m[name].value == pytest.approx(m[name].reference, abs=0.01)
     for space in ("pixels", "features"):
         assert m[f"nearest_{space}"].value == pytest.approx(0.5, abs=1e-3)
 
@@ -146,9 +146,9 @@ def test_what_each_measure_sees(digits, digits_classifier):
     ids = copies["nearest_pixels"].detail["closest"]
     np.testing.assert_array_equal(digits.x_train[some][ids["image"]], digits.x_train[ids["training_image"]])
     assert noise["nearest_pixels"].value < 0.01 and "accuracy" not in noise
-    assert noise["frechet"].value > 20 * noise["frechet"].beside
-    assert noise["density"].value < 0.8 * noise["density"].beside  # precision is fooled: outliers have large balls
-    assert noise["coverage"].value < 0.8 * noise["coverage"].beside
+    assert noise["frechet"].value > 20 * noise["frechet"].reference
+    assert noise["density"].value < 0.8 * noise["density"].reference  # precision is fooled: outliers have large balls
+    assert noise["coverage"].value < 0.8 * noise["coverage"].reference
     assert missing["recall"].low_high[1] < copies["recall"].low_high[0]
     assert missing["coverage"].value < 0.75 * copies["coverage"].value
     assert missing["precision"].value > 0.8
@@ -171,12 +171,14 @@ def test_every_measure_says_what_it_is(digits, digits_classifier):
     text = measure.table(measures)
     for m in measures.values():
         assert m.name in text and "n = 297 test digits, 8 bit" in str(m)
-        assert m.beside is not None and m.beside_what
+        assert m.reference is not None and m.reference_what
         assert m.low_high[0] <= m.value <= m.low_high[1] and m.error
     assert "unnamed" not in text and "(16 wide, unsaved)" in text and "seed 5" in str(measures["frechet"])
     back = json.loads(json.dumps(measure.as_json(measures), allow_nan=False))
     assert back["frechet"]["value"] == measures["frechet"].value
-    assert back["recall"]["beside_what"] == "test, n = 297"
+    assert back["recall"]["reference_what"] == "test, n = 297"
+    old = {k: {name.replace("reference", "beside"): v for name, v in m.items()} for k, m in back.items()}
+    assert measure.from_json(old) == measure.from_json(back) and "beside" in old["recall"]  # files of version 0.1
 
 
 def test_a_subset_has_of_each_class_its_share():
@@ -233,7 +235,7 @@ def test_evaluate_the_gaussian_fit(digits, digits_classifier):
         eps=fitted.eps(schedule), schedule=schedule, num_classes=10, image_shape=(8, 8, 1), name="fit"
     )
     m = ev.evaluate(model, digits, digits_classifier, ev.Plan(100, Sampling(steps=20), cache=False))
-    assert m["eps_mse"].value == pytest.approx(m["eps_mse"].beside, abs=4 * m["eps_mse"].standard_error)
+    assert m["eps_mse"].value == pytest.approx(m["eps_mse"].reference, abs=4 * m["eps_mse"].standard_error)
     assert m["accuracy"].value > 0.6 and m["accuracy"].n == 100
     assert "images of fit (ddim 20, guidance 1, seed 0), 8 bit" in measure.table(m)
     json.dumps(measure.as_json(m), allow_nan=False)

@@ -1,4 +1,4 @@
-"""The law of independent cells, against the list of all its pictures, and against Bayes."""
+"""The distribution of independent cells, against the list of all its pictures, and against Bayes."""
 
 import itertools
 
@@ -19,35 +19,37 @@ PROB[0, 1] = (0.5, 0.5, 0.0)  # a tile that cannot be there
 LIGHT, PRIOR = np.array([0.3, 0.7]), np.array([0.6, 0.4])
 
 
-def law():
+def distribution():
     return cells(TILE, PROB, LIGHT, PRIOR)
 
 
 def pictures():
-    """Every picture with its class and its chance: 2 classes x 2 lights x 3^4 tiles."""
-    images, labels, chance = [], [], []
+    """Every picture with its class and its probability: 2 classes x 2 lights x 3^4 tiles."""
+    images, labels, prob = [], [], []
     for c, s, v in itertools.product(range(2), range(2), itertools.product(range(3), repeat=4)):
         p = PRIOR[c] * LIGHT[s] * np.prod([PROB[c, j, v[j]] for j in range(4)])
         if p > 0:
             parts = [TILE[s, k, ..., 0] for k in v]
             images.append(np.block([parts[:2], parts[2:]])[..., None])
             labels.append(c)
-            chance.append(p)
-    return np.array(images), np.array(labels), np.array(chance)
+            prob.append(p)
+    return np.array(images), np.array(labels), np.array(prob)
 
 
 @pytest.mark.parametrize("t", [5, 300, 900])
 def test_it_is_the_mixture_of_all_its_pictures(x64, t):
-    images, labels, chance = pictures()
-    assert chance.sum() == pytest.approx(1)
-    points, schedule = oracle.mixture(images, 0.0, chance / chance.sum(), labels), linear()
+    images, labels, prob = pictures()
+    assert prob.sum() == pytest.approx(1)
+    points, schedule = oracle.mixture(images, 0.0, prob / prob.sum(), labels), linear()
     x_t = jax.random.normal(jax.random.key(t), (5, 2, 4, 1)) + 0.5
     for c in (None, jnp.array([0, 1, 2, 1, 0])):  # 2 is the null label
-        mine, theirs = law().eps(schedule)(x_t, t, c), points.eps(schedule)(x_t, jnp.full(5, t), c)
-        np.testing.assert_allclose(mine, theirs, atol=1e-7)
-        np.testing.assert_allclose(law().log_prob(schedule, x_t, t, c), points.log_prob(schedule, x_t, t, c), rtol=1e-7)
+        ours, mixture = distribution().eps(schedule)(x_t, t, c), points.eps(schedule)(x_t, jnp.full(5, t), c)
+        np.testing.assert_allclose(ours, mixture, atol=1e-7)
+        np.testing.assert_allclose(
+            distribution().log_prob(schedule, x_t, t, c), points.log_prob(schedule, x_t, t, c), rtol=1e-7
+        )
     np.testing.assert_allclose(
-        law().class_posterior(schedule, x_t, t), points.class_posterior(schedule, x_t, t), atol=1e-7
+        distribution().class_posterior(schedule, x_t, t), points.class_posterior(schedule, x_t, t), atol=1e-7
     )
 
 
@@ -55,25 +57,27 @@ def test_without_a_class_it_is_the_mean_over_the_classes(x64):
     """ε*(x_t) = Σ_c p(c | x_t) ε*(x_t | c), and p(c | x_t) = p(c) p(x_t | c)/p(x_t)"""
     schedule, t, x_t = linear(), jnp.array([30, 400, 800]), jax.random.normal(jax.random.key(0), (3, 2, 4, 1))
     by_class = [jnp.full(3, c) for c in range(2)]
-    log_p = np.stack([law().log_prob(schedule, x_t, t, c) for c in by_class], 1) + np.log(PRIOR)
+    log_p = np.stack([distribution().log_prob(schedule, x_t, t, c) for c in by_class], 1) + np.log(PRIOR)
     p = np.exp(log_p - logsumexp(log_p, axis=1, keepdims=True))
-    np.testing.assert_allclose(law().class_posterior(schedule, x_t, t), p, atol=1e-10)
-    np.testing.assert_allclose(law().log_prob(schedule, x_t, t), logsumexp(log_p, axis=1), rtol=1e-10)
-    eps = np.stack([law().eps(schedule)(x_t, t, c) for c in by_class], 1)
-    np.testing.assert_allclose(law().eps(schedule)(x_t, t), np.einsum("bk,bkhwc->bhwc", p, eps), atol=1e-10)
-    np.testing.assert_array_equal(law().eps(schedule)(x_t, t), law().eps(schedule)(x_t, t, jnp.full(3, 2)))
+    np.testing.assert_allclose(distribution().class_posterior(schedule, x_t, t), p, atol=1e-10)
+    np.testing.assert_allclose(distribution().log_prob(schedule, x_t, t), logsumexp(log_p, axis=1), rtol=1e-10)
+    eps = np.stack([distribution().eps(schedule)(x_t, t, c) for c in by_class], 1)
+    np.testing.assert_allclose(distribution().eps(schedule)(x_t, t), np.einsum("bk,bkhwc->bhwc", p, eps), atol=1e-10)
+    np.testing.assert_array_equal(
+        distribution().eps(schedule)(x_t, t), distribution().eps(schedule)(x_t, t, jnp.full(3, 2))
+    )
 
 
 def test_its_score_is_the_gradient_of_its_log_density(x64):
     schedule, t, c = linear(), jnp.array([50, 300, 700]), jnp.array([0, 1, 2])
     x_t = jax.random.normal(jax.random.key(0), (3, 2, 4, 1))
-    grad = jax.grad(lambda x: law().log_prob(schedule, x, t, c).sum())(x_t)
-    np.testing.assert_allclose(law().score(schedule)(x_t, t, c), grad, atol=1e-8)
+    grad = jax.grad(lambda x: distribution().log_prob(schedule, x, t, c).sum())(x_t)
+    np.testing.assert_allclose(distribution().score(schedule)(x_t, t, c), grad, atol=1e-8)
 
 
 def test_with_little_noise_each_cell_is_read(x64):
     images, labels, _ = pictures()
-    answer = law().answer(linear(), jnp.asarray(images), 1, jnp.asarray(labels))
+    answer = distribution().answer(linear(), jnp.asarray(images), 1, jnp.asarray(labels))
     np.testing.assert_allclose(answer.x0, images, atol=1e-6)
     assert answer.tile_posterior.shape == (len(images), 4, 3)
     np.testing.assert_allclose(answer.tile_posterior.sum(2), 1, atol=1e-10)
@@ -97,9 +101,9 @@ def test_cells_are_cut_and_put_together():
         (lambda: cells(TILE, PROB * 0.9), "sum to 1"),
         (lambda: cells(TILE, PROB, light=np.ones(3) / 3), "light has shape"),
         (lambda: cells(TILE, PROB, prior=np.array([1.5, -0.5])), "prior has shape"),
-        (lambda: law().log_prob(linear(), jnp.zeros((1, 2, 4, 1)), 0), "outside 1..1000"),
-        (lambda: law().eps(linear())(jnp.zeros((1, 4, 4, 1)), 1), "4 cells of 1 x 2 x 1"),
-        (lambda: law().eps(linear())(jnp.zeros((1, 2, 4, 1)), 1, jnp.array([3])), "outside 0..2"),
+        (lambda: distribution().log_prob(linear(), jnp.zeros((1, 2, 4, 1)), 0), "outside 1..1000"),
+        (lambda: distribution().eps(linear())(jnp.zeros((1, 4, 4, 1)), 1), "4 cells of 1 x 2 x 1"),
+        (lambda: distribution().eps(linear())(jnp.zeros((1, 2, 4, 1)), 1, jnp.array([3])), "outside 0..2"),
     ],
 )
 def test_bad_input_is_named(call, message):
