@@ -97,7 +97,7 @@ def _read(pool: Any, root: Path, found: listing.Listing, digests: list, reading:
         entry, digest = pair
         if isinstance(digest, Damaged):
             raise digest
-        return pictures.head(_same(found, entry, digest), root / entry.path)
+        return pictures.head(_same(found, entry, digest), f"{root}/{entry.path}")
 
     heads = _each(pool, look, list(zip(found.entries, digests, strict=True)), f"{name}: headers", reading)
     good = [i for i, h in enumerate(heads) if isinstance(h, pictures.Head)]
@@ -110,12 +110,12 @@ def _read(pool: Any, root: Path, found: listing.Listing, digests: list, reading:
     _check_memory(len(good), shape, root)
 
     # Pixels, each image to its place
-    x, pixels = np.empty((len(good), *shape), np.uint8), reading.__dict__
+    x = np.empty((len(good), *shape), np.uint8)
+    how: dict[str, Any] = {"grey": grey, "fit": reading.fit, "ground": reading.ground}
 
     def put(place: int) -> bytes:
         entry, digest = found.entries[good[place]], digests[good[place]]
-        how = {"grey": grey, "fit": pixels["fit"], "ground": pixels["ground"]}
-        x[place] = pictures.decode(_same(found, entry, digest), root / entry.path, shape[:2], **how)
+        x[place] = pictures.decode(_same(found, entry, digest), f"{root}/{entry.path}", shape[:2], **how)
         return sha256(x[place].data).digest()
 
     hashes = _each(pool, put, range(len(good)), f"{name}: reading", reading)

@@ -8,6 +8,7 @@ __getattr__, __dir__ = namespace(
         "cell_grid": ("Cells", "cells", "join", "split"),
         "finite_set": ("FiniteSet", "finite"),
         "low_rank": ("LowRank", "isotropic"),
+        "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
         "gaussian": ("fit", "gaussian_losses", "linear_loss", "teleport"),
     },
 )

@@ -20,16 +20,16 @@ from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
 from ddpm.networks.skip import make_prior
 from ddpm.oracles import low_rank
-from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
-from ddpm.tools.files import Damaged, read_json, write_atomic
+from ddpm.tools.files import write_atomic
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer, cost, devices, diagnose, signals, tables
 from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
+from ddpm.training.gaussian_baseline import baseline
 from ddpm.training.step import init_state, make_sharded_step, make_step
 
 
@@ -51,20 +51,6 @@ def sample_grid(
     eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict, prior)
     how = Sampling(steps=min(25, schedule.T), guidance=2.0)
     return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
-
-
-def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:
-    """Compute the exact training loss of the best linear-Gaussian denoiser, cached in baseline.json."""
-    file = folder / "baseline.json"
-    if not file.exists():
-        c = dataset.y_train if conditional else None
-        x = data.to_float(dataset.x_train)
-        value = float(linear_loss(fit(x, c), schedule, x, c)[1:].mean())
-        write_atomic(file, json.dumps({"linear_gaussian_loss": value, "images": len(x), "split": "train"}).encode())
-    kept = read_json(file).get("linear_gaussian_loss")
-    if not isinstance(kept, int | float) or not math.isfinite(kept):
-        raise Damaged(f"{file} holds no linear_gaussian_loss; delete it, and it is computed again")
-    return kept
 
 
 def steps_per_call(config: TrainConfig, platform: str) -> int:
