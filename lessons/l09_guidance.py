@@ -152,7 +152,7 @@ for w in (0.0, 0.5, 3.0):
 # $p(x)\,p(c\mid x)^s \propto p(x\mid c)^{s}\,p(x)^{1-s}$. At $t=0$ the formula is right. Let us find out whether the
 # conclusion is.
 #
-# ### Exercise 9.3 - the tilted law, and a bet
+# ### Exercise 9.3 - the tilted distribution, and a bet
 # Work on a grid: multiply, normalise, and take the mean and the standard deviation. The data have two classes,
 # $\mathcal N(1, \frac14)$ and $\mathcal N(-1, \frac14)$, and we request the first. **Before you run it:** with $s=5$
 # ($w=4$) the tilted distribution has the mean 1.07. Where is the mean of what the sampler draws with the perfect

@@ -498,7 +498,7 @@ sure
 #   x_0\mid x_t \sim \mathcal N\Big(\frac{\sqrt{\bar\alpha}\,\lambda}{D}\,x_t,\; \frac{\lambda(1-\bar\alpha)}{D}\Big),
 #   \qquad D = \bar\alpha\lambda + 1-\bar\alpha.$$
 #
-# ### Exercise 11.6 - the law of what SDEdit draws
+# ### Exercise 11.6 - the distribution that SDEdit draws from
 # Return the mean and the variance of this distribution.
 
 

@@ -27,7 +27,7 @@ from ddpm.zoo import model
 
 
 class Demo:
-    """The pictures of the demo, and what the report says about them."""
+    """The pictures of the demo, and their part of the report."""
 
     def __init__(self, out: Path, m: model.Model):
         self.out, self.model, self.start = out, m, time.perf_counter()

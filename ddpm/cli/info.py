@@ -32,8 +32,8 @@ def run(command: options.Info) -> None:
         print(f"  {name:28s} {card.get('summary', '')}")
     print("\nshipped classifiers (ddpm evaluate --classifier NAME)")
     for name, card in weights.cards("classifier").items():
-        says = card.get("summary") or f"classifier, test accuracy {card.get('test', {}).get('accuracy')}"
-        print(f"  {name:28s} {says}")
+        summary = card.get("summary") or f"classifier, test accuracy {card.get('test', {}).get('accuracy')}"
+        print(f"  {name:28s} {summary}")
 
     print("\ndata sets (ddpm train --data NAME)")
     for name in sources.NAMES:

@@ -205,7 +205,7 @@ class Course:
 
 
 COMMANDS = (
-    Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or go on with a run.")]
+    Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or resume a run.")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
     | Annotated[Mine, tyro.conf.subcommand("mine")]

@@ -39,7 +39,7 @@ def checked(number: str, *functions: Callable) -> Any:
         chosen = list(functions)
     else:
         if result.kind != "todo":
-            print(f"  A hint: `ddpm course hint {number}`. The lesson goes on with the reference version.")
+            print(f"  A hint: `ddpm course hint {number}`. The lesson continues with the reference version.")
         reference = load.reference(number)
         chosen = [reference[name] for name in lessons.task(number).functions]
         for f, own in zip(chosen, functions, strict=True):

@@ -22,7 +22,7 @@ def main(args: list[str]) -> int:
         COMMANDS,
         prog="ddpm course",
         description="The course: lessons with exercises that check themselves. Begin with `ddpm course init DIR`; "
-        "then, in DIR: `next`, write the line, `check`. A wrong answer gets a sentence; `hint` says more.",
+        "then, in DIR: `next`, write the line, `check`. A wrong answer gets a sentence; `hint` tells more.",
         args=args,
         config=(tyro.conf.OmitArgPrefixes,),
     )

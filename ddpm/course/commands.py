@@ -174,7 +174,7 @@ def hint(folder: Path, number: str) -> None:
         print(f"That was the last one. `ddpm course solution {number} --give-up` shows the reference.")
     else:
         if i + 1 < len(hints):
-            print("  Asked again, it says more.")
+            print("  The next call gives a longer hint.")
         state.note(folder, number, hints=shown + 1)
 
 

@@ -14,8 +14,8 @@ from ddpm.course import lesson as lessons
 HOW = """\
 # %% [markdown]
 # > **How this works.** Write what is marked `TODO`, save, and ask: `ddpm course check {first}` in a terminal, or run
-# > the line `… = checked(…)` below the exercise. It says which mistake you made, if it is a known one. Stuck?
-# > `ddpm course hint {first}`. Exercises can be skipped: the lesson goes on with the reference version.
+# > the line `… = checked(…)` below the exercise. It names your mistake, if it is a known one. Stuck?
+# > `ddpm course hint {first}`. Exercises can be skipped: the lesson continues with the reference version.
 
 # %%
 from ddpm.course import checked

@@ -126,7 +126,7 @@ def idx_files(place: Path) -> list[Path]:
 
 
 def unpack(file: Path) -> bytes:
-    """Read a file, gunzipped if its name says so."""
+    """Read a file, gunzipped if its name ends in .gz."""
     try:
         data = read_bytes(file, MOST_IDX)
         if file.suffix == ".gz":

@@ -23,7 +23,7 @@ class Published(NamedTuple):
     url: str  # of the folder
     files: dict[str, str]  # name: SHA-256, as tensorflow-datasets registers it (url_checksums/<name>.txt)
     megabytes: int
-    places: tuple[str, ...] = ()  # folders inside a data folder, beside that itself
+    places: tuple[str, ...] = ()  # folders inside a data folder, in addition to that folder
     unpacked: tuple[str, ...] = ()  # SHA-256 of the four files without gzip, in the order of `files`
 
 

@@ -20,7 +20,7 @@ from ddpm.tools import check
 def encode(eps: Eps, schedule: Schedule, x0: jax.Array, times: Any, c: Any = None) -> jax.Array:
     """x_T of the images x0: DDIM up the list. times: (n+1,) as for sampling, falling to 0; it is walked from its end.
 
-    The first step leaves t = 0, a time that a network was not trained for: it is asked at t = 1 there.
+    The first step leaves t = 0, a time that a network was not trained for: there it is evaluated at t = 1.
     """
     times = check.falling_to_0(times, schedule.T)
     step = ddim_step(_at_least_one(eps), schedule, c)

@@ -38,8 +38,8 @@ def correspondence(f_a: Any, f_b: Any, points: Any = None) -> tuple[np.ndarray, 
         raise ValueError(f"points has shape {points.shape}; give rows and columns ({B}, n, 2)")
     if points.size and not (points.min() >= 0 and np.all(points.max((0, 1)) < (h, w))):
         raise ValueError(f"points lie outside the {h} x {w} positions of the features")
-    asked = a[np.arange(B)[:, None], points[..., 0], points[..., 1]]  # (B, n, C)
-    cosine = asked @ b.reshape(B, h * w, C).transpose(0, 2, 1)  # (B, n, hw)
+    query = a[np.arange(B)[:, None], points[..., 0], points[..., 1]]  # (B, n, C)
+    cosine = query @ b.reshape(B, h * w, C).transpose(0, 2, 1)  # (B, n, hw)
     best = cosine.argmax(2)
     return np.stack(np.divmod(best, w), 2), np.take_along_axis(cosine, best[..., None], 2)[..., 0]
 

@@ -81,8 +81,8 @@ def _pooled(
     names: tuple[str, ...],
 ) -> list[jax.Array]:
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), x0.shape[1:], x0.dtype))(ids)
-    said = activations(config, params, q_sample(schedule, x0, t, noise), t)
-    return [said[name].astype(jnp.float32).mean((1, 2)) for name in names]
+    by_layer = activations(config, params, q_sample(schedule, x0, t, noise), t)
+    return [by_layer[name].astype(jnp.float32).mean((1, 2)) for name in names]
 
 
 def linear_probe(

@@ -24,8 +24,8 @@ from ddpm.tools import check
 
 
 @technique(eps=partial_of, c=partial(jax.tree.map, jnp.asarray))
-def given(x_t: jax.Array, t: jax.Array, asked: Any = None, /, *, eps: Eps, c: Any) -> jax.Array:
-    """Fix the condition of a denoiser at c: whatever it is asked for later is not used."""
+def given(x_t: jax.Array, t: jax.Array, ignored: Any = None, /, *, eps: Eps, c: Any) -> jax.Array:
+    """Fix the condition of a denoiser at c: the condition of later calls is ignored."""
     return eps(x_t, t, jax.tree.map(lambda a: jnp.broadcast_to(a, x_t.shape[:1]) if a.ndim == 0 else a, c))
 
 

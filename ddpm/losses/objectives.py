@@ -8,8 +8,8 @@
     vlb       the bound's term of t → t-1, in bits/dim: its mean is (L - L_T)/T               [its Eq. 5]
     hybrid    ‖ε - ε̂‖² + .001 T vlb, where vlb trains the variance only   [Nichol and Dhariwal 2021, Eq. 16]
 
-`net` is what the network says of (x_t, t, c), with twice the channels where it says the variance too; ε̂ is derived from
-it by a head of `ddpm.guide`. It is called once.
+`net` is the network's output at (x_t, t, c), with twice the channels where it predicts the variance too; ε̂ is derived
+from it by a head of `ddpm.guide`. It is called once.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def objective(loss: str = "simple", predict: str = "eps", variance: str = "fixed
 
 
 def target(schedule: Schedule, predict: str, x0: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
-    """What a network that predicts `eps`, `x0`, `v` or `mu` should say of x_t: like x0"""
+    """What a network that predicts `eps`, `x0`, `v` or `mu` should output at x_t: like x0"""
     check.choice("predict", predict, ["eps", "x0", "v", "mu"])
     if predict in ("eps", "x0"):
         return noise if predict == "eps" else x0
@@ -72,7 +72,7 @@ def target(schedule: Schedule, predict: str, x0: jax.Array, t: jax.Array, noise:
 def _halves(
     net: Eps, learns: bool, schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array, c: Any
 ) -> tuple[Eps, Eps]:
-    """(prediction, v) of one call of the network, as functions that have answered already."""
+    """(prediction, v) of one call of the network, as functions that return stored values."""
     said = constant(net(q_sample(schedule, x0, t, noise), t, c))
     return (eps_half(said), v_half(said)) if learns else (said, said)
 

@@ -99,7 +99,7 @@ def measure(
     """Measure T(x|c) of all images; the same call resumes an interrupted measurement.
 
     x0: (n, H, W, C) in [-1, 1];  c: (n,) labels, or one for all;  null: as in `typicality`, labels to compare with.
-    It says the cost in advance: forward calls at once, and minutes after the first compiled group of draws.
+    It prints the cost in advance: forward calls at once, and minutes after the first compiled group of draws.
     """
     # Validation, and the configuration that identifies this measurement
     x0, folder = np.asarray(check.images(x0)), Path(folder)
@@ -172,7 +172,7 @@ def _check_same(folder: Path, config: dict) -> None:
         if wrong:
             raise ValueError(
                 f"{folder} holds another measurement: {'; '.join(wrong)}. "
-                f"Use the old values to go on with it, or another folder to start anew"
+                f"Use the old values to resume it, or another folder to start a new one"
             )
     else:
         write_atomic(file, (json.dumps(config, indent=1) + "\n").encode())

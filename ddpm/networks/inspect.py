@@ -12,7 +12,7 @@ from ddpm.network import build
 
 
 def activations(config: UNetConfig, params: dict, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> dict:
-    """What every layer says about (x_t, t, c), by name, in the order of the computation: {name: (B, h, w, C)}.
+    """Activations of every layer at (x_t, t, c) by name, in the order of the computation: {name: (B, h, w, C)}.
 
     `in`; then `down.i.j`, block j of level i with its attention, and `down.i`, the level with its change of size;
     `mid`; `up.i.j` and `up.i` likewise (i = 0 is the smallest size); and `out`, which is ε̂. Inside `jit`, layers that

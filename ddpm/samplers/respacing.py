@@ -26,7 +26,7 @@ def respace(schedule: Schedule, times: Any) -> Schedule:
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """√ᾱ shifted and scaled so that √ᾱ_T = 0 and √ᾱ_1 stays: x_T is pure noise.   [Lin et al. 2023, Alg. 1]
 
-    At t = T, ε̂ then says nothing about x0 (x̂0 = 0/0): begin the walk at T-1, or keep the network's x̂0 or v̂ yourself.
+    At t = T, ε̂ then tells nothing about x0 (x̂0 = 0/0): begin the walk at T-1, or keep the network's x̂0 or v̂ yourself.
     """
     root = np.sqrt(np.asarray(schedule.alpha_bar, dtype=np.float64)[1:])
     if root.size < 2:

@@ -213,9 +213,9 @@ def _runs(pid: int) -> bool:
 
 
 def digest(card: dict) -> str:
-    """SHA-256 of what a card says, without its own digest; order and spelling of the JSON do not matter."""
-    said = json.loads(json.dumps({k: v for k, v in card.items() if k != "card_sha256"}))
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the content of a card, without its own digest; order and spelling of the JSON do not matter."""
+    content = json.loads(json.dumps({k: v for k, v in card.items() if k != "card_sha256"}))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def signed(card: dict) -> dict:

@@ -14,10 +14,10 @@ VALUE = "-individual_convolution"
 
 def convolve_on_all_cores() -> None:
     """Add the flag to XLA_FLAGS for jaxlib 0.10, unless the user has set this option."""
-    said = os.environ.get("XLA_FLAGS", "")
+    flags = os.environ.get("XLA_FLAGS", "")
     try:
         version = importlib.metadata.version("jaxlib")
     except importlib.metadata.PackageNotFoundError:  # built by hand: speed alone is at stake
         return
-    if version.startswith("0.10.") and OPTION not in said:
-        os.environ["XLA_FLAGS"] = f"{said} --{OPTION}={VALUE}".strip()
+    if version.startswith("0.10.") and OPTION not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{OPTION}={VALUE}".strip()

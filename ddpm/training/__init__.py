@@ -51,7 +51,7 @@ __getattr__, __dir__ = namespace(
             "window_means",
         ),
         "run": ("check_batch", "check_same", "network_for", "train"),
-        "signals": ("Stopped", "asked"),
+        "signals": ("Stopped", "received"),
         "step": (
             "Draws",
             "Metrics",

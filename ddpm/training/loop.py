@@ -75,11 +75,11 @@ def loss_on_test(
 
     x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
     which = {"params": state.params, "ema": state.ema, **state.emas}
-    said = {
+    denoisers = {
         name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior)
         for name, p in which.items()
     }
-    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in said.items()}
+    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in denoisers.items()}
 
 
 class Training:
@@ -205,7 +205,7 @@ class Training:
         # steps until the end or a signal
         calls, number = 0, 0
         try:
-            with signals.asked(*devices.own_signals()) as came:
+            with signals.received(*devices.own_signals()) as came:
                 while self.step < config.steps and not number:
                     self.advance()
                     calls += 1
@@ -215,7 +215,7 @@ class Training:
         # final checkpoint of a stopped run
         if self.step < config.steps:
             self.save()
-            self.say(f"\nstopped; step {self.step} is saved. The same command goes on from there")
+            self.say(f"\nstopped; step {self.step} is saved. The same command resumes from there")
             raise signals.Stopped(number)
         self.say(f"done: {self.folder}/loss.png, {self.folder}/samples_{self.step:08d}.png")
 
@@ -257,8 +257,8 @@ class Training:
         self.tables["layers"].add([self.step, *(f"{a:.4g}" for a in layers)])
         if self.board:
             self.board.add(self.step, {"loss": float(values.mean()), "grad_norm": float(norm), "lr": lr, "rate": rate})
-        beside = "" if self.base is None else f", Gaussian {self.base:.4f}"
-        words = f"loss {values.mean():.4f}{beside}, {rate:,.0f} images/s"
+        baseline = "" if self.base is None else f", Gaussian {self.base:.4f}"
+        words = f"loss {values.mean():.4f}{baseline}, {rate:,.0f} images/s"
         self.bar.set_postfix_str(words, False)
         self.losses, self.last = [], (now, self.step)
 

@@ -67,7 +67,7 @@ def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:
     if wrong:
         raise ValueError(
             f"{folder} holds a run with another configuration: {'; '.join(wrong)}. "
-            f"Use the old values to go on with it, or another --name to start anew"
+            f"Use the old values to resume it, or another --name to start a new run"
         )
 
 
@@ -106,6 +106,6 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
             raise
         raise RuntimeError(
             f"another process of this job is gone, or cannot be reached ({str(e).splitlines()[0]}). The same command "
-            f"goes on from the last checkpoint in {folder / 'checkpoints'}, on any number of processes"
+            f"resumes from the last checkpoint in {folder / 'checkpoints'}, on any number of processes"
         ) from e
     return folder

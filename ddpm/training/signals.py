@@ -19,7 +19,7 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def asked(*signals: int) -> Iterator[list[int]]:
+def received(*signals: int) -> Iterator[list[int]]:
     """Collect the signals received since the block began, instead of interrupting it.
 
     SIGINT comes from Ctrl-C, SIGTERM from schedulers and containers. The first signal prints a line on stderr, a second

@@ -170,7 +170,7 @@ def from_unet(unet: UNetConfig) -> dict[str, Any]:
     if unet.multipliers[0] != 1:
         raise ValueError(
             f"multipliers {unet.multipliers} cannot be exported: the peer's time embedding is as wide as its first "
-            f"level, and ours has {unet.channels} channels beside {unet.channels * unet.multipliers[0]}"
+            f"level, and ours has {unet.channels} channels where the level has {unet.channels * unet.multipliers[0]}"
         )
     # levels
     sizes = [unet.image_size // unet.patch // 2**i for i in range(len(unet.multipliers))]

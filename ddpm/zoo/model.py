@@ -87,7 +87,7 @@ class Model:
         return times
 
     def in_range(self, eps: Eps) -> Eps:
-        """Keep the predicted image in range as `sampling` says: clipping, dynamic thresholding, or neither."""
+        """Keep the predicted image in range as `sampling` states: clipping, dynamic thresholding, or neither."""
         how = self.sampling
         if how.percentile is not None:
             return dynamic_threshold(eps, self.schedule, how.percentile, how.most)

@@ -179,14 +179,14 @@ def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, c
 def test_it_ships_where_it_is_asked_to(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
     classifier_cli.run(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
-    said = capsys.readouterr().out
-    assert said.index("package/digits_classifier.safetensors") < said.index("test: ")  # before the work begins
+    printed = capsys.readouterr().out
+    assert printed.index("package/digits_classifier.safetensors") < printed.index("test: ")  # before the work begins
     assert cl.load("digits").card == cl.load(str(tmp_path / "d")).card
 
 
 @pytest.mark.parametrize("schedule", ["", "cosine"])
 def test_the_command_line_is_the_recipe(schedule):
-    """What is said on a card, parsed again, is the recipe that was used."""
+    """The recipe on a card, parsed again, is the recipe that was used."""
     import tyro
 
     how = dataclasses.replace(cc.default_recipe("digits", schedule), lr=0.01, shift=2, flip=True, seed=3)

@@ -1,4 +1,4 @@
-"""The diffusion classifier: LDA on Gaussians, exact losses, elimination that costs what it says, the doors."""
+"""The diffusion classifier: LDA on Gaussians, exact losses, elimination that has the stated cost, refusals."""
 
 import jax
 import jax.numpy as jnp

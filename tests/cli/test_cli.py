@@ -92,8 +92,8 @@ def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     train = ["train", "--data", "digits", "--preset", "tiny", "--name", "r", "--steps", "4", "--save-every", "4"]
     assert start.main(train) == 0
-    said = capsys.readouterr().out
-    assert "parameters" in said and "GFLOP" in said and "MiB" in said and "min" in said
+    printed = capsys.readouterr().out
+    assert "parameters" in printed and "GFLOP" in printed and "MiB" in printed and "min" in printed
     assert start.main(train) == 0 and "4 steps already" in capsys.readouterr().out
     assert start.main([*train, "--lr", "0.5"]) == 2 and "lr was 0.001, now 0.5" in capsys.readouterr().err
     assert start.main(["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]) == 0

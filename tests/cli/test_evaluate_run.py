@@ -85,8 +85,8 @@ def test_samples_that_cannot_be_scored_are_refused_by_name(judged, digits, tmp_p
     for name, words in {**{k: v[1] for k, v in cases.items()}, "x.npy": "is a .npy file"}.items():
         args = ["--data", "digits", "--classifier", judged.classifier, "--out", str(judged.out)]
         assert start.main(["evaluate", "--samples", str(tmp_path / name), *args]) == 2
-        said = capsys.readouterr().err
-        assert words in said and said.startswith("ddpm: ") and not judged.out.parent.exists()
+        printed = capsys.readouterr().err
+        assert words in printed and printed.startswith("ddpm: ") and not judged.out.parent.exists()
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------

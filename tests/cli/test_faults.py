@@ -77,8 +77,8 @@ def test_an_unwritable_out_is_found_before_anything_is_drawn(args, tmp_path, cap
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(images, "generate", lambda *a, **k: pytest.fail("drawn"))
-    said = refused(capsys, *args)
-    assert "cannot be written" in said and "file/" in said and os.listdir() == ["file"]
+    printed = refused(capsys, *args)
+    assert "cannot be written" in printed and "file/" in printed and os.listdir() == ["file"]
 
 
 def test_weights_that_give_nan_draw_no_picture(tmp_path, capsys):
@@ -113,19 +113,19 @@ def test_info_offers_only_what_can_be_sampled(tmp_path, capsys, monkeypatch):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.json").write_text(text, encoding="utf-8")
     assert start.main(["info"]) == 0
-    said = capsys.readouterr().out
-    shipped = said[said.index("ddpm sample --model NAME") : said.index("shipped classifiers")]
+    printed = capsys.readouterr().out
+    shipped = printed[printed.index("ddpm sample --model NAME") : printed.index("shipped classifiers")]
     assert "fashion_mnist " in shipped and "classifier" not in shipped
     for name in ("empty", "foreign", "cut", "list"):
-        assert (f"runs/{name}" in said and "config.json" in said) or "ddpm import" in said
-    assert said.count("not a run") == 4
+        assert (f"runs/{name}" in printed and "config.json" in printed) or "ddpm import" in printed
+    assert printed.count("not a run") == 4
 
 
 def test_an_unexpected_error_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(start, "run", lambda command: {}["shape"])
     assert start.main(["info"]) == 1
-    said = capsys.readouterr().err
-    assert "unexpected KeyError" in said and "report" in said and "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "unexpected KeyError" in printed and "report" in printed and "Traceback" not in printed
 
 
 # --- the picker of images ---------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ def mined(weights, out, *flags):
 
 def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     assert mined(weights, tmp_path, "--data", "cities") == 0
-    said = capsys.readouterr().out
-    assert "6 images x 4 draws x 2 conditions = 48 images forward" in said
+    printed = capsys.readouterr().out
+    assert "6 images x 4 draws x 2 conditions = 48 images forward" in printed
     html = (tmp_path / "index.html").read_text()
     assert (
         not re.search(r'(src|href)="(?!data:)', html)

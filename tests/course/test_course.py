@@ -514,7 +514,7 @@ print("".join(o.get("text", "") for c in book.cells for o in c.get("outputs", []
 def test_a_students_notebook_runs_in_a_clean_environment(tmp_path, wheel):
     """A venv that knows what this package needs but not the package: the first cell installs it from the wheel.
 
-    With nothing written: every exercise says so, and the lesson goes on to its picture.
+    With nothing written: every exercise says so, and the lesson continues to its picture.
     """
     for module in ("jupytext", "nbclient", "ipykernel"):
         pytest.importorskip(module)

@@ -194,7 +194,7 @@ def test_content_hash_does_not_depend_on_the_source(tmp_path):
 
 @pytest.fixture
 def tfds(monkeypatch):
-    """A module that knows `builder_from_directory`, and says what was asked of it. Add `.arrays` and `.format`."""
+    """A module that knows `builder_from_directory`, and records its calls. Add `.arrays` and `.format`."""
     module = types.SimpleNamespace(calls=[], arrays=fake("fashion_mnist"), format="array_record", prepare=None)
 
     def rows(split):

@@ -1,6 +1,6 @@
 """Facts about the real Fashion-MNIST that need no network, C1 to C8: ours against numbers found by separate scripts.
 
-They skip where the data are not. Where a number was stated without all that it depends on, the test says so.
+They skip where the data are not. Where a number was stated without all that it depends on, the test states this.
 """
 
 import os
@@ -152,7 +152,7 @@ def test_c7_classifiers_without_a_network(fashion, fitted):
 
 
 def test_c8_frechet_on_whitened_pixels(fashion, pixels):
-    """.152 train against test; the Gaussian fit gets .115 beside a floor of .110: blind to shape."""
+    """.152 train against test; the Gaussian fit gets .115 with a floor of .110: blind to shape."""
     mean, lam, U = pixels
 
     def features(x):

@@ -61,8 +61,8 @@ def test_class_folders_give_every_image_its_class(tmp_path, capsys):
     assert (d.name, d.class_names, d.image_shape) == ("pets", ("cat", "dog"), (6, 4, 3))
     assert {x.tobytes(): int(path[:3] == "dog") for path, x in saved.items()} == {x: k for x, (k, _) in found.items()}
     assert set(d.y_test) == {0, 1} and len(d.x_train) + len(d.x_test) == 40
-    said = capsys.readouterr().err
-    assert "pets: 40 images 6x4x3" in said and "cat 20, dog 20" in said
+    printed = capsys.readouterr().err
+    assert "pets: 40 images 6x4x3" in printed and "cat 20, dog 20" in printed
 
 
 def test_a_flat_folder_has_no_classes(tmp_path):
@@ -124,8 +124,8 @@ def test_sizes_become_the_most_common_or_the_one_asked_for(tmp_path, capsys):
         save(tmp_path / f"b{i}.webp", x)
     save(tmp_path / "c.bmp", draw(1, (3, 3), seed=2)[0])
     assert sources.load(tmp_path).image_shape == (8, 8, 3)
-    said = capsys.readouterr().err
-    assert "sizes: 9 of 8x8, 5 of 16x12, 1 of 3x3, brought to 8x8; 1 of them smaller" in said
+    printed = capsys.readouterr().err
+    assert "sizes: 9 of 8x8, 5 of 16x12, 1 of 3x3, brought to 8x8; 1 of them smaller" in printed
     for text, shape in (
         (",size=4", (4, 4, 3)),
         (",size=4,grey", (4, 4, 1)),
@@ -175,8 +175,8 @@ def test_equal_images_are_on_one_side_and_are_counted(tmp_path, capsys):
     d = sources.load(tmp_path)
     train, test = ({i.tobytes() for i in part} for part in (d.x_train, d.x_test))
     assert not train & test and len(train | test) == 60 and len(test) > 0
-    said = capsys.readouterr().err
-    assert "60 images equal another one" in said and "30 images are in two classes" in said
+    printed = capsys.readouterr().err
+    assert "60 images equal another one" in printed and "30 images are in two classes" in printed
 
 
 def test_an_image_stays_on_its_side_when_others_come(tmp_path):
@@ -213,12 +213,12 @@ def test_dividing_in_place_is_a_stable_partition():
 
 def test_the_second_time_nothing_is_decoded(tmp_path, monkeypatch, capsys):
     classes(tmp_path)
-    first, said = sources.load(tmp_path), capsys.readouterr().err
+    first, printed = sources.load(tmp_path), capsys.readouterr().err
     with monkeypatch.context() as m:
         m.setattr(pictures, "decode", None)
         again = sources.load(tmp_path)
     assert again.sha256 == first.sha256 and again.class_names == first.class_names
-    assert capsys.readouterr().err == said and not again.x_train.flags.writeable
+    assert capsys.readouterr().err == printed and not again.x_train.flags.writeable
     save(tmp_path / "cat/000.png", draw(1, seed=9)[0])  # another content: another key
     assert sources.load(tmp_path).sha256 != first.sha256
 
@@ -271,9 +271,9 @@ def test_what_is_no_image_is_skipped_and_counted(tmp_path, capsys):
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe.png")
     assert len(everything(sources.load(tmp_path / "pets"))) == 6
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for words in ("3 hidden or system files", "2 symbolic links", "1 .txt files", "1 .tif files", "1 pipes"):
-        assert f"skipped: {words}" in said
+        assert f"skipped: {words}" in printed
 
 
 def test_bad_files_are_named_and_refused_or_skipped(tmp_path, capsys):
@@ -287,9 +287,9 @@ def test_bad_files_are_named_and_refused_or_skipped(tmp_path, capsys):
         sources.load(tmp_path)
     for _ in range(2):  # read, and from the cache
         d = sources.load(tmp_path, skip_bad=True, size=6)
-        said = capsys.readouterr().err
-        assert len(everything(d)) == 19 and "skipped: 2 files that cannot be read" in said
-        assert "cat/003.png" in said and "dog/004.jpg" in said
+        printed = capsys.readouterr().err
+        assert len(everything(d)) == 19 and "skipped: 2 files that cannot be read" in printed
+        assert "cat/003.png" in printed and "dog/004.jpg" in printed
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):

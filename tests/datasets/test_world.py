@@ -1,4 +1,4 @@
-"""The drawn cities: what was asked for is in the images, where the world says it is, and nowhere else; and the law is
+"""The drawn cities: every motif is in the images where the world states it, and nowhere else; and the distribution is
 that of the drawings."""
 
 import jax

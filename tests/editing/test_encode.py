@@ -18,7 +18,7 @@ def test_encode_and_decode_error(x64, S, mse):
     """On N(0, 1) each step multiplies by cos Δθ, up and down: MSE = (1 - ∏ cos²)².   [DDIM, Table 2]"""
     schedule, times = linear(), make_times(1000, S, "leading")
     eps, x0 = oracle.gaussian([0.0], 1.0).eps(schedule), jnp.ones((1, 1))
-    code = walk(ddim_step(eps, schedule), jax.random.key(0), x0, times[::-1])  # the oracle can be asked at t = 0
+    code = walk(ddim_step(eps, schedule), jax.random.key(0), x0, times[::-1])  # the oracle can be evaluated at t = 0
     ours = float(((decode(eps, schedule, code, times) - x0) ** 2)[0, 0])
     assert ours == pytest.approx(mse, rel=2e-3)
     angle = np.arccos(np.sqrt(np.asarray(schedule.alpha_bar)))[times]

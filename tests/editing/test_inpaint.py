@@ -1,4 +1,4 @@
-"""Inpainting on a Gaussian whose conditional law is known, the lists that climb, and the masks."""
+"""Inpainting on a Gaussian whose conditional distribution is known, the lists that climb, and the masks."""
 
 import jax
 import jax.numpy as jnp

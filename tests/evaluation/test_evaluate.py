@@ -228,7 +228,7 @@ def test_images_that_cannot_be_scored_are_refused(digits, digits_classifier, x, 
 
 
 def test_evaluate_the_gaussian_fit(digits, digits_classifier):
-    """A 'model' whose answers are exact: its loss is its baseline, its samples are of the asked class."""
+    """A 'model' whose answers are exact: its loss is its baseline, its samples are of the requested class."""
     schedule = make_schedule("cosine", T)
     fitted = gaussian.fit(data.to_float(digits.x_train), digits.y_train)
     model = SimpleNamespace(

@@ -239,7 +239,7 @@ def test_overlap_ignores_shifts_and_rotations_of_both():
 
 
 def test_density_of_one_law_is_one():
-    """Each sample lies in k/n of the n real balls on average, whatever the law."""
+    """Each sample lies in k/n of the n real balls on average, whatever the distribution."""
     rng = np.random.default_rng(3)
     values = [
         neighbours.overlap(rng.normal(size=(300, 3)), rng.normal(size=(300, 3))).density.mean() for _ in range(40)

@@ -1,4 +1,4 @@
-"""Each exhibit: ours is the exact number, the bug's is not, and the test that is said to catch it exists."""
+"""Each exhibit: ours is the exact number, the bug's is not, and the test that is named to catch it exists."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,7 @@ ALPHA_BAR = np.asarray(cosine(1000).alpha_bar, np.float64)
 
 
 def test_repaint_of_independent_pixels_is_plain_sampling():
-    """What is known says nothing of what is missing: its mean is 0, its variance that of DDIM with η = 1."""
+    """The known pixels tell nothing about the missing ones: its mean is 0, its variance that of DDIM with η = 1."""
     lam, known, times = np.array([0.2, 1.5, 0.7, 3.0]), np.array([True, False, True, False]), make_times(1000, 12)
     B, S = repaint_garments.carried(COSINE, lam, np.eye(4), known, times)
     np.testing.assert_allclose(B, 0, atol=1e-9)

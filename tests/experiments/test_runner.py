@@ -1,4 +1,4 @@
-"""The experiments' runner: what it refuses, what it writes, and that an interrupted set goes on where it stopped."""
+"""The experiments' runner: what it refuses, what it writes, and that an interrupted set resumes where it stopped."""
 
 import dataclasses
 import json

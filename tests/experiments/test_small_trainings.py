@@ -1,4 +1,4 @@
-"""The figures of small trainings: a run is trained once, goes on where it stopped, and every figure is drawn."""
+"""The figures of small trainings: a run is trained once, resumes where it stopped, and every figure is drawn."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def untrained(small, recipe, seed):
 
 @pytest.mark.slow
 def test_a_run_is_trained_once_and_read_ever_after(home, monkeypatch):
-    """From its folder to the averages in the cache; another seed is another run; an interrupted one goes on."""
+    """From its folder to the averages in the cache; another seed is another run; an interrupted one resumes."""
     first = small_trainings.train(SMALL, "cosine", 0)
     assert set(first.params) == {"params", "ema", "power_0.1", "fixed_0.9", "fixed_0.99", "fixed_0.999", "fixed_0.9999"}
     assert sorted(first.parts) == [1, 2, 3, 4] and not (home / "unfinished" / first.key).exists()

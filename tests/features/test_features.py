@@ -1,4 +1,4 @@
-"""DIFT features: the hook is the network itself, the ensemble is a mean, a known shift is found, the doors."""
+"""DIFT features: the hook is the network itself, the ensemble is a mean, a known shift is found, refusals."""
 
 import dataclasses
 from types import SimpleNamespace

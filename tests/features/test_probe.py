@@ -1,4 +1,4 @@
-"""Linear probes: chance and certainty where they are known, the features are means of the activations, the doors."""
+"""Linear probes: chance and certainty where they are known, the features are means of the activations, refusals."""
 
 from types import SimpleNamespace
 

@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 
 
 def and_of_two():
-    """N(1, .25) AND N(-.5, .25) over N(0, 1): the product law is N(.285714, .142857)."""
+    """N(1, .25) AND N(-.5, .25) over N(0, 1): the product is N(.285714, .142857)."""
     schedule = linear()
     base, a, b = (oracle.gaussian([m], v).eps(schedule) for m, v in [(0.0, 1.0), (1.0, 0.25), (-0.5, 0.25)])
     return schedule, compose(base, [a, b], [1.0, 1.0])
@@ -127,7 +127,7 @@ def test_adaptive_guidance_saves_what_the_formula_says(x64):
 
     times = make_times(1000, 100)
     out = walk(adaptive.adaptive_step(eps, schedule, c, 2.0), KEY, adaptive.begin(jnp.ones((2, 2))), times)
-    f = 51 / 100  # the step that finds them alike has asked both
+    f = 51 / 100  # the step that finds them alike has evaluated both
     assert out.calls / 200 == pytest.approx((1 + f) / 2)
 
 

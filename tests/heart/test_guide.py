@@ -1,4 +1,4 @@
-"""Guidance on the oracle, where the guided law can be computed by other means."""
+"""Guidance on the oracle, where the guided distribution can be computed by other means."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_one_scale_for_each_image(x64):
 def test_guided_samples_of_the_mixture(x64, w, mean, std):
     """1,000 DDIM steps carry quantiles of N(0, 1) to quantiles: mean and deviation by quadrature, not by sampling.
 
-    Guidance does not sample the tilted law p_c^(1+w)/p^w: at w = 1 that has mean 1.03552, deviation .46829.
+    Guidance does not sample the tilted distribution p_c^(1+w)/p^w: at w = 1 that has mean 1.03552, deviation .46829.
     """
     schedule, eps, *_ = setup()
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -79,10 +79,10 @@ def test_the_law_that_guidance_does_not_sample(x64, w, mean, std):
     schedule = linear()
     m, x = oracle.mixture([[1.0], [-1.0]], 0.25), jnp.linspace(-6, 8, 20_001)[:, None]
     p_c, p = m.log_prob(schedule, x, 0, jnp.zeros(len(x), int)), m.log_prob(schedule, x, 0)
-    law = np.asarray(jax.nn.softmax((1 + w) * p_c - w * p))
+    tilted = np.asarray(jax.nn.softmax((1 + w) * p_c - w * p))
     grid = np.asarray(x)[:, 0]
-    assert law @ grid == pytest.approx(mean, abs=1e-4)
-    assert np.sqrt(law @ grid**2 - (law @ grid) ** 2) == pytest.approx(std, abs=1e-4)
+    assert tilted @ grid == pytest.approx(mean, abs=1e-4)
+    assert np.sqrt(tilted @ grid**2 - (tilted @ grid) ** 2) == pytest.approx(std, abs=1e-4)
 
 
 def test_clipping_clips_x0_and_only_where_needed(x64):

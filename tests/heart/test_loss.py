@@ -1,4 +1,4 @@
-"""The training loss against the oracle's known floor, and the draws of times and labels against their laws."""
+"""The training loss against the oracle's known floor, and the draws of times and labels against their distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from ddpm.schedule import linear
 
 
 def test_squared_error_is_that_of_the_noise_in_x_t(x64):
-    """A denoiser that knows x0 makes no error; one that always says 0 makes ε²."""
+    """A denoiser that knows x0 makes no error; one that always predicts 0 makes ε²."""
     schedule, (x0, noise) = linear(), jax.random.normal(jax.random.key(0), (2, 3, 2, 2, 1))
     t = jnp.array([1, 400, 1000])
 

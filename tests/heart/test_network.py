@@ -1,4 +1,4 @@
-"""The U-Net: its operations against independent ones, its size against the paper, its doors."""
+"""The U-Net: its operations against independent ones, its size against the paper, and refused arguments."""
 
 import dataclasses
 import re

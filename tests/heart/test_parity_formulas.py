@@ -111,8 +111,8 @@ def test_decoder_differs_from_the_tanh_form_by_its_known_error(x64):
     ours = bound.decoder_nll(x0, mean, jnp.float64(std**2))
     assert 0 < np.abs(ours - tanh).max() < 0.02
     edges = np.stack([np.where(x0 < -0.999, -np.inf, x0 - 1 / 255), np.where(x0 > 0.999, np.inf, x0 + 1 / 255)])
-    law = stats.norm(np.asarray(mean), std)
-    np.testing.assert_allclose(ours, -np.log(law.cdf(edges[1]) - law.cdf(edges[0])), rtol=1e-8)
+    normal = stats.norm(np.asarray(mean), std)
+    np.testing.assert_allclose(ours, -np.log(normal.cdf(edges[1]) - normal.cdf(edges[0])), rtol=1e-8)
 
 
 def test_lists_of_times():

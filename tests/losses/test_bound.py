@@ -89,11 +89,13 @@ def test_the_decoder_is_a_distribution_over_bytes(x64):
 
 def test_the_decoder_is_scipys_normal_mass(x64):
     x0, mean, std = jnp.array([-1.0, 20 / 127.5 - 1, 200 / 127.5 - 1, 1.0]), jnp.array([-0.9, -0.8, 0.5, 0.7]), 0.1
-    law = stats.norm(np.asarray(mean), std)
+    normal = stats.norm(np.asarray(mean), std)
     edges = np.asarray(x0)[:, None] + np.array([[-1, 1]]) / 255
     edges[0, 0], edges[-1, 1] = -np.inf, np.inf
     np.testing.assert_allclose(
-        B.decoder_nll(x0, mean, jnp.float64(std**2)), -np.log(law.cdf(edges[:, 1]) - law.cdf(edges[:, 0])), rtol=1e-9
+        B.decoder_nll(x0, mean, jnp.float64(std**2)),
+        -np.log(normal.cdf(edges[:, 1]) - normal.cdf(edges[:, 0])),
+        rtol=1e-9,
     )
 
 

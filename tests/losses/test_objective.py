@@ -28,7 +28,7 @@ T_ALL = jnp.arange(1, B + 1)
 
 @pytest.fixture
 def draws(x64):
-    """x0 (bytes), one noise for each time, and what some network says."""
+    """x0 (bytes), one noise for each time, and some network's output."""
     keys = jax.random.split(jax.random.key(0), 3)
     x0 = jnp.round(jax.random.uniform(keys[0], (B, 2, 2, 1)) * 255) / 127.5 - 1
     return linear(50), x0, jax.random.normal(keys[1], x0.shape), jax.random.normal(keys[2], x0.shape)
@@ -61,7 +61,7 @@ def test_the_error_of_the_prediction_is_a_weighted_error_of_the_noise(draws, pre
 
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
 def test_simple_does_not_depend_on_the_name_of_the_prediction(draws, predict):
-    """The same ε̂ said as x̂0, v̂ or μ̂ has the same loss; min_snr is its multiple."""
+    """The same ε̂ expressed as x̂0, v̂ or μ̂ has the same loss; min_snr is its multiple."""
     s, x0, noise, said = draws
     x_t = q_sample(s, x0, T_ALL, noise)
     x0_hat = (x_t - jnp.sqrt(1 - s.alpha_bar[T_ALL, None, None, None]) * said) / jnp.sqrt(

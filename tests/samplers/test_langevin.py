@@ -1,4 +1,4 @@
-"""Langevin steps against the law that they settle in, and teleportation against the flow."""
+"""Langevin steps against their stationary distribution, and teleportation against the flow."""
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +103,7 @@ def test_teleportation_keeps_the_law_and_composes(x64):
     twice = teleport(m, schedule, teleport(m, schedule, x_T, 600), 200, T=600)
     np.testing.assert_allclose(once, twice, rtol=1e-9)
     np.testing.assert_allclose(teleport(m, schedule, once, 1000, T=200), x_T, rtol=1e-8)  # and back
-    # whitened by the law of its time, a point does not move
+    # whitened by the distribution of its time, a point does not move
     z = [(m.log_prob(schedule, x, t) - m.log_prob(schedule, jnp.sqrt(schedule.alpha_bar[t]) * m.mean, t)) for x, t in
          ((x_T, 1000), (once, 200))]  # fmt: skip
     np.testing.assert_allclose(z[0], z[1], rtol=1e-9)

@@ -182,7 +182,7 @@ def test_ddim_step(their_noise, rule, eta, clip):
 
 
 def test_without_the_flag_their_clipped_ddim_keeps_the_raw_eps():
-    """Expected difference: by default they put the clipped x̂0 beside the unclipped ε."""
+    """Expected difference: by default they combine the clipped x̂0 with the unclipped ε."""
     peer, (x, eps) = diffusers.DDIMScheduler(clip_sample=True), arrays(0, 2)
     peer.set_timesteps(10)
     theirs = peer.step(t_(eps), 900, t_(x)).prev_sample.numpy()

@@ -1,4 +1,4 @@
-"""Parts of one size: each index once and in order, no part larger than asked, no more of them than needed."""
+"""Parts of one size: each index once and in order, no part larger than requested, no more of them than needed."""
 
 import numpy as np
 import pytest
@@ -33,5 +33,5 @@ def test_only_long_work_shows_its_progress(capsys, monkeypatch):
     monkeypatch.setattr(batches, "DELAY", 0)
     with progress(desc="long", unit="step", total=3) as bar:
         bar.update(3)
-    said = capsys.readouterr().err
-    assert "long" in said and "3/3" in said
+    printed = capsys.readouterr().err
+    assert "long" in printed and "3/3" in printed

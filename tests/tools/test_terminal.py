@@ -32,9 +32,13 @@ def test_what_the_library_raises_is_told_from_what_happens_to_it():
 def test_an_unexpected_error_keeps_its_traceback_in_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(terminal.tempfile, "tempdir", str(tmp_path))
     assert terminal.exit_status(raised({}.__getitem__, "shape")) == 1
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     (file,) = tmp_path.iterdir()
-    assert said.startswith("ddpm: unexpected KeyError: 'shape'\n") and str(file) in said and "Traceback" not in said
+    assert (
+        printed.startswith("ddpm: unexpected KeyError: 'shape'\n")
+        and str(file) in printed
+        and "Traceback" not in printed
+    )
     assert "KeyError: 'shape'" in file.read_text(encoding="utf-8")
     monkeypatch.setattr(terminal.tempfile, "tempdir", str(tmp_path / "missing"))
     assert terminal.exit_status(raised({}.__getitem__, "shape")) == 1 and "Traceback" in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_another_training_is_said_to_be_one():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A made-up reference on disk, and a run beside it."""
+    """A made-up reference on disk, and a run to compare."""
     monkeypatch.setattr(compare, "FOLDER", tmp_path / "reference")
     (tmp_path / "reference").mkdir()
     r = reference(range(6))
@@ -125,8 +125,8 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_command_says_it_in_words_and_draws_it(folder, capsys):
     assert start.main(["compare", "run"]) == 0
-    said = capsys.readouterr().out
-    assert "made up" in said and "inside the band" in said and "windows inside so far" in said
+    printed = capsys.readouterr().out
+    assert "made up" in printed and "inside the band" in printed and "windows inside so far" in printed
     assert (folder / "out" / "compare.png").stat().st_size > 5000
     assert start.main(["compare", "run/metrics.csv", "--reference", "made"]) == 0
 

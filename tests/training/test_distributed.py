@@ -103,9 +103,9 @@ def test_two_processes_are_one(tmp_path, tiny):
     for folder in folders:
         folder.mkdir()
     both = [test_resume.start(folders[i], "none", "--steps", "25", env=env(**slurm(i))) for i in (0, 1)]
-    said = [p.communicate(timeout=600)[0] for p in both]
-    assert [p.returncode for p in both] == [0, 0], said
-    assert not list(folders[1].iterdir()) and "GFLOP" in said[0] and "GFLOP" not in said[1]
+    printed = [p.communicate(timeout=600)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0], printed
+    assert not list(folders[1].iterdir()) and "GFLOP" in printed[0] and "GFLOP" not in printed[1]
     whole = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 25}), tmp_path / "one", quiet=True)
     two = folders[0] / "runs" / "r"
     a, b = tables.read_metrics(two), tables.read_metrics(whole)
@@ -119,15 +119,15 @@ def test_two_processes_are_one(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_one_process_is_killed_and_the_run_goes_on_alone(tmp_path, tiny):
-    """The other one stops with an error, in time; its checkpoint at step 25 goes on in a single process."""
+    """The other one stops with an error, in time; its checkpoint at step 25 resumes in a single process."""
     where = by_hand(free_port())
     spoil = ["none", "step:40"]
     both = [test_resume.start(tmp_path, spoil[i], env=env(**where(i))) for i in (0, 1)]
     both[1].communicate(timeout=600)
     assert both[1].returncode == -signal.SIGKILL
     since = time.monotonic()
-    said = both[0].communicate(timeout=600)[0]
-    assert both[0].returncode not in (0, None) and time.monotonic() - since < WITHIN, said
+    printed = both[0].communicate(timeout=600)[0]
+    assert both[0].returncode not in (0, None) and time.monotonic() - since < WITHIN, printed
     folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": 30}), tmp_path / "runs", quiet=True)
     np.testing.assert_array_equal(tables.read_metrics(folder)["step"], [5, 10, 15, 20, 25, 30])
     assert np.isfinite(tables.read_metrics(folder)["loss"]).all()
@@ -140,10 +140,10 @@ def test_a_scheduler_stops_one_process_and_both_stop_at_one_step(tmp_path, tiny)
     spoil = ["none", "term:40"]
     more = ("--steps", "1000000", "--save-every", "1000000")
     both = [test_resume.start(tmp_path, spoil[i], *more, env=env(**where(i))) for i in (0, 1)]
-    said = [p.communicate(timeout=600)[0] for p in both]
-    assert [p.returncode for p in both] == [128 + signal.SIGTERM] * 2, said
+    printed = [p.communicate(timeout=600)[0] for p in both]
+    assert [p.returncode for p in both] == [128 + signal.SIGTERM] * 2, printed
     (step,) = checkpoint.steps(tmp_path / "runs" / "r" / "checkpoints")
-    assert step > 40 and f"stopped; step {step} is saved" in said[0]
+    assert step > 40 and f"stopped; step {step} is saved" in printed[0]
     folder = run.train(TrainConfig(name="r", **{**test_resume.ARGS, "steps": step + 5}), tmp_path / "runs", quiet=True)
     assert tables.read_metrics(folder)["step"][-1] == step + 5
 

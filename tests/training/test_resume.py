@@ -1,4 +1,4 @@
-"""Exact resume, by really killing a process: the run that goes on is the run that was never stopped, bit for bit."""
+"""Exact resume, by really killing a process: the resumed run is the run that was never stopped, bit for bit."""
 
 import os
 import shutil
@@ -73,8 +73,8 @@ def goes_on(runs, whole, begun=()):
 )
 def test_100_steps_are_50_and_a_kill_and_the_rest(spoil, at, tmp_path, whole):
     process = start(tmp_path, spoil)
-    said = process.communicate(timeout=600)[0]
-    assert process.returncode == -signal.SIGKILL, said
+    printed = process.communicate(timeout=600)[0]
+    assert process.returncode == -signal.SIGKILL, printed
     assert max(checkpoint.steps(tmp_path / "runs" / "r" / "checkpoints")) == at
     goes_on(tmp_path / "runs", whole)
 
@@ -83,8 +83,8 @@ def test_100_steps_are_50_and_a_kill_and_the_rest(spoil, at, tmp_path, whole):
 def test_a_run_that_is_told_to_stop_saves_the_step_it_is_at(name, number, tmp_path, whole):
     """Ctrl-C, or the SIGTERM of a scheduler or a container: not the last checkpoint, at 50, but where it was."""
     process = start(tmp_path, f"{name}:60")
-    said = process.communicate(timeout=600)[0]
-    assert process.returncode == 128 + number and "stopped; step 61 is saved" in said, said
+    printed = process.communicate(timeout=600)[0]
+    assert process.returncode == 128 + number and "stopped; step 61 is saved" in printed, printed
     assert max(checkpoint.steps(tmp_path / "runs" / "r" / "checkpoints")) == 61
     goes_on(tmp_path / "runs", whole, begun=[65])  # a row is the mean since the one before, or since the start
 

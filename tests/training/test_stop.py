@@ -23,7 +23,7 @@ def kept():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_is_noted_the_second_interrupts(number, capfd):
     before = signal.getsignal(number)
-    with signals.asked(signal.SIGINT, signal.SIGTERM) as came:
+    with signals.received(signal.SIGINT, signal.SIGTERM) as came:
         assert not came
         signal.raise_signal(number)
         assert came == [number] and "stopping after this step" in capfd.readouterr().err
@@ -35,7 +35,7 @@ def test_the_first_is_noted_the_second_interrupts(number, capfd):
 def test_what_is_ignored_stays_ignored_and_what_is_not_asked_for_stays_as_it_is():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell has put into the background
     before = signal.getsignal(signal.SIGTERM)
-    with signals.asked(signal.SIGINT) as came:
+    with signals.received(signal.SIGINT) as came:
         signal.raise_signal(signal.SIGINT)
         assert not came and signal.getsignal(signal.SIGTERM) is before
 
@@ -44,7 +44,7 @@ def test_in_another_thread_nothing_changes():
     seen = []
 
     def work():
-        with signals.asked(signal.SIGINT) as came:
+        with signals.received(signal.SIGINT) as came:
             seen.append((signal.getsignal(signal.SIGINT), came))
 
     thread = threading.Thread(target=work)

@@ -274,7 +274,7 @@ def test_bfloat16_computes_only():
 
 
 def test_tables_snapshots_and_averages_of_a_run(runs):
-    """With everything on; and a run from before these options goes on with their defaults."""
+    """With everything on; and a run from before these options resumes with their defaults."""
     more = {"accumulate": 2, "eval_every": 3, "watch": True, "more_ema": (0.9,), "power_ema": (0.1,)}
     setup = dataclasses.replace(BASE, snapshot_every=2, steps_per_call=1, **more)
     folder = run.train(setup, runs, quiet=True)

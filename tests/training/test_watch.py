@@ -42,7 +42,7 @@ def test_the_norms_of_the_layers_make_the_norm_of_the_gradient():
 
 
 def spoiled(change):
-    """What `explain` says of a state whose parameters were changed."""
+    """The report of `explain` on a state whose parameters were changed."""
     state = step.init_state(CONFIG, UNET)
     params = jax.tree.map(lambda a: a, state.params)
     change(params)

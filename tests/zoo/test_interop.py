@@ -83,7 +83,7 @@ def test_the_large_network_has_the_released_names_and_shapes():
 
 
 def test_the_released_configuration_is_the_cifar10_preset():
-    """What config.json of google/ddpm-cifar10-32 says."""
+    """The content of config.json of google/ddpm-cifar10-32."""
     config = {
         "_class_name": "UNet2DModel",
         "_diffusers_version": "0.1.1",
@@ -291,7 +291,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert start.main(["import", "nothing-here"]) == 2 and "Traceback" not in capsys.readouterr().err
 
 
-# --- beside the peer itself -------------------------------------------------------------------------------------------
+# --- compared with diffusers ------------------------------------------------------------------------------------------
 
 CONFIGS = {
     "16² colour, two levels of attention": UNetConfig(

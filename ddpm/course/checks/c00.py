@@ -53,14 +53,14 @@ def twice(f, seed, n):
     return float(max(np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(first, second, strict=True)))
 
 
-def draws(same=False, law="normal", signs=1):
+def draws(same=False, distribution="normal", signs=1):
     """Wrong ways to draw"""
 
     def wrong(key, n):
         import jax
 
         keys = (key, key) if same else jax.random.split(key)
-        x, y = (getattr(jax.random, law)(k, (n,)) for k in keys)
+        x, y = (getattr(jax.random, distribution)(k, (n,)) for k in keys)
         return x, (signs * x if signs != 1 else y)
 
     return wrong
@@ -94,7 +94,7 @@ EXERCISES = (
             {
                 "The same key was used twice, so the two rows are the same numbers.": draws(same=True),
                 "The second row is the first with the other sign: not independent.": draws(signs=-1),
-                "These are uniform numbers; asked are normal ones.": draws(law="uniform"),
+                "These are uniform numbers; the exercise asks for normal ones.": draws(distribution="uniform"),
             },
         ),
         identity("two_normals", twice, lambda seed, n: 0.0, seeds),

@@ -144,7 +144,7 @@ EXERCISES = (
                     np.sqrt(b) * x + np.sqrt(1 - b) * e
                 ),
                 "The image is not shrunk, so the variance grows with every step.": lambda x, b, e: x + np.sqrt(b) * e,
-                "The noise is subtracted. It has the same law, but then x_t is not the one that goes with this ε.": (
+                "The noise is subtracted. It has the same distribution, but this x_t does not belong to this ε.": (
                     lambda x, b, e: np.sqrt(1 - b) * x - np.sqrt(b) * e
                 ),
             },
@@ -249,10 +249,10 @@ EXERCISES = (
             {
                 "One too early: the first entry of snr belongs to t = 1, not to t = 0.": lambda a: equal_power(a) - 1,
                 "One too late: ᾱ_0 is the entry of t = 0 already.": lambda a: equal_power(a) + 1,
-                "This is the number of times with SNR ≤ 1; asked is the first of them.": lambda a: int(
+                "This is the number of times with SNR ≤ 1; the exercise asks for the first of them.": lambda a: int(
                     np.sum(a[1:] <= 0.5)
                 ),
-                "This looks for the *last* time; the first with SNR ≤ 1 is asked.": lambda a: len(a) - 1,
+                "This looks for the *last* time; the exercise asks for the first with SNR ≤ 1.": lambda a: len(a) - 1,
             },
         ),
         hints=(

@@ -204,7 +204,7 @@ EXERCISES = (
                 "The variance is β, that of the step forward; knowing x0 makes it smaller.": with_variance(
                     lambda s, t, beta: beta
                 ),
-                "This is the standard deviation; the variance is asked.": with_variance(
+                "This is the standard deviation; the exercise asks for the variance.": with_variance(
                     lambda s, t, beta: np.sqrt(beta * (1 - s) / (1 - t))
                 ),
                 "The ratio in the variance is upside down: β̃ is smaller than β.": with_variance(
@@ -219,7 +219,9 @@ EXERCISES = (
                 "x0 and x_t are swapped.": with_mean(
                     lambda s, t, a, x_t, x0: np.sqrt(s) * (1 - a) * x_t + np.sqrt(a) * (1 - s) * x0
                 ),
-                "Only the mean is returned; the variance is asked too.": lambda s, t, x_t, x0: eq7()(s, t, x_t, x0)[0],
+                "Only the mean is returned; the exercise asks for the variance too.": lambda s, t, x_t, x0: eq7()(
+                    s, t, x_t, x0
+                )[0],
             },
         ),
         hints=(
@@ -270,7 +272,7 @@ EXERCISES = (
                 "The sign of x_t is wrong: turning back, both parts add.": lambda a, x, v: (
                     np.sqrt(a) * v - np.sqrt(1 - a) * x
                 ),
-                "This is x̂0 made of x_t and v; the noise is asked.": lambda a, x, v: (
+                "This is x̂0 made of x_t and v; the exercise asks for the noise.": lambda a, x, v: (
                     np.sqrt(a) * x - np.sqrt(1 - a) * v
                 ),
                 "√ᾱ and √(1-ᾱ) are swapped.": lambda a, x, v: np.sqrt(1 - a) * v + np.sqrt(a) * x,
@@ -306,18 +308,20 @@ EXERCISES = (
                 "The logarithm is upside down: it is that of var_p over var_q.": lambda m, v, n, w: (
                     0.5 * (np.log(v / w) + (v + (m - n) ** 2) / w - 1)
                 ),
-                "The -1 is missing: the divergence of a law from itself has to be 0.": lambda m, v, n, w: (
+                "The -1 is missing: the divergence of a distribution from itself has to be 0.": lambda m, v, n, w: (
                     kl(m, v, n, w) + 0.5
                 ),
                 "The arguments are variances already; you square them.": lambda m, v, n, w: kl(m, v**2, n, w**2),
                 "The distance of the means is not squared.": lambda m, v, n, w: (
                     0.5 * (np.log(w / v) + (v + (m - n)) / w - 1)
                 ),
-                "var_q is missing beside the squared distance.": lambda m, v, n, w: (
+                "var_q is missing next to the squared distance.": lambda m, v, n, w: (
                     0.5 * (np.log(w / v) + (m - n) ** 2 / w - 1)
                 ),
-                "This is the mean over the pixels; each pixel's is asked.": lambda m, v, n, w: np.mean(kl(m, v, n, w)),
-                "This is the sum over the pixels; each pixel's is asked.": lambda m, v, n, w: (
+                "This is the mean over the pixels; the exercise asks for each pixel's.": lambda m, v, n, w: np.mean(
+                    kl(m, v, n, w)
+                ),
+                "This is the sum over the pixels; the exercise asks for each pixel's.": lambda m, v, n, w: (
                     kl(m, v, n, w).sum() if m.size > 1 else kl(m, v, n, w)
                 ),
             },
@@ -360,7 +364,7 @@ EXERCISES = (
             gaussian_eps,
             data,
             {
-                "The mean m is not taken off: only the deviation from the expected x_t says something.": (
+                "The mean m is not taken off: only the deviation from the expected x_t is informative.": (
                     lambda a, x, m, v: np.sqrt(1 - a) * x / (a * v + 1 - a)
                 ),
                 "At time t the mean is shrunk: √ᾱ m, not m.": lambda a, x, m, v: (
@@ -381,10 +385,10 @@ EXERCISES = (
                 "This is the noise if x0 were m for sure; a part of the deviation is the data's own.": (
                     lambda a, x, m, v: (x - np.sqrt(a) * m) / np.sqrt(1 - a)
                 ),
-                "This is the score, -ε*/√(1-ᾱ); the noise is asked.": lambda a, x, m, v: (
+                "This is the score, -ε*/√(1-ᾱ); the exercise asks for the noise.": lambda a, x, m, v: (
                     -(x - np.sqrt(a) * m) / (a * v + 1 - a)
                 ),
-                "This is the best guess at x0; the noise is asked.": lambda a, x, m, v: (
+                "This is the best guess at x0; the exercise asks for the noise.": lambda a, x, m, v: (
                     m + np.sqrt(a) * v * (x - np.sqrt(a) * m) / (a * v + 1 - a)
                 ),
             },
@@ -427,8 +431,8 @@ EXERCISES = (
                 "σ² is squared: it is a variance already.": walk(sigma2=lambda b, s, t, v: v**2),
                 "The walk stops one step early, at t = 1.": walk(end=1),
                 "No noise is added at all.": walk(sigma2=lambda b, s, t, v: 0.0),
-                "σ² is always β, whatever `large` says.": walk(sigma2=lambda b, s, t, v: b),
-                "σ² is always β̃, whatever `large` says.": walk(sigma2=lambda b, s, t, v: b * (1 - s) / (1 - t)),
+                "σ² is always β, whatever `large` is.": walk(sigma2=lambda b, s, t, v: b),
+                "σ² is always β̃, whatever `large` is.": walk(sigma2=lambda b, s, t, v: b * (1 - s) / (1 - t)),
             },
         ),
         hints=(

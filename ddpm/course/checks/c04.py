@@ -255,7 +255,7 @@ EXERCISES = (
                 "This is the sum over everything, images and pixels; take the mean.": lambda *args: batch_loss(
                     *args, mean=np.sum
                 ),
-                "The guess is compared with the image; the network is asked for the noise.": lambda *args: batch_loss(
+                "The guess is compared with the image; the network predicts the noise.": lambda *args: batch_loss(
                     *args, error=lambda guess, x, e: (x - guess) ** 2
                 ),
                 "These are absolute errors; the best guess of a squared error is the mean, which is what we need.": (
@@ -348,7 +348,7 @@ EXERCISES = (
                 "z is multiplied by the variance; a draw needs the standard deviation, its root.": lambda *args: (
                     ancestral(*args, variance=lambda small, beta: small)
                 ),
-                "The noise is √β; asked is √β̃, which vanishes at the last step.": lambda *args: ancestral(
+                "The noise is √β; the exercise asks for √β̃, which vanishes at the last step.": lambda *args: ancestral(
                     *args, variance=lambda small, beta: beta**0.5
                 ),
                 "No noise is added: this is the mean alone.": lambda *args: ancestral(
@@ -440,7 +440,7 @@ EXERCISES = (
         ),
         hints=(
             "First give the block its axes: (B, H, W, p, p, C).",
-            "Then bring each row axis beside its row axis: (B, H, p, W, p, C).",
+            "Then bring each row axis next to its row axis: (B, H, p, W, p, C).",
             "Then reshape: H·p rows and W·p columns.",
         ),
     ),

@@ -255,7 +255,7 @@ EXERCISES = (
             annealed_sizes,
             ladders,
             {
-                "The sizes fall by equal amounts; asked are equal shares, a geometric sequence.": lambda a, b, L, r: (
+                "The sizes fall by equal amounts, not by equal shares (a geometric sequence).": lambda a, b, L, r: (
                     np.linspace(a, b, L),
                     r * np.linspace(a, b, L) ** 2,
                 ),

@@ -244,7 +244,7 @@ EXERCISES = (
             {
                 "That would be second order. DDIM is Euler's method: the error goes as 1/N.": 100.0,
                 "Ten times the steps do help: the error of one step goes with the square of its length.": 1.0,
-                "√10 is how chance averages out; there is no chance in this walk.": 10**0.5,
+                "√10 is how random errors average out; this walk has no randomness.": 10**0.5,
             },
         ),
         hints=(
@@ -262,7 +262,7 @@ EXERCISES = (
                 "This walks down the list; encoding walks up.": lambda eps, a, x, times: climb(
                     eps, a, x, times, order=lambda times: times
                 ),
-                "The guess was asked for at the time the step goes to; x is still at the one it comes from.": (
+                "The guess was made at the time the step goes to; x is still at the one it comes from.": (
                     lambda eps, a, x, times: climb(eps, a, x, times, time=lambda t, s: s)
                 ),
                 "One step is missing: the first leaves t = 0.": lambda eps, a, x, times: climb(
@@ -338,7 +338,7 @@ EXERCISES = (
         ),
         hints=(
             "Where does the step from the second time begin, and where did the first one end?",
-            "The list itself says where each step goes.",
+            "The list itself states where each step goes.",
         ),
     ),
 )

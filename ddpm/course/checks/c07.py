@@ -40,7 +40,7 @@ def every_byte(rng):
     return [(x, np.full_like(x, rng.uniform(-1, 1)), np.full_like(x, s)) for s in rng.uniform(0.05, 0.5, 3)]
 
 
-def laws(rng):
+def distributions(rng):
     """(mean, var, mean', var') of images"""
     shapes = ((3, 5, 7, 2), (2, 3), (4, 2, 2))
     return [tuple(rng.normal(size=s) if i % 2 == 0 else rng.uniform(0.2, 2, s) for i in range(4)) for s in shapes]
@@ -63,7 +63,7 @@ def histories(rng):
     return [(np.abs(rng.normal(size=(T, k))) * rng.uniform(0.01, 3, (T, 1)),) for T, k in ((7, 3), (12, 10), (5, 1))]
 
 
-def chances(rng):
+def some_p(rng):
     """Some p"""
     return [(p / p.sum(),) for p in (rng.uniform(0.1, 2, T) for T in (7, 12, 5))]
 
@@ -175,7 +175,9 @@ EXERCISES = (
                 "large factors.": lambda b, s, v: v * b + (1 - v) * s,
                 "The two ends are swapped: v = 1 has to be β.": lambda b, s, v: between(s, b, v),
                 "The result is still a logarithm.": lambda b, s, v: np.log(between(b, s, v)),
-                "This is the standard deviation; asked is the variance.": lambda b, s, v: np.sqrt(between(b, s, v)),
+                "This is the standard deviation; the exercise asks for the variance.": lambda b, s, v: np.sqrt(
+                    between(b, s, v)
+                ),
                 "This takes v from -1 to 1, as networks in some code give it; here it goes from 0 to 1.": (
                     lambda b, s, v: between(b, s, (v + 1) / 2)
                 ),
@@ -214,7 +216,9 @@ EXERCISES = (
                 "It was divided by the variance; Φ wants distances in standard deviations.": lambda x, m, s: byte_mass(
                     x, m, s**2
                 ),
-                "This is the logarithm; asked is the mass itself.": lambda x, m, s: np.log(byte_mass(x, m, s)),
+                "This is the logarithm; the exercise asks for the mass itself.": lambda x, m, s: np.log(
+                    byte_mass(x, m, s)
+                ),
             },
             rtol=1e-3,
             atol=2e-5,
@@ -231,7 +235,7 @@ EXERCISES = (
         formula(
             "kl_bits",
             lambda *case: per_image(kl_nats(*case)) / math.log(2),
-            laws,
+            distributions,
             {
                 "These are nats: divide by log 2.": lambda *case: per_image(kl_nats(*case)),
                 "It was multiplied by log 2; a nat is more than a bit.": lambda *case: (
@@ -241,14 +245,14 @@ EXERCISES = (
                     kl_nats(*case).reshape(len(case[0]), -1).sum(1) / math.log(2)
                 ),
                 "One number for all images: each has its own.": lambda *case: np.mean(kl_nats(*case)) / math.log(2),
-                "The two laws are swapped: the first is q, which knows x_0.": lambda m, v, k, w: (
+                "The two distributions are swapped: the first is q, which knows x_0.": lambda m, v, k, w: (
                     per_image(kl_nats(k, w, m, v)) / math.log(2)
                 ),
                 "The factor one half is missing.": lambda *case: 2 * per_image(kl_nats(*case)) / math.log(2),
                 "The distance of the means is not divided by the variance.": lambda m, v, k, w: (
                     per_image(kl_nats(m, v, m, w) + 0.5 * (m - k) ** 2) / math.log(2)
                 ),
-                "The -1 is missing: two equal laws must have distance 0.": lambda *case: (
+                "The -1 is missing: two equal distributions must have distance 0.": lambda *case: (
                     per_image(kl_nats(*case) + 0.5) / math.log(2)
                 ),
             },
@@ -350,7 +354,7 @@ EXERCISES = (
         formula(
             "weights",
             lambda p: np.array([1 / len(p) / x for x in p]),
-            chances,
+            some_p,
             {
                 "1/p estimates the sum of all terms; for their mean divide by T as well.": lambda p: 1 / p,
                 "This multiplies by p: what is drawn often would count twice over.": lambda p: p * len(p),
@@ -390,8 +394,8 @@ EXERCISES = (
                 "β̃ is missing: even the step that knows x_0 scatters.": lambda t, s, g: (
                     best_variance(t, s, g) - best_variance(t, s, g, known=lambda g: 0 * g)
                 ),
-                "The variance of x_0 was taken at level s; the network was asked at t.": lambda t, s, g: best_variance(
-                    t, s, g, known=lambda g: (1 - g) * (1 - s) / s * t / (1 - t)
+                "The variance of x_0 was taken at level s; the network was evaluated at t.": lambda t, s, g: (
+                    best_variance(t, s, g, known=lambda g: (1 - g) * (1 - s) / s * t / (1 - t))
                 ),
                 "The factor from noise to image is upside down: x_0 is the noise's error times √(1-ᾱ)/√ᾱ.": (
                     lambda t, s, g: best_variance(t, s, g, known=lambda g: (1 - g) * (t / (1 - t)) ** 2)
@@ -425,7 +429,7 @@ EXERCISES = (
         ),
         hints=(
             "Print the first three numbers. Which of them is out of line?",
-            "Only one entry is 0. What the paper puts there is said above.",
+            "Only one entry is 0. The text above tells what the paper puts there.",
         ),
     ),
 )

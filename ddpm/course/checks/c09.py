@@ -32,7 +32,7 @@ def weights(rng):
     return [(float(w),) for w in rng.uniform(0.2, 4, 4)]
 
 
-def laws(rng):
+def distributions(rng):
     """A grid, log densities of a mixture and of one of its parts, and a scale."""
     out = []
     for N in (801, 1500):
@@ -155,7 +155,9 @@ EXERCISES = (
             lambda w: 1.0 + w,
             weights,
             {
-                "This is s → w; asked is w → s. With w = 0 nothing is guided, which is s = 1.": lambda w: w - 1,
+                "This is s → w; the exercise asks for w → s. With w = 0 nothing is guided, which is s = 1.": lambda w: (
+                    w - 1
+                ),
                 "The two are not the same number: w = 0 is the conditional model, and so is s = 1.": lambda w: w,
             },
         ),
@@ -170,7 +172,7 @@ EXERCISES = (
         formula(
             "tilted",
             tilted,
-            laws,
+            distributions,
             {
                 "The exponents are swapped: s belongs to the class, 1-s to all data.": lambda x, p, c, s: tilted(
                     x, p, c, s, lambda p, c, s: s * p + (1 - s) * c
@@ -181,7 +183,7 @@ EXERCISES = (
                 "This is p(x)·p(x|c)^s; the tilt is by p(c|x), which has p(x) below.": lambda x, p, c, s: tilted(
                     x, p, c, s, lambda p, c, s: s * c + p
                 ),
-                "The second is the variance; asked is the standard deviation, its root.": lambda x, p, c, s: (
+                "The second is the variance; it should be the standard deviation, its root.": lambda x, p, c, s: (
                     tilted(x, p, c, s)[0],
                     tilted(x, p, c, s)[1] ** 2,
                 ),
@@ -199,7 +201,7 @@ EXERCISES = (
             1.805,
             0.3,
             {
-                "That is the class itself (1) or the tilted law (1.07). Run it: the sampler goes further out.": 1.035,
+                "That is the class itself (1) or the tilted one (1.07). Run it: the sampler goes further out.": 1.035,
             },
         ),
         hints=(

@@ -114,7 +114,7 @@ def parts(cov, known):
 
 
 def other_mean(mean, cov, known, x, f):
-    """The right covariance beside another mean f(μ_u, gain, x_k, μ_k)."""
+    """The right covariance with another mean f(μ_u, gain, x_k, μ_k)."""
     _, uk, kk = parts(cov, known)
     return f(mean[~known], uk @ np.linalg.inv(kk), x[known], mean[known]), conditional(mean, cov, known, x)[1]
 
@@ -156,7 +156,7 @@ def palette_loss(eps, eps_hat, mask):
 
 
 def sdedit_law(a, y, lam):
-    """From the joint law: x0 = E[x0|x_t] + what is left, the two independent."""
+    """From the joint distribution: x0 = E[x0|x_t] + what is left, the two independent."""
     left = 1 / (1 / lam + a / (1 - a))  # precisions add
     gain = left * np.sqrt(a) / (1 - a)
     return gain * np.sqrt(a) * y, gain**2 * (1 - a) + left
@@ -255,8 +255,8 @@ EXERCISES = (
             conditional,
             gaussians,
             {
-                "Known and unknown are swapped: this is the law of the known numbers.": lambda m, C, k, x: conditional(
-                    m, C, ~k, x
+                "Known and unknown are swapped: this is the distribution of the known numbers.": lambda m, C, k, x: (
+                    conditional(m, C, ~k, x)
                 ),
                 "The covariance is the one before anything was known: to know a part leaves less to vary.": (
                     lambda m, C, k, x: (conditional(m, C, k, x)[0], parts(C, k)[0])
@@ -274,7 +274,7 @@ EXERCISES = (
                 "The sign is wrong: what is correlated moves in the same direction.": lambda m, C, k, x: other_mean(
                     m, C, k, x, lambda mu, gain, xk, mk: mu - gain @ (xk - mk)
                 ),
-                "Σ_kk was not inverted but left out: it says how much of x_k is to be believed.": lambda m, C, k, x: (
+                "Σ_kk was not inverted but left out: it determines how much of x_k counts.": lambda m, C, k, x: (
                     m[~k] + parts(C, k)[1] @ (x[k] - m[k]),
                     parts(C, k)[0] - parts(C, k)[1] @ parts(C, k)[1].T,
                 ),
@@ -379,14 +379,14 @@ EXERCISES = (
             noises,
             {
                 "The mean is over all pixels; what is known is no question.": lambda e, h, m: np.mean((e - h) ** 2),
-                "The known pixels are asked about, not the missing ones.": lambda e, h, m: palette_loss(e, h, 1 - m),
+                "The loss is over the known pixels, not the missing ones.": lambda e, h, m: palette_loss(e, h, 1 - m),
                 "The sum over the missing numbers was divided by the number of all.": lambda e, h, m: np.mean(
                     (1 - m) * (e - h) ** 2
                 ),
                 "It was divided by the number of missing pixels; each has C numbers.": lambda e, h, m: (
                     np.sum((1 - m) * (e - h) ** 2) / np.sum(1 - m)
                 ),
-                "This is the sum; a mean was asked for.": lambda e, h, m: np.sum((1 - m) * (e - h) ** 2),
+                "This is the sum; the exercise asks for the mean.": lambda e, h, m: np.sum((1 - m) * (e - h) ** 2),
                 "Each image was averaged by itself first, so that in small holes a number counts for more.": (
                     lambda e, h, m: np.mean(
                         [palette_loss(a[None], b[None], c[None]) for a, b, c in zip(e, h, m, strict=True)]
@@ -398,7 +398,7 @@ EXERCISES = (
         hints=(
             "Concatenate along the last axis; the mask has one channel.",
             "What is unknown must not be visible in the second part.",
-            "For the loss: 1 - mask, broadcast to the shape of ε, says what is summed and by what it is divided.",
+            "For the loss: 1 - mask, broadcast to the shape of ε, selects what is summed and gives the divisor.",
         ),
     ),
     exercise(
@@ -423,15 +423,18 @@ EXERCISES = (
                 "This is x̂0 = x_t/√ᾱ: a denoiser believes x_t less, the noisier it is.": lambda a, y, lam: sdedit_other(
                     a, y, lam, gain=lambda a, lam, D: 1 / np.sqrt(a)
                 ),
-                "The second is the standard deviation; asked is the variance.": lambda a, y, lam: (
+                "The second is the standard deviation; the exercise asks for the variance.": lambda a, y, lam: (
                     sdedit_law(a, y, lam)[0],
                     np.sqrt(sdedit_law(a, y, lam)[1]),
                 ),
-                "This is the law of the data: y was forgotten altogether.": lambda a, y, lam: (0 * y, 0 * a + lam),
+                "This is the distribution of the data: y was forgotten altogether.": lambda a, y, lam: (
+                    0 * y,
+                    0 * a + lam,
+                ),
             },
         ),
         hints=(
-            "Put the law of x_t into that of x_0 given x_t: a factor times x_t, plus noise.",
+            "Insert the distribution of x_t into that of x_0 given x_t: a factor times x_t, plus noise.",
             "The mean of a factor times x_t is the factor times its mean; the variance gets the factor's square.",
             "Two variances add: of the factor times x_t, and of what is left open when x_t is known.",
         ),

@@ -350,9 +350,9 @@ EXERCISES = (
                     a, L, np.ones_like(p)
                 ),
                 "The prior was added without its logarithm.": lambda a, L, p: posterior(a, L, p, log_prior=lambda p: p),
-                "This names the best class only; asked are the probabilities of all.": lambda a, L, p: np.eye(len(p))[
-                    posterior(a, L, p).argmax()
-                ],
+                "This names the best class only; the exercise asks for the probabilities of all.": lambda a, L, p: (
+                    np.eye(len(p))[posterior(a, L, p).argmax()]
+                ),
                 "The losses were averaged over the list, without dλ.": lambda a, L, p: (lambda q: q / q.sum())(
                     p * np.exp(-0.5 * L.mean(1))
                 ),
@@ -388,7 +388,7 @@ EXERCISES = (
                     ]
                     / k**2
                 ),
-                "The squares stand beside each other; wanted is one for each pixel where it can begin.": lambda m, k: (
+                "The squares are side by side; there should be one at each pixel where it can begin.": lambda m, k: (
                     patch_scores(m, k)[::k, ::k]
                 ),
             },
@@ -420,7 +420,7 @@ EXERCISES = (
                 ),
                 "These are the worst places; the best have the highest score.": lambda s, k, n: pick(-s, k, n),
                 "Row and column are swapped.": lambda s, k, n: pick(s, k, n)[:, ::-1],
-                "The order is that of the image; wanted is the best first.": lambda s, k, n: np.array(
+                "The order is that of the image; the exercise asks for the best first.": lambda s, k, n: np.array(
                     sorted(map(tuple, pick(s, k, n)))
                 ),
             },
@@ -468,7 +468,7 @@ EXERCISES = (
                 "Clusters and kinds are swapped: count the most frequent kind in each cluster.": lambda c, m: purity(
                     m, c
                 ),
-                "Numbers of clusters were compared with numbers of kinds; which is called 0 is chance.": (
+                "Numbers of clusters were compared with numbers of kinds; which of them is called 0 is arbitrary.": (
                     lambda c, m: np.mean(c == m)
                 ),
                 "Divided by the points that have a kind; those without are misses, and count below.": without_nothing,
@@ -563,7 +563,7 @@ EXERCISES = (
                     *a, best=lambda row: row.mean()
                 ),
                 "These are the least similar images.": lambda *a: neighbours_share(*a, order=np.argsort),
-                "Divided by the number of positive images; asked is the share among the m.": lambda s, f, p, m: (
+                "Divided by the number of positive images; the share is among the m.": lambda s, f, p, m: (
                     neighbours_share(s, f, p, m) * m / p.sum()
                 ),
                 "This is how many are positive; divide by m.": lambda s, f, p, m: neighbours_share(s, f, p, m) * m,

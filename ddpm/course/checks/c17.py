@@ -384,7 +384,9 @@ EXERCISES = (
                         + (x.std((1, 2)).mean(0) - y.std((1, 2)).mean(0)) ** 2
                     )
                 ),
-                "The sum over the colours; asked is one number for each.": lambda x, y: colour_distance(x, y).sum(),
+                "The sum over the colours; the exercise asks for one number for each.": lambda x, y: colour_distance(
+                    x, y
+                ).sum(),
                 "The roots at the end are too much: it is the square of a distance.": lambda x, y: np.sqrt(
                     colour_distance(x, y)
                 ),

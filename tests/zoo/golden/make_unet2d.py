@@ -2,7 +2,7 @@
 
     python tests/zoo/golden/make_unet2d.py          (needs PyTorch and diffusers; the versions are kept in the files)
 
-Each folder is what the `save_pretrained` of UNet2DModel and DDPMScheduler write, with an `io.npz` beside it: x, t and c
+Each folder is what the `save_pretrained` of UNet2DModel and DDPMScheduler write, with an `io.npz` in it: x, t and c
 in the peer's layout and counting, and the peer's answer y. Weights are random: norms near one, no layer zero.
 """
 
