@@ -43,6 +43,7 @@ from experiments.lab.runner import Result, Row
 
 PAPER = "Li et al. 2023, Table 1 and Sec. 6"
 MINUTES = 20
+UNCHECKED = "The exact column is the classifier by the best linear denoisers; the network may be better or worse."
 WINDOWS = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.0))
 RANGES = ((0.0, 1.0), (0.1, 0.7), (0.2, 0.8))
 

@@ -37,6 +37,10 @@ from experiments.mining import exact
 
 PAPER = "Siglidis et al. 2024, Sec. 4; Doersch et al. 2012"
 MINUTES = 15
+UNCHECKED = (
+    "The exact column is the algorithm with the exact denoiser, or the exact posterior; trained networks are "
+    "compared with it."
+)
 NEEDS = "a model of the cities (`ddpm train --data cities`)"
 
 

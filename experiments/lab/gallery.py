@@ -8,6 +8,7 @@ The page marks a result as out of date if its experiment was changed afterwards.
 from __future__ import annotations
 
 import json
+from types import ModuleType
 from typing import Any
 
 from ddpm.tools.files import write_atomic
@@ -102,9 +103,16 @@ def page() -> str:
             f"*{r['paper']}* · `{r['command']}`{note}",
             runner.words(module),
             f"![{runner.title(module)}]({name}/figure.png)",
-            f"<details><summary>the table: {len(r['rows'])} rows</summary>\n\n{runner.table(r['rows'])}\n\n</details>",
+            f"<details><summary>the table: {len(r['rows'])} rows</summary>\n\n"
+            f"{runner.table(r['rows'])}\n{_why(module, r)}\n</details>",
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _why(module: ModuleType, result: dict[str, Any]) -> str:
+    """The sentence about rows that are not held to their exact value, where there are any."""
+    some = runner.unchecked(result["rows"])
+    return f"\nNot held to the exact column ({len(some)} rows): {module.UNCHECKED}\n" if some else ""
 
 
 def main() -> None:

@@ -8,8 +8,9 @@ An experiment is a module of this package with
     Config, QUICK         a frozen dataclass of the settings, and the settings that `--quick` changes
     run(config) -> Result
 
-and may have NEEDS, a sentence about what it cannot run without, and redraw(rows, numbers) -> Figure, which draws its
-figure from the contents of metrics.json (then `run` need not draw, and `--redraw` fixes a figure without measuring).
+and may have NEEDS, a sentence about what it cannot run without; UNCHECKED, a sentence that says why some rows with an
+exact value are not held to it by a tolerance (without either they are refused); and redraw(rows, numbers) -> Figure,
+which draws its figure from metrics.json (then `run` need not draw, and `--redraw` fixes a figure without measuring).
 `python -m experiments NAME` writes NAME/{config.json, metrics.json, figure.png} under experiments/results, or under
 out/experiments if a field was changed: so the results in the repository are always those of the default configuration.
 """
@@ -137,6 +138,7 @@ def fingerprint(module: ModuleType, config: Any) -> str:
     source = text = Path(str(module.__file__)).read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         redraw = isinstance(node, ast.FunctionDef) and node.name == "redraw"
+        redraw |= isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "UNCHECKED"
         if redraw or isinstance(node, ast.Import | ast.ImportFrom):
             text = text.replace(ast.get_source_segment(source, node) or "", "", 1)
     text = text.replace(module.__doc__ or "", "", 1)
@@ -185,6 +187,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def unchecked(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows where ours stands next to an exact value that it is not held to: each has a reason, in UNCHECKED."""
+    return [r["what"] for r in rows if r["exact"] is not None and r["ours"] is not None and r["within"] is None]
+
+
 def command(name: str, config: Any, module: ModuleType) -> str:
     """The command that makes this result again."""
     default = module.Config()
@@ -223,6 +230,11 @@ def make(
     result = module.run(config)
     for row in result.rows:
         row.check()
+    if unchecked(rows := [dataclasses.asdict(row) for row in result.rows]) and not hasattr(module, "UNCHECKED"):
+        raise AssertionError(
+            f"{name}: {unchecked(rows)[0]!r} has an exact value and no tolerance; give it `within`, "
+            "or say in UNCHECKED why ours is not held to it"
+        )
     about = {
         "experiment": name,
         "paper": module.PAPER,
@@ -234,7 +246,6 @@ def make(
         "commit": commit() or "unknown",
         "versions": versions(),
     }
-    rows = [dataclasses.asdict(row) for row in result.rows]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "config.json", _json(dataclasses.asdict(config)))
     figure = result.figure or module.redraw(clean(rows), clean(result.numbers))

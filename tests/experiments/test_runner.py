@@ -164,3 +164,22 @@ def test_the_gallery_is_that_of_the_results():
     """No number in it was typed: it is made anew from metrics.json, and every result is that of the code as it is."""
     assert (runner.RESULTS / "README.md").read_text() == gallery.page()
     assert all(runner.is_current(name) for name in gallery.results())
+
+
+def test_a_row_next_to_an_exact_value_is_checked_or_says_why(tmp_path, monkeypatch):
+    """Without a tolerance and without a reason nothing is written."""
+    module, _ = toy(tmp_path, monkeypatch)
+    module.run = lambda config: Result([Row("a number", None, 1.0, 2.0)], plt.figure(figsize=(2, 2)))
+    with pytest.raises(AssertionError, match="'a number' has an exact value and no tolerance"):
+        runner.make("toy")
+    assert not (tmp_path / "results/toy").exists()
+    module.UNCHECKED = "It is another thing."
+    assert (runner.make("toy") / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("name", sorted(gallery.results()))
+def test_every_committed_row_is_checked_or_says_why(name):
+    module, rows = runner.find(name), gallery.results()[name]["rows"]
+    for r in rows:
+        Row(**r).check()
+    assert bool(runner.unchecked(rows)) == hasattr(module, "UNCHECKED")
