@@ -68,7 +68,7 @@ def eigenvalues(x: np.ndarray, rows: np.ndarray, most: int = MOST_EXACT) -> Spec
         centred = np.concatenate(list(_parts(x, rows))) - mean
         matrix = centred @ centred.T / N
     elif D <= most:
-        matrix = sum((p - mean).T @ (p - mean) for p in _parts(x, rows)) / N  # type: ignore[assignment]
+        matrix = sum((p - mean).T @ (p - mean) for p in _parts(x, rows)) / N
     else:
         return _largest(x, rows, mean, min(RANK, most))
     var = np.maximum(np.linalg.eigvalsh(matrix)[::-1], 0)
