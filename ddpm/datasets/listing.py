@@ -57,9 +57,9 @@ def listed(root: Path, labels: str | None = None) -> Listing:
     else:
         paths, read = _zipped(root, skipped)
     tables = [p for p in paths if p.lower() == LABELS]
-    images = [p for p in paths if PurePosixPath(p).suffix.lower() in SUFFIXES]
+    images = [p for p in paths if os.path.splitext(p)[1].lower() in SUFFIXES]
     for path in set(paths) - set(images) - set(tables):
-        skipped[f"{PurePosixPath(path).suffix or 'other'} files"] += 1
+        skipped[f"{os.path.splitext(path)[1] or 'other'} files"] += 1
     if not images:
         what = ", ".join(f"{n} {why}" for why, n in skipped.items()) or "nothing"
         raise ValueError(f"{root} holds no image (.png .jpg .webp .bmp .gif); it holds {what}")

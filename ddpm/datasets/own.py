@@ -91,44 +91,55 @@ def _each(
 
 def _read(pool: Any, root: Path, found: listing.Listing, digests: list, reading: Reading, name: str) -> Divided:
     """Decode all images into one array, and divide it."""
+    n = len(found.entries)
+    words: dict[str, Any] = {"fit": reading.fit, "ground": reading.ground}
 
-    # Headers first: which files can be read, how large they are, whether they have colours
-    def look(pair: tuple) -> pictures.Head:
-        entry, digest = pair
+    def one(i: int, shape: tuple[int, int, int] | None) -> tuple[pictures.Head, bytes]:
+        """Read the header of image i, and its pixels to their place if the shape is known."""
+        entry, digest = found.entries[i], digests[i]
         if isinstance(digest, Damaged):
             raise digest
-        return pictures.head(_same(found, entry, digest), f"{root}/{entry.path}")
+        content, file = _same(found, entry, digest), f"{root}/{entry.path}"
+        if shape is None:
+            return pictures.head(content, file), b""
+        head, x[i] = pictures.read(content, file, shape[:2], grey=shape[2] == 1, **words)
+        return head, sha256(x[i].data).digest()
 
-    heads = _each(pool, look, list(zip(found.entries, digests, strict=True)), f"{name}: headers", reading)
-    good = [i for i, h in enumerate(heads) if isinstance(h, pictures.Head)]
-    bad = [str(h) for h in heads if not isinstance(h, pictures.Head)]
-    if not good:
-        raise Damaged(f"{root} holds no image that can be read: {bad[0]}")
-    sizes = Counter((heads[i].height, heads[i].width) for i in good)
-    grey = reading.grey or all(heads[i].grey for i in good)
-    shape = (*_size(sizes, reading, root), 1 if grey else 3)
-    _check_memory(len(good), shape, root)
+    # In one pass, if all images are like the first one; else, headers first
+    shape = _like_the_first(found, digests, reading, root)
+    x = np.empty((n, *shape) if shape else 0, np.uint8)
+    seen = _each(pool, lambda i: one(i, shape), range(n), f"{name}: reading", reading)
+    heads = [s[0] for s in seen if not isinstance(s, Damaged)]
+    if not heads:
+        raise Damaged(f"{root} holds no image that can be read: {seen[0]}")
+    sizes = Counter((h.height, h.width) for h in heads)
+    right = (*_size(sizes, reading, root), 1 if reading.grey or all(h.grey for h in heads) else 3)
+    _check_memory(n, right, root)
+    if shape != right:
+        x = np.empty((n, *right), np.uint8)
+        seen = _each(pool, lambda i: one(i, right), range(n), f"{name}: reading", reading)
 
-    # Pixels, each image to its place
-    x = np.empty((len(good), *shape), np.uint8)
-    how: dict[str, Any] = {"grey": grey, "fit": reading.fit, "ground": reading.ground}
-
-    def put(place: int) -> bytes:
-        entry, digest = found.entries[good[place]], digests[good[place]]
-        x[place] = pictures.decode(_same(found, entry, digest), f"{root}/{entry.path}", shape[:2], **how)
-        return sha256(x[place].data).digest()
-
-    hashes = _each(pool, put, range(len(good)), f"{name}: reading", reading)
-    whole = [i for i, h in enumerate(hashes) if isinstance(h, bytes)]
-    bad += [str(h) for h in hashes if not isinstance(h, bytes)]
-    entries = [found.entries[good[i]] for i in whole]
+    # Labels, splits, and what is to be said
+    whole = [i for i, s in enumerate(seen) if not isinstance(s, Damaged)]
+    entries, hashes = [found.entries[i] for i in whole], [seen[i][1] for i in whole]
     number = {c: k for k, c in enumerate(found.classes)}
     y = np.array([number[e.label] if e.label is not None else 0 for e in entries], np.int32)
-
-    # Splits, and what is to be said
-    test, notes = sides([hashes[i] for i in whole], y, [e.test for e in entries], found.classes, reading.test, root)
-    notes = [*_sizes_note(sizes, shape), *notes, *_skip_notes(found.skipped, bad, [e.path for e in entries])]
+    test, notes = sides(hashes, y, [e.test for e in entries], found.classes, reading.test, root)
+    bad = [str(s) for s in seen if isinstance(s, Damaged)]
+    notes = [*_sizes_note(sizes, right), *notes, *_skip_notes(found.skipped, bad, [e.path for e in entries])]
     return Divided(*divided(x, y, np.array(whole), test), found.classes, notes)
+
+
+def _like_the_first(found: listing.Listing, digests: list, reading: Reading, root: Path) -> tuple[int, int, int] | None:
+    """Return the shape of all images if they are like the first one; None if it is not one to decode unasked."""
+    try:
+        head = pictures.head(found.read(found.entries[0].path), root)
+    except Damaged:
+        return None
+    height, width = (reading.size, reading.size) if reading.size else head[:2]
+    shape = (height, width, 1 if reading.grey or head.grey else 3)
+    small = max(height, width) <= MOST_SIDE and len(digests) * height * width * 3 <= MOST_BYTES
+    return shape if small else None
 
 
 def _same(found: listing.Listing, entry: listing.Entry, digest: bytes) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -40,13 +40,20 @@ class Head(NamedTuple):
 
 def head(content: bytes, name: object) -> Head:
     """Read size and colours from the header of a file, and check that its pixels can be read rightly."""
-    image = _opened(content, name)
-    turned = _orientation(image) >= 5
-    width, height = image.size[::-1] if turned else image.size
+    return _head(_opened(content, name))
+
+
+def _head(image: Image.Image) -> Head:
+    width, height = image.size[::-1] if _orientation(image) >= 5 else image.size
     return Head(height, width, image.mode in GREY)
 
 
-def decode(
+def decode(content: bytes, name: object, size: tuple[int, int] | None = None, **how: Any) -> np.ndarray:
+    """Decode a file to uint8 (H, W, 1) or (H, W, 3), as `read` does."""
+    return read(content, name, size, **how)[1]
+
+
+def read(
     content: bytes,
     name: object,
     size: tuple[int, int] | None = None,
@@ -54,13 +61,14 @@ def decode(
     grey: bool | None = None,
     fit: str = "crop",
     ground: int = 255,
-) -> np.ndarray:
-    """Decode a file to uint8 (H, W, 1) or (H, W, 3).
+) -> tuple[Head, np.ndarray]:
+    """Read the header, and decode a file to uint8 (H, W, 1) or (H, W, 3).
 
     size: (H, W), reached by `fitted`, or None for the size of the file;  grey: True or False for 1 or 3 channels, None
     for what the file has;  ground: the grey behind transparent pixels and around padded images.
     """
     image = _opened(content, name)
+    seen = _head(image)
     if size:  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is still twice as large as wanted
         image.draft(None, (2 * max(size), 2 * max(size)))
     try:
@@ -76,7 +84,7 @@ def decode(
         raise
     except Exception as e:  # a decoder raises many kinds of errors; all say the same
         raise Damaged(f"{name} is not a whole image: {e}. Put a whole file in its place") from None
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    return seen, pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def flattened(image: Image.Image, name: object, ground: int = 255) -> Image.Image:

@@ -163,6 +163,21 @@ def test_npz_of_either_kind(tmp_path):
         sources.load(tmp_path / "c.npz", size=4)
 
 
+@pytest.mark.parametrize("first", ["grey", "small", "bad"])
+def test_a_first_image_unlike_the_others_changes_nothing(tmp_path, first):
+    """All images are read as the first one is, until another says that this was wrong."""
+    x = draw(20, (8, 8))
+    for i in range(20):
+        save(tmp_path / f"b{i}.png", x[i])
+    wanted = everything(sources.load(tmp_path)).keys()
+    if first == "bad":
+        (tmp_path / "a.png").write_bytes(b"no image")
+    else:
+        save(tmp_path / "a.png", draw(1, (8, 8), channels=1)[0] if first == "grey" else draw(1, (5, 5))[0])
+    got = everything(sources.load(tmp_path, skip_bad=True)).keys()
+    assert wanted <= got and len(got) == (20 if first == "bad" else 21)
+
+
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
