@@ -29,8 +29,7 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: Any, eps: Any) -> jax.Array:
     x0: (B, ...) data in [-1, 1];  t: () or (B,) int in 0..T;  eps: like x0, ~ N(0, I)  ->  x_t: like x0
     """
     check.same_shape("x0", x0, "eps", eps)
-    alpha_bar = at(schedule.alpha_bar, t, x0)
-    return jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * eps
+    return jnp.sqrt(at(schedule.alpha_bar, t, x0)) * x0 + at(schedule.std, t, x0) * eps
 
 
 def q_step(schedule: Schedule, x_s: Any, s: Any, t: Any, eps: Any) -> jax.Array:
@@ -65,19 +64,17 @@ def q_posterior(schedule: Schedule, x_t: Any, x0: jax.Array, t: Any, s: jax.Arra
 
 def x0_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
     """x̂0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t   [Ho et al. 2020, Eq. 15]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (x_t - jnp.sqrt(1 - alpha_bar) * eps) / jnp.sqrt(alpha_bar)
+    return (x_t - at(schedule.std, t, x_t) * eps) / jnp.sqrt(at(schedule.alpha_bar, t, x_t))
 
 
 def eps_from_x0(schedule: Schedule, x_t: Any, t: Any, x0: jax.Array) -> jax.Array:
     """ε = (x_t - √ᾱ_t x0) / √(1-ᾱ_t), for t ≥ 1"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
+    return (x_t - jnp.sqrt(at(schedule.alpha_bar, t, x_t)) * x0) / at(schedule.std, t, x_t)
 
 
 def score_from_eps(schedule: Schedule, t: Any, eps: Any) -> jax.Array:
     """∇ log p_t(x_t) = -ε*(x_t, t) / √(1-ᾱ_t), for t ≥ 1   [Dhariwal and Nichol 2021, Eq. 11]"""
-    return -eps / jnp.sqrt(1 - at(schedule.alpha_bar, t, eps))
+    return -eps / at(schedule.std, t, eps)
 
 
 def x0_from_score(schedule: Schedule, x_t: jax.Array, t: Any, score: jax.Array) -> jax.Array:

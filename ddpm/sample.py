@@ -141,8 +141,8 @@ def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: flo
 def _ddim_ode_step(key: Any, x_t: Any, t: Any, s: Any, /, eps: Eps, schedule: Schedule, c: Any) -> jax.Array:
     eps_t = eps(x_t, _batch(t, x_t), c)
     x0 = x0_from_eps(schedule, x_t, t, eps_t)
-    alpha_bar_s = at(schedule.alpha_bar, s, x_t)
-    return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s) * eps_t  # Eq. 12 with σ = 0; s > t encodes
+    root, std = jnp.sqrt(at(schedule.alpha_bar, s, x_t)), at(schedule.std, s, x_t)
+    return root * x0 + std * eps_t  # Eq. 12 with σ = 0; s > t encodes
 
 
 def _variance_exists(t: Any, s: Any, *, schedule: Schedule, eta: Any, **_: Any) -> None:

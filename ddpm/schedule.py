@@ -4,8 +4,8 @@
 
 Times are those of the papers: t = 1…T are the noise levels and t = 0 is clean data, so ᾱ_0 = 1 and β_0 = 0, and the
 arrays have T+1 entries. No formula in this library needs `t-1` as an index or a special case at t = 0.
-Everything is computed in NumPy float64 and rounded once, at the end. In float32 the errors are 6e-8 in ᾱ_t, and 6e-8 in
-1-ᾱ_t, which at t = 1 (1-ᾱ = 1e-4) is a relative error of 1.7e-4. All formulas use the same ᾱ, so they agree.
+Everything is computed in NumPy float64 and rounded once, at the end. In float32 1 - ᾱ_t has an error of 6e-8, which at
+t = 1 (1-ᾱ = 1e-4) is a relative one of 1.7e-4; so √(1-ᾱ_t) is rounded by itself, and has all its digits at any level.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ from ddpm.tools import check
 
 
 class Schedule(NamedTuple):
-    """The two arrays that define a diffusion; a pytree, so it passes through `jit` as an argument."""
+    """The arrays that define a diffusion; a pytree, so it passes through `jit` as an argument."""
 
     beta: jax.Array  # (T+1,)  β_t, with β_0 = 0
     alpha_bar: jax.Array  # (T+1,)  ᾱ_t, falling from ᾱ_0 = 1
+    std: jax.Array  # (T+1,)  √(1-ᾱ_t), rising from 0, with the digits that a rounded ᾱ_t ≈ 1 has lost
 
     @property
     def T(self) -> int:
         """The number T of noise levels."""
         return self.alpha_bar.shape[0] - 1
+
+
+def rounded(beta: np.ndarray, alpha_bar: np.ndarray) -> Schedule:
+    """Round β, ᾱ and √(1-ᾱ) once; beta, alpha_bar: (T+1,) float64."""
+    return Schedule(*map(jnp.asarray, (beta, alpha_bar, np.sqrt(1 - alpha_bar))))
 
 
 def from_beta(beta: Any) -> Schedule:
@@ -40,8 +46,7 @@ def from_beta(beta: Any) -> Schedule:
     if not (np.all(beta > 0) and np.all(beta < 1)):  # a NaN fails too
         worst = int(np.argmax(~((beta > 0) & (beta < 1)))) + 1
         raise ValueError(f"beta at t = {worst} is {beta[worst - 1]:.6g}; every β must lie in (0, 1). Use more steps T")
-    alpha_bar = np.concatenate([[1.0], np.cumprod(1.0 - beta)])
-    return Schedule(jnp.asarray(np.concatenate([[0.0], beta])), jnp.asarray(alpha_bar))
+    return rounded(np.concatenate([[0.0], beta]), np.concatenate([[1.0], np.cumprod(1.0 - beta)]))
 
 
 def from_alpha_bar(alpha_bar: Any) -> Schedule:
@@ -56,7 +61,7 @@ def from_alpha_bar(alpha_bar: Any) -> Schedule:
         raise ValueError(
             f"alpha_bar at t = {t} is {whole[t]:.6g} after {whole[t - 1]:.6g}; ᾱ must fall from 1 and stay above 0"
         )
-    return Schedule(jnp.asarray(np.concatenate([[0.0], 1 - whole[1:] / whole[:-1]])), jnp.asarray(whole))
+    return rounded(np.concatenate([[0.0], 1 - whole[1:] / whole[:-1]]), whole)
 
 
 def linear_ho(T: int = 1000) -> Schedule:
@@ -103,12 +108,7 @@ def sigmoid(
     return from_beta(np.minimum(1 - f[1:] / f[:-1], max_beta))
 
 
-SCHEDULES: dict[str, Callable[[int], Schedule]] = {
-    "linear": linear,
-    "linear_ho": linear_ho,
-    "cosine": cosine,
-    "sigmoid": sigmoid,
-}
+SCHEDULES: dict[str, Callable[..., Schedule]] = {f.__name__: f for f in (linear, linear_ho, cosine, sigmoid)}
 
 
 def make_schedule(name: str, T: int = 1000) -> Schedule:
@@ -121,12 +121,12 @@ def make_schedule(name: str, T: int = 1000) -> Schedule:
 
 def snr(schedule: Schedule) -> jax.Array:
     """SNR(t) = ᾱ_t / (1-ᾱ_t), (T+1,), infinite at t = 0.   [Kingma et al. 2021, Eq. 2]"""
-    return schedule.alpha_bar / (1 - schedule.alpha_bar)
+    return schedule.alpha_bar / schedule.std**2
 
 
 def log_snr(schedule: Schedule) -> jax.Array:
     """log SNR(t) = log ᾱ_t - log(1-ᾱ_t), (T+1,), infinite at t = 0.   [Kingma et al. 2021, Sec. 3.2]"""
-    return jnp.log(schedule.alpha_bar) - jnp.log1p(-schedule.alpha_bar)
+    return jnp.log(schedule.alpha_bar) - 2 * jnp.log(schedule.std)
 
 
 # --- lists of times ---------------------------------------------------------------------------------------------------

@@ -64,8 +64,9 @@ def preconditioned(
     x_t: jax.Array, t: jax.Array, c: Any = None, /, *, F: Eps, schedule: Schedule, sigma_data: float = 0.5
 ) -> jax.Array:
     """ε̂ = (x̄ - D(x̄; σ))/σ of a network F(input, c_noise (B,), c).   [Karras et al. 2022, Eq. 7]"""
-    alpha_bar = at(schedule.alpha_bar, jnp.broadcast_to(t, x_t.shape[:1]), x_t)
-    x_bar, sigma = x_t / jnp.sqrt(alpha_bar), jnp.sqrt((1 - alpha_bar) / alpha_bar)
+    t = jnp.broadcast_to(t, x_t.shape[:1])
+    root = jnp.sqrt(at(schedule.alpha_bar, t, x_t))
+    x_bar, sigma = x_t / root, at(schedule.std, t, x_t) / root
     total = sigma**2 + sigma_data**2
     out = F(x_bar / jnp.sqrt(total), jnp.log(sigma).reshape(-1) / 4, c)
     x0 = sigma_data**2 / total * x_bar + sigma * sigma_data / jnp.sqrt(total) * out

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.contracts import Eps, partial_of, technique
-from ddpm.schedule import Schedule, from_alpha_bar
+from ddpm.schedule import Schedule, from_alpha_bar, rounded
 from ddpm.tools import check
+
+
+def _alpha_bar(schedule: Schedule) -> np.ndarray:
+    """ᾱ in float64, with the digits of √(1-ᾱ) where ᾱ is near 1."""
+    alpha_bar, std = (np.asarray(a, dtype=np.float64) for a in (schedule.alpha_bar, schedule.std))
+    return np.where(alpha_bar > 0.5, 1 - std**2, alpha_bar)
 
 
 def respace(schedule: Schedule, times: Any) -> Schedule:
@@ -20,7 +26,7 @@ def respace(schedule: Schedule, times: Any) -> Schedule:
     know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
     """
     times = check.falling_to_0(times, schedule.T)
-    return from_alpha_bar(np.asarray(schedule.alpha_bar, dtype=np.float64)[times[:-1]][::-1])
+    return from_alpha_bar(_alpha_bar(schedule)[times[:-1]][::-1])
 
 
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
@@ -28,11 +34,11 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
 
     At t = T, ε̂ then tells nothing about x0 (x̂0 = 0/0): begin the walk at T-1, or keep the network's x̂0 or v̂ yourself.
     """
-    root = np.sqrt(np.asarray(schedule.alpha_bar, dtype=np.float64)[1:])
+    root = np.sqrt(_alpha_bar(schedule)[1:])
     if root.size < 2:
         raise ValueError("zero_terminal_snr needs a schedule with T >= 2")
     alpha_bar = np.concatenate([[1.0], ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2])
-    return Schedule(jnp.asarray(np.concatenate([[0.0], 1 - alpha_bar[1:] / alpha_bar[:-1]])), jnp.asarray(alpha_bar))
+    return rounded(np.concatenate([[0.0], 1 - alpha_bar[1:] / alpha_bar[:-1]]), alpha_bar)
 
 
 @technique(eps=partial_of, times=lambda times: jnp.asarray(times)[::-1])

@@ -30,7 +30,7 @@ def _call(eps: Eps, x: jax.Array, t: jax.Array, c: Any) -> jax.Array:
 
 def sigma_bar(schedule: Schedule, t: Any) -> jax.Array:
     """σ̄_t = √((1-ᾱ_t)/ᾱ_t), the noise's deviation where the image is not scaled down: EDM's σ."""
-    return jnp.sqrt((1 - schedule.alpha_bar[t]) / schedule.alpha_bar[t])
+    return schedule.std[t] / jnp.sqrt(schedule.alpha_bar[t])
 
 
 # --- two calls a step -------------------------------------------------------------------------------------------------
@@ -115,6 +115,6 @@ def multistep(
     lam_before, lam_t, lam_s = (-jnp.log(sigma_bar(schedule, k)) for k in (before, t, jnp.where(s == 0, t, s)))
     r = jnp.where(first_order, 1.0, (lam_t - lam_before) / jnp.where(first_order, 1.0, lam_s - lam_t))
     d = jnp.where(first_order, x0, x0 + (x0 - state.x0) / (2 * r))
-    std = jnp.sqrt((1 - alpha_bar[s]) / (1 - alpha_bar[t]))  # σ_s/σ_t; e^-h = (σ_s/σ_t) √(ᾱ_t/ᾱ_s)
+    std = schedule.std[s] / schedule.std[t]  # σ_s/σ_t; e^-h = (σ_s/σ_t) √(ᾱ_t/ᾱ_s)
     x_s = std * x_t + (jnp.sqrt(alpha_bar[s]) - std * jnp.sqrt(alpha_bar[t])) * d
     return History(x_s, x0, jnp.asarray(t, state.t.dtype))

@@ -5,6 +5,8 @@ import pytest
 
 from ddpm import schedule as S
 from ddpm.samplers import respacing
+from ddpm.samplers.edm import edm_sigmas, from_sigma
+from ddpm.samplers.solvers import sigma_bar
 
 
 def alpha_bar(name, T=1000):
@@ -75,6 +77,18 @@ def test_float32_is_the_float64_schedule_rounded_once(name):
     np.testing.assert_allclose(single, double, rtol=6e-8)
     # 1-ᾱ_1 = 1e-4 comes from a number near 1, whose spacing is 6e-8: up to 6e-4 of it is lost, 1.7e-4 for `linear`.
     np.testing.assert_allclose((1 - single)[1:], (1 - double)[1:], rtol=1e-3)
+
+
+def test_small_noise_levels_keep_their_digits():
+    """1/(1+σ²) at σ = .002 is .999996, whose last digit in float32 is worth 1 % of σ²; √(1-ᾱ) is kept beside it."""
+    sigma = edm_sigmas(18)
+    schedule = from_sigma(sigma)
+    assert schedule.alpha_bar.dtype == np.float32
+    np.testing.assert_allclose(sigma_bar(schedule, np.arange(1, 19)), sigma[::-1], rtol=3e-7)
+    np.testing.assert_allclose(1 / np.sqrt(S.snr(schedule)[1:]), sigma[::-1], rtol=5e-7)
+    np.testing.assert_allclose(S.log_snr(schedule)[1:], -2 * np.log(sigma[::-1]), rtol=1e-6, atol=1e-6)
+    every_third = respacing.respace(schedule, np.append(np.arange(18, 0, -3), 0))
+    np.testing.assert_allclose(sigma_bar(every_third, np.arange(1, 7)), sigma[::-1][2::3], rtol=3e-7)
 
 
 def test_respacing_keeps_alpha_bar(x64):
