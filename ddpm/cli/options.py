@@ -66,7 +66,7 @@ class Sample:
     sampler: str = "ddim"  # ddim: deterministic; ddpm: ancestral with variance β̃; ddpm_large: with β
     steps: int | None = None  # network calls, 1..T; 50, or T if that is less. ddpm looks best with all T
     guidance: float | None = None  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class; 2
-    rule: str = "trailing"  # which times are visited: trailing, leading, linspace or quad
+    rule: str = ""  # which times are visited: trailing, leading, linspace or quad; empty: the model's, else trailing
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
     npz: Path | None = None  # also write the images as uint8 arr_0 and the labels as arr_1

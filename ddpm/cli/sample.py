@@ -7,7 +7,6 @@ import numpy as np
 from ddpm import data, plot
 from ddpm.cli import options
 from ddpm.cli.images import Wanted, pick
-from ddpm.sample import Sampling
 from ddpm.tools import image_files
 from ddpm.tools.files import check_writable
 from ddpm.zoo import model
@@ -16,7 +15,7 @@ from ddpm.zoo import model
 def run(command: options.Sample) -> None:
     """Draw images and write the grid."""
     m = model.load(command.model)
-    how = Sampling(command.sampler, command.steps, 2.0 if command.guidance is None else command.guidance, command.rule)
+    how = m.how(command.sampler, command.steps, 2.0 if command.guidance is None else command.guidance, command.rule)
     # Refusals, before anything is drawn
     label = command.label if m.num_classes or command.label != "all" else "none"
     if label == "none" and command.guidance not in (None, 0, 1):

@@ -24,10 +24,12 @@ from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
 from ddpm.networks.skip import Prior, make_prior
 from ddpm.oracles.low_rank import LowRank
+from ddpm.sample import Sampling
+from ddpm.samplers.names import STEPS
 from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
-from ddpm.schedule import Schedule, make_schedule, make_times
-from ddpm.tools import checkpoint, files, schema
+from ddpm.schedule import Schedule, make_schedule
+from ddpm.tools import check, checkpoint, files, schema
 from ddpm.zoo import cards
 from ddpm.zoo.cards import SamplingCard, ScheduleCard
 
@@ -73,25 +75,25 @@ class Model:
         """Return how samplers should be set: as at the model's origin if it was imported, else our defaults."""
         return schema.read(SamplingCard, self.card.get("sampling") or {}, f"{self.name}: sampling", cards.LIMITS)
 
-    def times(self, steps: int, rule: str = "") -> np.ndarray:
-        """List the times of a sampler by `make_times`; without a rule, by the rule and offset of `sampling`."""
-        times = make_times(self.schedule.T, steps, rule or self.sampling.rule)
-        if rule or not self.sampling.offset:
-            return times
-        times = np.append(times[:-1] + self.sampling.offset, times[-1:])
-        if times[0] > self.schedule.T:
-            raise ValueError(
-                f"steps is {steps}; the offset {self.sampling.offset} of this model's times then leads above "
-                f"T = {self.schedule.T}. Give a rule, such as trailing"
-            )
-        return times
-
     def in_range(self, eps: Eps) -> Eps:
         """Keep the predicted image in range as `sampling` states: clipping, dynamic thresholding, or neither."""
         how = self.sampling
         if how.percentile is not None:
             return dynamic_threshold(eps, self.schedule, how.percentile, how.most)
         return clip_x0(eps, self.schedule, -how.clip_range, how.clip_range) if how.clip else eps
+
+    def how(self, sampler: str = "ddim", steps: int | None = None, guidance: float = 1.0, rule: str = "") -> Sampling:
+        """Return how images are drawn: by our defaults, or as `sampling` says if the model was imported."""
+        if "sampling" not in self.card:
+            return Sampling(sampler, steps, guidance, rule or "trailing")
+        make = STEPS[check.choice("sampler", sampler, STEPS)]
+
+        def in_range_step(eps: Eps, schedule: Schedule, c: Any) -> Partial:
+            return make(self.in_range(eps), schedule, c)
+
+        in_range_step.__name__ = sampler
+        offset = 0 if rule else self.sampling.offset
+        return OffsetSampling(in_range_step, steps, guidance, rule or self.sampling.rule, False, offset)
 
     @property
     def num_classes(self) -> int:
@@ -102,6 +104,24 @@ class Model:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)"""
         return self.unet.image_shape
+
+
+@dataclass(frozen=True)
+class OffsetSampling(Sampling):
+    """Sampling at times that lie `offset` above those of the rule; the last, 0, stays."""
+
+    offset: int = 0
+
+    def times(self, schedule: Schedule) -> np.ndarray:
+        """The times from noise down to 0, (steps+1,)"""
+        times = super().times(schedule)
+        times = np.append(times[:-1] + self.offset, times[-1:])
+        if times[0] > schedule.T:
+            raise ValueError(
+                f"steps is {len(times) - 1}; the offset {self.offset} of this model's times then leads above "
+                f"T = {schedule.T}. Give fewer steps, or a rule such as trailing"
+            )
+        return times
 
 
 def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> jax.Array:

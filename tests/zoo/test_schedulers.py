@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ddpm.samplers.generation import generate
 from ddpm.schedule import make_times
 from ddpm.zoo import diffusers as interop
 from ddpm.zoo import model
@@ -156,8 +157,10 @@ def test_a_v_network_comes_through_import_save_and_load(folder, tmp_path):
 def test_settings_of_the_sampler_are_kept_and_become_the_defaults(folder):
     put(folder, clip_sample=False, timestep_spacing="leading", steps_offset=1, variance_type="fixed_large")
     m = interop.load(folder)
-    np.testing.assert_array_equal(m.times(10), np.append(make_times(1000, 10, "leading")[:-1] + 1, 0))
-    np.testing.assert_array_equal(m.times(10, "trailing"), make_times(1000, 10))
+    np.testing.assert_array_equal(m.how(steps=5).times(m.schedule)[:-1] - 1, [801, 601, 401, 201, 1])  # as published
+    np.testing.assert_array_equal(m.how(steps=10, rule="trailing").times(m.schedule), make_times(1000, 10))
+    with pytest.raises(ValueError, match="leads above T = 1000"):
+        m.how(steps=1000).times(m.schedule)
     assert m.variance == "fixed_large" and m.in_range(m.eps) is not None
     x, t = 3 * jnp.ones((1, *m.image_shape)), jnp.array([900])
     far = lambda x, t, c: -2 * jnp.ones_like(x)  # noqa: E731
@@ -170,6 +173,16 @@ def test_settings_of_the_sampler_are_kept_and_become_the_defaults(folder):
     put(folder, variance_type="learned_range")
     with pytest.raises(interop.Misfit, match="variance_type is learned_range, but config"):
         interop.load(folder)
+
+
+def test_drawn_images_follow_the_settings(folder):
+    """The same step, by hand: times of `leading`, and x̂0 within ±.5."""
+    put(folder, timestep_spacing="leading", clip_sample_range=0.5)
+    m = interop.load(folder)
+    m = dataclasses.replace(m, params=jax.tree.map(jnp.zeros_like, m.params))  # ε̂ = 0
+    got = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, n=2, how=m.how(steps=2))
+    assert np.abs(got).max() == pytest.approx(0.5, abs=1e-3)
+    assert len(m.how(steps=2).times(m.schedule)) == 3 and m.how(steps=2).times(m.schedule)[0] == 501
 
 
 def test_settings_survive_the_way_out_and_in_again(folder, tmp_path):
