@@ -12,6 +12,7 @@ import numpy as np
 from ddpm import data
 from ddpm.cli import options
 from ddpm.cli.images import Picked, Wanted, mismatch, pick
+from ddpm.datasets.reading import short_name
 from ddpm.features.activations import default_layer
 from ddpm.mining import folder as folder_
 from ddpm.mining import maps, patterns
@@ -37,7 +38,7 @@ def run(command: options.Mine) -> None:
     sizes = patterns.Sizes(command.patch, command.per_image, command.top, command.clusters)
     patterns.check_sizes(command.n, m.image_shape, sizes)
     name = re.sub(r"\W+", "-", m.classes[label].lower()).strip("-")
-    folder = command.out or Path("out/mine") / f"{command.data}-{name}"
+    folder = command.out or Path("out/mine") / f"{short_name(command.data)}-{name}"
     check_writable(folder / "summary.json")
     layer = command.layer or default_layer(m.unet)
     features = patterns.dift_features(m, layer=layer, seed=command.seed)

@@ -76,7 +76,7 @@ def _each(
                 out.append(work(item))
             except Damaged as e:
                 if not reading.skip_bad:
-                    raise Damaged(f"{e}; or leave such files out with skip_bad (--skip-bad)") from None
+                    raise Damaged(f"{e}; or add ,skip_bad to the path, and such files are left out") from None
                 out.append(e)
         return out
 
@@ -156,7 +156,7 @@ def _size(sizes: Counter[tuple[int, int]], reading: Reading, root: Path) -> tupl
         return reading.size, reading.size
     size = min(sizes, key=lambda s: (-sizes[s], s))
     if max(size) > MOST_SIDE:
-        raise ValueError(f"the images of {root} are {size[0]}x{size[1]}; give a size, such as size=64 (--size 64)")
+        raise ValueError(f"the images of {root} are {size[0]}x{size[1]}; give a size: {root},size=64")
     return size
 
 
