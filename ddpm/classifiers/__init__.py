@@ -16,7 +16,7 @@ __getattr__, __dir__ = namespace(
             "even_times",
             "planned_calls",
         ),
-        "classifier": ("Classifier", "accuracy", "build", "load", "save"),
+        "classifier": ("Classifier", "accuracy", "build", "load", "read_config", "save"),
         "convnet": ("BatchNorm", "ClassifierConfig", "fold", "max_pool", "whitening"),
         "fitting": ("State", "norm_statistics", "pooled", "train"),
         "optimiser": ("muon", "orthogonal", "unit_kernels"),

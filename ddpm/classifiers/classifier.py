@@ -30,7 +30,7 @@ from ddpm import data, weights
 from ddpm.classifiers import convnet, timenet
 from ddpm.classifiers.convnet import ClassifierConfig
 from ddpm.classifiers.timenet import TimeNetConfig
-from ddpm.tools import check, files
+from ddpm.tools import check, files, schema
 
 Config = ClassifierConfig | TimeNetConfig
 
@@ -123,9 +123,21 @@ def load(name: str = "fashion_mnist") -> Classifier:
             check.choice("classifier", name, [*(s.removesuffix("_classifier") for s in shipped)])
         path = weights.FOLDER / full
     params, card = files.load(path)
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card["config"].items()}
-    kind = TimeNetConfig if fields.get("schedule") else ClassifierConfig
-    return Classifier(kind(**fields), jax.tree.map(jnp.asarray, params), card, path.name)
+    config = read_config(card, f"{path}.json")
+    return Classifier(config, jax.tree.map(jnp.asarray, params), card, path.name)
+
+
+LIMITS = {"image_size": (4, 2048), "num_classes": (1, 100_000), "widths": (1, 65_536), "T": (1, 100_000)}
+
+
+def read_config(card: dict[str, Any], where: str) -> Config:
+    """Check the card of a classifier and return its network; a ValueError names the file and the field."""
+    if card.get("kind", "classifier") != "classifier":
+        raise ValueError(f"{where}: kind is {schema.show(card['kind'])}; wanted 'classifier'")
+    fields = card.get("config")
+    noisy = isinstance(fields, dict) and fields.get("schedule")
+    kind: type[Config] = TimeNetConfig if noisy else ClassifierConfig
+    return schema.read(kind, fields, f"{where}: config", LIMITS, strict=True)
 
 
 def save(path: str | Path, classifier: Classifier) -> None:

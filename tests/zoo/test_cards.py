@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ddpm import weights
+from ddpm.classifiers import classifier
 from ddpm.config import UNetConfig
 from ddpm.tools import files
 from ddpm.training.config import TrainConfig
@@ -193,12 +194,31 @@ def test_what_a_card_cannot_say_is_refused_before_anything_is_built(tmp_path, fi
     assert time.process_time() - began < 1
 
 
+@pytest.mark.parametrize(
+    "card, words",
+    [
+        ({}, "c.json: config is None; wanted an object"),
+        ({"config": []}, "config is"),
+        ({"config": {"widths": 3}}, "config: widths is 3; wanted a list"),
+        ({"config": {"num_classes": 10**12}}, "config: num_classes is 1000000000000"),
+        ({"config": {"schedule": "cosine", "T": 10**9}}, "config: T is 1000000000"),
+        ({"config": {"depth": 3}}, "config: 'depth' is not a field of it"),
+        ({"config": {}, "kind": "denoiser"}, "kind is 'denoiser'; wanted 'classifier'"),
+    ],
+)
+def test_what_a_classifiers_card_cannot_say_is_refused(card, words):
+    with pytest.raises(ValueError, match=words):
+        classifier.read_config(card, "c.json")
+
+
 def test_the_cards_that_ship_have_digests():
     for name in weights.cards():
         card = files.load_card(weights.FOLDER / name)
         assert card["card_sha256"] == files.digest(card)
         if card["kind"] == "denoiser":
             cards.weights_card(weights.FOLDER / name, card)
+        else:
+            assert as_json(dataclasses.asdict(classifier.read_config(card, name))) == card["config"]
 
 
 # --- weights of diffusers ---------------------------------------------------------------------------------------------
