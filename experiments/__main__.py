@@ -9,6 +9,7 @@ import time
 import jax
 
 from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
+from ddpm.tools.terminal import replace_unknown_characters
 from experiments.lab import runner
 
 
@@ -81,5 +82,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    replace_unknown_characters()
     ask_for_huge_pages()
     sys.exit(main())

@@ -62,8 +62,13 @@ def group_count(draws: int, most: int = 10) -> int:
 
 
 def digest(*trees: Any) -> str:
-    """Compute the SHA-256 of the arrays of pytrees: parameters, images."""
+    """Compute the SHA-256 of the arrays of pytrees: parameters, images; of a schedule β and ᾱ, which define it."""
     total = hashlib.sha256()
+
+    def is_schedule(a: Any) -> bool:
+        return isinstance(a, Schedule)
+
+    trees = jax.tree.map(lambda a: (a.beta, a.alpha_bar) if is_schedule(a) else a, trees, is_leaf=is_schedule)
     for leaf in jax.tree.leaves(trees):
         a = np.asarray(leaf)
         total.update(f"{a.dtype}{a.shape}".encode() + np.ascontiguousarray(a).tobytes())

@@ -78,7 +78,7 @@ def test_a_folder_of_an_earlier_version_is_read(tmp_path, monkeypatch):
     """Its configuration and chunks, as version 0.2 wrote them; nothing is measured."""
     c = np.ones(7, np.int32)
     config = {"images": 7, "draws": 12, "t_range": [0.1, 0.7], "seed": 0, "chunk": 3}
-    config |= {"data_sha256": maps.digest(X, c, []), "eps_sha256": maps.digest(EPS, SCHEDULE)}
+    config |= {"data_sha256": maps.digest(X, c, []), "eps_sha256": maps.digest(EPS, SCHEDULE.beta, SCHEDULE.alpha_bar)}
     (tmp_path / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     groups = np.random.default_rng(1).normal(size=(7, 6, 6, 6)).astype(np.float32)
     for i in range(3):

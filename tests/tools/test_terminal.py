@@ -25,7 +25,7 @@ def raised(f, *args):
 def test_what_the_library_raises_is_told_from_what_happens_to_it():
     assert terminal.on_purpose(raised(check.whole, "n", 0, 1))
     assert terminal.on_purpose(raised(check.times, 0.5, check.jnp.zeros(1), 10))  # a TypeError of ours
-    assert not terminal.on_purpose(raised(files.read_json, 3))  # AttributeError: an int has no read_text
+    assert not terminal.on_purpose(raised(files.digest, None))  # AttributeError: None has no items, in a file of ours
     assert not terminal.on_purpose(raised(int, "x")) and not terminal.on_purpose(ValueError("never raised"))
 
 
@@ -84,7 +84,7 @@ def test_a_path_is_tried_before_the_work_and_nothing_is_left(tmp_path):
     assert files.check_writable(tmp_path / "new" / "deep" / "x.png") and not list(tmp_path.iterdir())
     (tmp_path / "file").write_bytes(b"kept")
     assert files.check_writable(tmp_path / "file") and (tmp_path / "file").read_bytes() == b"kept"
-    for bad in (tmp_path / "file" / "x.png", tmp_path, Path("/proc/none/x.png")):
+    for bad in (tmp_path / "file" / "x.png", tmp_path, Path("/proc/none/x.png"), Path("/proc/x.png")):
         with pytest.raises(OSError, match=r"cannot be written .*another path"):
             files.check_writable(bad)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
