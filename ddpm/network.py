@@ -22,22 +22,22 @@ from jax.tree_util import Partial
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps
 from ddpm.tools import check, ops
-from ddpm.tools.layers import Conv, GroupNorm, Linear, init_zero
+from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, init_zero
 from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
 
 
 class ResBlock(nnx.Module):
     """x + conv(dropout(silu(norm(conv(silu(norm(x))) + time))))"""
 
-    def __init__(self, c_in: int, c_out: int, d_time: int, config: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, c_in: int, c_out: int, d_time: int, config: UNetConfig, *, draws: Draws):
         dtype = jnp.dtype(config.dtype)
         self.norm1 = GroupNorm(c_in, config.groups)
-        self.conv1 = Conv(c_in, c_out, rngs=rngs, dtype=dtype)
-        self.time_emb_proj = Linear(d_time, c_out * (2 if config.scale_shift else 1), rngs=rngs)
+        self.conv1 = Conv(c_in, c_out, draws=draws, dtype=dtype)
+        self.time_emb_proj = Linear(d_time, c_out * (2 if config.scale_shift else 1), draws=draws)
         self.norm2 = GroupNorm(c_out, config.groups)
         self.drop = nnx.Dropout(config.dropout)
-        self.conv2 = Conv(c_out, c_out, rngs=rngs, init=init_zero, dtype=dtype)
-        self.conv_shortcut = Conv(c_in, c_out, 1, rngs=rngs, dtype=dtype) if c_in != c_out else None
+        self.conv2 = Conv(c_out, c_out, draws=draws, init=init_zero, dtype=dtype)
+        self.conv_shortcut = Conv(c_in, c_out, 1, draws=draws, dtype=dtype) if c_in != c_out else None
         self.scale_shift = config.scale_shift
 
     def __call__(self, x: jax.Array, temb: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -55,8 +55,8 @@ class ResBlock(nnx.Module):
 class Attention(nnx.Module):
     """x + softmax(q kᵀ/√C) v over the positions of the image, one head.   [Ho et al. 2020, App. B]"""
 
-    def __init__(self, channels: int, config: UNetConfig, *, rngs: nnx.Rngs):
-        linear = partial(Linear, channels, channels, rngs=rngs, dtype=jnp.dtype(config.dtype))
+    def __init__(self, channels: int, config: UNetConfig, *, draws: Draws):
+        linear = partial(Linear, channels, channels, draws=draws, dtype=jnp.dtype(config.dtype))
         self.group_norm = GroupNorm(channels, config.groups)
         self.to_q, self.to_k, self.to_v = linear(), linear(), linear()
         self.to_out = nnx.List([linear(init=init_zero)])
@@ -71,8 +71,8 @@ class Attention(nnx.Module):
 class Resample(nnx.Module):
     """The last layer of a level: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
 
-    def __init__(self, channels: int, up: bool, config: UNetConfig, *, rngs: nnx.Rngs):
-        self.conv = Conv(channels, channels, stride=1 if up else 2, rngs=rngs, dtype=jnp.dtype(config.dtype))
+    def __init__(self, channels: int, up: bool, config: UNetConfig, *, draws: Draws):
+        self.conv = Conv(channels, channels, stride=1 if up else 2, draws=draws, dtype=jnp.dtype(config.dtype))
         self.up = up
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -94,30 +94,30 @@ class Level(nnx.Module):
         d_time: int,
         config: UNetConfig,
         *,
-        rngs: nnx.Rngs,
+        draws: Draws,
     ):
-        self.resnets = nnx.List([ResBlock(c, c_out, d_time, config, rngs=rngs) for c in c_ins])
+        self.resnets = nnx.List([ResBlock(c, c_out, d_time, config, draws=draws) for c in c_ins])
         if attend:
-            self.attentions = nnx.List([Attention(c_out, config, rngs=rngs) for _ in c_ins])
+            self.attentions = nnx.List([Attention(c_out, config, draws=draws) for _ in c_ins])
         if resample == "down":
-            self.downsamplers = nnx.List([Resample(c_out, False, config, rngs=rngs)])
+            self.downsamplers = nnx.List([Resample(c_out, False, config, draws=draws)])
         if resample == "up":
-            self.upsamplers = nnx.List([Resample(c_out, True, config, rngs=rngs)])
+            self.upsamplers = nnx.List([Resample(c_out, True, config, draws=draws)])
         self.attend, self.resample = attend, resample
 
 
 class Middle(nnx.Module):
     """Residual block, attention, residual block, at the smallest size."""
 
-    def __init__(self, channels: int, d_time: int, config: UNetConfig, *, rngs: nnx.Rngs):
-        self.resnets = nnx.List([ResBlock(channels, channels, d_time, config, rngs=rngs) for _ in range(2)])
-        self.attentions = nnx.List([Attention(channels, config, rngs=rngs)])
+    def __init__(self, channels: int, d_time: int, config: UNetConfig, *, draws: Draws):
+        self.resnets = nnx.List([ResBlock(channels, channels, d_time, config, draws=draws) for _ in range(2)])
+        self.attentions = nnx.List([Attention(channels, config, draws=draws)])
 
 
 class TimeMLP(nnx.Module):
-    def __init__(self, channels: int, d_time: int, *, rngs: nnx.Rngs):
-        self.linear_1 = Linear(channels, d_time, rngs=rngs)
-        self.linear_2 = Linear(d_time, d_time, rngs=rngs)
+    def __init__(self, channels: int, d_time: int, *, draws: Draws):
+        self.linear_1 = Linear(channels, d_time, draws=draws)
+        self.linear_2 = Linear(d_time, d_time, draws=draws)
 
     def __call__(self, h: jax.Array) -> jax.Array:
         return self.linear_2(nnx.silu(self.linear_1(h)))
@@ -126,27 +126,27 @@ class TimeMLP(nnx.Module):
 class UNet(nnx.Module):
     """ε̂ = UNet(x_t, t, c): down through the levels, the middle, and up again with a skip from every layer."""
 
-    def __init__(self, config: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, *, draws: Draws):
         self.config = config
         width = [config.channels * m for m in config.multipliers]
         size = [config.image_size // config.patch // 2**i for i in range(len(width))]
         d_time, dtype, last = 4 * config.channels, jnp.dtype(config.dtype), len(width) - 1
         c_pixel = config.image_channels * config.patch**2
         # Embeddings of time and class
-        self.time_embedding = TimeMLP(config.channels, d_time, rngs=rngs)
+        self.time_embedding = TimeMLP(config.channels, d_time, draws=draws)
         if config.num_classes:
-            table = nnx.initializers.normal(1.0)(rngs.params(), (config.num_classes + 1, d_time), jnp.float32)
+            table = draws(nnx.initializers.normal(1.0), (config.num_classes + 1, d_time))
             self.class_embedding = nnx.Param(table)  # the last row is the null label
         # The way down, the middle, and the way up with the skips
-        self.conv_in = Conv(c_pixel + config.extra_channels * config.patch**2, width[0], rngs=rngs, dtype=dtype)
+        self.conv_in = Conv(c_pixel + config.extra_channels * config.patch**2, width[0], draws=draws, dtype=dtype)
         skips, down, up = [width[0]], [], []
         for i, c in enumerate(width):
             c_ins = [skips[-1]] + [c] * (config.blocks - 1)
             attend, resample = size[i] in config.attention, "down" if i < last else "none"
-            down.append(Level(c_ins, c, attend, resample, d_time, config, rngs=rngs))
+            down.append(Level(c_ins, c, attend, resample, d_time, config, draws=draws))
             skips += [c] * (config.blocks + (i < last))
         self.down_blocks = nnx.List(down)
-        self.mid_block = Middle(width[-1], d_time, config, rngs=rngs)
+        self.mid_block = Middle(width[-1], d_time, config, draws=draws)
         h = width[-1]
         for i, c in reversed(list(enumerate(width))):
             c_ins = []
@@ -154,11 +154,11 @@ class UNet(nnx.Module):
                 c_ins.append(h + skips.pop())
                 h = c
             attend, resample = size[i] in config.attention, "up" if i > 0 else "none"
-            up.append(Level(c_ins, c, attend, resample, d_time, config, rngs=rngs))
+            up.append(Level(c_ins, c, attend, resample, d_time, config, draws=draws))
         self.up_blocks = nnx.List(up)
         self.conv_norm_out = GroupNorm(width[0], config.groups)
         c_out = c_pixel * (2 if config.learned_variance else 1)
-        self.conv_out = Conv(width[0], c_out, rngs=rngs, init=init_zero, dtype=dtype)
+        self.conv_out = Conv(width[0], c_out, draws=draws, init=init_zero, dtype=dtype)
 
     def __call__(
         self, x_t: jax.Array, t: jax.Array, c: jax.Array | None, key: jax.Array | None = None, seen: dict | None = None
@@ -215,14 +215,12 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
     The same config gives the same functions, so nothing compiles twice.
     """
 
-    def make(key: jax.Array) -> UNet:
-        return UNet(config, rngs=nnx.Rngs(key))
-
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param)
+    draws = Draws()
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)
 
     @jax.jit
     def init(key: jax.Array) -> dict:
-        return nnx.to_pure_dict(nnx.split(make(key), nnx.Param)[1])
+        return nnx.to_pure_dict(nnx.split(UNet(config, draws=draws.of(key)), nnx.Param)[1])
 
     def apply(
         params: dict,

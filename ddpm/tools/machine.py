@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -24,3 +26,9 @@ def device_name() -> str:
         return f"{jax.device_count()} x {d.device_kind}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # missing on macOS
     return f"CPU, {cores} core{'' if cores == 1 else 's'}"
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system. glibc keeps it otherwise, also what a compilation has needed once."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from ddpm import train
@@ -37,6 +38,7 @@ from ddpm.training import averages, by_layer
 from ddpm.training.adam import optimiser
 from ddpm.training.config import TrainConfig
 from ddpm.training.devices import everywhere, rows
+from ddpm.training.vector import raveled
 
 
 class Metrics(NamedTuple):
@@ -178,8 +180,8 @@ def take_step(
 ) -> tuple[TrainState, Metrics]:
     """Take one step on the batch `images` (B, H, W, C) uint8 with labels `c` (B,).
 
-    If the loss, gradient or new parameters are not finite, the state stays unchanged. If the step number `n` is given,
-    all later steps then leave it unchanged too, and report a NaN loss.
+    If the loss, gradient, new parameters or averages are not finite, the state stays unchanged. If the step number `n`
+    is given, all later steps then leave it unchanged too, and report a NaN loss.
     seed: `seed_data(config)`, if one program serves several seeds.
     """
     # loss and gradient
@@ -187,17 +189,20 @@ def take_step(
     start = jax.random.key(config.seed) if seed is None else jax.random.wrap_key_data(seed)
     key = jax.random.fold_in(start, now + 1)
     loss, grad, history = gradient(config, unet, schedule, state, key, to_float(images), c)
-    norm = optax.global_norm(grad)
-    # Adam and the averages
-    after = train.descend(state, grad, optimiser(config), config.ema)
+    # Adam and the averages, each tree of parameters as one vector
+    before, unravel = raveled(state._replace(prior=(), history=()), state.params)
+    vector = ravel_pytree(grad)[0]
+    norm = optax.global_norm(vector)
+    after = train.descend(before, vector, optimiser(config), config.ema)
     count, decays = now.astype(jnp.float32), averages.decays(config)
-    emas = {k: train.update(state.emas[k], after.params, decay(count)) for k, decay in decays.items()}
+    emas = {k: train.update(before.emas[k], after.params, decay(count)) for k, decay in decays.items()}
+    after = after._replace(emas=emas)
     # rejection of a non-finite step
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & by_layer.all_finite(after.params)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & by_layer.all_finite((after.params, after.ema, emas))
     if n is not None:
         good &= n == now
-    after = after._replace(emas=emas, history=history)
-    new = jax.tree.map(lambda a, b: jnp.where(good, a, b), after, state)
+    vectors, history = jax.lax.cond(good, lambda: (after, history), lambda: (before, state.history))
+    new = unravel(vectors)._replace(prior=state.prior, history=history)
     return new, Metrics(jnp.where(good, loss, jnp.nan), norm, by_layer.layer_norms(grad))
 
 

@@ -12,7 +12,7 @@ from scipy.signal import correlate2d
 from tiny import TINY, random_params
 
 from ddpm.config import UNETS, UNetConfig, unet_config
-from ddpm.network import build, eps_fn
+from ddpm.network import UNet, build, eps_fn
 from ddpm.networks.inspect import count, param_shapes
 from ddpm.tools import ops
 from ddpm.tools.ops import conv, group_norm
@@ -206,3 +206,16 @@ def test_parity_with_diffusers():
     got = run(eps_fn(config, params), jnp.asarray(x), jnp.asarray(t), None)
     assert np.abs(want).max() > 0.1
     np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_the_draw_of_all_arrays_at_once_is_the_draw_of_each_to_the_bit():
+    """Array i of the network comes from its own initialiser with the key fold_in(key, i), as Flax's Rngs counts."""
+    key = jax.random.key(5)
+    rngs = nnx.Rngs(key)
+    small = dataclasses.replace(TINY, multipliers=(1,), attention=(8,))
+    one_by_one = UNet(small, draws=lambda init, shape: init(rngs.params(), shape, jnp.float32))
+    apart = nnx.to_pure_dict(nnx.split(one_by_one, nnx.Param)[1])
+    together = build(small)[0](key)
+    assert jax.tree.structure(apart) == jax.tree.structure(together)
+    for a, b in zip(*map(jax.tree.leaves, (apart, together)), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -21,7 +21,7 @@ from ddpm.samplers.generation import generate
 from ddpm.schedule import linear
 from ddpm.tools import checkpoint
 from ddpm.tools.files import flatten
-from ddpm.training import adam, loop, run, tables
+from ddpm.training import adam, loop, run, tables, vector
 from ddpm.training import averages as ema
 from ddpm.training import step as train
 from ddpm.training.config import TrainConfig
@@ -236,6 +236,25 @@ def test_many_steps_in_a_call_are_the_same_steps():
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def test_adam_and_the_average_of_one_vector_are_those_of_the_tree():
+    """Two steps with given gradients, clipped: optax on the nested parameters, and on the vector of all."""
+    setup, rng = TrainConfig(warmup=0, clip=0.1), np.random.default_rng(0)
+    tree = {"a": {0: rng.normal(size=(3, 4)), 1: rng.normal(size=5)}, "b": rng.normal(size=(2, 1, 2))}
+    tree = jax.tree.map(jnp.float32, tree)
+    optimiser = adam.optimiser(setup)
+    state = train_.TrainState(jnp.int32(0), tree, tree, optimiser.init(tree), {"x": tree})
+    same, unravel = vector.raveled(state, tree)
+    assert same.params.shape == same.ema.shape == same.emas["x"].shape == (21,) and same.step.shape == ()
+    for _ in range(2):
+        grad = jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), tree)
+        state = train_.descend(state, grad, optimiser, 0.9)
+        same = train_.descend(same, vector.raveled(grad, tree)[0], optimiser, 0.9)
+    back = unravel(same)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    for a, b in zip(*map(jax.tree.leaves, (state, back)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_after_a_bad_step_no_later_one_counts():
     """Step 2 is spoiled (its number does not fit): the state stays that of step 1, and the losses are no numbers."""
     setup = TrainConfig(batch=8, steps=4, warmup=0, decay=0.0, power_ema=(0.1,))
@@ -245,6 +264,17 @@ def test_after_a_bad_step_no_later_one_counts():
     state, metrics = many(train.init_state(setup, SMALL), *rest, np.array([0, 9, 2, 3], np.int32))
     assert int(state.step) == 1
     np.testing.assert_array_equal(np.isfinite(metrics.loss), [True, False, False, False])
+    # a NaN in an average alone spoils the step as well: the state is not changed and not counted
+    for average in ("ema", "emas"):
+        start = train.init_state(setup, SMALL)
+        tree = jax.tree.map(jnp.copy, getattr(start, average))
+        leaves, structure = jax.tree.flatten(tree)
+        leaves[0] = leaves[0].at[0].set(jnp.nan)
+        start = start._replace(**{average: jax.tree.unflatten(structure, leaves)})
+        state, metrics = many(start, *rest, np.arange(4, dtype=np.int32))
+        assert int(state.step) == 0 and not np.isfinite(metrics.loss).any()
+        for a, b in zip(*map(jax.tree.leaves, (state.params, train.init_state(setup, SMALL).params)), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name, middle", [("constant", 2e-3), ("linear", 1e-3), ("cosine", 1e-3)])
