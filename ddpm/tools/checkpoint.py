@@ -19,7 +19,8 @@ def steps(folder: str | Path) -> list[int]:
     return sorted(int(m[1]) for m in found if m)
 
 
-def _path(folder: str | Path, step: int) -> Path:
+def stem(folder: str | Path, step: int) -> Path:
+    """Return the name of a checkpoint's files, without their suffix."""
     return Path(folder) / f"step_{step:08d}"
 
 
@@ -37,28 +38,32 @@ def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -
     An OSError, such as a full disk, names the file and says which step is saved.
     """
     try:
-        files.save(_path(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
+        files.save(stem(folder, step), {k: np.asarray(a) for k, a in _named(state).items()}, {"step": step, **card})
     except OSError as e:
         last = f"step {max(before):,} is saved" if (before := steps(folder)) else "no step is saved yet"
         raise type(e)(e.errno, f"{e.strerror} (step {step:,}; {last})", e.filename) from e
     for old in steps(folder)[:-keep]:
         for suffix in (".json", ".safetensors"):  # the card first: without it the checkpoint does not exist
-            _path(folder, old).with_name(_path(folder, old).name + suffix).unlink(missing_ok=True)
+            stem(folder, old).with_name(stem(folder, old).name + suffix).unlink(missing_ok=True)
 
 
 def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
     """Restore (state, card) from the newest intact checkpoint; return None if there is none.
 
-    `like`: a pytree of the same structure and shapes. Damaged checkpoints are skipped with a warning. Temporary files
-    that a kill left in the folder are deleted.
+    `like`: a pytree of the same structure and shapes. Damaged checkpoints, and those with NaN or infinite values, are
+    skipped with a warning; if none is left, `files.Damaged` lists them. Temporary files that a kill left are deleted.
     """
     files.sweep(folder)
+    refused = []
     for step in reversed(steps(folder)):
-        path = _path(folder, step)
+        path = stem(folder, step)
         try:
             arrays, card = files.load(path)
+            if wrong := [name for name, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]:
+                raise files.Damaged(f"{path}: {wrong[0]} holds NaN or infinite values")
         except files.Damaged as e:
             warnings.warn(f"checkpoint refused: {e}. The one before it is tried", stacklevel=2)
+            refused.append(str(e))
             continue
         # names and shapes against those of `like`
         named = _named(like)
@@ -69,4 +74,6 @@ def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
                 raise ValueError(f"{path}: {name} has shape {arrays[name].shape}, this run wants {leaf.shape}")
         leaves = [jax.numpy.asarray(arrays[name]) for name in named]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), card
+    if refused:
+        raise files.Damaged(f"{folder} holds no checkpoint that can be used: {'; '.join(refused)}")
     return None

@@ -59,6 +59,7 @@ class TrainConfig:
     snapshot_every: int = 0  # steps between copies of the power_ema averages, to combine afterwards; 0: none
     watch: bool = False  # also write layers.csv: the norm of the gradient in each layer, at each row of metrics.csv
     tensorboard: bool = False  # also write logs for TensorBoard (pip install tensorboardX)
+    restart: bool = False  # begin anew at step 0; what runs/NAME holds is kept as runs/NAME.1, or .2, …
     data_dir: str | None = None  # folder of the data; else DDPM_DATA_DIR, else a cache in the home folder
 
     def __post_init__(self) -> None:
@@ -120,14 +121,14 @@ class TrainConfig:
 
     # The fields that a resumed run may change; all others must keep their values. (The numbers of devices and of steps
     # per call change only the rounding.)
-    FREE = ("name", "steps", "devices", "steps_per_call", *EVENTS, "watch", "tensorboard", "data_dir")
+    FREE = ("name", "steps", "devices", "steps_per_call", *EVENTS, "watch", "tensorboard", "restart", "data_dir")
 
     @property
     def run_name(self) -> str:
         """The name of the folder under runs/; of a data set given by its path, the last part."""
         return self.name or f"{short_name(self.data)}-{self.preset}"
 
-    def command(self, without: tuple[str, ...] = ("name", "data_dir")) -> str:
+    def command(self, without: tuple[str, ...] = ("name", "restart", "data_dir")) -> str:
         """Return the command `ddpm train …` with all options that differ from their defaults."""
         words = ["ddpm train"]
         for field in dataclasses.fields(self):

@@ -116,18 +116,23 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
 
 
 def own_signals() -> tuple[int, ...]:
-    """Return the signals to handle here; with several processes JAX handles SIGTERM, see `preempted`."""
+    """Return the signals to handle here; with several processes JAX handles SIGTERM, see `asked_to_stop`."""
     return (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
 
 
-def preempted(call: int) -> int:
-    """Return SIGTERM once a scheduler has sent it to any process of the job, else 0.
+def asked_to_stop(came: list[int], call: int) -> int:
+    """Return the signal at which to stop after this call, or 0.
 
-    All processes receive it after the same call. call: 1, 2, …, a step of the loop, with the same count in all of them.
-    (A single process does not need it: see `ddpm.training.signals`.)
+    came: the signals that this process has received (`ddpm.training.signals`)
+    call: 1, 2, …, a step of the loop, with the same count in all processes
+    With several processes all stop after the same call, with SIGTERM: once a scheduler has sent it to one of them, or
+    one has received another signal and passes it on so.
     """
-    several = jax.process_count() > 1
-    return int(signal.SIGTERM) if several and multihost_utils.reached_preemption_sync_point(call) else 0
+    if jax.process_count() == 1:
+        return came[0] if came else 0
+    if came:
+        os.kill(os.getpid(), signal.SIGTERM)  # JAX takes it, and tells the others
+    return int(signal.SIGTERM) if multihost_utils.reached_preemption_sync_point(call) else 0
 
 
 def on_host(mesh: Mesh | None, tree: Any) -> Any:

@@ -16,41 +16,23 @@ from tqdm import tqdm
 
 from ddpm import data, plot
 from ddpm.config import UNetConfig
-from ddpm.losses.objectives import denoiser
-from ddpm.network import eps_fn
 from ddpm.networks.skip import make_prior
 from ddpm.oracles import low_rank
-from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
-from ddpm.tools.files import write_atomic
+from ddpm.tools.files import Damaged, sweep, write_atomic
 from ddpm.train import TrainState
-from ddpm.training import averages, by_layer, cost, devices, diagnose, signals, tables
+from ddpm.training import averages, by_layer, cost, devices, diagnose, resume, signals, tables
 from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
 from ddpm.training.gaussian_baseline import baseline
 from ddpm.training.step import init_state, make_sharded_step, make_step
+from ddpm.training.watching import loss_on_test, sample_grid
 
 
 class Diverged(RuntimeError):
     """The loss or the gradient is not finite."""
-
-
-def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
-    """Return the labels of a sample grid, one row per class."""
-    return np.repeat(np.arange(unet.num_classes), per_class) if unet.num_classes else None
-
-
-def sample_grid(
-    unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps", prior: Any = None
-) -> np.ndarray:
-    """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2."""
-    c = grid_labels(unet)
-    shape = (64 if c is None else len(c), *unet.image_shape)
-    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict, prior)
-    how = Sampling(steps=min(25, schedule.T), guidance=2.0)
-    return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
 
 
 def steps_per_call(config: TrainConfig, platform: str) -> int:
@@ -59,27 +41,6 @@ def steps_per_call(config: TrainConfig, platform: str) -> int:
         return config.steps_per_call or 1
     fits = math.gcd(config.steps, *(getattr(config, event) for event in config.EVENTS))  # calls end at all events
     return max(k for k in range(1, 11) if fits % k == 0)
-
-
-def loss_on_test(
-    unet: UNetConfig,
-    schedule: Schedule,
-    state: TrainState,
-    dataset: data.Dataset,
-    conditional: bool,
-    most: int = 1000,
-    predict: str = "eps",
-) -> dict[str, float]:
-    """Compute the ε-MSE on the first test images for each average, with fixed times and noises."""
-    from ddpm.evaluation.denoising_loss import eps_mse
-
-    x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
-    which = {"params": state.params, "ema": state.ema, **state.emas}
-    denoisers = {
-        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior)
-        for name, p in which.items()
-    }
-    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in denoisers.items()}
 
 
 class Training:
@@ -105,7 +66,8 @@ class Training:
             "device": machine.device_name(),
         }
         self.feed = Feed(config.seed, config.batch, dataset.x_train, dataset.y_train, mesh)
-        self.k = steps_per_call(config, jax.devices()[0].platform)
+        platform = jax.devices()[0].platform
+        self.k, self.on_cpu = steps_per_call(config, platform), platform == "cpu"
         self.programs: dict[int, Any] = {}
         self.placed = devices.replicate(mesh, schedule)
 
@@ -121,10 +83,14 @@ class Training:
         config, found = self.config, None
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
+            sweep(self.folder)
+            like = jax.eval_shape(lambda: init_state(config, self.unet))
+            try:
+                found = checkpoint.restore(self.folder / "checkpoints", like)
+            except Damaged as e:
+                raise Damaged(f"{e}. Put back a copy of one of them, or begin anew with --restart") from None
             text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
             write_atomic(self.folder / "config.json", text.encode())
-            like = jax.eval_shape(lambda: init_state(config, self.unet))
-            found = checkpoint.restore(self.folder / "checkpoints", like)
         state = found[0] if found else init_state(config, self.unet, self.prior())
         self.state: TrainState = devices.replicate(self.mesh, state)
         self.step = int(self.state.step)
@@ -133,6 +99,12 @@ class Training:
             return False
         if found:
             self.say(f"resuming {self.folder} at step {self.step}")
+            for word in (
+                resume.other_versions(found[1], machine.versions()),
+                resume.rate_jump(found[1], config, self.step),
+            ):
+                if word:
+                    self.say(word)
         return True
 
     def prior(self) -> Any:
@@ -174,6 +146,7 @@ class Training:
                 f"compiling {k} training step{'' if k == 1 else 's'} (up to a minute; once for each version, then kept)"
             )
             self.programs[k] = make.lower(*args).compile()
+            machine.give_memory_back()  # what the compiler needed: several times what a step needs
         return self.programs[k]
 
     def next_k(self) -> int:
@@ -209,7 +182,11 @@ class Training:
                 while self.step < config.steps and not number:
                     self.advance()
                     calls += 1
-                    number = came[0] if came else devices.preempted(calls)
+                    number = devices.asked_to_stop(came, calls)
+        except OSError as e:  # such as a full disk
+            if " saved" in str(e):  # a checkpoint's error says so itself
+                raise
+            raise type(e)(e.errno, f"{e.strerror or e}; {self.kept()}", e.filename) from e
         finally:
             self.bar.close()
         # final checkpoint of a stopped run
@@ -218,6 +195,11 @@ class Training:
             self.say(f"\nstopped; step {self.step} is saved. The same command resumes from there")
             raise signals.Stopped(number)
         self.say(f"done: {self.folder}/loss.png, {self.folder}/samples_{self.step:08d}.png")
+
+    def kept(self) -> str:
+        """Say which step is saved, and that the run resumes from it."""
+        saved = checkpoint.steps(self.folder / "checkpoints")
+        return f"step {saved[-1]} is saved, and the same command resumes from it" if saved else "no step is saved yet"
 
     def due(self, every: int) -> bool:
         """True if an event with this interval (0: never) is due at the current step."""
@@ -228,6 +210,8 @@ class Training:
         config, k = self.config, self.next_k()
         self.state, metrics = self.program(k)(self.state, self.placed, *self.feed(self.step, k))
         self.step, self.last_k = self.step + k, k
+        if self.on_cpu:  # a step that waits for its turn would hold its temporary arrays already
+            jax.block_until_ready(metrics.loss)
         jax.block_until_ready(self.losses[-1:])  # stay one call ahead of the device, so the bar is accurate
         self.losses.append(metrics.loss)
         at_end = self.step == config.steps
@@ -241,6 +225,7 @@ class Training:
             averages.save_snapshot(self.folder, self.step, self.state.emas)
         if at_end or self.due(config.save_every):
             self.save(loss=True, pictures=at_end or self.due(config.sample_every))
+            machine.give_memory_back()  # of what is drawn and measured between steps
         self.last = (self.last[0] + time.perf_counter() - pause, self.last[1])
 
     def log(self, metrics: Any) -> None:

@@ -134,12 +134,15 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     file = path if path.suffix == ".csv" else path / "metrics.csv"
     if not file.exists():
         raise ValueError(f"{file} is missing; give a folder that `ddpm train` made, or a metrics.csv")
-    with open(file, newline="", encoding="utf-8") as f:
-        rows = [(float(r["step"]), float(r["loss"])) for r in csv.DictReader(f) if r["step"] and r["loss"]]
+    try:
+        with open(file, newline="", encoding="utf-8") as f:
+            rows = [(float(r["step"]), float(r["loss"])) for r in csv.DictReader(f) if r["step"] and r["loss"]]
+    except (ValueError, KeyError, csv.Error) as e:
+        raise ValueError(f"{file} is not a table with numbers in the columns step and loss ({e})") from None
     if not rows:
         raise ValueError(f"{file} has no rows yet; let the run reach its first --log-every")
-    config = file.parent / "config.json"
     step, loss = np.array(rows).T
+    config = file.parent / "config.json"
     return step, loss, read_json(config) if config.exists() else {}
 
 

@@ -8,9 +8,9 @@ Options add eval.csv, layers.csv, ema/ and tensorboard/.
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -18,9 +18,9 @@ from ddpm import data
 from ddpm.config import UNETS, UNetConfig, unet_config
 from ddpm.datasets import sources
 from ddpm.schedule import make_schedule
-from ddpm.tools.files import read_json
+from ddpm.tools import lock
 from ddpm.training import devices as distributed
-from ddpm.training import tables
+from ddpm.training import resume, tables
 from ddpm.training.config import TrainConfig
 from ddpm.training.loop import Training
 
@@ -40,35 +40,6 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
             f"presets that fit: {', '.join(fits) or 'none'}"
         )
     return unet
-
-
-def _defaults(kind: Any) -> dict[str, Any]:
-    """Return the default of each field of a dataclass, as JSON represents it."""
-    return json.loads(json.dumps({f.name: f.default for f in dataclasses.fields(kind)}))
-
-
-def check_same(folder: Path, config: TrainConfig, unet: UNetConfig) -> None:
-    """Refuse to resume a run whose configuration differs, and name the fields that do.
-
-    A field that is missing from the saved configuration had its default.
-    """
-    file = folder / "config.json"
-    if not file.exists():
-        return
-    old = read_json(file)
-    new = json.loads(json.dumps({"train": dataclasses.asdict(config), "unet": dataclasses.asdict(unet)}))
-    default = {part: _defaults(kind) for part, kind in (("train", TrainConfig), ("unet", UNetConfig))}
-    wrong = [
-        f"{k} was {was!r}, now {v!r}"
-        for part in ("train", "unet")
-        for k, v in new[part].items()
-        if (was := old[part].get(k, default[part][k])) != v and not (part == "train" and k in TrainConfig.FREE)
-    ]
-    if wrong:
-        raise ValueError(
-            f"{folder} holds a run with another configuration: {'; '.join(wrong)}. "
-            f"Use the old values to resume it, or another --name to start a new run"
-        )
 
 
 def check_batch(config: TrainConfig, images: int, devices: int) -> None:
@@ -96,16 +67,33 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
     unet = network_for(config, dataset)
     check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
     schedule = make_schedule(config.schedule, config.T)
-    folder = Path(runs) / config.run_name
-    check_same(folder, config, unet)
-    training = Training(config, unet, schedule, dataset, folder, mesh, quiet or not distributed.lead())
-    try:
-        training.go()
-    except jax.errors.JaxRuntimeError as e:
-        if jax.process_count() == 1:
-            raise
-        raise RuntimeError(
-            f"another process of this job is gone, or cannot be reached ({str(e).splitlines()[0]}). The same command "
-            f"resumes from the last checkpoint in {folder / 'checkpoints'}, on any number of processes"
-        ) from e
+    folder, quiet = Path(runs) / config.run_name, quiet or not distributed.lead()
+    with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():
+        config = dataclasses.replace(config, restart=False)
+        resume.check_same(folder, config, unet, dataset.sha256)
+        training = Training(config, unet, schedule, dataset, folder, mesh, quiet)
+        try:
+            training.go()
+        except jax.errors.JaxRuntimeError as e:
+            if jax.process_count() == 1:
+                raise
+            raise RuntimeError(
+                f"another process of this job is gone, or cannot be reached ({str(e).splitlines()[0]}). The same "
+                f"command resumes from the last checkpoint in {folder / 'checkpoints'}, on any number of processes"
+            ) from e
     return folder
+
+
+@contextmanager
+def _held(folder: Path, restart: bool, quiet: bool) -> Iterator[None]:
+    """Hold the folder of a run for this process; with `restart`, an empty one: what was there is set aside."""
+    if restart and folder.exists():
+        with lock.held(folder):
+            pass  # nobody trains in it
+        aside = resume.set_aside(folder)
+        print(f"--restart: what {folder} held is now in {aside}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder) as owner:
+        if owner and not quiet:
+            print(f"{folder} was left locked by {owner}, which has ended; this process takes over")
+        yield

@@ -10,16 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.tools.files import write_atomic
+from ddpm.tools.files import Damaged, write_atomic
 
 COLUMNS = ["step", "loss", "grad_norm", "lr", "images_per_s", "seconds"]
 
 
+def _rows(file: Path) -> list[list[str]]:
+    """Read the cells of a table without its truncated rows; `Damaged` names the line that holds no numbers."""
+    try:
+        with open(file, newline="", encoding="utf-8") as f:
+            rows = list(csv.reader(f))
+        kept = rows[:1] + [r for r in rows[1:] if len(r) == len(rows[0])]
+        for r in kept[1:]:
+            [float(cell) for cell in r]
+    except (ValueError, csv.Error) as e:
+        raise Damaged(f"{file} is damaged ({e}); delete the line, or the file: the run writes a new one") from None
+    return kept
+
+
 def read_table(file: Path) -> dict[str, np.ndarray]:
     """Read a table of numbers as columns."""
-    with open(file, newline="", encoding="utf-8") as f:
-        rows = [r for r in csv.DictReader(f) if None not in r.values()]  # skip a truncated last row
-    return {k: np.array([float(r[k]) for r in rows]) for k in (rows[0] if rows else ())}
+    head, *rows = _rows(file) or [[]]
+    return dict(zip(head, np.array(rows, float).T, strict=True)) if rows else {}
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
@@ -38,8 +50,7 @@ class Table:
         self.last: list[str] | None = None  # the last row that was kept
         kept: list[list[str]] = []
         if file.exists():
-            with open(file, newline="", encoding="utf-8") as f:
-                rows = [r for r in list(csv.reader(f))[1:] if len(r) == len(self.columns)]
+            rows = [r for r in _rows(file)[1:] if len(r) == len(self.columns)]
             kept = [r for r in rows if r[0].isdecimal() and int(r[0]) <= step]
             self.last = kept[-1] if kept else None
         lines = [",".join(self.columns)] + [",".join(r) for r in kept]
@@ -48,8 +59,11 @@ class Table:
     def add(self, row: Iterable[Any]) -> None:
         """Append a row, with six digits per number."""
         text = [v if isinstance(v, str) else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
-        with open(self.file, "a", encoding="utf-8") as f:
-            f.write(",".join(text) + "\n")
+        try:
+            with open(self.file, "a", encoding="utf-8") as f:
+                f.write(",".join(text) + "\n")
+        except OSError as e:
+            raise type(e)(e.errno, e.strerror, str(self.file)) from e
 
 
 class NoTable:

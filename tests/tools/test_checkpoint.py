@@ -80,6 +80,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
     assert equal(restored, state(1)) and card["step"] == 1
 
 
+def test_a_checkpoint_with_nan_is_passed_over_like_a_damaged_one(tmp_path):
+    """Its checksum fits: it was saved so. If no other is left, all are listed."""
+    checkpoint.save(tmp_path, 1, state(1), {})
+    spoiled = state(2) | {"params": {"w": jnp.array([[0, 1], [2, jnp.nan]])}}
+    checkpoint.save(tmp_path, 2, spoiled, {})
+    with pytest.warns(UserWarning, match=r"step_00000002: params\.w holds NaN"):
+        assert equal(checkpoint.restore(tmp_path, state(0))[0], state(1))
+    (tmp_path / "step_00000001.safetensors").unlink()
+    with (
+        pytest.warns(UserWarning, match="step_0000000"),
+        pytest.raises(files.Damaged, match=r"step_00000002: .*NaN.*step_00000001\.safetensors is missing"),
+    ):
+        checkpoint.restore(tmp_path, state(0))
+
+
 def test_an_interrupted_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, 1, state(1), {})
 

@@ -1,0 +1,53 @@
+"""What a run reports between its steps: pictures, and the loss on test images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm import data
+from ddpm.config import UNetConfig
+from ddpm.losses.objectives import denoiser
+from ddpm.network import eps_fn
+from ddpm.sample import Sampling, images
+from ddpm.schedule import Schedule
+from ddpm.train import TrainState
+
+
+def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
+    """Return the labels of a sample grid, one row per class."""
+    return np.repeat(np.arange(unet.num_classes), per_class) if unet.num_classes else None
+
+
+def sample_grid(
+    unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps", prior: Any = None
+) -> np.ndarray:
+    """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2."""
+    c = grid_labels(unet)
+    shape = (64 if c is None else len(c), *unet.image_shape)
+    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict, prior)
+    how = Sampling(steps=min(25, schedule.T), guidance=2.0)
+    return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
+
+
+def loss_on_test(
+    unet: UNetConfig,
+    schedule: Schedule,
+    state: TrainState,
+    dataset: data.Dataset,
+    conditional: bool,
+    most: int = 1000,
+    predict: str = "eps",
+) -> dict[str, float]:
+    """Compute the ε-MSE on the first test images for each average, with fixed times and noises."""
+    from ddpm.evaluation.denoising_loss import eps_mse
+
+    x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
+    which = {"params": state.params, "ema": state.ema, **state.emas}
+    denoisers = {
+        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior)
+        for name, p in which.items()
+    }
+    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in denoisers.items()}
