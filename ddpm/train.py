@@ -37,7 +37,7 @@ def make_step(loss: Callable[..., jax.Array], optimiser: Any, decay: float = 0.9
     return jax.jit(step)
 
 
-def descend(state: TrainState, grad: dict, optimiser: Any, decay: float) -> TrainState:
+def descend(state: TrainState, grad: Any, optimiser: Any, decay: float) -> TrainState:
     """θ ← θ + the optimiser's update, and θ̂ ← β θ̂ + (1 - β) θ, from the gradient of the loss."""
     updates, opt = optimiser.update(grad, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)

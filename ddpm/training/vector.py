@@ -17,7 +17,8 @@ def raveled(tree: Any, params: Any) -> tuple[Any, Callable[[Any], Any]]:
 
     tree: for example a state, in which the parameters, their averages and Adam's moments have this structure
     """
-    structure, (vector, unravel) = jax.tree.structure(params), ravel_pytree(params)
+    vector, unravel = ravel_pytree(params)
+    structure: Any = jax.tree.structure(params)
 
     def same(a: Any) -> bool:
         return jax.tree.structure(a) == structure
