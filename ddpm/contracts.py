@@ -64,14 +64,3 @@ def falls(f: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a step function that goes down only (s < t), so that `walk` refuses it a list of times that climbs."""
     f.falls = True  # type: ignore[attr-defined]
     return f
-
-
-def inside(f: Partial) -> list[Partial]:
-    """`f` and all the functions that it wraps, outermost first."""
-    return [f, *(part for outer in find((f.args, f.keywords), Partial) for part in inside(outer))]
-
-
-def find(tree: Any, kind: type) -> list[Any]:
-    """All parts of a pytree that are of that class, such as the schedules inside a step."""
-    parts = jax.tree.leaves(tree, is_leaf=lambda part: isinstance(part, kind))
-    return [part for part in parts if isinstance(part, kind)]

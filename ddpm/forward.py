@@ -7,14 +7,18 @@ A time is either shared by all images, shape (), or given for each, shape (B,).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpm.contracts import Partial
 from ddpm.schedule import Schedule
 from ddpm.tools import check
+from ddpm.tools.partials import v_form
 
 
 def at(a: jax.Array, t: Any, x: jax.Array) -> jax.Array:
@@ -77,12 +81,32 @@ def score_from_eps(schedule: Schedule, t: Any, eps: Any) -> jax.Array:
     return -eps / at(schedule.std, t, eps)
 
 
-def x0_from_score(schedule: Schedule, x_t: jax.Array, t: Any, score: jax.Array) -> jax.Array:
-    """E[x0 | x_t] = (x_t + (1-ᾱ_t) ∇ log p_t(x_t)) / √ᾱ_t: Tweedie's formula   [Robbins 1956; Efron 2011]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (x_t + (1 - alpha_bar) * score) / jnp.sqrt(alpha_bar)
+def x0_and_eps(eps: Any, schedule: Schedule, x_t: Any, t: Any, c: Any = None) -> tuple[jax.Array, jax.Array]:
+    """Predict x̂0 and ε̂ with one call. A network for v or x0 gives both without dividing by √ᾱ_t, so ᾱ_t = 0 is allowed.
+
+    x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v̂,   ε̂ = √ᾱ_t v̂ + √(1-ᾱ_t) x_t                          [Salimans and Ho 2022, App. D]
+    """
+    t_all = jnp.broadcast_to(t, x_t.shape[:1])
+    if (v_hat := v_form(eps)) is None:
+        eps_t = eps(x_t, t_all, c)
+        return x0_from_eps(schedule, x_t, t, eps_t), eps_t
+    root, std, v = jnp.sqrt(at(schedule.alpha_bar, t, x_t)), at(schedule.std, t, x_t), v_hat(x_t, t_all, c)
+    return root * x_t - std * v, root * v + std * x_t
 
 
-def eps_from_score(schedule: Schedule, t: Any, score: jax.Array) -> jax.Array:
-    """ε = -√(1-ᾱ_t) ∇ log p_t(x_t)"""
-    return -jnp.sqrt(1 - at(schedule.alpha_bar, t, score)) * score
+def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.Array:
+    """v = (√ᾱ_t x_t - x0) / √(1-ᾱ_t), for t ≥ 1   [Salimans and Ho 2022, App. D]"""
+    return (jnp.sqrt(at(schedule.alpha_bar, t, x_t)) * x_t - x0) / at(schedule.std, t, x_t)
+
+
+def from_x0(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Make a rule (x_t, t, c, eps, schedule, …) -> x̂0 a guide, which derives ε̂, or v̂, from the new x̂0."""
+
+    def guide(x_t: jax.Array, t: jax.Array, c: Any = None, /, **bound: Any) -> jax.Array:
+        return eps_from_x0(bound["schedule"], x_t, t, f(x_t, t, c, **bound))
+
+    def v_hat(x_t: jax.Array, t: jax.Array, c: Any = None, /, **bound: Any) -> jax.Array:
+        return v_from_x0(bound["schedule"], x_t, t, f(x_t, t, c, **bound))
+
+    guide.v_form = lambda **bound: None if v_form(bound["eps"]) is None else Partial(v_hat, **bound)  # type: ignore
+    return wraps(f)(guide)

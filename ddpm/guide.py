@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from ddpm.contracts import Eps, partial_of, technique
-from ddpm.forward import eps_from_x0, x0_from_eps
+from ddpm.forward import from_x0, x0_and_eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
+from ddpm.tools.partials import affine
 
 
 @technique(eps=partial_of, scale=check.scale_array)
+@affine
 def cfg(x_t: jax.Array, t: jax.Array, c: jax.Array | None, /, eps: Eps, scale: Any) -> jax.Array:
     """Classifier-free guidance: ε̂_∅ + s (ε̂_c - ε̂_∅).   [Ho and Salimans 2022, Eq. 6, with s = 1 + w]
 
@@ -52,6 +54,7 @@ def _low_below_high(low: Any, high: Any, **_: Any) -> None:
 
 
 @technique(_low_below_high, eps=partial_of)
+@from_x0
 def clip_x0(
     x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, schedule: Schedule, low: float = -1.0, high: float = 1.0
 ) -> jax.Array:
@@ -61,5 +64,4 @@ def clip_x0(
     where x̂0 = (x_t - √(1-ᾱ) ε̂)/√ᾱ magnifies an error of ε̂ twenty thousand times. t ≥ 1; not for DDIM inversion,
     which clipping makes irreversible.
     """
-    x0 = jnp.clip(x0_from_eps(schedule, x_t, t, eps(x_t, t, c)), low, high)
-    return eps_from_x0(schedule, x_t, t, x0)
+    return jnp.clip(x0_and_eps(eps, schedule, x_t, t, c)[0], low, high)

@@ -86,16 +86,9 @@ class Level(nnx.Module):
     """Residual blocks of one size, each followed by attention if requested, then the change of size."""
 
     def __init__(
-        self,
-        c_ins: list[int],
-        c_out: int,
-        attend: bool,
-        resample: str,
-        d_time: int,
-        config: UNetConfig,
-        *,
+        self, c_ins: list[int], c_out: int, attend: bool, resample: str, d_time: int, config: UNetConfig, *,
         draws: Draws,
-    ):
+    ):  # fmt: skip
         self.resnets = nnx.List([ResBlock(c, c_out, d_time, config, draws=draws) for c in c_ins])
         if attend:
             self.attentions = nnx.List([Attention(c_out, config, draws=draws) for _ in c_ins])
@@ -223,16 +216,13 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
         return nnx.to_pure_dict(nnx.split(UNet(config, draws=draws.of(key)), nnx.Param)[1])
 
     def apply(
-        params: dict,
-        x_t: jax.Array,
-        t: jax.Array,
-        c: jax.Array | None = None,
-        key: jax.Array | None = None,
-        seen: dict | None = None,
-    ) -> jax.Array:
-        B = x_t.shape[0]
-        H, W, C = config.image_shape
+        params: dict, x_t: jax.Array, t: jax.Array,
+        c: jax.Array | None = None, key: jax.Array | None = None, seen: dict | None = None,
+    ) -> jax.Array:  # fmt: skip
+        B, (H, W, C) = x_t.shape[0], config.image_shape
         check.fits("x_t", x_t, (H, W, C + config.extra_channels), "network")
+        if jnp.issubdtype(jnp.result_type(t), jnp.integer):
+            check.times(t, x_t, float("inf"), low=0)
         t = jnp.broadcast_to(t, (B,))
         if config.num_classes:
             c = jnp.full((B,), config.num_classes) if c is None else check.labels(c, B, config.num_classes)
@@ -240,6 +230,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
         return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
 
+    apply.labels = lambda *_: config.num_classes  # type: ignore[attr-defined]
     return init, apply
 
 

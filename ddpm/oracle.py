@@ -121,6 +121,9 @@ def _mixture_eps(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any 
     return -std.reshape((-1,) + (1,) * (x_t.ndim - 1)) * _mixture_score(m, schedule, x_t, t, c)
 
 
+_mixture_eps.labels = lambda m, *_: np.unique(m.label) if check.known(m.label) else None  # type: ignore[attr-defined]
+
+
 # --- construction -----------------------------------------------------------------------------------------------------
 
 

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, Step, falls, find, inside, partial_of, technique
-from ddpm.forward import at, q_posterior, x0_from_eps
+from ddpm.contracts import Eps, Partial, Step, falls, partial_of, technique
+from ddpm.forward import at, q_posterior, x0_and_eps
 from ddpm.guide import cfg, clip_x0
 from ddpm.schedule import Schedule, make_times
-from ddpm.tools import check
+from ddpm.tools import check, keys
+from ddpm.tools.partials import check_denoiser, check_labels, find, inside
 
 
 def _beta(schedule: Schedule, x: jax.Array, t: Any, s: Any) -> jax.Array:
@@ -72,6 +73,7 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
     x_T: (B, ...), or a pytree where a step carries more than the image;  times: (n+1,) int, usually falling to 0.
     Returns x at the last time; with `path` also x after every step, stacked in front: (x_0, (n, B, ...)).
     Step i uses the key fold_in(key, first + i): a walk in two pieces, with `first` set, equals the walk in one.
+    key: one for the batch, or (B,), one for each image, whose noise then does not depend on the others.
     """
     times = np.asarray(times)
     if times.ndim != 1 or times.size < 2 or not np.issubdtype(times.dtype, np.integer):
@@ -86,6 +88,7 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
     for part in inside(step):  # a step may have its own demands on the times, even where it is wrapped
         if hasattr(part.func, "check_times"):
             part.func.check_times(times[:-1][down], times[1:][down], **part.keywords)
+        check_denoiser(times[:-1], **part.keywords)
     return _walk(step, key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
 
 
@@ -93,7 +96,8 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
 def _walk(step: Step, key: jax.Array, x_T: Any, times: jax.Array, first: jax.Array, path: bool) -> Any:
     def body(x: Any, i_t_s: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, Any]:
         i, t, s = i_t_s
-        x = step(jax.random.fold_in(key, first + i), x, t, s)
+        new = step(keys.fold_in(key, first + i), x, t, s)
+        x = jax.tree.map(lambda new, old: new.astype(old.dtype), new, x)  # a float64 schedule keeps float32 images
         return x, x if path else None
 
     x, xs = jax.lax.scan(body, x_T, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
@@ -101,10 +105,6 @@ def _walk(step: Step, key: jax.Array, x_T: Any, times: jax.Array, first: jax.Arr
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def _batch(t: jax.Array, x: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(t, x.shape[:1])
 
 
 @technique(eps=partial_of, variance=make_variance)
@@ -119,10 +119,10 @@ def ddpm_step(
     `learned(v)`, `optimal(gamma)` of ddpm.samplers. The last step, to s = 0, adds no noise, as in Alg. 2. s need not be
     t-1: β is then that of the whole jump.
     """
-    x0 = x0_from_eps(schedule, x_t, t, eps(x_t, _batch(t, x_t), c))
+    x0, _ = x0_and_eps(eps, schedule, x_t, t, c)
     mean, _ = q_posterior(schedule, x_t, x0, t, s)
     sigma = jnp.where(s == 0, 0.0, jnp.sqrt(variance(schedule, x_t, t, s, c)))
-    return mean + sigma * jax.random.normal(key, x_t.shape, x_t.dtype)
+    return mean + sigma * keys.normal_like(key, x_t)
 
 
 def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: float = 0.0) -> Partial:
@@ -139,8 +139,7 @@ def ddim_step(eps: Eps, schedule: Schedule, c: jax.Array | None = None, eta: flo
 
 @technique(eps=partial_of)
 def _ddim_ode_step(key: Any, x_t: Any, t: Any, s: Any, /, eps: Eps, schedule: Schedule, c: Any) -> jax.Array:
-    eps_t = eps(x_t, _batch(t, x_t), c)
-    x0 = x0_from_eps(schedule, x_t, t, eps_t)
+    x0, eps_t = x0_and_eps(eps, schedule, x_t, t, c)
     root, std = jnp.sqrt(at(schedule.alpha_bar, s, x_t)), at(schedule.std, s, x_t)
     return root * x0 + std * eps_t  # Eq. 12 with σ = 0; s > t encodes
 
@@ -163,12 +162,12 @@ def _ddim_noisy_step(
     key: Any, x_t: Any, t: Any, s: Any, /, eps: Eps, schedule: Schedule, c: Any, eta: Any
 ) -> jax.Array:
     _variance_exists(t, s, schedule=schedule, eta=eta)
-    eps_t = eps(x_t, _batch(t, x_t), c)
-    x0 = x0_from_eps(schedule, x_t, t, eps_t)
+    x0, eps_t = x0_and_eps(eps, schedule, x_t, t, c)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
     sigma = eta * jnp.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))  # Eq. 16
-    z = jax.random.normal(key, x_t.shape, x_t.dtype)
-    return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(1 - alpha_bar_s - sigma**2) * eps_t + sigma * z  # Eq. 12
+    z = keys.normal_like(key, x_t)
+    rest = jnp.maximum(1 - alpha_bar_s - sigma**2, 0)  # rounding can make it -1e-17, where ᾱ_t = 0 and η = 1
+    return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(rest) * eps_t + sigma * z  # Eq. 12
 
 
 _ddim_noisy_step.__wrapped__.check_times = _variance_exists  # type: ignore[attr-defined]
@@ -210,8 +209,6 @@ def images(
     shape: (B, H, W, C);  c: (B,) labels or None;  how: sampler ddim, ddpm, ddpm_large, or a function. The initial noise
     is normal(split(key)[0]): the same for every sampler and number of steps.
     """
-    if c is not None and jnp.shape(c) != shape[:1]:
-        raise ValueError(f"c has shape {jnp.shape(c)}; give one label for each of the {shape[0]} images")
-    step = how.step(eps, schedule, None if c is None else jnp.asarray(c))
+    step = how.step(eps, schedule, None if c is None else jnp.asarray(check_labels(eps, c, shape[:1])))
     key_x, key_walk = jax.random.split(key)
     return walk(step, key_walk, jax.random.normal(key_x, shape), how.times(schedule))

@@ -21,6 +21,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.partials import check_labels
 
 
 class Typicality(NamedTuple):
@@ -68,8 +69,8 @@ def measure(
     """
     check.whole("draws", draws.n, 2)
     x0, B = check.batch(x0), len(x0)
-    c = check.classes("c", c, B, one=True)
-    null = None if null is None else check.classes("null", null, B, one=True)
+    c = check_labels(eps, c, (B,), one=True)
+    null = None if null is None else check_labels(eps, null, (B,), "null", one=True)
     window = jnp.asarray(time_window(schedule.T, draws.t_range))
     weight = np.ones(schedule.T + 1) if draws.weight is None else check.by_time("weight", draws.weight, schedule.T)
     loss = Partial(squared_error, partial_of(eps), schedule)

@@ -24,6 +24,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.partials import check_labels
 from ddpm.typicality import time_window
 
 Stages = Sequence[tuple[int, int]]  # (draws of each class by the end of the stage, classes kept after it)
@@ -88,10 +89,9 @@ def draw_losses(
     """
     # Validation
     x0, c = check.batch(x0), np.asarray(c)
-    if c.ndim != 2 or len(c) != len(x0) or not np.issubdtype(c.dtype, np.integer):
-        raise ValueError(
-            f"c has shape {c.shape} and type {c.dtype}; give labels ({len(x0)}, M) for each image, integers"
-        )
+    if c.ndim != 2 or len(c) != len(x0):
+        raise ValueError(f"c has shape {c.shape}; give labels ({len(x0)}, M) for each image")
+    check_labels(eps, c, c.shape)
     times = np.asarray(check.times(times, jnp.asarray(times), schedule.T), dtype=np.int32)
     n = len(times)
     first, end = (0, n) if span is None else span
@@ -136,7 +136,7 @@ def classify(
     # Labels, stages, times and weights
     x0 = check.batch(x0)
     labels = np.arange(classes) if isinstance(classes, int | np.integer) else np.asarray(classes)
-    K = len(labels)
+    K = len(check_labels(eps, labels, (len(labels),), "classes"))
     stages = check_stages(default_stages(K) if plan.stages is None else plan.stages, K)
     n = stages[-1][0]
     times = even_times(schedule.T, n, plan.t_range) if plan.times is None else np.asarray(plan.times)

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.contracts import Eps, Step, partial_of, technique
-from ddpm.forward import eps_from_x0, q_sample, q_step, x0_from_eps
+from ddpm.forward import from_x0, q_sample, q_step, x0_and_eps
 from ddpm.sample import walk
 from ddpm.schedule import Schedule
-from ddpm.tools import check
+from ddpm.tools import check, keys
 
 
 def _mask(mask: Any, x: jax.Array) -> jax.Array:
@@ -40,6 +40,7 @@ def _mask_for(known: jax.Array, mask: Any, **_: Any) -> dict[str, jax.Array]:
 
 
 @technique(_mask_for, eps=partial_of)
+@from_x0
 def replace_x0(
     x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, schedule: Schedule, known: jax.Array, mask: Any
 ) -> jax.Array:
@@ -48,8 +49,7 @@ def replace_x0(
     The known pixels are exact at the end; what is filled in sees them through x_t only as well as ε̂ does.
     """
     check.same_shape("known", known, "x_t", x_t)
-    x0 = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
-    return eps_from_x0(schedule, x_t, t, mask * known + (1 - mask) * x0)
+    return mask * known + (1 - mask) * x0_and_eps(eps, schedule, x_t, t, c)[0]
 
 
 @technique(_mask_for, step=partial_of)
@@ -65,8 +65,8 @@ def repaint(
     again lets the filling agree with what is known. At s = 0 the known pixels are exactly themselves.
     """
     check.same_shape("known", known, "x_t", x_t)
-    key_step, key_noise = jax.random.split(key)
-    noise = jax.random.normal(key_noise, known.shape, known.dtype)
+    key_step, key_noise = keys.split(key)
+    noise = keys.normal_like(key_noise, known)
 
     def down(t: jax.Array, s: jax.Array) -> jax.Array:
         return mask * q_sample(schedule, known, s, noise) + (1 - mask) * step(key_step, x_t, t, s)
@@ -105,6 +105,6 @@ def sdedit(step: Step, schedule: Schedule, key: jax.Array, x0: jax.Array, times:
     times: falling to 0 from the strength wanted, such as make_times(1000, 50)[25:] for half of the steps.
     """
     times = np.asarray(times)
-    key_noise, key_walk = jax.random.split(key)
-    x_t = q_sample(schedule, x0, int(times[0]), jax.random.normal(key_noise, x0.shape, x0.dtype))
+    key_noise, key_walk = keys.split(key)
+    x_t = q_sample(schedule, x0, int(times[0]), keys.normal_like(key_noise, x0))
     return walk(step, key_walk, x_t, times)

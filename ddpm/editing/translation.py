@@ -21,6 +21,7 @@ from ddpm.editing.inversion import decode, encode
 from ddpm.guide import cfg
 from ddpm.schedule import Schedule, make_times
 from ddpm.tools import check
+from ddpm.tools.partials import check_labels
 from ddpm.typicality import Draws
 
 
@@ -63,7 +64,7 @@ def translate(
     encoded;  guidance: s on the way to b, 1 for none. Results are not clipped.
     """
     x0 = check.batch(x0)
-    a, b = (check.classes(name, c, len(x0), one=True) for name, c in (("a", a), ("b", b)))
+    a, b = (check_labels(eps, c, x0.shape[:1], name, one=True) for name, c in (("a", a), ("b", b)))
     check.scale(guidance)
     times = way(schedule.T, steps, start)
     code = encode(eps, schedule, x0, times, a)

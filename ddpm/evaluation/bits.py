@@ -41,6 +41,7 @@ from ddpm.samplers.solvers import sigma_bar
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.partials import check_labels
 
 # --- baselines --------------------------------------------------------------------------------------------------------
 
@@ -103,6 +104,7 @@ def bound_bits(
     # times and their weights, with t = 1 first
     check.whole("draws", draws, 1)
     x0, eps, n = np.asarray(x0, np.float32), partial_of(eps), len(x0)
+    c = None if c is None else check_labels(eps, c, (n,))
     times, weight = drawn_times(schedule.T, n, draws, seed)
     times, weight = np.vstack([np.ones((1, n), int), times]), np.vstack([np.ones((1, n)), weight / draws])
     bits, key, term = np.zeros(n), jax.random.key(seed), bound_term(eps, schedule, variance)
@@ -110,7 +112,7 @@ def bound_bits(
     with progress(total=n * (draws + 1), desc="bits/dim, bound", unit="call") as bar:
         for ids, m in parts(n, batch):
             x, key_part = jnp.asarray(x0[ids]), jax.random.fold_in(key, ids[0])
-            label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
+            label = None if c is None else jnp.asarray(c[ids])
             total = np.asarray(prior_bits(schedule, x), np.float64)
             for k in range(draws + 1):
                 t = jnp.asarray(times[k, ids], jnp.int32)
@@ -145,12 +147,13 @@ def flow_bits(
     images: uint8;  c: (N,) labels, or None for ∅;  steps: of Heun's method, each two calls of ε and of its gradient.
     """
     images, eps, n = np.asarray(images), partial_of(eps), len(images)
+    c = None if c is None else check_labels(eps, c, (n,))
     times, key, bits = even_times(schedule, steps), jax.random.key(seed), np.zeros(n)
     with progress(total=n, desc="bits/dim, flow", unit="image") as bar:
         for ids, m in parts(n, batch):
             key_u, key_probe = jax.random.split(jax.random.fold_in(key, ids[0]))
             x = dequantise(key_u, jnp.asarray(images[ids]))
-            label = None if c is None else jnp.asarray(np.asarray(c)[ids], jnp.int32)
+            label = None if c is None else jnp.asarray(c[ids])
             log_prob = ode_log_prob(eps, schedule, x, label, times=times, key=key_probe)
             bits[ids[:m]] = np.asarray(density_bits_per_dim(log_prob, int(np.prod(x.shape[1:]))))[:m]
             bar.update(m)

@@ -18,6 +18,7 @@ from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.partials import check_labels
 
 
 @jax.jit
@@ -52,7 +53,7 @@ def eps_mse(
     key = jax.random.key(0) if key is None else key
     N = len(x0)
     n = N * check.whole("repeats", repeats, 1)
-    c = None if c is None else np.asarray(c, dtype=np.int32)
+    c = None if c is None else check_labels(eps, c, (N,))
     key_t, key_deal, key_noise = jax.random.split(key, 3)
     # stratified times, assigned to images at random
     t = _stratified(key_t, n, T)  # ascending

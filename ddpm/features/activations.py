@@ -17,10 +17,12 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.forward import q_sample
+from ddpm.network import eps_fn
 from ddpm.networks.inspect import activations, param_shapes
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.partials import check_labels
 
 
 class Trained(Protocol):
@@ -85,7 +87,7 @@ def dift(
     check.whole("ensemble", ensemble, 1)
     t = default_time(schedule.T) if t is None else check.whole("t", t, 0, schedule.T)
     if c is not None:
-        c = np.asarray(check.labels(np.broadcast_to(c, len(x0)), len(x0), config.num_classes))
+        c = check_labels(eps_fn(config, model.params), c, (len(x0),), one=True)
     # Features, one batch at a time
     found = []
     for ids, m in progress(parts(len(x0), batch), desc=f"features of {layer}", unit="batch"):

@@ -11,6 +11,7 @@ It needs a memory ("have we stopped?"), so it is a step that carries one next to
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,11 @@ import jax.numpy as jnp
 
 from ddpm.contracts import Eps, Partial, Step, constant, falls, partial_of, technique
 from ddpm.guide import cfg
+from ddpm.networks.heads import v_head
 from ddpm.sample import ddim_step
 from ddpm.schedule import Schedule
 from ddpm.tools import check
+from ddpm.tools.partials import v_form
 
 
 class Guided(NamedTuple):
@@ -71,17 +74,21 @@ def adaptive_step(
     if not isinstance(state, Guided):
         raise TypeError("adaptive_step carries a state: give walk `begin(x_T)`, take `.x` and `.calls` of its result")
     t_all = jnp.broadcast_to(t, state.x.shape[:1])
+    # What is predicted and combined: v̂ where the network can, else ε̂; guidance is the same sum of either
+    v_hat = v_form(eps)
+    predict, as_eps = (eps, partial_of) if v_hat is None else (v_hat, partial(v_head, schedule=schedule))
 
     def both() -> tuple[jax.Array, jax.Array]:
-        eps_c, eps_null = eps(state.x, t_all, c), eps(state.x, t_all, None)
-        guided = cfg(Partial(_pick, eps_c, eps_null), scale)(state.x, t_all, c)
+        given_c, given_null = predict(state.x, t_all, c), predict(state.x, t_all, None)
+        guided = cfg(Partial(_pick, given_c, given_null), scale)(state.x, t_all, c)
+        eps_c, eps_null = (as_eps(constant(value))(state.x, t_all) for value in (given_c, given_null))
         return guided, cosine(eps_c, eps_null).min() < threshold
 
     def alone() -> tuple[jax.Array, jax.Array]:
-        return eps(state.x, t_all, c), jnp.asarray(False)
+        return predict(state.x, t_all, c), jnp.asarray(False)
 
-    eps_t, on = jax.lax.cond(state.on, both, alone)
-    denoiser = constant(eps_t)
+    value, on = jax.lax.cond(state.on, both, alone)
+    denoiser = as_eps(constant(value))
     step = make_step(denoiser if after is None else after(denoiser), schedule, c)
     return Guided(step(key, state.x, t, s), on, state.calls + jnp.where(state.on, 2, 1))
 

@@ -21,9 +21,11 @@ import jax.numpy as jnp
 from ddpm.contracts import Eps, partial_of, technique
 from ddpm.guide import per_image_scale
 from ddpm.tools import check
+from ddpm.tools.partials import affine
 
 
 @technique(eps=partial_of, c=partial(jax.tree.map, jnp.asarray))
+@affine
 def given(x_t: jax.Array, t: jax.Array, ignored: Any = None, /, *, eps: Eps, c: Any) -> jax.Array:
     """Fix the condition of a denoiser at c: the condition of later calls is ignored."""
     return eps(x_t, t, jax.tree.map(lambda a: jnp.broadcast_to(a, x_t.shape[:1]) if a.ndim == 0 else a, c))
@@ -41,6 +43,7 @@ def _weights(weights: Sequence[Any]) -> list[jax.Array]:
 @technique(
     _one_weight_each, base=partial_of, parts=lambda parts: [partial_of(part) for part in parts], weights=_weights
 )
+@affine
 def compose(
     x_t: jax.Array, t: jax.Array, c: Any = None, /, *, base: Eps, parts: Sequence[Eps], weights: Sequence[Any]
 ) -> jax.Array:
@@ -59,6 +62,7 @@ def compose(
     scale_1=partial(check.scale_array, name="scale_1"),
     scale_2=partial(check.scale_array, name="scale_2"),
 )
+@affine
 def two_scale(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale_1: Any, scale_2: Any) -> jax.Array:
     """ε(∅, ∅) + s_1 (ε(c_1, ∅) - ε(∅, ∅)) + s_2 (ε(c_1, c_2) - ε(c_1, ∅)).   [InstructPix2Pix, Brooks 2023, Eq. 3]
 

@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.contracts import Eps, Partial, find, partial_of, technique
-from ddpm.forward import at, eps_from_x0, x0_from_eps
+from ddpm.contracts import Eps, Partial, partial_of, technique
+from ddpm.forward import at, from_x0, x0_and_eps
 from ddpm.guide import per_image_scale
 from ddpm.schedule import Schedule
 from ddpm.tools import check
+from ddpm.tools.partials import affine, find
 
 
 @technique(eps=partial_of, scale=check.scale_array, label=jnp.asarray)
+@affine
 def negative(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale: Any, label: Any) -> jax.Array:
     """Away from a label instead of from ∅: ε̂_neg + s (ε̂_c - ε̂_neg).   label: () or (B,) int, what is not wanted"""
     if c is None:
@@ -31,6 +33,7 @@ def _low_before_high(low: Any, high: Any, **_: Any) -> None:
 
 
 @technique(_low_before_high, guided=partial_of, eps=partial_of, low=jnp.asarray, high=jnp.asarray)
+@affine
 def interval(
     x_t: jax.Array, t: jax.Array, c: Any = None, /, *, guided: Eps, eps: Eps, low: Any, high: Any
 ) -> jax.Array:
@@ -86,6 +89,7 @@ def _saturates(percentile: Any, most: Any, **_: Any) -> None:
 
 
 @technique(_saturates, eps=partial_of)
+@from_x0
 def dynamic_threshold(
     x_t: jax.Array, t: jax.Array, c: Any = None, /,
     *, eps: Eps, schedule: Schedule, percentile: float = 99.5, most: float = jnp.inf,
@@ -94,7 +98,7 @@ def dynamic_threshold(
 
     Strong guidance then saturates fewer pixels than `clip_x0`, which is `most` = 1. ε̂ is derived again.
     """
-    x0 = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
+    x0 = x0_and_eps(eps, schedule, x_t, t, c)[0]
     q = jnp.percentile(jnp.abs(x0), percentile, axis=tuple(range(1, x0.ndim)), keepdims=True)
     q = jnp.clip(q, 1.0, most)
-    return eps_from_x0(schedule, x_t, t, jnp.clip(x0, -q, q) / q)
+    return jnp.clip(x0, -q, q) / q

@@ -17,7 +17,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 
 from ddpm.contracts import Eps, Partial, constant, partial_of, technique
-from ddpm.forward import q_posterior, q_sample, x0_from_eps
+from ddpm.forward import q_posterior, q_sample, x0_and_eps
 from ddpm.loss import per_image, stratified_times
 from ddpm.sample import make_variance
 from ddpm.samplers.respacing import respace, retime
@@ -82,7 +82,7 @@ def _term(
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """The term, and the mean of (x0 - x̂0)² of the same prediction: (B,) each"""
     x_t = q_sample(schedule, x0, t, noise)
-    x0_hat = x0_from_eps(schedule, x_t, t, eps(x_t, t, c))
+    x0_hat, _ = x0_and_eps(eps, schedule, x_t, t, c)
     mean, var = q_posterior(schedule, x_t, x0, t, s)
     mean_hat, _ = q_posterior(schedule, x_t, x0_hat, t, s)
     var_hat = jnp.broadcast_to(variance(schedule, x_t, t, s, c), x0.shape)

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 
 from ddpm.config import LOSSES
 from ddpm.contracts import Eps, constant
-from ddpm.forward import q_sample
+from ddpm.forward import q_posterior, q_sample
 from ddpm.loss import per_image, squared_error
 from ddpm.losses import weighting
 from ddpm.losses.bound import bound_term, hybrid_terms
-from ddpm.networks.heads import head, mu_from_eps, v_from_eps
+from ddpm.networks.heads import head, velocity
 from ddpm.networks.skip import skip_head
 from ddpm.samplers.variance import eps_half, learned, v_half
 from ddpm.schedule import Schedule
@@ -65,8 +65,9 @@ def target(schedule: Schedule, predict: str, x0: jax.Array, t: jax.Array, noise:
     check.choice("predict", predict, ["eps", "x0", "v", "mu"])
     if predict in ("eps", "x0"):
         return noise if predict == "eps" else x0
-    x_t = q_sample(schedule, x0, t, noise)
-    return (v_from_eps if predict == "v" else mu_from_eps)(schedule, x_t, t, noise)
+    if predict == "v":
+        return velocity(schedule, x0, t, noise)
+    return q_posterior(schedule, q_sample(schedule, x0, t, noise), x0, t, t - 1)[0]  # μ̃   [Ho et al. 2020, Eq. 7]
 
 
 def _halves(

@@ -37,6 +37,8 @@ def vlb(schedule: Schedule, sigma2: jax.Array | None = None) -> jax.Array:
     place of a squared error: w_1 is 0 here, and `ddpm.losses.bound` has that term.
     """
     beta, alpha_bar = schedule.beta[1:], schedule.alpha_bar[1:]
+    if check.known(alpha_bar) and alpha_bar[-1] == 0:
+        raise ValueError("alpha_bar ends at 0, where the weight of ε in the bound is infinite; train v on loss `vlb`")
     if sigma2 is None:
         var = beta * (1 - schedule.alpha_bar[:-1]) / (1 - alpha_bar)  # β̃; 0 at t = 1
     else:
@@ -51,8 +53,7 @@ def min_snr(schedule: Schedule, gamma: float = 5.0) -> jax.Array:
     [Hang et al. 2023, Min-SNR-γ]   For x0-prediction this is min(SNR, γ), for v-prediction min(SNR, γ)/(SNR + 1).
     """
     check.number("gamma", gamma, 1e-9)
-    snr = _snr(schedule)
-    return _from(schedule, jnp.minimum(snr, gamma) / snr)
+    return _from(schedule, jnp.minimum(1, gamma / _snr(schedule)))  # 1 where SNR = 0
 
 
 def p2(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> jax.Array:

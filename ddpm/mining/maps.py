@@ -30,6 +30,7 @@ from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import progress
 from ddpm.tools.files import read_json, write_atomic
+from ddpm.tools.partials import check_labels
 from ddpm.typicality import Draws, time_window
 
 
@@ -109,8 +110,8 @@ def measure(
     # Validation, and the configuration that identifies this measurement
     x0, folder = np.asarray(check.images(x0)), Path(folder)
     n, G = check.whole("images", len(x0), 1), group_count(how.draws.n)
-    c = np.broadcast_to(np.asarray(c, np.int32), (n,))
-    null = None if null is None else np.broadcast_to(np.asarray(null, np.int32), (n,))
+    c = check_labels(eps, c, (n,), one=True)
+    null = None if null is None else check_labels(eps, null, (n,), "null", one=True)
     time_window(schedule.T, how.draws.t_range)
     chunk = min(how.chunk, n)
     config = {

@@ -7,6 +7,7 @@ __getattr__, __dir__ = namespace(
     {
         "heads": (
             "eps_from_mu",
+            "eps_from_score",
             "eps_from_v",
             "head",
             "mu_from_eps",
@@ -14,6 +15,9 @@ __getattr__, __dir__ = namespace(
             "v_from_eps",
             "v_from_x0",
             "v_head",
+            "velocity",
+            "x0_from_mu",
+            "x0_from_score",
             "x0_from_v",
             "x0_head",
         ),

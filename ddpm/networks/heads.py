@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpm.contracts import Eps, Partial, partial_of, technique
-from ddpm.forward import at, eps_from_x0
+from ddpm.forward import at, eps_from_x0, v_from_x0
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -43,10 +43,31 @@ def x0_from_v(schedule: Schedule, x_t: jax.Array, t: Any, v: jax.Array) -> jax.A
     return jnp.sqrt(alpha_bar) * x_t - jnp.sqrt(1 - alpha_bar) * v
 
 
-def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.Array:
-    """v = (√ᾱ_t x_t - x0) / √(1-ᾱ_t), for t ≥ 1   [Salimans and Ho 2022, App. D]"""
+def velocity(schedule: Schedule, x0: jax.Array, t: Any, eps: jax.Array) -> jax.Array:
+    """v = √ᾱ_t ε - √(1-ᾱ_t) x0, where both are known: finite at every t   [Salimans and Ho 2022, Sec. 4]"""
+    check.same_shape("x0", x0, "eps", eps)
+    return jnp.sqrt(at(schedule.alpha_bar, t, x0)) * eps - at(schedule.std, t, x0) * x0
+
+
+def x0_from_mu(schedule: Schedule, x_t: jax.Array, t: jax.Array, mu: jax.Array) -> jax.Array:
+    """x0 = ((1-ᾱ_t) μ - √α_t (1-ᾱ_{t-1}) x_t) / (√ᾱ_{t-1} β_t): finite even where ᾱ_t = 0   [Ho et al. 2020, Eq. 7]"""
+    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
+    before = at(schedule.alpha_bar, t - 1, x_t)
+    return ((1 - alpha_bar) * mu - jnp.sqrt(1 - beta) * (1 - before) * x_t) / (jnp.sqrt(before) * beta)
+
+
+def x0_from_score(schedule: Schedule, x_t: jax.Array, t: Any, score: jax.Array) -> jax.Array:
+    """E[x0 | x_t] = (x_t + (1-ᾱ_t) ∇ log p_t(x_t)) / √ᾱ_t: Tweedie's formula   [Robbins 1956; Efron 2011]"""
     alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (jnp.sqrt(alpha_bar) * x_t - x0) / jnp.sqrt(1 - alpha_bar)
+    return (x_t + (1 - alpha_bar) * score) / jnp.sqrt(alpha_bar)
+
+
+def eps_from_score(schedule: Schedule, t: Any, score: jax.Array) -> jax.Array:
+    """ε = -√(1-ᾱ_t) ∇ log p_t(x_t)"""
+    return -jnp.sqrt(1 - at(schedule.alpha_bar, t, score)) * score
+
+
+# --- denoisers --------------------------------------------------------------------------------------------------------
 
 
 @technique(net=partial_of)
@@ -65,6 +86,24 @@ def x0_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedul
 def mu_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
     """Make a network that predicts the mean of the step t → t-1 a denoiser, for t ≥ 1.   [Ho et al. 2020, Eq. 11]"""
     return eps_from_mu(schedule, x_t, t, net(x_t, t, c))
+
+
+# The forms in v̂ (`ddpm.tools.partials.v_form`), which stay finite where ᾱ_t = 0 and ε̂ no longer holds the image.
+
+
+@technique(net=partial_of)
+def _v_of_x0(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    return v_from_x0(schedule, x_t, t, net(x_t, t, c))
+
+
+@technique(net=partial_of)
+def _v_of_mu(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    return v_from_x0(schedule, x_t, t, x0_from_mu(schedule, x_t, t, net(x_t, t, c)))
+
+
+v_head.__wrapped__.v_form = lambda net, schedule: net  # type: ignore[attr-defined]
+x0_head.__wrapped__.v_form = _v_of_x0  # type: ignore[attr-defined]
+mu_head.__wrapped__.v_form = _v_of_mu  # type: ignore[attr-defined]
 
 
 def head(net: Eps, schedule: Schedule, predict: str) -> Partial:

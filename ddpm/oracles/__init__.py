@@ -9,6 +9,6 @@ __getattr__, __dir__ = namespace(
         "finite_set": ("FiniteSet", "finite"),
         "low_rank": ("LowRank", "isotropic"),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
-        "gaussian": ("fit", "gaussian_losses", "linear_loss", "teleport"),
+        "gaussian": ("exact_v", "fit", "gaussian_losses", "linear_loss", "teleport"),
     },
 )

@@ -163,5 +163,8 @@ def _eps(m: Cells, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) ->
     return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
 
 
+_eps.labels = lambda m, *_: m.num_classes  # type: ignore[attr-defined]
+
+
 def _score(m: Cells, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     return score_from_eps(schedule, jnp.asarray(t), _eps(m, schedule, x_t, t, c))

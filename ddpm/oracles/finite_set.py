@@ -148,5 +148,8 @@ def _finite_eps(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: Any, c: Any
     return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
 
 
+_finite_eps.labels = lambda m, *_: m.log_prior.shape[0]  # type: ignore[attr-defined]
+
+
 def _finite_score(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     return score_from_eps(schedule, jnp.asarray(t), _finite_eps(m, schedule, x_t, t, c))

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpm.contracts import Partial
 from ddpm.forward import at
-from ddpm.oracle import Mixture, class_labels, mixture
+from ddpm.oracle import Mixture, _components, class_labels, mixture
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -28,6 +29,26 @@ def fit(x: Any, c: Any = None) -> Mixture:
     means = np.stack([x[c == k].mean(0) for k in classes])
     covs = np.stack([np.cov(x[c == k], rowvar=False, bias=True).reshape(x.shape[1], -1) for k in classes])
     return mixture(means, covs, np.array([(c == k).mean() for k in classes]), classes)
+
+
+def exact_v(m: Mixture, schedule: Schedule) -> Partial:
+    """v*(x_t, t, c) = √ᾱ_t E[ε | x_t] - √(1-ᾱ_t) E[x0 | x_t] of a mixture: what a network for v would learn.
+
+    E[x0 | x_t] = Σ_k p(k | x_t) (μ_k + √ᾱ_t Σ_k (ᾱ_t Σ_k + (1-ᾱ_t) I)⁻¹ (x_t - √ᾱ_t μ_k)), finite even where ᾱ_t = 0.
+    """
+    return Partial(_exact_v, m, schedule)
+
+
+def _exact_v(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
+    log_joint, _, z, var_t = _components(m, schedule, x_t, t, c)
+    alpha_bar = at(schedule.alpha_bar, jnp.broadcast_to(t, x_t.shape[:1]), z)  # (B, 1, 1)
+    # In the eigenbasis of each component: (√ᾱ (1-ᾱ) - √(1-ᾱ) √ᾱ λ) z/v, less its mean's share
+    slope = jnp.sqrt(alpha_bar * (1 - alpha_bar)) * (1 - m.var[None]) * z / var_t  # (B, K, D)
+    v_k = jnp.einsum("bke,kde->bkd", slope, m.basis, precision="highest") - jnp.sqrt(1 - alpha_bar) * m.mean[None]
+    return jnp.einsum("bk,bkd->bd", jax.nn.softmax(log_joint, axis=1), v_k, precision="highest").reshape(x_t.shape)
+
+
+_exact_v.labels = lambda m, *_: np.unique(m.label) if check.known(m.label) else None  # type: ignore[attr-defined]
 
 
 def linear_loss(m: Mixture, schedule: Schedule, x0: Any, c: Any = None) -> np.ndarray:

@@ -76,6 +76,9 @@ def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) 
     return (jnp.sqrt(1 - alpha_bar) * (of_rest * delta + along)).reshape(x_t.shape)
 
 
+_eps.labels = lambda m, *_: None if len(m.mean) == 1 else len(m.mean) - 1  # type: ignore[attr-defined]
+
+
 def isotropic(D: int, mean: Any = 0.0, var: float = 1.0) -> LowRank:
     """N(mean, var I), as one row: the prior of v-prediction (0, 1), and that of EDM (the data's mean and variance)."""
     mean = jnp.broadcast_to(jnp.asarray(mean, jnp.float32).reshape(1, -1), (1, D))

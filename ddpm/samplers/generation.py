@@ -12,8 +12,9 @@ from ddpm.contracts import Eps
 from ddpm.sample import Sampling, walk
 from ddpm.samplers.names import STEPS
 from ddpm.schedule import Schedule
-from ddpm.tools import check
+from ddpm.tools import check, keys
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.partials import check_labels
 
 PIECE = 50  # steps between two movements of the bar
 
@@ -31,13 +32,13 @@ def generate(
     """n images (n, H, W, C) float32 in [-1, 1].
 
     c: (n,) labels, or None together with n;  how: its sampler may be a name of `ddpm.samplers.names`. Image i begins
-    from the noise of fold_in(split(key)[0], i), whatever the batch, the sampler and the number of steps: the same key
-    shows the same images with more or fewer steps.
+    from the noise of fold_in(split(key)[0], i) and walks with fold_in(split(key)[1], i), whatever n and the batch: so
+    the same key shows the same images with more or fewer of them, and with more or fewer steps.
     """
     if c is None and n is None:
         raise ValueError("give the labels c, or the number of images n")
     n = check.whole("n", n if c is None else np.size(c), 1)  # type: ignore[arg-type]
-    c = None if c is None else check.classes("c", c, n)
+    c = None if c is None else check_labels(eps, c, (n,))
     times = how.times(schedule)
     key_x, key_walk = jax.random.split(key)
 
@@ -46,10 +47,10 @@ def generate(
     with progress(total=n * (len(times) - 1), desc=f"{name} {len(times) - 1}", unit="step") as bar:
         for ids, m in parts(n, batch):
             step = how.step(eps, schedule, None if c is None else jnp.asarray(c[ids]), STEPS)
-            x = _noise(key_x, jnp.asarray(ids), shape)
+            x = keys.normal_like(keys.of_images(key_x, ids), jnp.zeros((len(ids), *shape)))
             for first in range(0, len(times) - 1, PIECE):
                 piece = times[first : first + PIECE + 1]
-                x = walk(step, jax.random.fold_in(key_walk, ids[0]), x, piece, first=first)
+                x = walk(step, keys.of_images(key_walk, ids), x, piece, first=first)
                 jax.block_until_ready(x)
                 bar.update(m * (len(piece) - 1))
             done.append(np.asarray(x)[:m])
@@ -59,7 +60,3 @@ def generate(
             f"{bad} of {n} images hold NaN or infinity: the weights are damaged or diverged, or the steps too large"
         )
     return found
-
-
-def _noise(key: jax.Array, ids: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-    return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), shape))(ids)

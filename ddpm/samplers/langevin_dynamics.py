@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from ddpm.contracts import Eps, Step, falls, partial_of, technique
+from ddpm.forward import x0_and_eps
 from ddpm.schedule import Schedule
-from ddpm.tools import check
+from ddpm.tools import check, keys
 
 
 def langevin(
@@ -25,7 +26,7 @@ def langevin(
     std = jnp.sqrt(1 - schedule.alpha_bar[t])  # δ/2 ∇ log p = -r/2 √(1-ᾱ) ε̂
 
     def body(i: jax.Array, x: jax.Array) -> jax.Array:
-        z = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+        z = keys.normal_like(keys.fold_in(key, i), x)
         drift = eps(x, jnp.broadcast_to(t, x.shape[:1]), c)
         return x - 0.5 * r * std * drift + jnp.sqrt(r) * std * z
 
@@ -51,7 +52,7 @@ def corrected(
 
     [Song et al. 2021, SDE, Alg. 1; their "signal-to-noise ratio" ρ is r ≈ 2ρ²]   At s = 0 there is no correction.
     """
-    key_step, key_langevin = jax.random.split(key)
+    key_step, key_langevin = keys.split(key)
     x_s = step(key_step, x_t, t, s)
     if not isinstance(x_s, jax.Array):
         raise TypeError("a corrector wraps steps that carry an image alone, not a history")
@@ -72,8 +73,10 @@ def annealed_langevin(
     a_t, a_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
 
     def clean() -> jax.Array:
-        return (x_t - jnp.sqrt(1 - a_t) * eps(x_t, jnp.broadcast_to(t, x_t.shape[:1]), c)) / jnp.sqrt(a_t)
+        return x0_and_eps(eps, schedule, x_t, t, c)[0]
 
-    return jax.lax.cond(
-        s == 0, clean, lambda: langevin(eps, schedule, key, jnp.sqrt(a_s / a_t) * x_t, jnp.maximum(s, 1), c, n=n, r=r)
-    )
+    def noisy() -> jax.Array:
+        scale = jnp.where(a_t > 0, jnp.sqrt(a_s / jnp.where(a_t > 0, a_t, 1)), 1)  # pure noise has no scale to keep
+        return langevin(eps, schedule, key, scale * x_t, jnp.maximum(s, 1), c, n=n, r=r)
+
+    return jax.lax.cond(s == 0, clean, noisy)

@@ -11,6 +11,7 @@ import numpy as np
 from ddpm.contracts import Eps, partial_of, technique
 from ddpm.schedule import Schedule, from_alpha_bar, rounded
 from ddpm.tools import check
+from ddpm.tools.partials import affine
 
 
 def _alpha_bar(schedule: Schedule) -> np.ndarray:
@@ -26,22 +27,30 @@ def respace(schedule: Schedule, times: Any) -> Schedule:
     know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
     """
     times = check.falling_to_0(times, schedule.T)
-    return from_alpha_bar(_alpha_bar(schedule)[times[:-1]][::-1])
+    alpha_bar = _alpha_bar(schedule)[times[:-1]][::-1]
+    return from_alpha_bar(alpha_bar) if alpha_bar[-1] > 0 else _ending_in_noise(alpha_bar)
+
+
+def _ending_in_noise(alpha_bar: np.ndarray) -> Schedule:
+    """The schedule with these ᾱ_1…ᾱ_T, of which the last is 0."""
+    whole = np.concatenate([[1.0], alpha_bar])
+    return rounded(np.concatenate([[0.0], 1 - whole[1:] / whole[:-1]]), whole)
 
 
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """√ᾱ shifted and scaled so that √ᾱ_T = 0 and √ᾱ_1 stays: x_T is pure noise.   [Lin et al. 2023, Alg. 1]
 
-    At t = T, ε̂ then tells nothing about x0 (x̂0 = 0/0): begin the walk at T-1, or keep the network's x̂0 or v̂ yourself.
+    At t = T, ε̂ then tells nothing about x0 (x̂0 = 0/0): walk from T with a network that predicts v or x0, through
+    `v_head` or `x0_head`, and from T-1 with one that predicts ε.
     """
     root = np.sqrt(_alpha_bar(schedule)[1:])
     if root.size < 2:
         raise ValueError("zero_terminal_snr needs a schedule with T >= 2")
-    alpha_bar = np.concatenate([[1.0], ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2])
-    return rounded(np.concatenate([[0.0], 1 - alpha_bar[1:] / alpha_bar[:-1]]), alpha_bar)
+    return _ending_in_noise(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
 
 
 @technique(eps=partial_of, times=lambda times: jnp.asarray(times)[::-1])
+@affine
 def retime(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, times: Any) -> jax.Array:
     """Call a denoiser for a respaced schedule: time i = 0…n is the i-th from the end of a list that falls to 0.
 

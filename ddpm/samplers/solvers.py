@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpm.contracts import Eps, falls, partial_of, technique
-from ddpm.forward import x0_from_eps
+from ddpm.forward import x0_and_eps
 from ddpm.schedule import Schedule
 
 
@@ -33,6 +33,16 @@ def sigma_bar(schedule: Schedule, t: Any) -> jax.Array:
     return schedule.std[t] / jnp.sqrt(schedule.alpha_bar[t])
 
 
+def _towards(schedule: Schedule, x0: jax.Array, eps_t: jax.Array, bend: Any, t: Any, s: Any) -> jax.Array:
+    """x_s = √ᾱ_s (x̄_t + (σ̄_s - σ̄_t)(ε_t + bend)): the exact solution for a constant slope, DDIM's step for bend = 0.
+
+    It is written with x̂0 = x̄_t - σ̄_t ε_t, so that ᾱ_t = 0 is allowed where nothing bends.
+    """
+    root_s, std_s = jnp.sqrt(schedule.alpha_bar[s]), schedule.std[s]
+    sigma_t = jnp.where(schedule.alpha_bar[t] > 0, sigma_bar(schedule, t), 0)
+    return root_s * x0 + std_s * eps_t + (std_s - root_s * sigma_t) * bend
+
+
 # --- two calls a step -------------------------------------------------------------------------------------------------
 
 
@@ -42,14 +52,14 @@ def heun_step(
 ) -> jax.Array:
     """x̄_s = x̄_t + (σ̄_s - σ̄_t) ½(ε_t + ε_s), ε_s at Euler's guess of x̄_s.   [Karras et al. 2022, Alg. 1]
 
-    It may climb (DDIM inversion of second order). Where s = 0 it is Euler's step, as in the paper.
+    It may climb (DDIM inversion of second order). Where s = 0 it is Euler's step, as in the paper, and where ᾱ_t = 0,
+    since σ̄_t is infinite there.
     """
-    scale_t, scale_s = jnp.sqrt(schedule.alpha_bar[t]), jnp.sqrt(schedule.alpha_bar[s])
-    h = sigma_bar(schedule, s) - sigma_bar(schedule, t)
-    eps_t = _call(eps, x_t, t, c)
-    euler = x_t / scale_t + h * eps_t
-    eps_s = jax.lax.cond(s == 0, lambda: eps_t, lambda: _call(eps, scale_s * euler, s, c))
-    return scale_s * (x_t / scale_t + h * 0.5 * (eps_t + eps_s))
+    x0, eps_t = x0_and_eps(eps, schedule, x_t, t, c)
+    euler = _towards(schedule, x0, eps_t, 0.0, t, s)
+    first_order = (s == 0) | (schedule.alpha_bar[t] == 0)
+    eps_s = jax.lax.cond(first_order, lambda: eps_t, lambda: _call(eps, euler, s, c))
+    return _towards(schedule, x0, eps_t, 0.5 * (eps_s - eps_t), t, s)
 
 
 @technique(eps=partial_of)
@@ -60,24 +70,19 @@ def midpoint_step(
     """ε at a time m between t and s as well, by the rule of any r = (λ_m - λ_t)/(λ_s - λ_t), λ = ½ log SNR.
 
     x_s = √(ᾱ_s/ᾱ_t) x_t - √(1-ᾱ_s) (e^h - 1) (ε_t + (ε_m - ε_t)/(2r)),  h = λ_s - λ_t   [Lu et al. 2022, DPM-Solver-2]
-    m is the schedule's time whose λ is nearest the middle, so t - s must be 2 at least (else it is DDIM's step).
+    m is the schedule's time whose λ is nearest the middle, so t - s must be 2 at least. Otherwise, and
+    where ᾱ_t = 0 and λ_t is infinite, it is DDIM's step.
     """
-    alpha_bar = schedule.alpha_bar
     lam = -jnp.log(sigma_bar(schedule, jnp.arange(schedule.T + 1)))  # (T+1,), infinite at 0
     between = (jnp.arange(schedule.T + 1) < t) & (jnp.arange(schedule.T + 1) > s)
     m = jnp.argmin(jnp.where(between, jnp.abs(lam - 0.5 * (lam[t] + lam[s])), jnp.inf))
-    first_order = (s == 0) | (t - s < 2)
+    first_order = (s == 0) | (t - s < 2) | (schedule.alpha_bar[t] == 0)
     m = jnp.where(first_order, t, m)
-    eps_t = _call(eps, x_t, t, c)
-
-    def towards(end: jax.Array, slope: jax.Array) -> jax.Array:  # the exact solution for a constant ε
-        return jnp.sqrt(alpha_bar[end]) * (
-            x_t / jnp.sqrt(alpha_bar[t]) + (sigma_bar(schedule, end) - sigma_bar(schedule, t)) * slope
-        )
-
-    eps_m = jax.lax.cond(first_order, lambda: eps_t, lambda: _call(eps, towards(m, eps_t), m, c))
+    x0, eps_t = x0_and_eps(eps, schedule, x_t, t, c)
+    x_m = _towards(schedule, x0, eps_t, 0.0, t, m)
+    eps_m = jax.lax.cond(first_order, lambda: eps_t, lambda: _call(eps, x_m, m, c))
     r = jnp.where(first_order, 1.0, (lam[m] - lam[t]) / (lam[s] - lam[t]))
-    return towards(s, eps_t + (eps_m - eps_t) / (2 * r))
+    return _towards(schedule, x0, eps_t, (eps_m - eps_t) / (2 * r), t, s)
 
 
 # --- one call a step, with a memory -----------------------------------------------------------------------------------
@@ -109,7 +114,7 @@ def multistep(
     if not isinstance(state, History):
         raise TypeError("multistep carries a history: give walk `begin(x_T)` and take `.x` of its result")
     alpha_bar, x_t = schedule.alpha_bar, state.x
-    x0 = x0_from_eps(schedule, x_t, t, _call(eps, x_t, t, c))
+    x0, _ = x0_and_eps(eps, schedule, x_t, t, c)
     first_order = (state.t < 0) | (s == 0)
     before = jnp.where(first_order, t, state.t)
     lam_before, lam_t, lam_s = (-jnp.log(sigma_bar(schedule, k)) for k in (before, t, jnp.where(s == 0, t, s)))

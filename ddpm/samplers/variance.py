@@ -71,7 +71,10 @@ def optimal(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None, /
     check.by_time("gamma", gamma, schedule.T)
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
     c0 = jnp.sqrt(alpha_bar_s) * _beta(schedule, x_t, t, s) / (1 - alpha_bar_t)
-    var_x0 = (1 - alpha_bar_t) / alpha_bar_t * jnp.maximum(1 - at(gamma, t, x_t), 0)
+    # Var(x0 | x_t); where ᾱ_t = 0 and Γ says nothing, that of the time below
+    k = t - (schedule.alpha_bar[t] == 0)
+    alpha_bar_k = at(schedule.alpha_bar, k, x_t)
+    var_x0 = (1 - alpha_bar_k) / alpha_bar_k * jnp.maximum(1 - at(gamma, k, x_t), 0)
     return _beta_tilde(schedule, x_t, t, s) + c0**2 * var_x0
 
 

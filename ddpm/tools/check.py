@@ -42,7 +42,7 @@ def choice(name: str, value: str, choices: Iterable[str]) -> str:
     raise ValueError(f"{name} {value!r} is not known. Known: {', '.join(choices)}.{hint}")
 
 
-def times(t: Any, x: jax.Array, T: int, low: int = 1, name: str = "t") -> jax.Array:
+def times(t: Any, x: jax.Array, T: float, low: int = 1, name: str = "t") -> jax.Array:
     """Check integer times in low..T: one for all images () or one per image (B,)."""
     span, t = bounds(t), jnp.asarray(t)
     if not jnp.issubdtype(t.dtype, jnp.integer):

@@ -50,17 +50,17 @@ def _bilinear(name: str, f: Callable[..., jax.Array]) -> Primitive:
     """Make a primitive of f(a, b, **sizes), linear in a and in b; `depth` counts the axes of `vmap` in front."""
     primitive = Primitive(name)
 
-    def mapped(a: jax.Array, b: jax.Array, depth: int, **sizes: int) -> jax.Array:
+    def mapped(a: jax.Array, b: jax.Array, depth: int, **sizes: Any) -> jax.Array:
         g = partial(f, **sizes)
         for _ in range(depth):
             g = jax.vmap(g)
         return g(a, b)
 
-    def abstract(a: Any, b: Any, **sizes: int) -> Any:
+    def abstract(a: Any, b: Any, **sizes: Any) -> Any:
         out = jax.eval_shape(partial(mapped, **sizes), a, b)
         return jax.core.ShapedArray(out.shape, out.dtype)
 
-    def batch(args: Any, axes: Any, depth: int, **sizes: int) -> tuple[jax.Array, int]:
+    def batch(args: Any, axes: Any, depth: int, **sizes: Any) -> tuple[jax.Array, int]:
         n = next(a.shape[axis] for a, axis in zip(args, axes, strict=True) if axis is not None)
         a, b = (
             jnp.broadcast_to(a, (n, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)

@@ -8,7 +8,9 @@ model.eps                              the denoiser, for all samplers and guides
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.tools import check, checkpoint, files, schema
+from ddpm.tools.partials import affine
 from ddpm.zoo import cards
 from ddpm.zoo.cards import SamplingCard, ScheduleCard
 
@@ -49,7 +52,8 @@ class Model:
     @property
     def eps(self) -> Eps:
         """ε̂(x_t, t, c), t = 1…T"""
-        return denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
+        eps = denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
+        return Partial(_within(self.schedule.T), eps=eps)
 
     @property
     def net(self) -> Eps:
@@ -122,6 +126,18 @@ class OffsetSampling(Sampling):
                 f"T = {schedule.T}. Give fewer steps, or a rule such as trailing"
             )
         return times
+
+
+@lru_cache
+def _within(T: int) -> Callable[..., jax.Array]:
+    """The denoiser that refuses times outside 1…T, where they can be read."""
+
+    @affine
+    def within(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps) -> jax.Array:
+        check.times(t, x_t, T)
+        return eps(x_t, t, c)
+
+    return within
 
 
 def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> jax.Array:

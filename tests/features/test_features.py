@@ -64,8 +64,7 @@ def test_an_image_does_not_depend_on_its_neighbours_and_the_label_matters():
     whole = dift(NET, IMAGES, np.array([0, 1, 2]), KEY)
     parts = dift(NET, IMAGES, np.array([0, 1, 2]), KEY, batch=2)
     np.testing.assert_allclose(whole, parts, atol=1e-5)
-    null, three = (dift(NET, IMAGES, c, KEY) for c in (None, 3))
-    np.testing.assert_array_equal(null, three)
+    null = dift(NET, IMAGES, None, KEY)
     assert np.abs(null - whole).max() > 1e-3
     assert dift(NET, IMAGES[:0], None, KEY).shape == (0, 8, 8, 8)
 
@@ -129,7 +128,7 @@ def test_doors():
         f(ensemble=0)
     with pytest.raises(ValueError, match=r"t is 101"):
         f(t=101)
-    with pytest.raises(ValueError, match=r"outside 0\.\.3"):
+    with pytest.raises(ValueError, match=r"c is 4; labels are 0\.\.2"):
         f(c=4)
     with pytest.raises(ValueError, match="wanted"):
         f(x0=IMAGES[:, :4])

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm.contracts import Partial, constant, falls, find, inside, partial_of, technique
+from ddpm.contracts import Partial, constant, falls, partial_of, technique
 from ddpm.guide import cfg, clip_x0
 from ddpm.guides.composition import given
 from ddpm.sample import ddim_step, ddpm_step, walk
 from ddpm.samplers.langevin_dynamics import corrected
 from ddpm.schedule import Schedule, cosine
 from ddpm.tools import check
+from ddpm.tools.partials import find, inside
 
 X, T, C = jnp.linspace(-1, 1, 8).reshape(2, 2, 2, 1), jnp.array([3, 3]), jnp.array([0, 1])
 
