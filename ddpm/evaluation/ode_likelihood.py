@@ -68,7 +68,7 @@ def _ode_log_prob(
         def f(x_bar: jax.Array) -> jax.Array:
             return eps(jnp.sqrt(schedule.alpha_bar[t]) * x_bar, jnp.broadcast_to(t, (B,)), c)
 
-        value, vjp = jax.vjp(f, x_bar)  # vᵀJ, not Jv: the networks' convolutions define only reverse mode
+        value, vjp = jax.vjp(f, x_bar)  # vᵀJ: vᵀ(vᵀJ)ᵀ is the same number as vᵀ(Jv)
         along = jax.lax.map(lambda v: (v * vjp(v)[0]).reshape(B, -1).sum(1), signs)  # (n, B)
         return value, weight * along.sum(0)
 

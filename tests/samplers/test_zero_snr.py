@@ -85,6 +85,8 @@ def test_solvers_of_second_order_are_nearer_than_ddim(x64, name):
     eps, times = denoiser("v", schedule), make_times(T, 10)
     error = {k: abs(std(STEPS[k](eps, schedule), times) - VAR**0.5) for k in ("ddim", name)}
     assert error[name] < error["ddim"] < 0.2
+    first = [STEPS[k](eps, schedule)(KEY, jnp.ones((1, 1)), jnp.asarray(T), jnp.asarray(90)) for k in ("ddim", name)]
+    np.testing.assert_allclose(*first, atol=1e-12)  # σ̄_T is infinite: the first step is Euler's
 
 
 def test_steps_with_a_memory_or_a_corrector_begin_in_noise_too():

@@ -30,6 +30,7 @@ from ddpm.samplers.generation import generate
 from ddpm.samplers.solvers import heun_step
 from ddpm.schedule import linear, make_times
 from ddpm.tools.partials import check_labels, known_labels
+from ddpm.zoo.model import Model
 
 SCHEDULE, KEY, TIMES = linear(40), jax.random.key(0), make_times(40, 4)
 TEN = oracle.mixture(np.linspace(-1, 1, 40).reshape(10, 2, 2, 1), 0.1).eps(SCHEDULE)
@@ -107,3 +108,14 @@ def test_inside_jit_labels_and_oracles_are_not_read():
     ten = TEN.args[0]
     np.testing.assert_allclose(draw(ten, np.array([3, 4])), images(TEN, SCHEDULE, KEY, X.shape, [3, 4]), atol=1e-5)
     jax.eval_shape(lambda m: images(m.eps(SCHEDULE), SCHEDULE, KEY, X.shape, np.array([3, 4])), ten)
+
+
+@pytest.mark.parametrize("t", [41, 1001, 0, -5])
+def test_a_model_refuses_times_outside_its_schedule(t):
+    m = Model("tiny", TINY, random_params(TINY), SCHEDULE, ("a", "b", "c"), {})
+    for times in (t, jnp.array([1, t])):
+        with pytest.raises(ValueError, match=rf"t lies in .*{t}.*outside 1\.\.40"):
+            m.eps(np.zeros((2, 8, 8, 1), np.float32), times, None)
+    assert list(known_labels(m.eps)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="t lies in -5"):
+        eps_fn(TINY, {})(np.zeros((2, 8, 8, 1), np.float32), -5)
