@@ -19,6 +19,7 @@ from ddpm.config import UNetConfig
 from ddpm.forward import q_sample
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import activations, param_shapes
+from ddpm.networks.skip import with_x0
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
@@ -36,6 +37,18 @@ class Trained(Protocol):
     def schedule(self) -> Schedule: ...
 
 
+def weights_of(model: Trained) -> tuple[dict, Schedule, Any]:
+    """Return its parameters, its schedule, and the Gaussian of its skip or ()."""
+    return model.params, model.schedule, getattr(model, "prior", None) or ()
+
+
+def seen_by(config: UNetConfig, weights: tuple[dict, Schedule, Any], x_t: Any, t: jax.Array, c: Any = None) -> dict:
+    """Compute the activations of every layer; a network that continues a Gaussian also sees its estimate of x0."""
+    params, schedule, prior = weights
+    x_t = with_x0(prior.gaussian.eps(schedule), schedule, x_t, t, c) if prior else x_t
+    return activations(config, params, x_t, t, c)
+
+
 def layers(config: UNetConfig) -> dict[str, tuple[int, int, int]]:
     """List the layers in the order of the computation, with their shapes (h, w, C) for an image.
 
@@ -46,7 +59,9 @@ def layers(config: UNetConfig) -> dict[str, tuple[int, int, int]]:
     def look(params: dict, x: jax.Array, t: jax.Array) -> None:
         shapes.update({name: a.shape[1:] for name, a in activations(config, params, x, t).items()})
 
-    jax.eval_shape(look, param_shapes(config), jnp.zeros((1, *config.image_shape)), jnp.ones(1, jnp.int32))
+    H, W, C = config.image_shape
+    shape = (1, H, W, C + config.extra_channels)
+    jax.eval_shape(look, param_shapes(config), jnp.zeros(shape), jnp.ones(1, jnp.int32))
     return shapes
 
 
@@ -92,7 +107,7 @@ def dift(
     found = []
     for ids, m in progress(parts(len(x0), batch), desc=f"features of {layer}", unit="batch"):
         c_part = None if c is None else c[ids]
-        part = _dift(config, (model.params, schedule), x0[ids], c_part, key, jnp.int32(t), layer, ensemble)
+        part = _dift(config, weights_of(model), x0[ids], c_part, key, jnp.int32(t), layer, ensemble)
         found.append(np.asarray(part)[:m])
     return np.concatenate(found) if found else np.zeros((0, *layers(config)[layer]), np.float32)
 
@@ -100,7 +115,7 @@ def dift(
 @partial(jax.jit, static_argnames=("config", "layer", "ensemble"))
 def _dift(
     config: UNetConfig,
-    params_and_schedule: tuple[dict, Schedule],
+    weights: tuple[dict, Schedule, Any],
     x0: jax.Array,
     c: jax.Array | None,
     key: jax.Array,
@@ -108,12 +123,12 @@ def _dift(
     layer: str,
     ensemble: int,
 ) -> jax.Array:
-    params, schedule = params_and_schedule
+    schedule = weights[1]
 
     def draw(k: jax.Array) -> jax.Array:
         noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)
         x_t = q_sample(schedule, x0, t, jnp.broadcast_to(noise, x0.shape))
-        return activations(config, params, x_t, t, c)[layer].astype(jnp.float32)
+        return seen_by(config, weights, x_t, t, c)[layer].astype(jnp.float32)
 
     return jax.lax.fori_loop(1, ensemble, lambda k, total: total + draw(k), draw(jnp.int32(0))) / ensemble
 

@@ -20,10 +20,9 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.evaluation import statistics
-from ddpm.features.activations import Trained
+from ddpm.features.activations import Trained, seen_by, weights_of
 from ddpm.features.activations import layers as all_layers
 from ddpm.forward import q_sample
-from ddpm.networks.inspect import activations
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
@@ -64,7 +63,7 @@ def pooled_features(
     # Features, one batch at a time
     found = []
     for ids, m in progress(parts(len(x0), batch), desc=f"features, t = {t}", unit="batch"):
-        f = _pooled(config, model.params, model.schedule, x0[ids], ids, key, jnp.int32(t), names)
+        f = _pooled(config, weights_of(model), x0[ids], ids, key, jnp.int32(t), names)
         found.append([np.asarray(a)[:m] for a in f])
     return {name: np.concatenate([p[j] for p in found]) for j, name in enumerate(names)}
 
@@ -72,8 +71,7 @@ def pooled_features(
 @partial(jax.jit, static_argnames=("config", "names"))
 def _pooled(
     config: UNetConfig,
-    params: dict,
-    schedule: Schedule,
+    weights: tuple[dict, Schedule, Any],
     x0: jax.Array,
     ids: jax.Array,
     key: jax.Array,
@@ -81,7 +79,7 @@ def _pooled(
     names: tuple[str, ...],
 ) -> list[jax.Array]:
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), x0.shape[1:], x0.dtype))(ids)
-    by_layer = activations(config, params, q_sample(schedule, x0, t, noise), t)
+    by_layer = seen_by(config, weights, q_sample(weights[1], x0, t, noise), t)
     return [by_layer[name].astype(jnp.float32).mean((1, 2)) for name in names]
 
 
