@@ -75,5 +75,5 @@ def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
         leaves = [jax.numpy.asarray(arrays[name]) for name in named]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), card
     if refused:
-        raise files.Damaged(f"{folder} holds no checkpoint that can be used: {'; '.join(refused)}")
+        raise files.Damaged(f"{folder} holds no checkpoint that can be used: {'; '.join(refused)}. Put back a copy")
     return None

@@ -88,7 +88,7 @@ class Training:
             try:
                 found = checkpoint.restore(self.folder / "checkpoints", like)
             except Damaged as e:
-                raise Damaged(f"{e}. Put back a copy of one of them, or begin anew with --restart") from None
+                raise Damaged(f"{e}, or begin anew with --restart") from None
             text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
             write_atomic(self.folder / "config.json", text.encode())
         state = found[0] if found else init_state(config, self.unet, self.prior())
