@@ -69,6 +69,7 @@ def run(command: options.Evaluate) -> None:
     # Data, classifier and images
     dataset = sources.load(command.data, command.data_dir)
     judge = classifier.load(command.classifier or command.data)
+    check_judge(judge, dataset)
     scored = from_files(command, dataset) if command.samples is not None else from_model(command, dataset)
     about = {"data_sha256": dataset.sha256, "classifier_sha256": judge.card["sha256"], "seed": command.seed}
     about, settings = about | scored.about, {"inception": command.inception} | scored.settings
@@ -91,6 +92,16 @@ def run(command: options.Evaluate) -> None:
     plot.save_evaluation(picture, as_json(measures))
     save_neighbours(closest, measures, scored.x, dataset)
     print(f"\nnumbers: {command.out}\npicture: {picture}\nnearest training images: {closest} (holds real images)")
+
+
+def check_judge(judge: classifier.Classifier, dataset: data.Dataset) -> None:
+    """Refuse a classifier whose images or classes are not those of the data set: its numbers would mean nothing."""
+    own, wanted = judge.config, (dataset.image_shape, dataset.num_classes)
+    if (tuple(own.image_shape), own.num_classes) != wanted:
+        raise ValueError(
+            f"classifier {judge.name!r} knows images {tuple(own.image_shape)} of {own.num_classes} classes; "
+            f"{dataset.name} has {wanted[0]} of {wanted[1]}. Give --classifier one that `ddpm classifier` trained on it"
+        )
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

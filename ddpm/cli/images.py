@@ -53,8 +53,8 @@ def class_list(m: model.Model, label: str) -> list[int]:
 
 def pick(m: model.Model, wanted: Wanted) -> Picked:
     """Return the images that are wanted; what cannot be had is refused before anything is drawn."""
-    check.whole("n", wanted.n, 1)
-    check.whole("others", wanted.others, 0)
+    check.images_asked("n", wanted.n)
+    check.images_asked("others", wanted.others, 0)
     if wanted.label == "none" and wanted.data == "generated":
         return _drawn(m, wanted, None, wanted.n)
     classes = class_list(m, wanted.label)

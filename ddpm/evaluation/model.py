@@ -45,7 +45,7 @@ def draw(
     model: Any, n: int = 2000, how: Sampling = Sampling(guidance=2.0), seed: int = 0, batch: int = 100
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw n images of a model, uint8, with labels that cycle through the classes (or None)."""
-    c = np.arange(check.whole("n", n, 1), dtype=np.int32) % model.num_classes if model.num_classes else None
+    c = np.arange(check.images_asked("n", n), dtype=np.int32) % model.num_classes if model.num_classes else None
     key = jax.random.key(check.seed(seed))
     return to_uint8(generate(model.eps, model.schedule, key, model.image_shape, c, how, n, batch)), c
 

@@ -155,6 +155,11 @@ def whole(name: str, value: int, low: int, high: float = math.inf) -> int:
     return int(value)
 
 
+def images_asked(name: str, value: int, low: int = 1) -> int:
+    """Check a number of images, at most ten million: more would never be drawn, nor fit an index."""
+    return whole(name, value, low, 10_000_000)
+
+
 def seed(value: int, name: str = "seed") -> int:
     """Check a seed in 0..2³²-1: JAX drops the higher bits, so that 2³² would be 0."""
     return whole(name, value, 0, 2**32 - 1)

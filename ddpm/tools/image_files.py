@@ -109,7 +109,7 @@ def _check_header(archive: zipfile.ZipFile, name: str, path: Path, size: tuple[i
     if there > MOST_BYTES:
         raise Damaged(f"{path}: {name} unpacks to {there:,} bytes; {MOST_BYTES:,} are read at most. Divide it")
     if size and name == "arr_0.npy" and shape[1:3] != size:
-        raise ValueError(f"{path}: arr_0 has shape {shape}; images of {size[0]}x{size[1]} are wanted")
+        raise Damaged(f"{path}: arr_0 has shape {shape}; images of {size[0]}x{size[1]} are wanted")
 
 
 def load_folder(

@@ -89,6 +89,16 @@ def test_samples_that_cannot_be_scored_are_refused_by_name(judged, digits, tmp_p
         assert words in printed and printed.startswith("ddpm: ") and not judged.out.parent.exists()
 
 
+def test_a_classifier_of_other_images_is_refused_before_anything_is_read_or_drawn(judged, capsys, monkeypatch):
+    for name in ("from_files", "from_model"):
+        monkeypatch.setattr(evaluate_cli, name, lambda *a: pytest.fail("went on"))
+    args = ["--data", "digits", "--classifier", "fashion_mnist", "--out", str(judged.out)]
+    for source in (["--samples", str(judged.samples)], ["--model", "fashion_mnist"]):
+        assert start.main(["evaluate", *source, *args]) == 2
+        printed = capsys.readouterr().err
+        assert "(28, 28, 1) of 10 classes; digits has (8, 8, 1) of 10" in printed and "--classifier" in printed
+
+
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 

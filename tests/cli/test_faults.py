@@ -84,6 +84,12 @@ def test_an_unwritable_out_is_found_before_anything_is_drawn(args, tmp_path, cap
     assert "cannot be written" in printed and "file/" in printed and os.listdir() == ["file"]
 
 
+@pytest.mark.parametrize("command", ["sample", "typicality"])
+def test_a_number_of_images_that_no_index_can_hold_is_refused(command, twenty, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "n is 1" + "0" * 20 in refused(capsys, command, "--model", twenty, "--label", "a", "--n", 10**20)
+
+
 def test_weights_that_give_nan_draw_no_picture(tmp_path, capsys):
     """The checksum of the file fits; only its numbers are none."""
     params = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), random_params(UNET))

@@ -118,7 +118,7 @@ def test_a_size_is_checked_before_pixels_are_decoded(tmp_path, monkeypatch):
         image_files.load(tmp_path, size=(28, 28))
     np.savez_compressed(tmp_path / "s.npz", arr_0=np.zeros((2, 3000, 300), np.uint8))
     monkeypatch.setattr(np, "load", None)
-    with pytest.raises(ValueError, match=r"s\.npz: arr_0 has shape \(2, 3000, 300\); images of 28x28 are wanted"):
+    with pytest.raises(ValueError, match=r"^[^:]*s\.npz: arr_0 has shape \(2, 3000, 300\); images of 28x28"):
         image_files.load(tmp_path / "s.npz", size=(28, 28))
 
 
