@@ -208,6 +208,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
     The same config gives the same functions, so nothing compiles twice.
     """
 
+    # The structure, without arrays
     draws = Draws()
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)
 

@@ -141,6 +141,7 @@ def mixture(mean: Any, cov: Any, weight: Any = None, label: Any = None) -> Mixtu
     weight = np.full(K, 1 / K) if weight is None else np.asarray(weight, dtype=np.float64)
     if weight.shape != (K,) or not np.all(weight > 0) or abs(weight.sum() - 1) > 1e-6:  # a NaN fails too
         raise ValueError(f"weight is {weight}; give {K} positive numbers that sum to 1")
+    # Eigenvalues and eigenvectors of each covariance
     cov = np.asarray(cov, dtype=np.float64)
     if not np.all(np.isfinite(cov)):
         raise ValueError("cov has entries that are not finite")

@@ -121,6 +121,7 @@ def _zipped(file: Path, skipped: Counter[str]) -> tuple[list[str], Callable[[str
         infos = [info for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError) as e:
         raise Damaged(f"{file} is not a whole .zip file ({e}). Put a whole file in its place") from None
+    # Paths that stay inside, without hidden files and links
     kept: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         parts = PurePosixPath(info.filename).parts
@@ -132,6 +133,7 @@ def _zipped(file: Path, skipped: Counter[str]) -> tuple[list[str], Callable[[str
             skipped["symbolic links"] += 1
         else:
             kept["/".join(parts)] = info
+    # A folder around everything is left away
     outer = {p.split("/")[0] for p in kept if "/" in p}
     if len(outer) == 1 and all(p.count("/") for p in kept):
         (name,) = outer

@@ -46,6 +46,7 @@ def load(text: str, **options: Any) -> Dataset:
         return _from_npz(root, reading, name)
     if not root.is_dir() and root.suffix != ".zip":
         raise ValueError(f"{root} is not a folder of images, a .zip of one, or an .npz")
+    # The digest of all contents is the key of what was kept
     found = listing.listed(root, reading.labels)
     with ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1))) as pool:
         digests = _each(pool, lambda e: sha256(found.read(e.path)).digest(), found.entries, f"{name}: looking", reading)
@@ -58,6 +59,7 @@ def load(text: str, **options: Any) -> Dataset:
         ready = kept.find(key)
         if ready is None:
             ready = kept.keep(key, _read(pool, root, found, digests, reading, name))
+    # Nothing may have changed meanwhile
     again = listing.listed(root, reading.labels)
     if again.entries != found.entries:
         raise ValueError(f"{root} has changed while it was read; repeat when nothing changes it")

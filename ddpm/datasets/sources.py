@@ -103,6 +103,7 @@ def load(name: str | Path, data_dir: str | Path | None = None, **options: Any) -
         return prepared.load(name, _places(data_dir), **options)
     if reading.is_path(name, NAMES):
         return own.load(name, **options)
+    # A published set: found here, or fetched once
     first, *words = name.split(",")
     if first in NAMES and (options or words):
         said = ", ".join([*words, *options])

@@ -91,6 +91,7 @@ def _floor_name(n: int) -> str:
 
 def _accuracy(guess: np.ndarray, labels: np.ndarray, data: Dataset, classifier: Classifier) -> dict[str, Measure]:
     right, n, test = guess == labels, len(labels), classifier.card.get("test", {})
+    # Each class, next to what the classifier gets right on test images
     p, per_class = float(right.mean()), {}
     for k, name in enumerate(data.class_names):
         if m := int((labels == k).sum()):
@@ -102,6 +103,7 @@ def _accuracy(guess: np.ndarray, labels: np.ndarray, data: Dataset, classifier: 
                 "n": m,
                 "classifier_on_test": on_test,
             }
+    # All classes together
     return {
         "accuracy": Measure(
             "class accuracy",

@@ -100,6 +100,7 @@ def cells(tile: Any, prob: Any, light: Any = None, prior: Any = None) -> Cells:
         raise ValueError(
             f"prob has shape {prob.shape}; give (classes, cells, {tile.shape[1]}) for {tile.shape[1]} tiles"
         )
+    # Probabilities of tiles, lights and classes
     light = np.full(tile.shape[0], 1 / tile.shape[0]) if light is None else np.asarray(light, np.float64)
     prior = np.full(prob.shape[0], 1 / prob.shape[0]) if prior is None else np.asarray(prior, np.float64)
     for name, p, shape in (

@@ -105,6 +105,7 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
         top, mass, mass2, x0, by_class = carry
         image, label = chunk
         image = image.astype(x.dtype) / 127.5 - 1 if image.dtype == jnp.uint8 else image.astype(x.dtype)
+        # log p(x_t | image), without the constant
         distance = (
             square
             - 2 * jnp.sqrt(alpha_bar) * jnp.matmul(x, image.T, precision="highest")
@@ -115,6 +116,7 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
         if c is not None:
             included = included & ((label[None] == c[:, None]) | (c == K)[:, None])
         logit = jnp.where(included, logit, -jnp.inf)
+        # The online softmax
         new = jnp.maximum(top, logit.max(1))  # the greatest logit so far; what was summed is rescaled to it
         old = jnp.exp(top - jnp.where(jnp.isinf(new), 0, new))  # 0 as long as no image was included
         p = jnp.exp(logit - jnp.where(jnp.isinf(new), 0, new)[:, None])
@@ -128,6 +130,7 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
         )
         return carry, None
 
+    # All chunks, then the normalised answer
     zero = jnp.zeros((B,), x.dtype)
     start = (zero - jnp.inf, zero, zero, jnp.zeros_like(x), jnp.zeros((B, K), x.dtype))
     (top, mass, mass2, x0, by_class), _ = jax.lax.scan(body, start, (m.image, m.label))

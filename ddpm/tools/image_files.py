@@ -82,6 +82,7 @@ def load_npz(path: str | Path, size: tuple[int, int] | None = None) -> tuple[np.
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise Damaged(f"{path} is not a whole .npz file: {e}") from None
+    # What the arrays must be
     if "arr_0" not in arrays:
         raise ValueError(f"{path} holds {held}; samples are wanted under the key arr_0")
     x, labels = arrays["arr_0"], arrays.get("arr_1")

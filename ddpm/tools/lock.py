@@ -33,6 +33,7 @@ def held(folder: Path) -> Iterator[str]:
         if file.exists() and os.path.samestat(os.fstat(handle.fileno()), file.stat()):
             break
         handle.close()  # its owner has just deleted it
+    # The lock is ours: say who holds it, and take it away at the end
     handle.truncate(0)
     handle.write(f"process {os.getpid()} on {_host()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     handle.flush()

@@ -91,12 +91,14 @@ class Training:
                 raise Damaged(f"{e}, or begin anew with --restart") from None
             text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
             write_atomic(self.folder / "config.json", text.encode())
+        # The state, on every device
         state = found[0] if found else init_state(config, self.unet, self.prior())
         self.state: TrainState = devices.replicate(self.mesh, state)
         self.step = int(self.state.step)
         if self.step >= config.steps:
             self.say(f"{self.folder} has its {config.steps} steps already; raise --steps to train on")
             return False
+        # What has changed since
         if found:
             self.say(f"resuming {self.folder} at step {self.step}")
             for word in (

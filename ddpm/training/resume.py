@@ -48,6 +48,7 @@ def check_same(folder: Path, config: TrainConfig, unet: UNetConfig, sha256: str 
     new = json.loads(json.dumps({"train": dataclasses.asdict(config), "unet": dataclasses.asdict(unet)}))
     default = {part: _defaults(kind) for part, kind in (("train", TrainConfig), ("unet", UNetConfig))}
     for file, old in saved(folder):
+        # The configuration, field by field
         wrong = [
             f"{k} was {was!r}, now {v!r}"
             for part in ("train", "unet")
@@ -59,6 +60,7 @@ def check_same(folder: Path, config: TrainConfig, unet: UNetConfig, sha256: str 
                 f"{folder} holds a run with another configuration ({file.name}): {'; '.join(wrong)}. "
                 f"Use the old values to resume it, or another --name to start a new run"
             )
+        # The images, by their SHA-256
         data = old.get("data")
         was = str(data.get("sha256") or "") if isinstance(data, dict) else ""
         if sha256 and was and was != sha256:

@@ -62,12 +62,14 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
     """
     if config.tensorboard:
         tables.refuse_board()
+    # Data, network and schedule, checked before the folder is touched
     mesh = distributed.make_mesh(config.devices)
     dataset = sources.load(config.data, config.data_dir)
     unet = network_for(config, dataset)
     check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
     schedule = make_schedule(config.schedule, config.T)
     folder, quiet = Path(runs) / config.run_name, quiet or not distributed.lead()
+    # The run, with the folder held
     with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():
         config = dataclasses.replace(config, restart=False)
         resume.check_same(folder, config, unet, dataset.sha256)
