@@ -33,8 +33,8 @@ def run(command: options.Mine) -> None:
     draws = Draws(command.draws, command.t_range)
     first, end = time_window(m.schedule.T, draws.t_range)
     maps.group_count(draws.n)
-    for name, value, low in (("n", command.n, 1), ("others", command.others, 0)):
-        check.whole(name, value, low)
+    check.images_asked("n", command.n)
+    check.images_asked("others", command.others, 0)
     sizes = patterns.Sizes(command.patch, command.per_image, command.top, command.clusters)
     patterns.check_sizes(command.n, m.image_shape, sizes)
     name = re.sub(r"\W+", "-", m.classes[label].lower()).strip("-")

@@ -97,15 +97,16 @@ def check_labels(eps: Any, c: Any, shape: tuple[int, ...], name: str = "c", one:
 
 
 def check_denoiser(t: np.ndarray, *, eps: Any = None, c: Any = None, schedule: Any = None, **bound: Any) -> None:
-    """Refuse labels that the denoiser of a step lacks, and ε̂ as its prediction at times t of which one has ᾱ_t = 0.
+    """Refuse labels that a denoiser lacks, and ε̂ as a step's prediction at times t of which one has ᾱ_t = 0.
 
-    It is called with what a Partial binds, and does nothing for one that is no step with a denoiser.
+    It is called with what a Partial binds: a step, or a guide inside it; and does nothing where there is no denoiser.
     """
-    if eps is None or schedule is None:
+    if eps is None:
         return
-    if hasattr(c, "dtype") and not isinstance(c, jax.core.Tracer) and known_labels(eps) is not None:
-        check_labels(eps, c, c.shape)
-    if isinstance(schedule.alpha_bar, jax.core.Tracer) or v_form(eps) is not None:
+    for name, a in (("c", c), ("label", bound.get("label"))):
+        if hasattr(a, "dtype") and not isinstance(a, jax.core.Tracer) and known_labels(eps) is not None:
+            check_labels(eps, a, a.shape or (1,), name, one=True)
+    if schedule is None or isinstance(schedule.alpha_bar, jax.core.Tracer) or v_form(eps) is not None:
         return
     if np.any(none := np.asarray(schedule.alpha_bar)[t] == 0):
         raise ValueError(

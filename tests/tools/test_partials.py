@@ -20,6 +20,7 @@ from ddpm.features.activations import dift
 from ddpm.guide import cfg, clip_x0
 from ddpm.guides.adaptive import adaptive_step, begin
 from ddpm.guides.composition import given
+from ddpm.guides.rules import negative
 from ddpm.mining import maps
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
@@ -65,6 +66,15 @@ def test_a_label_that_is_none_is_refused(taker, wrong):
     name = {"measure, null": "null", "classify": "classes", "translate": "b"}.get(taker, "c")
     with pytest.raises(ValueError, match=rf"{name} .*{wrong}.*labels are 0\.\.9, and the null label is None"):
         TAKERS[taker](np.array([3, wrong]))
+
+
+@pytest.mark.parametrize("wrong", [10, 25, -1])
+def test_a_label_inside_a_guide_is_checked_before_the_walk(wrong):
+    """The label that is not wanted, and the one that a composition holds fixed."""
+    c, x = jnp.array([0, 1]), jnp.asarray(X)
+    for guide in (negative(TEN, 2.0, wrong), given(TEN, wrong)):
+        with pytest.raises(ValueError, match=rf"(label|c) is {wrong}; labels are 0\.\.9"):
+            walk(ddim_step(guide, SCHEDULE, c), KEY, x, TIMES)
 
 
 @pytest.mark.parametrize("wrong", [3, -1, 0.5])
