@@ -45,7 +45,7 @@ def test_help_and_info_do_not_import_jax():
         (["mine", "--label", "0", "--seed", "4294967296"], "seed is 4294967296"),
         (["sample", "--seed", "-1"], "seed is -1"),
         (["sample", "--model", "fashon"], "fashion_mnist"),
-        (["train", "--data", "mnist"], "fashion_mnist"),
+        (["train", "--data", "imagenet"], "fashion_mnist"),
         (["train", "--data", "digits", "--preset", "cpu"], "presets that fit: digits"),
         (["typicality", "--data", "digits"], "digits"),
         (["typicality", "--t-range", "0.7", "0.1", "--n", "1"], "t_range"),
