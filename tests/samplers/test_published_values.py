@@ -32,6 +32,7 @@ from ddpm.samplers.edm import edm_sigmas, from_sigma, preconditioned
 from ddpm.samplers.solvers import begin, heun_step, midpoint_step, multistep, sigma_bar
 from ddpm.samplers.variance import learned
 from ddpm.schedule import cosine, from_beta, linear_ho, make_times
+from ddpm.tools import keys
 
 KEY = jax.random.key(0)
 SHAPE = (4, 3, 8, 8)
@@ -75,8 +76,8 @@ def noisy_walk(step, x, times, drawn):
     """`walk` with torch's noise in the place of ours: step i gets the i-th draw."""
     noise = jnp.asarray(torch_noise(drawn))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.random, "fold_in", lambda key, i: key[i])
-        patch.setattr(jax.random, "normal", lambda key, shape, dtype: key)
+        patch.setattr(keys, "fold_in", lambda key, i: key[i])
+        patch.setattr(keys, "normal_like", lambda key, x: key)
         return walk(step, noise, jnp.asarray(x), times)
 
 
