@@ -98,9 +98,8 @@ def test_one_key_pairs_two_denoisers_whatever_the_batch(world):
     eps, key = gaussian.fit(x).eps(schedule), jax.random.key(3)
     a = denoising_loss.eps_mse(eps, schedule, x, None, key, batch=64)
     assert denoising_loss.eps_mse(eps, schedule, x, None, key, batch=250).value == pytest.approx(a.value, rel=1e-5)
-    assert denoising_loss.eps_mse(eps, schedule, x, c, key).value == pytest.approx(
-        a.value, rel=1e-5
-    )  # one Gaussian: no classes
+    of_class = denoising_loss.eps_mse(eps, schedule, x, np.zeros_like(c), key)  # the one Gaussian is class 0
+    assert of_class.value == pytest.approx(a.value, rel=1e-5)
     assert denoising_loss.eps_mse(eps, schedule, x, None, jax.random.key(4)).value != a.value
 
 
