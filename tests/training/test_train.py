@@ -327,7 +327,7 @@ def test_tables_snapshots_and_averages_of_a_run(runs):
     for name in ("accumulate", "lr_schedule", "dtype", "more_ema", "devices"):
         del about["train"][name]
     (folder / "config.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match=r"accumulate was 1, now 2; more_ema was \[\], now \[0.9\]\. Use"):
+    with pytest.raises(ValueError, match=r"accumulate was 1, now 2; .*more_ema was \[\], now \[0.9\]\. Use"):
         run.train(setup, runs, quiet=True)
 
 
