@@ -105,7 +105,7 @@ def check_denoiser(t: np.ndarray, *, eps: Any = None, c: Any = None, schedule: A
         return
     for name, a in (("c", c), ("label", bound.get("label"))):
         if hasattr(a, "dtype") and not isinstance(a, jax.core.Tracer) and known_labels(eps) is not None:
-            check_labels(eps, a, a.shape or (1,), name, one=True)
+            check_labels(eps, a, np.shape(a) or (1,), name, one=True)
     if schedule is None or isinstance(schedule.alpha_bar, jax.core.Tracer) or v_form(eps) is not None:
         return
     if np.any(none := np.asarray(schedule.alpha_bar)[t] == 0):
