@@ -103,9 +103,10 @@ def check_denoiser(t: np.ndarray, *, eps: Any = None, c: Any = None, schedule: A
     """
     if eps is None:
         return
-    for name, a in (("c", c), ("label", bound.get("label"))):
+    held: dict[str, Any] = {"c": c, "label": bound.get("label")}
+    for name, a in held.items():
         if hasattr(a, "dtype") and not isinstance(a, jax.core.Tracer) and known_labels(eps) is not None:
-            check_labels(eps, a, np.shape(a) or (1,), name, one=True)
+            check_labels(eps, a, a.shape or (1,), name, one=True)
     if schedule is None or isinstance(schedule.alpha_bar, jax.core.Tracer) or v_form(eps) is not None:
         return
     if np.any(none := np.asarray(schedule.alpha_bar)[t] == 0):
