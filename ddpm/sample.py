@@ -166,7 +166,8 @@ def _ddim_noisy_step(
     alpha_bar_t, alpha_bar_s = at(schedule.alpha_bar, t, x_t), at(schedule.alpha_bar, s, x_t)
     sigma = eta * jnp.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))  # Eq. 16
     z = keys.normal_like(key, x_t)
-    rest = jnp.maximum(1 - alpha_bar_s - sigma**2, 0)  # rounding can make it -1e-17, where ᾱ_t = 0 and η = 1
+    rest = 1 - alpha_bar_s - sigma**2
+    rest = jnp.where(jnp.abs(rest) < 1e-6, jnp.maximum(rest, 0), rest)  # rounding: -1e-17 where ᾱ_t = 0 and η = 1
     return jnp.sqrt(alpha_bar_s) * x0 + jnp.sqrt(rest) * eps_t + sigma * z  # Eq. 12
 
 

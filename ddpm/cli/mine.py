@@ -44,23 +44,24 @@ def run(command: options.Mine) -> None:
     features = patterns.dift_features(m, layer=layer, seed=command.seed)
     features(np.zeros((1, *m.image_shape), np.float32), np.array([label]))  # refuses an unknown layer
     # Images
-    own, others = images(command, m, label)
-    patterns.check_sizes(len(own.x), m.image_shape, sizes)
+    picked, others = images(command, m, label)
+    patterns.check_sizes(len(picked.x), m.image_shape, sizes)
     print(
-        f"{len(own.x)} images of {m.classes[label]!r}, {len(others.x)} of other labels: {own.source}\nfolder: {folder}"
+        f"{len(picked.x)} images of {m.classes[label]!r}, {len(others.x)} of other labels: {picked.source}\n"
+        f"folder: {folder}"
     )
     # Maps, patterns and output files
     how = maps.Request(draws, command.seed)
-    T = maps.measure(folder / "maps", m.eps, m.schedule, own.x, label, how)
+    T = maps.measure(folder / "maps", m.eps, m.schedule, picked.x, label, how)
     T_others = maps.measure(folder / "maps_others", m.eps, m.schedule, others.x, label, how) if len(others.x) else None
-    mined = patterns.mine(T, own.x, label, features, sizes, others=T_others, seed=command.seed)
-    theirs = None if T_others is None else select(pooled(T_others.map, sizes.patch), sizes.patch, sizes.per_image)
+    mined = patterns.mine(T, picked.x, label, features, sizes, others=T_others, seed=command.seed)
+    of_others = None if T_others is None else select(pooled(T_others.map, sizes.patch), sizes.patch, sizes.per_image)
     again = f"ddpm mine {shlex.join(sys.argv[2:])}".strip()
     subject = folder_.Subject(
-        m.name, m.card.get("sha256"), m.classes[label], own.source, sizes, draws, (first, end - 1), layer, command.seed,
-        again,
+        m.name, m.card.get("sha256"), m.classes[label], picked.source, sizes, draws, (first, end - 1), layer,
+        command.seed, again,
     )  # fmt: skip
-    print(folder_.write(folder, folder_.Report(subject, own.x, own.ids, T, mined, theirs)))
+    print(folder_.write(folder, folder_.Report(subject, picked.x, picked.ids, T, mined, of_others)))
 
 
 def images(command: options.Mine, m: model.Model, label: int) -> tuple[Picked, Picked]:
@@ -70,5 +71,5 @@ def images(command: options.Mine, m: model.Model, label: int) -> tuple[Picked, P
     picked = pick(m, Wanted(o.data, o.label, o.n, o.others, o.split, o.data_dir, o.seed, how))
     if picked.classes != m.classes:
         raise ValueError(mismatch(m, command.data, m.image_shape, picked.classes))
-    is_own = np.asarray(picked.c) == label
-    return picked.take(np.flatnonzero(is_own)), picked.take(np.flatnonzero(~is_own))
+    of_label = np.asarray(picked.c) == label
+    return picked.take(np.flatnonzero(of_label)), picked.take(np.flatnonzero(~of_label))

@@ -26,9 +26,9 @@ def p_label(found: Patches, others: Patches, m: int) -> np.ndarray:
     check.whole("m", m, 1)
     p = np.empty(len(found.score))
     for r in np.unique(found.turn):
-        theirs = np.sort(others.score[others.turn == r])  # an image without an r-th patch counts as lower
-        mine = found.turn == r
-        p[mine] = (1 + len(theirs) - np.searchsorted(theirs, found.score[mine], side="left")) / (1 + m)
+        highest = np.sort(others.score[others.turn == r])  # an image without an r-th patch counts as lower
+        at = found.turn == r
+        p[at] = (1 + len(highest) - np.searchsorted(highest, found.score[at], side="left")) / (1 + m)
     return p
 
 
@@ -56,9 +56,9 @@ def p_draws(found: Patches, groups: Any, k: int, flips: int = 1024, seed: int = 
     for i in np.unique(found.where[:, 0]):
         S = patches.pooled(groups[i], k).reshape(G, -1)
         best = np.sort((signs @ S / G).max(1))
-        mine = found.where[:, 0] == i
-        least = found.score[mine] - 1e-6 * np.abs(S).max()  # equal up to rounding counts as equal
-        p[mine] = (len(best) - np.searchsorted(best, least, side="left")) / len(best)
+        at = found.where[:, 0] == i
+        least = found.score[at] - 1e-6 * np.abs(S).max()  # equal up to rounding counts as equal
+        p[at] = (len(best) - np.searchsorted(best, least, side="left")) / len(best)
     return p
 
 

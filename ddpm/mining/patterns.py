@@ -121,9 +121,9 @@ def group_into(
     rank = np.zeros(len(f), dtype=int)
     members = []
     for r, j in enumerate(order, 1):
-        mine = np.flatnonzero(means.labels_ == j)
-        rank[mine] = r
-        members.append(mine[np.argsort(distance[mine], kind="stable")])
+        inside = np.flatnonzero(means.labels_ == j)
+        rank[inside] = r
+        members.append(inside[np.argsort(distance[inside], kind="stable")])
     return rank, distance, members
 
 
@@ -155,8 +155,8 @@ def mine(
     if others is None:
         by_label = np.full(len(found.score), np.nan)
     else:
-        theirs = patches.select(patches.pooled(others.map, k), k, count)
-        by_label = nulls.p_label(found, theirs, len(others.groups))
+        of_others = patches.select(patches.pooled(others.map, k), k, count)
+        by_label = nulls.p_label(found, of_others, len(others.groups))
     # Clusters and significance
     rank, distance, members = group_into(describe(features, x0, c, found, k), found.score, sizes.clusters)
     q = nulls.false_discovery(by_label)
@@ -181,8 +181,8 @@ def _stderr(found: Patches, groups: np.ndarray, k: int) -> np.ndarray:
     i, y, x = found.where.T
     G, out = groups.shape[1], np.empty(len(i))
     for image in np.unique(i):
-        mine = i == image
-        out[mine] = patches.pooled(groups[image], k)[:, y[mine], x[mine]].std(0, ddof=1) / np.sqrt(G)
+        here = i == image
+        out[here] = patches.pooled(groups[image], k)[:, y[here], x[here]].std(0, ddof=1) / np.sqrt(G)
     return out
 
 
