@@ -82,16 +82,23 @@ def score_from_eps(schedule: Schedule, t: Any, eps: Any) -> jax.Array:
 
 
 def x0_and_eps(eps: Any, schedule: Schedule, x_t: Any, t: Any, c: Any = None) -> tuple[jax.Array, jax.Array]:
-    """Predict x̂0 and ε̂ with one call. A network for v or x0 gives both without dividing by √ᾱ_t, so ᾱ_t = 0 is allowed.
-
-    x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v̂,   ε̂ = √ᾱ_t v̂ + √(1-ᾱ_t) x_t                          [Salimans and Ho 2022, App. D]
-    """
+    """Predict x̂0 and ε̂ with one call. A network for v or x0 gives both without dividing by √ᾱ_t: ᾱ_t = 0 is allowed."""
     t_all = jnp.broadcast_to(t, x_t.shape[:1])
     if (v_hat := v_form(eps)) is None:
         eps_t = eps(x_t, t_all, c)
         return x0_from_eps(schedule, x_t, t, eps_t), eps_t
-    root, std, v = jnp.sqrt(at(schedule.alpha_bar, t, x_t)), at(schedule.std, t, x_t), v_hat(x_t, t_all, c)
-    return root * x_t - std * v, root * v + std * x_t
+    v = v_hat(x_t, t_all, c)
+    return x0_from_v(schedule, x_t, t, v), eps_from_v(schedule, x_t, t, v)
+
+
+def eps_from_v(schedule: Schedule, x_t: Any, t: Any, v: jax.Array) -> jax.Array:
+    """ε = √ᾱ_t v + √(1-ᾱ_t) x_t   [Salimans and Ho 2022, App. D]"""
+    return jnp.sqrt(at(schedule.alpha_bar, t, x_t)) * v + at(schedule.std, t, x_t) * x_t
+
+
+def x0_from_v(schedule: Schedule, x_t: jax.Array, t: Any, v: jax.Array) -> jax.Array:
+    """x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v: finite even where ᾱ_t = 0   [Salimans and Ho 2022, App. D]"""
+    return jnp.sqrt(at(schedule.alpha_bar, t, x_t)) * x_t - at(schedule.std, t, x_t) * v
 
 
 def v_from_x0(schedule: Schedule, x_t: jax.Array, t: Any, x0: jax.Array) -> jax.Array:

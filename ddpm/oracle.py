@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.contracts import Partial
+from ddpm.forward import at
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -117,8 +118,7 @@ def _mixture_score(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: An
 
 
 def _mixture_eps(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
-    std = jnp.sqrt(1 - schedule.alpha_bar[jnp.broadcast_to(t, x_t.shape[:1])])
-    return -std.reshape((-1,) + (1,) * (x_t.ndim - 1)) * _mixture_score(m, schedule, x_t, t, c)
+    return -at(schedule.std, t, x_t) * _mixture_score(m, schedule, x_t, t, c)
 
 
 _mixture_eps.labels = lambda m, *_: np.unique(m.label) if check.known(m.label) else None  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ def _where_last(s: Any, x: jax.Array, last: jax.Array, else_: jax.Array) -> jax.
     return jnp.where((s == 0) if s.ndim == 0 else (s == 0).reshape(s.shape + (1,) * (x.ndim - 1)), last, else_)
 
 
-def beta_tilde_clipped(schedule: Schedule, x_t: jax.Array, t: Any, s: Any) -> jax.Array:
+def beta_tilde_clipped(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
     """β̃; at s = 0, where it is 0, β̃ of the step t+1 → t (β itself at t = T).   [Ho et al. 2020, released code]"""
     t = jnp.asarray(t)
     up = jnp.minimum(t + 1, schedule.T)
@@ -49,15 +49,11 @@ def beta_tilde_clipped(schedule: Schedule, x_t: jax.Array, t: Any, s: Any) -> ja
     return _where_last(s, x_t, before, _beta_tilde(schedule, x_t, t, s))
 
 
-def _fixed_small(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
-    return beta_tilde_clipped(schedule, x_t, t, s)
-
-
 def _fixed_large(schedule: Schedule, x_t: jax.Array, t: Any, s: Any, c: Any = None) -> jax.Array:
     return _where_last(s, x_t, beta_tilde_clipped(schedule, x_t, t, s), _beta(schedule, x_t, t, s))
 
 
-VARIANCES = {"fixed_small": Partial(_fixed_small), "fixed_large": Partial(_fixed_large)}
+VARIANCES = {"fixed_small": Partial(beta_tilde_clipped), "fixed_large": Partial(_fixed_large)}
 
 
 def make_variance(variance: Any) -> Partial:

@@ -78,7 +78,7 @@ def classifier(
     if c is None:
         raise ValueError("classifier guidance needs labels c to guide towards")
     gradient = jax.grad(lambda x: log_prob(x, t, c).sum())(x_t)
-    std = jnp.sqrt(1 - at(schedule.alpha_bar, t, x_t))
+    std = at(schedule.std, t, x_t)
     return eps(x_t, t, None) - per_image_scale(scale, x_t) * std * gradient
 
 

@@ -8,39 +8,27 @@ import jax
 import jax.numpy as jnp
 
 from ddpm.contracts import Eps, Partial, partial_of, technique
-from ddpm.forward import at, eps_from_x0, v_from_x0
+from ddpm.forward import at, eps_from_v, eps_from_x0, v_from_x0
+from ddpm.forward import x0_from_v as x0_from_v
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
 
 def v_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
     """v = √ᾱ_t ε - √(1-ᾱ_t) x0 = (ε - √(1-ᾱ_t) x_t) / √ᾱ_t   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (eps - jnp.sqrt(1 - alpha_bar) * x_t) / jnp.sqrt(alpha_bar)
-
-
-def eps_from_v(schedule: Schedule, x_t: Any, t: Any, v: jax.Array) -> jax.Array:
-    """ε = √ᾱ_t v + √(1-ᾱ_t) x_t   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return jnp.sqrt(alpha_bar) * v + jnp.sqrt(1 - alpha_bar) * x_t
+    return (eps - at(schedule.std, t, x_t) * x_t) / jnp.sqrt(at(schedule.alpha_bar, t, x_t))
 
 
 def mu_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
     """μ = (x_t - β_t ε/√(1-ᾱ_t)) / √α_t: the mean of q(x_{t-1} | x_t, x̂0), for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
-    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
-    return (x_t - beta / jnp.sqrt(1 - alpha_bar) * eps) / jnp.sqrt(1 - beta)
+    beta = at(schedule.beta, t, x_t)
+    return (x_t - beta / at(schedule.std, t, x_t) * eps) / jnp.sqrt(1 - beta)
 
 
 def eps_from_mu(schedule: Schedule, x_t: Any, t: Any, mu: Any) -> jax.Array:
     """ε = (x_t - √α_t μ) √(1-ᾱ_t)/β_t, for t ≥ 1   [Ho et al. 2020, Eq. 11]"""
-    beta, alpha_bar = at(schedule.beta, t, x_t), at(schedule.alpha_bar, t, x_t)
-    return (x_t - jnp.sqrt(1 - beta) * mu) * jnp.sqrt(1 - alpha_bar) / beta
-
-
-def x0_from_v(schedule: Schedule, x_t: jax.Array, t: Any, v: jax.Array) -> jax.Array:
-    """x̂0 = √ᾱ_t x_t - √(1-ᾱ_t) v: finite even where ᾱ_t = 0   [Salimans and Ho 2022, App. D]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return jnp.sqrt(alpha_bar) * x_t - jnp.sqrt(1 - alpha_bar) * v
+    beta = at(schedule.beta, t, x_t)
+    return (x_t - jnp.sqrt(1 - beta) * mu) * at(schedule.std, t, x_t) / beta
 
 
 def velocity(schedule: Schedule, x0: jax.Array, t: Any, eps: jax.Array) -> jax.Array:
@@ -58,13 +46,12 @@ def x0_from_mu(schedule: Schedule, x_t: jax.Array, t: jax.Array, mu: jax.Array) 
 
 def x0_from_score(schedule: Schedule, x_t: jax.Array, t: Any, score: jax.Array) -> jax.Array:
     """E[x0 | x_t] = (x_t + (1-ᾱ_t) ∇ log p_t(x_t)) / √ᾱ_t: Tweedie's formula   [Robbins 1956; Efron 2011]"""
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    return (x_t + (1 - alpha_bar) * score) / jnp.sqrt(alpha_bar)
+    return (x_t + at(schedule.std, t, x_t) ** 2 * score) / jnp.sqrt(at(schedule.alpha_bar, t, x_t))
 
 
 def eps_from_score(schedule: Schedule, t: Any, score: jax.Array) -> jax.Array:
     """ε = -√(1-ᾱ_t) ∇ log p_t(x_t)"""
-    return -jnp.sqrt(1 - at(schedule.alpha_bar, t, score)) * score
+    return -at(schedule.std, t, score) * score
 
 
 # --- denoisers --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from ddpm.contracts import Partial
-from ddpm.forward import score_from_eps
+from ddpm.forward import eps_from_x0, score_from_eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -160,8 +160,7 @@ def _answer(m: Cells, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: jax.A
 
 def _eps(m: Cells, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     x0 = m.answer(schedule, x_t, t, c).x0
-    alpha_bar = schedule.alpha_bar[jnp.broadcast_to(t, x_t.shape[:1])].reshape(-1, 1, 1, 1)
-    return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
+    return eps_from_x0(schedule, x_t, t, x0)
 
 
 _eps.labels = lambda m, *_: m.num_classes  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.contracts import Partial
-from ddpm.forward import score_from_eps
+from ddpm.forward import eps_from_x0, score_from_eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -147,8 +147,7 @@ def _answer(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: j
 
 def _finite_eps(m: FiniteSet, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     x0 = m.answer(schedule, x_t, t, c).x0
-    alpha_bar = schedule.alpha_bar[jnp.broadcast_to(t, x_t.shape[:1])].reshape((-1,) + (1,) * (x_t.ndim - 1))
-    return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(1 - alpha_bar)
+    return eps_from_x0(schedule, x_t, t, x0)
 
 
 _finite_eps.labels = lambda m, *_: m.log_prior.shape[0]  # type: ignore[attr-defined]

@@ -61,10 +61,10 @@ def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) 
         )
     t = jnp.broadcast_to(check.times(t, x_t, schedule.T), (B,))
     row = jnp.full(B, K - 1) if c is None or K == 1 else check.labels(c, B, K - 1)
-    alpha_bar = at(schedule.alpha_bar, t, x)  # (B, 1)
+    alpha_bar, std = at(schedule.alpha_bar, t, x), at(schedule.std, t, x)  # (B, 1)
     delta = x - jnp.sqrt(alpha_bar) * m.mean[row]
-    of_rest = 1 / (alpha_bar * m.rest[row][:, None] + 1 - alpha_bar)  # 1/v(ρ), (B, 1)
-    of_basis = 1 / (alpha_bar * m.var[row] + 1 - alpha_bar)  # 1/v(λ), (B, r)
+    of_rest = 1 / (alpha_bar * m.rest[row][:, None] + std**2)  # 1/v(ρ), (B, 1)
+    of_basis = 1 / (alpha_bar * m.var[row] + std**2)  # 1/v(λ), (B, r)
     # Uᵀδ and back: with one basis a matrix product; with K of them all are used, which is faster than to gather them
     if m.basis.shape[0] == 1:
         basis = m.basis[0]
@@ -73,7 +73,7 @@ def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) 
         own = jax.nn.one_hot(row, K, dtype=x.dtype)[:, :, None]  # (B, K, 1)
         z = own * jnp.einsum("bd,kdr->bkr", delta, m.basis) * (of_basis - of_rest)[:, None]
         along = jnp.einsum("bkr,kdr->bd", z, m.basis)
-    return (jnp.sqrt(1 - alpha_bar) * (of_rest * delta + along)).reshape(x_t.shape)
+    return (std * (of_rest * delta + along)).reshape(x_t.shape)
 
 
 _eps.labels = lambda m, *_: None if len(m.mean) == 1 else len(m.mean) - 1  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ def langevin(
     eps: Eps, schedule: Schedule, key: jax.Array, x: jax.Array, t: jax.Array, c: Any = None, *, n: Any = 1, r: Any = 0.1
 ) -> jax.Array:
     """n Langevin steps at the noise level t ≥ 1, of size δ = r (1-ᾱ_t); ∇ log p_t = -ε̂/√(1-ᾱ_t)."""
-    std = jnp.sqrt(1 - schedule.alpha_bar[t])  # δ/2 ∇ log p = -r/2 √(1-ᾱ) ε̂
+    std = schedule.std[t]  # δ/2 ∇ log p = -r/2 √(1-ᾱ) ε̂
 
     def body(i: jax.Array, x: jax.Array) -> jax.Array:
         z = keys.normal_like(keys.fold_in(key, i), x)
