@@ -89,10 +89,11 @@ class Training:
                 found = checkpoint.restore(self.folder / "checkpoints", like)
             except Damaged as e:
                 raise Damaged(f"{e}, or begin anew with --restart") from None
+        # The state, on every device; what cannot be initialised leaves no config.json
+        state = found[0] if found else init_state(config, self.unet, self.prior())
+        if self.writes:
             text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
             write_atomic(self.folder / "config.json", text.encode())
-        # The state, on every device
-        state = found[0] if found else init_state(config, self.unet, self.prior())
         self.state: TrainState = devices.replicate(self.mesh, state)
         self.step = int(self.state.step)
         if self.step >= config.steps:
@@ -116,8 +117,8 @@ class Training:
             return ()
         self.say(f"fitting the Gaussian of the data: {config.gaussian}, rank {config.gaussian_rank}")
         x, c = data.to_float(self.dataset.x_train), self.dataset.y_train if config.conditional else None
-        if config.flip:
-            x, c = np.concatenate([x, x[:, :, ::-1]]), None if c is None else np.concatenate([c, c])
+        if config.flip:  # as in the training, half of the images are mirrored
+            x[::2] = x[::2, :, ::-1].copy()
         fitted = low_rank.fit(x, c, config.gaussian_rank, config.gaussian, self.unet.num_classes or None)
         return make_prior(fitted, self.schedule)
 

@@ -184,6 +184,11 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
                 f"weights {str(path)!r} do not fit their config: {tensor} should have shape {wanted.get(tensor)}, "
                 f"the file has {found.get(tensor)}"
             )
+    if (gaussian is None) == (card.predict == "gaussian"):
+        raise ValueError(
+            f"{path}: the card says that the network predicts {card.predict!r}, and the weights have "
+            f"{'no' if gaussian is None else 'a'} Gaussian that it continues; they do not belong together"
+        )
     try:
         schedule = make(card.schedule)
     except ValueError as e:

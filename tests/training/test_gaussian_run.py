@@ -1,0 +1,101 @@
+"""A training that continues a Gaussian: its first loss, its run and weights, and what it refuses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm import config, data
+from ddpm.config import UNetConfig
+from ddpm.datasets import sources
+from ddpm.loss import per_image, squared_error
+from ddpm.networks.skip import make_prior
+from ddpm.oracles import low_rank
+from ddpm.schedule import cosine
+from ddpm.training import loop, run, step
+from ddpm.training.config import TrainConfig
+from ddpm.zoo import diffusers, model
+
+TINY = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
+BASE = TrainConfig(
+    data="digits", preset="tiny", name="r", predict="gaussian", gaussian_rank=6, steps=2, batch=16, warmup=0,
+    save_every=2, flip=True,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config.UNETS, "tiny", TINY)
+        patch.setattr(loop, "sample_grid", lambda *args: np.zeros((8, 8, 8, 1)))
+        return run.train(BASE, tmp_path_factory.mktemp("runs"), quiet=True)
+
+
+@pytest.mark.parametrize("kind", ["class", "pooled", "one"])
+def test_the_first_loss_is_that_of_the_gaussian(kind):
+    """On the same images, times, noises and labels; and the shapes without data are those of the fit."""
+    digits, setup = sources.load("digits"), dataclasses.replace(BASE, gaussian=kind)
+    unet = dataclasses.replace(TINY, num_classes=10, extra_channels=1)
+    gaussian = low_rank.fit(data.to_float(digits.x_train), digits.y_train, 6, kind)
+    prior, schedule = make_prior(gaussian, cosine(1000)), cosine(1000)
+    shapes = [jax.tree.map(jnp.shape, p) for p in (prior, step.empty_prior(setup, unet))]
+    assert shapes[0] == shapes[1]
+    state = step.init_state(setup, unet, prior)
+    x0, c = jnp.asarray(data.to_float(digits.x_train[:16])), jnp.asarray(digits.y_train[:16])
+
+    @jax.jit
+    def both(state):
+        draws, key = step.draw(setup, unet, schedule, jax.random.key(1), x0, c)
+        of_gaussian = squared_error(gaussian.eps(schedule), schedule, draws.x0, draws.t, draws.noise, draws.c)
+        loss, _ = step.draws_loss(setup, unet, schedule, state.params, draws, key, state.prior)
+        return loss, per_image(of_gaussian).mean()
+
+    loss, of_gaussian = both(state)
+    assert float(loss) == pytest.approx(float(of_gaussian), rel=1e-5) and loss < 0.6
+
+
+def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
+    """Read from the checkpoint, and from weights with their card; it is not the Gaussian alone."""
+    of_run = model.load(trained)
+    model.save(tmp_path / "w", of_run, {})
+    of_weights = model.load(tmp_path / "w")
+    x, t, c = jax.random.normal(jax.random.key(0), (3, 8, 8, 1)), jnp.array([5, 500, 1000]), jnp.array([1, 2, 9])
+    answers = [jax.jit(lambda e: e(x, t, c))(m.eps) for m in (of_run, of_weights)]
+    np.testing.assert_array_equal(*answers)
+    assert of_weights.predict == "gaussian" and of_weights.image_shape == (8, 8, 1)
+    alone = of_run.prior.gaussian.eps(of_run.schedule)(x, t, c)
+    assert 1e-5 < float(abs(answers[0] - alone).max()) < 1
+
+
+def test_weights_without_their_gaussian_are_refused(trained, tmp_path):
+    m = model.load(trained)
+    model.save(tmp_path / "w", dataclasses.replace(m, prior=None), {})
+    with pytest.raises(ValueError, match=r"predicts 'gaussian', and the weights have no Gaussian"):
+        model.load(tmp_path / "w")
+
+
+def test_it_is_not_exported(trained, tmp_path):
+    with pytest.raises(ValueError, match="predicts gaussian; only a network that predicts eps is exported"):
+        diffusers.save(tmp_path / "out", model.load(trained))
+
+
+def test_a_rank_that_cannot_be_leaves_no_run(tmp_path, monkeypatch):
+    """A second try with another rank is then not taken for another configuration of the same run."""
+    monkeypatch.setitem(config.UNETS, "tiny", TINY)
+    with pytest.raises(ValueError, match=r"rank is 64; class 0: .* allow 1\.\.63"):
+        run.train(dataclasses.replace(BASE, gaussian_rank=64), tmp_path, quiet=True)
+    assert not (tmp_path / "r" / "config.json").exists()
+
+
+def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
+    monkeypatch.setitem(config.UNETS, "tiny", TINY)
+    with pytest.raises(ValueError, match="predict was 'gaussian', now 'eps'"):
+        run.train(dataclasses.replace(BASE, predict="eps"), trained.parent, quiet=True)
+
+
+@pytest.mark.parametrize("change", [{"loss": "mse"}, {"loss": "vlb", "variance": "learned"}])
+def test_losses_of_another_prediction_are_refused(change):
+    with pytest.raises(ValueError, match="predict gaussian is trained by the losses of eps"):
+        dataclasses.replace(BASE, **change)
