@@ -85,13 +85,13 @@ def _selected(m: model.Model, wanted: Wanted, classes: list[int], rest: list[int
     def first(some: list[int], n: int) -> np.ndarray:
         return np.concatenate([np.zeros(0, int), *(np.flatnonzero(y == k)[:n] for k in some)])
 
-    own, others = first(classes, wanted.n), first(rest, share)[: wanted.others]
-    if not len(own):
+    of_label, others = first(classes, wanted.n), first(rest, share)[: wanted.others]
+    if not len(of_label):
         raise ValueError(
             f"{wanted.data} has no {wanted.split} image of {', '.join(repr(m.classes[k]) for k in classes)}; "
             f"take another --split or --label"
         )
-    ids = np.concatenate([own, others])
+    ids = np.concatenate([of_label, others])
     return Picked(data.to_float(x[ids]), y[ids], ids, d.class_names, f"{wanted.data} {wanted.split} images")
 
 

@@ -129,7 +129,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)
-        tmp = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
+        tmp = path.with_name(f".{path.name}.{host()}.{os.getpid()}.tmp")
         try:
             with open(tmp, "wb") as f:
                 f.write(data)
@@ -187,7 +187,7 @@ def sweep(folder: str | Path, name: str = "") -> list[Path]:
         if not m or (name and not tmp.name.startswith(f".{name}.")):
             continue
         try:
-            if (m[2] == _host() and not _runs(int(m[3]))) or time.time() - tmp.stat().st_mtime > STALE:
+            if (m[2] == host() and not is_running(int(m[3]))) or time.time() - tmp.stat().st_mtime > STALE:
                 tmp.unlink()
                 gone.append(tmp)
         except OSError:  # another process was faster, or it is not ours to delete
@@ -195,11 +195,15 @@ def sweep(folder: str | Path, name: str = "") -> list[Path]:
     return gone
 
 
-def _host() -> str:
+def host() -> str:
+    """Return the name of this machine, as it stands in the names of temporary files and in locks."""
     return re.sub(r"[^\w-]", "-", socket.gethostname()) or "-"
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """True if a process with this number runs here, or if that cannot be asked."""
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ddpm.tools.files import _host, _runs
+from ddpm.tools.files import host, is_running
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def held(folder: Path) -> Iterator[str]:
         handle.close()  # its owner has just deleted it
     # The lock is ours: say who holds it, and take it away at the end
     handle.truncate(0)
-    handle.write(f"process {os.getpid()} on {_host()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    handle.write(f"process {os.getpid()} on {host()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     handle.flush()
     try:
         yield owner
@@ -54,5 +54,5 @@ def _taken(handle: IO[str], owner: str) -> bool:
         return False
     except (ImportError, OSError):  # Windows, or a network file system without locks: ask whether the owner runs
         words = owner.replace(",", "").split()
-        return not (len(words) > 3 and words[1].isdecimal()) or (words[3] == _host() and not _runs(int(words[1])))
+        return not (len(words) > 3 and words[1].isdecimal()) or (words[3] == host() and not is_running(int(words[1])))
     return True

@@ -251,7 +251,7 @@ def test_a_type_that_numpy_lacks_is_named():
 def test_only_temporary_files_of_ended_processes_are_swept(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    here = files._host()
+    here = files.host()
     left = tmp_path / f".step_1.json.{here}.{ended.pid}.tmp"
     day_old = tmp_path / ".step_2.json.12.tmp"  # as version 0.1 named them
     live = tmp_path / f".step_3.json.{here}.{os.getpid()}.tmp"

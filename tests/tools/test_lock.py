@@ -34,7 +34,7 @@ def test_a_lock_is_refused_while_its_owner_lives_and_taken_over_when_it_was_kill
 def test_without_locks_of_the_system_the_owner_is_asked_for(tmp_path, monkeypatch):
     """Windows and some network file systems have none: a living process of this host holds, a dead one does not."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    host = lock._host()
+    host = lock.host()
     for words, refused in (
         (f"process {os.getpid()} on {host}, since today", True),
         ("process 1 on elsewhere, since today", True),

@@ -77,7 +77,7 @@ def test_what_has_changed_since_the_last_step_is_said_when_a_run_is_resumed(fold
     card["versions"]["jax"] = "0.1.0"
     files.save(checkpoint.stem(kept, 2), arrays, card)
     (folder / "lock").write_text("process 1 on elsewhere, since long\n")
-    left = folder / f".metrics.csv.{files._host()}.999999999.tmp"
+    left = folder / f".metrics.csv.{files.host()}.999999999.tmp"
     left.touch()
     monkeypatch.setattr(resume, "rate_jump", lambda card, config, step: f"rate at {step}: {card['step']}")
     run.train(dataclasses.replace(BASE, steps=3), folder.parent)
