@@ -31,6 +31,8 @@ LIMITS: schema.Limits = {
     "groups": (1, 4096),
     "dropout": (0, 1),
     "num_classes": (0, 100_000),
+    "extra_channels": (0, 1024),
+    "gaussian_rank": (1, 100_000),
     "first_time": (0, 1),
     "clip_range": (1e-6, 1e6),
     "percentile": (0, 100),

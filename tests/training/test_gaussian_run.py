@@ -69,6 +69,14 @@ def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
     assert 1e-5 < float(abs(answers[0] - alone).max()) < 1
 
 
+def test_with_flip_the_gaussian_has_seen_mirrored_images(trained):
+    """Half of them: the mean of all images is nearly its own mirror image, which that of the digits is not."""
+    digits = data.to_float(sources.load("digits").x_train).mean(0)
+    mean = np.asarray(model.load(trained).prior.gaussian.mean[-1]).reshape(8, 8, 1)
+    np.testing.assert_allclose(mean, (digits + digits[:, ::-1]) / 2, atol=0.05)
+    assert abs(digits - digits[:, ::-1]).max() > 0.3
+
+
 def test_weights_without_their_gaussian_are_refused(trained, tmp_path):
     m = model.load(trained)
     model.save(tmp_path / "w", dataclasses.replace(m, prior=None), {})
