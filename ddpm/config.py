@@ -12,6 +12,7 @@ RANGES = {  # of each field, or of each of its entries: from low to below high
     "dropout": (0, 1),
 }
 DTYPES = ("float32", "bfloat16")
+GAUSSIANS = ("class", "pooled", "one")  # of `ddpm.oracles.low_rank`: each class its own, common directions, one for all
 LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid")  # the objectives of training: `ddpm.losses.objectives`
 
 

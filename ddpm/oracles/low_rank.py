@@ -18,12 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpm.config import GAUSSIANS
 from ddpm.contracts import Partial
 from ddpm.forward import at
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-
-KINDS = ("class", "pooled", "one")
 
 
 class LowRank(NamedTuple):
@@ -94,7 +93,7 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     give the same Gaussian. scikit-learn's PCA does the work: λ are its variances, ρ its mean of those left out.
     """
     x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
-    check.choice("kind", kind, KINDS)
+    check.choice("kind", kind, GAUSSIANS)
     N, D = x.shape
     if c is None or kind == "one":
         return LowRank(*(jnp.asarray(a)[None] for a in _pca(x, rank, "all images")))

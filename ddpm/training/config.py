@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.config import DTYPES, LOSSES
+from ddpm.config import DTYPES, GAUSSIANS, LOSSES
 from ddpm.datasets.reading import short_name
 
 LR_SCHEDULES = ("late_cosine", "cosine", "linear", "constant")
 PREDICT = ("eps", "x0", "v", "mu", "gaussian")
-GAUSSIANS = ("class", "pooled", "one")
 VARIANCES = ("fixed_large", "fixed_small", "learned")
 MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal weights, the widest of its family
 
