@@ -72,11 +72,11 @@ def test_imports_silently_and_runs_in_a_minute(file, tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_as_a_script_and_says_what_it_took(tmp_path):
+def test_runs_as_a_script_and_prints_its_times(tmp_path):
     done = run(["-m", "lessons", "1", "--budget", "smoke"], tmp_path)
     assert done.returncode in (0, 1) and (tmp_path / "out" / "l01.png").exists(), done.stderr[-3000:]
     first, head, row = done.stdout.splitlines()
-    assert first.startswith("L1: ") and "promised" in head and re.fullmatch(r"L1 +[\d.]+ s +[\d.]+ s +60 s.*", row)
+    assert first.startswith("L1: ") and "limit" in head and re.fullmatch(r"L1 +[\d.]+ s +[\d.]+ s +60 s.*", row)
     assert (done.returncode == 1) == ("longer" in row)
 
 

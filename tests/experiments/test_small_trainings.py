@@ -75,12 +75,12 @@ def test_figures(name, home, tmp_path, monkeypatch):
     runner.make(name, quick=True, out=tmp_path, redraw=True)
 
 
-def test_sooner_is_the_ratio_of_steps():
+def test_the_speed_up_is_a_ratio_of_steps():
     steps, plain = np.array([100, 200, 300, 400]), np.array([8.0, 6.0, 5.0, 4.0])
-    assert min_snr.sooner(steps, plain, plain) == 1
-    assert min_snr.sooner(steps, plain, np.array([6.0, 4.0, 3.0, 2.0])) == 2
-    assert min_snr.sooner(steps, plain, np.array([6.0, 5.0, 3.0, 2.0])) == pytest.approx(400 / 250)
-    assert min_snr.sooner(steps, plain, plain + 1) is None
+    assert min_snr.speed_up(steps, plain, plain) == 1
+    assert min_snr.speed_up(steps, plain, np.array([6.0, 4.0, 3.0, 2.0])) == 2
+    assert min_snr.speed_up(steps, plain, np.array([6.0, 5.0, 3.0, 2.0])) == pytest.approx(400 / 250)
+    assert min_snr.speed_up(steps, plain, plain + 1) is None
 
 
 def test_the_gain_of_importance_sampling_is_one_for_equal_terms():
