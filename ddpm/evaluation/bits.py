@@ -39,7 +39,7 @@ from ddpm.evaluation.statistics import stratified_subset
 from ddpm.losses.bound import bound_term, prior_bits
 from ddpm.samplers.solvers import sigma_bar
 from ddpm.schedule import Schedule
-from ddpm.tools import check
+from ddpm.tools import check, keys
 from ddpm.tools.batches import parts, progress
 from ddpm.tools.partials import check_labels
 
@@ -76,11 +76,11 @@ def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0) -> np.ndar
 def drawn_times(T: int, n: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw times 2…T with probability q(t) ∝ 1/t; return t and 1/q(t), each (draws, n).
 
-    The draws are stratified: one from each of `draws` equal parts of q.
+    The draws of an image are stratified: one from each of `draws` equal parts of q. They do not depend on n.
     """
     t = np.arange(2, T + 1)
     q = (1 / t) / (1 / t).sum()
-    u = (np.arange(draws)[:, None] + np.random.default_rng(seed).random((draws, n))) / draws
+    u = (np.arange(draws)[:, None] + np.random.default_rng(seed).random((n, draws)).T) / draws
     at = np.minimum(np.searchsorted(np.cumsum(q), u), len(t) - 1)
     return t[at], 1 / q[at]
 
@@ -98,7 +98,8 @@ def bound_bits(
 ) -> np.ndarray:
     """Estimate the variational bound of each image in bits/dim: (N, ...) -> (N,)
 
-    The estimate is unbiased and takes 1 + draws calls of ε.
+    The estimate is unbiased and takes 1 + draws calls of ε. The times and noises of image i are its own, whatever N and
+    the batch.
     x0: bytes scaled to [-1, 1];  c: (N,) labels, or None for ∅;  variance: as in `bound.bound_term`.
     """
     # times and their weights, with t = 1 first
@@ -111,12 +112,12 @@ def bound_bits(
     # sum of the terms, batch by batch
     with progress(total=n * (draws + 1), desc="bits/dim, bound", unit="call") as bar:
         for ids, m in parts(n, batch):
-            x, key_part = jnp.asarray(x0[ids]), jax.random.fold_in(key, ids[0])
+            x, own = jnp.asarray(x0[ids]), keys.of_images(key, ids)
             label = None if c is None else jnp.asarray(c[ids])
             total = np.asarray(prior_bits(schedule, x), np.float64)
             for k in range(draws + 1):
                 t = jnp.asarray(times[k, ids], jnp.int32)
-                noise = jax.random.normal(jax.random.fold_in(key_part, k), x.shape)
+                noise = keys.normal_like(keys.fold_in(own, k), x)
                 total += weight[k, ids] * np.asarray(term(x, t, t - 1, noise, label), np.float64)
                 bar.update(m)
             bits[ids[:m]] = total[:m]
@@ -143,7 +144,7 @@ def flow_bits(
 ) -> np.ndarray:
     """Compute bits/dim of each byte image by the probability-flow ODE: (N, ...) -> (N,)
 
-    Each image has one u and one Hutchinson probe.
+    Image i has its own u and its own Hutchinson probe, whatever N and the batch.
     images: uint8;  c: (N,) labels, or None for ∅;  steps: of Heun's method, each two calls of ε and of its gradient.
     """
     images, eps, n = np.asarray(images), partial_of(eps), len(images)
@@ -151,7 +152,7 @@ def flow_bits(
     times, key, bits = even_times(schedule, steps), jax.random.key(seed), np.zeros(n)
     with progress(total=n, desc="bits/dim, flow", unit="image") as bar:
         for ids, m in parts(n, batch):
-            key_u, key_probe = jax.random.split(jax.random.fold_in(key, ids[0]))
+            key_u, key_probe = keys.split(keys.of_images(key, ids))
             x = dequantise(key_u, jnp.asarray(images[ids]))
             label = None if c is None else jnp.asarray(c[ids])
             log_prob = ode_log_prob(eps, schedule, x, label, times=times, key=key_probe)

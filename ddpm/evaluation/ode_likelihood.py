@@ -24,7 +24,7 @@ import numpy as np
 from ddpm.contracts import Eps, partial_of
 from ddpm.samplers.solvers import sigma_bar
 from ddpm.schedule import Schedule
-from ddpm.tools import check
+from ddpm.tools import check, keys
 
 
 def ode_log_prob(
@@ -40,7 +40,8 @@ def ode_log_prob(
     """Compute log p(x_1 | c) at the first of the times, in nats: (B, ...) -> (B,)
 
     times: ascending, such as 1…T (the default);  key: None for the exact divergence (D products with the Jacobian of ε
-    per step, for small images), else Hutchinson's estimate from `probes` random sign vectors, unbiased at each step.
+    per step, for small images); else (one, or one for each image) Hutchinson's estimate from `probes` random sign
+    vectors, unbiased at each step.
     """
     times = np.arange(1, schedule.T + 1) if times is None else np.asarray(times)
     if times.ndim != 1 or times.size < 2 or times[0] < 1 or times[-1] > schedule.T or np.any(np.diff(times) <= 0):
@@ -58,7 +59,8 @@ def _ode_log_prob(
     if key is None:
         signs = jnp.broadcast_to(jnp.eye(D, dtype=x_1.dtype)[:, None], (D, B, D)).reshape(D, *x_1.shape)
     else:
-        signs = jax.random.rademacher(key, (probes, *x_1.shape), x_1.dtype)
+        sign = partial(jax.random.rademacher, dtype=x_1.dtype)
+        signs = jax.vmap(lambda i: keys.draw(sign, keys.fold_in(key, i), x_1.shape))(jnp.arange(probes))
     weight = 1.0 if key is None else 1 / probes
 
     # slope and one step of Heun's method
@@ -91,11 +93,11 @@ def _ode_log_prob(
 def dequantise(key: jax.Array, images: jax.Array) -> jax.Array:
     """(bytes + u)/128 - 1 in [-1, 1), with u ~ U[0, 1): (B, ...) uint8 -> float32
 
-    A density on these values bounds the probability of the bytes.
+    A density on these values bounds the probability of the bytes.  key: one, or (B,), one for each image
     """
     if images.dtype != jnp.uint8:
         raise TypeError(f"images has type {images.dtype}; give the bytes themselves, uint8")
-    return (images.astype(jnp.float32) + jax.random.uniform(key, images.shape)) / 128 - 1
+    return (images.astype(jnp.float32) + keys.draw(jax.random.uniform, key, images.shape)) / 128 - 1
 
 
 def density_bits_per_dim(log_prob: jax.Array, D: int) -> jax.Array:

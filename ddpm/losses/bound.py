@@ -23,7 +23,7 @@ from ddpm.sample import make_variance
 from ddpm.samplers.respacing import respace, retime
 from ddpm.samplers.variance import learned
 from ddpm.schedule import Schedule, make_times
-from ddpm.tools import check
+from ddpm.tools import check, keys
 
 BITS = 1 / math.log(2.0)  # bits in a nat
 
@@ -119,9 +119,10 @@ def bits_per_dim(
 ) -> Bound:
     """One Monte-Carlo draw of the bound: one noise for each term, all times (or those of a list that falls to 0).
 
-    x0: (B, ...) bytes scaled to [-1, 1]. A list that skips times is the bound of that shorter chain: with `fixed_small`
-    it can become very large, with `learned` or `optimal` it does not. For `learned` on such a list, `respace` the
-    schedule and `retime` ε̂ and v first, as is done here for the fixed ones.
+    x0: (B, ...) bytes scaled to [-1, 1];  key: one, or one for each image.
+    A list that skips times is the bound of that shorter chain: with `fixed_small` it can become very large, with
+    `learned` or `optimal` it does not. For `learned` on such a list, `respace` the schedule and `retime` ε̂ and v first,
+    as is done here for the fixed ones.
     """
     times = make_times(schedule.T, schedule.T) if times is None else check.falling_to_0(times, schedule.T)
     if isinstance(variance, str):  # the fixed ones read a neighbouring time at s = 0: the next one of the shorter chain
@@ -136,7 +137,7 @@ def bits_per_dim(
 def _terms(term: Partial, key: jax.Array, x0: jax.Array, c: Any, times: jax.Array) -> Any:
     def one(t_s: Any) -> Any:
         t, s = t_s
-        noise = jax.random.normal(jax.random.fold_in(key, t), x0.shape, x0.dtype)
+        noise = keys.normal_like(keys.fold_in(key, t), x0)
         t, s = (jnp.broadcast_to(k, x0.shape[:1]) for k in (t, s))
         return term(x0, t, s, noise, c)
 

@@ -84,7 +84,10 @@ def select(scores: Any, k: int, count: int = 5) -> Patches:
 
 
 def random_patches(scores: Any, k: int, count: int = 5, seed: int = 0) -> Patches:
-    """Select a random control: the same rule on positions in random order, with their scores."""
+    """Select a random control: the same rule on positions in random order, with their scores.
+
+    The order in image i is the same however many images follow it.
+    """
     scores = np.asarray(scores, dtype=np.float64)
     p = select(np.random.default_rng(seed).random(scores.shape), k, count)
     return p._replace(score=scores[tuple(p.where.T)])

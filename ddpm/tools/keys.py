@@ -8,6 +8,7 @@ Each function here takes either, and returns keys of the same kind.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,8 +37,13 @@ def split(key: jax.Array, n: int = 2) -> jax.Array:
 
 def normal_like(key: jax.Array, x: jax.Array) -> jax.Array:
     """Draw z ~ N(0, I) like x (B, ...)."""
+    return draw(lambda k, shape: jax.random.normal(k, shape, x.dtype), key, x.shape)
+
+
+def draw(of: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draw `of(key, shape)` for a batch of this shape (B, ...), or `of(key_i, shape[1:])` for each image."""
     if not per_image(key):
-        return jax.random.normal(key, x.shape, x.dtype)
-    if key.shape[0] != x.shape[0]:
-        raise ValueError(f"there are {key.shape[0]} keys for {x.shape[0]} images; give one key, or one for each image")
-    return jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(key)
+        return of(key, shape)
+    if key.shape[0] != shape[0]:
+        raise ValueError(f"there are {key.shape[0]} keys for {shape[0]} images; give one key, or one for each image")
+    return jax.vmap(lambda k: of(k, shape[1:]))(key)

@@ -1,6 +1,7 @@
 """Bits/dim: Gaussian data whose bits are known exactly, estimates without bias, and the baselines of Fashion-MNIST."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from ddpm import data
 from ddpm.config import UNetConfig
+from ddpm.contracts import Partial
 from ddpm.datasets import sources
 from ddpm.evaluation import bits, ode_likelihood
 from ddpm.losses.bound import bits_per_dim, decoder_nll
@@ -16,6 +18,7 @@ from ddpm.network import build, eps_fn
 from ddpm.oracles import gaussian
 from ddpm.samplers import solvers
 from ddpm.schedule import linear
+from ddpm.tools import keys
 
 T = 50
 
@@ -62,11 +65,8 @@ def test_flow_bits_are_those_of_the_gaussian_at_the_first_time(bytes_):
     x0 = data.to_float(bytes_)
     fitted = gaussian.fit(x0)
     got = bits.flow_bits(fitted.eps(schedule), schedule, bytes_, steps=200, seed=3)
-    x = np.concatenate([
-        np.asarray(ode_likelihood.dequantise(jax.random.split(jax.random.fold_in(jax.random.key(3), i))[0],
-                                   jnp.asarray(bytes_[i : i + 50])))
-        for i in range(0, 300, 50)
-    ]).reshape(300, 6)  # fmt: skip
+    key_u, _ = keys.split(keys.of_images(jax.random.key(3), range(300)))
+    x = np.asarray(ode_likelihood.dequantise(key_u, jnp.asarray(bytes_))).reshape(300, 6)
     a = float(schedule.alpha_bar[1])
     flat = x0.reshape(300, 6).astype(np.float64)
     cov = a * np.cov(flat.T, bias=True) + (1 - a) * np.eye(6)
@@ -75,6 +75,36 @@ def test_flow_bits_are_those_of_the_gaussian_at_the_first_time(bytes_):
     exact = -log_p / (6 * math.log(2)) + 7
     assert got.mean() == pytest.approx(exact.mean(), abs=0.02)
     assert np.corrcoef(got, exact)[0, 1] > 0.85  # one probe each: not to the last digit
+
+
+def test_the_draws_of_an_image_do_not_depend_on_the_others(bytes_, monkeypatch):
+    """Times, noises, u and probes belong to the image: the first 7 of 11 have the same ones, in other batches too."""
+
+    def term(*bound):
+        return lambda x, t, s, noise, c: x.sum((1, 2, 3)) + 10 * t + noise.sum((1, 2, 3))
+
+    def log_prob(eps, schedule, x, c, *, times, key):
+        return x.sum((1, 2, 3)) + keys.draw(jax.random.normal, key, (len(x), 1))[:, 0]
+
+    monkeypatch.setattr(bits, "bound_term", term)
+    monkeypatch.setattr(bits, "ode_log_prob", log_prob)
+    x0, schedule = data.to_float(bytes_[:11]), linear(T)
+    for f, x in ((bits.bound_bits, x0), (bits.flow_bits, bytes_[:11])):
+        few, many = (f(lambda x, t, c: x, schedule, x[:n], batch=batch) for n, batch in ((7, 3), (11, 11)))
+        np.testing.assert_allclose(few, many[:7], rtol=1e-5)
+        assert len(set(many.round(3))) == 11
+
+
+def test_the_flow_takes_a_probe_of_each_image_from_its_key():
+    """For ε = x A, A not symmetric, the estimate depends on the probe, which an image alone gets too from its key."""
+    schedule, own, x = linear(T), keys.of_images(jax.random.key(1), range(8)), jnp.zeros((8, 2))
+    A = jnp.array([[1.0, 3], [0, 1]])
+    f = partial(ode_likelihood.ode_log_prob, Partial(lambda A, x, t, c: x @ A, A), schedule, times=[1, T])
+    eight, last = f(x, key=own), f(x[7:], key=own[7:])
+    assert float(last[0]) == pytest.approx(float(eight[7]), rel=1e-5)
+    assert len(set(np.asarray(eight).round(2).tolist())) == 2  # the two signs of the product of a probe's two numbers
+    with pytest.raises(ValueError, match="8 keys for 2 images"):
+        f(x[:2], times=[1, 20], key=own)
 
 
 def test_a_network_has_bits_by_both_ways():

@@ -62,6 +62,12 @@ def test_the_control_shows_the_mean_of_all_positions():
     assert select(scores, 6).score.mean() > 2 and (random_patches(scores, 6, seed=2).where != p.where).any()
 
 
+def test_the_control_of_an_image_does_not_depend_on_the_images_after_it():
+    scores = RNG.normal(size=(11, 9, 9))
+    few, many = random_patches(scores[:7], 3, 2), random_patches(scores, 3, 2)
+    np.testing.assert_array_equal(few.where, many.where[many.where[:, 0] < 7])
+
+
 def test_top_and_cut():
     x = RNG.normal(size=(3, 8, 8, 2))
     p = top(select(x[..., 0], 2, 3), 4)
