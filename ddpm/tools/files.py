@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -127,6 +128,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     `path` is either the complete old file or the complete new one. An OSError, such as a full disk, names `path`.
     """
     try:
+        refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)
         tmp = path.with_name(f".{path.name}.{host()}.{os.getpid()}.tmp")
@@ -140,6 +142,12 @@ def write_atomic(path: Path, data: bytes) -> None:
             tmp.unlink(missing_ok=True)
     except OSError as e:
         raise type(e)(e.errno, e.strerror or str(e), str(path)) from e
+
+
+def refuse_device(path: Path) -> None:
+    """Refuse a device, a pipe or a socket: the rename of `write_atomic` would put a file in its place."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file", str(path))
 
 
 def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -160,6 +168,7 @@ def check_writable(path: Path) -> Path:
         probe.touch()
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
+        refuse_device(path)
     except OSError as e:
         raise OSError(f"{path} cannot be written ({e.strerror or e}); give another path") from None
     finally:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ddpm.tools.files import host, is_running
+from ddpm.tools.files import check_regular, host, is_running
 
 
 @contextmanager
@@ -20,6 +20,8 @@ def held(folder: Path) -> Iterator[str]:
     that ends in whatever way; then only the owner's name stays in the file.
     """
     file = folder / "lock"
+    if file.exists():
+        check_regular(file, 4096)  # a pipe, say
     while True:
         handle = open(file, "a+", encoding="utf-8", errors="replace")
         handle.seek(0)

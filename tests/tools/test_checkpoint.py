@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm.tools import checkpoint, files
+from ddpm.tools import checkpoint, files, lock
 
 TREE = {"a": {0: {"kernel": np.arange(6.0).reshape(2, 3)}, 1: {"kernel": np.ones(2)}}, "b": np.int32(7)}
 
@@ -148,6 +148,16 @@ def test_a_pipe_is_refused_and_not_waited_for(pipe, tmp_path):
         with pytest.raises(files.Damaged, match="pipe"):
             files.load(tmp_path / "w")
         os.replace(tmp_path / "kept", tmp_path / f"w{suffix}")
+
+
+def test_a_pipe_is_not_replaced_by_a_file(pipe):
+    """Nor is /dev/null, which root could replace for everybody."""
+    for write in (lambda p: files.write_atomic(p, b"x"), files.check_writable):
+        with pytest.raises(OSError, match=r"pipe or a socket.*pipe'?|pipe cannot be written"):
+            write(pipe)
+    assert pipe.is_fifo() and os.listdir(pipe.parent) == ["pipe"]
+    with pytest.raises(files.Damaged, match="lock is a pipe"), lock.held(pipe.rename(pipe.with_name("lock")).parent):
+        pass
 
 
 def test_a_size_is_checked_before_a_byte_is_read(tmp_path):
