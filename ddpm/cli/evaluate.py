@@ -21,12 +21,14 @@ from ddpm.evaluation import (
     inception,
     measure,
     neighbours,
+    ode_likelihood,
     real_features,
     scores,
     statistics,
 )
 from ddpm.evaluation import model as ev
 from ddpm.evaluation.measure import Measure, as_json
+from ddpm.losses import bound
 from ddpm.sample import Sampling
 from ddpm.samplers import generation
 from ddpm.tools import cache, image_files, machine
@@ -43,6 +45,8 @@ CODE = (
     generation,
     inception,
     loss,
+    ode_likelihood,
+    bound,
     *DISTANCES,
 )  # the code that a result depends on
 

@@ -29,7 +29,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 MOST_IDX = 1 << 28  # bytes of one IDX file, unpacked
 MOST_BATCH = 1 << 26  # bytes of one batch of CIFAR-10
 REMEDY = "Delete the file, so that it is fetched anew, or put a whole one in its place"
-BROKEN = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
 def checked(arrays: Arrays, source: object, shape: tuple[int, ...], num_classes: int) -> Arrays:

@@ -9,6 +9,7 @@ Every distance is reported together with its floor, the same distance for test i
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from ddpm.evaluation.scores import score_images
 from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.tools import cache as cache_
-from ddpm.tools import check, files, image_files
+from ddpm.tools import check, image_files
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,13 @@ def draw(
     model: Any, n: int = 2000, how: Sampling = Sampling(guidance=2.0), seed: int = 0, batch: int = 100
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw n images of a model, uint8, with labels that cycle through the classes (or None)."""
-    c = np.arange(check.images_asked("n", n), dtype=np.int32) % model.num_classes if model.num_classes else None
-    key = jax.random.key(check.seed(seed))
+    c, key = _labels(model, check.images_asked("n", n)), jax.random.key(check.seed(seed))
     return to_uint8(generate(model.eps, model.schedule, key, model.image_shape, c, how, n, batch)), c
+
+
+def _labels(model: Any, n: int) -> np.ndarray | None:
+    """Return labels that cycle through the classes: (n,) int32, or None without classes."""
+    return np.arange(n, dtype=np.int32) % model.num_classes if model.num_classes else None
 
 
 def drawn(
@@ -56,7 +61,8 @@ def drawn(
     """Call `draw`, and cache the result under the hash of weights and settings."""
     # file in the cache
     checksum, steps = getattr(model, "card", {}).get("sha256", ""), len(how.times(model.schedule)) - 1
-    settings = {"sampler": how.sampler, "steps": steps, "guidance": how.guidance, "seed": seed, "batch": 100, "n": n}
+    settings = {"sampler": how.sampler, "steps": steps, "guidance": how.guidance, "seed": seed, "n": n}
+    settings["noise"] = "of each image"  # files of earlier versions, whose noise was that of a batch, are not read
     usual = Sampling(how.sampler, how.steps, how.guidance)
     if how != usual:
         settings |= {"rule": how.rule, "clip": how.clip}
@@ -64,10 +70,10 @@ def drawn(
     path = name.with_name(name.name + ".npz") if cache and checksum and isinstance(how.sampler, str) else None
     # cached images, if there are any
     if path is not None and path.exists():
-        try:
-            return image_files.load_npz(path)
-        except (files.Damaged, OSError):
-            pass  # draw again
+        with contextlib.suppress(ValueError, OSError):  # a damaged file is drawn again
+            x, c = image_files.load_npz(path)
+            if x.shape == (n, *model.image_shape) and np.array_equal(c, _labels(model, n)):
+                return x, c
     # new images
     x, c = draw(model, n, how, seed)
     if path is not None:

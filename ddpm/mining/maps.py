@@ -16,6 +16,7 @@ import json
 import math
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +196,6 @@ def _read(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] |
     try:
         with np.load(file, allow_pickle=False) as z:
             groups, stderr = z["groups"], z["stderr"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
     return (groups, stderr) if groups.shape == shape and stderr.shape == shape[:1] else None

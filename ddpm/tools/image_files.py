@@ -72,15 +72,16 @@ def load_npz(path: str | Path, size: tuple[int, int] | None = None) -> tuple[np.
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in ("arr_0.npy", "arr_1.npy"):
-                if name in archive.namelist():
+            for name in archive.namelist():
+                archive.open(name).close()  # a name that was changed in the list differs from that of its member
+                if name in ("arr_0.npy", "arr_1.npy"):
                     _check_header(archive, name, path, size)
         with np.load(path, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files if k in ("arr_0", "arr_1")}
             held = ", ".join(file.files) or "nothing"
     except Damaged:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
         raise Damaged(f"{path} is not a whole .npz file: {e}") from None
     # What the arrays must be
     if "arr_0" not in arrays:

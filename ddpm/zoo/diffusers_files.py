@@ -117,5 +117,7 @@ def _no_weights(folder: Path) -> str:
     found = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".safetensors", ".ckpt", ".msgpack"))
     pickled = any(name.endswith((".bin", ".pt", ".ckpt")) for name in found)
     why = " Pickled weights (.bin) are not read, because loading one can run any code." if pickled else ""
+    if any("-of-" in name for name in found):
+        why += f" The index of the parts, {WEIGHTS}.index.json, is missing."
     remedy = f"UNet2DModel.from_pretrained({str(folder)!r}).save_pretrained('converted') with diffusers writes it"
     return f"{folder} has no {WEIGHTS}; it holds {', '.join(found) or 'no weights'}.{why} {remedy}"

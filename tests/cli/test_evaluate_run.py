@@ -17,6 +17,8 @@ from ddpm.cli import evaluate as evaluate_cli
 from ddpm.cli import options, start
 from ddpm.datasets import sources
 from ddpm.evaluation import inception, measure, scores
+from ddpm.evaluation import model as ev
+from ddpm.schedule import cosine
 from ddpm.tools import cache, image_files
 
 
@@ -113,6 +115,27 @@ def test_a_flipped_bit_in_a_kept_result_is_never_believed(tmp_path):
         assert cache.read(path) is None
     path.write_bytes(whole)
     assert cache.read(path) == value and cache.read(tmp_path / "none.json") is None
+
+
+def test_a_flipped_bit_in_kept_samples_is_never_believed(tmp_path, monkeypatch):
+    """Whatever comes back is what was drawn, labels too; what is damaged is drawn again."""
+    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
+    rng, again = np.random.default_rng(0), []
+    x = rng.uniform(-1, 1, (6, 2, 2, 1))
+    monkeypatch.setattr(ev, "generate", lambda *a: again.append(1) or x)
+    m = SimpleNamespace(card={"sha256": "a"}, num_classes=3, image_shape=(2, 2, 1), eps=None, schedule=cosine(60))
+    drawn = ev.drawn(m, 6)
+    (file,) = tmp_path.glob("samples-*.npz")
+    whole = file.read_bytes()
+    np.testing.assert_array_equal(ev.drawn(m, 6)[1], [0, 1, 2, 0, 1, 2])
+    assert len(again) == 1
+    for byte in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[byte] ^= 1 << rng.integers(8)
+        file.write_bytes(flipped)
+        for a, b in zip(ev.drawn(m, 6), drawn, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(again) > len(whole) / 2
 
 
 def test_a_result_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):
