@@ -72,7 +72,7 @@ def drawn(
     if path is not None and path.exists():
         with contextlib.suppress(ValueError, OSError):  # a damaged file is drawn again
             x, c = image_files.load_npz(path)
-            if x.shape == (n, *model.image_shape) and np.array_equal(c, _labels(model, n)):
+            if x.shape == (n, *model.image_shape) and np.array_equal(np.asarray(c), np.asarray(_labels(model, n))):
                 return x, c
     # new images
     x, c = draw(model, n, how, seed)
