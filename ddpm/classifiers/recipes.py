@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 
 
@@ -31,20 +32,21 @@ RECIPES = {
     "cifar10": ClassifierTrainConfig("cifar10", epochs=4, momentum=0.85, smoothing=0.2, erase=0, muon=0.24, ema=0.98),
     "digits": ClassifierTrainConfig("digits", epochs=20, batch=64, lr=0.1, shift=1, flip=False, erase=0),
 }
+OWN = ClassifierTrainConfig("", epochs=20, batch=64, lr=0.1, flip=False, erase=0)  # of one's own images: may be few
 # Noise is augmentation enough; p(c | x_t) is for images without augmentation, and its probabilities are not smoothed.
 NOISY = {"epochs": 6, "batch": 128, "lr": 2e-3, "weight_decay": 0.02, "smoothing": 0.0, "ema": 0.999}
 NOISY |= {"momentum": 0.9, "shift": 0, "flip": False, "erase": 0, "muon": 0.0}
 
 
 def default_recipe(data: str, schedule: str = "") -> ClassifierTrainConfig:
-    """Return the recipe of a data set, for clean or for noisy images."""
-    recipe = dataclasses.replace(RECIPES[data], schedule=schedule)
+    """Return the recipe of a data set, for clean or for noisy images; one for all sets of one's own images."""
+    recipe = dataclasses.replace(RECIPES.get(data, OWN), data=data, schedule=schedule)
     return dataclasses.replace(recipe, **NOISY) if schedule else recipe  # type: ignore[arg-type]
 
 
 def command_line(how: ClassifierTrainConfig) -> str:
     """Write the command that trains with this recipe; it names what differs from the default."""
-    default, options = default_recipe(how.data, how.schedule), [f"--data {how.data}"]
+    default, options = default_recipe(how.data, how.schedule), [f"--data {shlex.quote(how.data)}"]
     for f in dataclasses.fields(how):
         value = getattr(how, f.name)
         if value != getattr(default, f.name) or (f.name == "schedule" and value):

@@ -24,11 +24,13 @@ import numpy as np
 
 from ddpm import data, weights
 from ddpm.classifiers.classifier import Classifier, Config, accuracy, build, save
+from ddpm.classifiers.convnet import ClassifierConfig
 from ddpm.classifiers.fitting import CONFIGS, train
 from ddpm.classifiers.recipes import RECIPES, command_line
 from ddpm.classifiers.timenet import TimeNetConfig
 from ddpm.cli.options import ClassifierCommand, recipe_of
 from ddpm.datasets import sources
+from ddpm.datasets.reading import is_own
 from ddpm.evaluation.statistics import stratified_subset
 from ddpm.forward import q_sample
 from ddpm.networks.inspect import count
@@ -42,9 +44,18 @@ from ddpm.tools.origin import commit
 TIMES = (1, 10, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
 
 
-def config_of(name: str, schedule: str) -> Config:
+def config_of(name: str, schedule: str, images: data.Dataset) -> Config:
     """Return the network config for a data set, for clean or for noisy images."""
-    clean = CONFIGS[name]
+    H, W, C = images.image_shape
+    if name not in CONFIGS and (H != W or images.num_classes < 2):
+        what = (
+            f"images {H}x{W}, which are not square; give --size" if H != W else "fewer than two classes to tell apart"
+        )
+        raise ValueError(f"{images.name} has {what}")
+    own = ClassifierConfig(
+        H, C, images.num_classes, patch=2 if C == 3 else 3, widths=(32, 64, 128)[: 2 if H < 16 else 3]
+    )
+    clean = CONFIGS.get(name, own)
     return (
         TimeNetConfig(clean.image_size, clean.image_channels, clean.num_classes, schedule=schedule)
         if schedule
@@ -110,9 +121,12 @@ def run(command: ClassifierCommand) -> Classifier:
     from ddpm.tools.machine import device_name, versions
 
     # Recipe, network and images
-    check.choice("data set", command.data, RECIPES)
-    how, config = recipe_of(command), config_of(command.data, command.schedule)
-    images = sources.load(command.data, command.data_dir)
+    if not is_own(command.data, sources.NAMES):
+        check.choice("data set", command.data, RECIPES)
+    how, images = recipe_of(command), sources.load(command.data, command.data_dir)
+    config = config_of(command.data, command.schedule, images)
+    if not 1 <= how.batch <= len(images.x_train):
+        raise ValueError(f"batch is {how.batch}; {images.name} has {len(images.x_train):,} training images")
     x, y, x_test, y_test = images.x_train, images.y_train, images.x_test, images.y_test
     if command.validate:
         split = len(x) - check.whole("validate", command.validate, 1, len(x) - how.batch)

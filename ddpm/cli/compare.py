@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddpm import plot
 from ddpm.cli import options
-from ddpm.training.reference import Comparison, Reference, choose, compare, read, verdict
+from ddpm.tools.files import check_writable, read_json
+from ddpm.training.reference import Comparison, Reference, alone, choose, compare, read, references, verdict
 
 
-def run(command: options.Compare) -> Comparison:
+def run(command: options.Compare) -> Comparison | None:
     """Print the verdict and draw the picture."""
+    check_writable(command.out)
     step, loss, config = read(command.run)
     reference = choose(command.reference, config)
+    if reference is None:
+        without(command, step, loss, config)
+        return None
     c = compare(step, loss, config, reference)
     print(f"{command.run} compared with {reference.name}: {reference.summary}")
     print(verdict(c, reference))
     save_picture(command.out, step, loss, c, reference)
     print(f"picture: {command.out}")
     return c
+
+
+def without(command: options.Compare, step: np.ndarray, loss: np.ndarray, config: dict[str, Any]) -> None:
+    """Say what can be said without a reference, and draw the loss with the Gaussian's."""
+    train = config.get("train", {})
+    what = f"{train['data']} with preset {train['preset']}" if train else "a run without its config.json"
+    file = command.run / "baseline.json"
+    base = read_json(file).get("linear_gaussian_loss") if file.is_file() else None
+    print(f"no reference for {what}; those that --reference names: {', '.join(references()) or 'none are here'}")
+    print(alone(step, loss, base))
+    plot.save_loss(command.out, {"step": step, "loss": loss}, base)
+    print(f"picture: {command.out}")
 
 
 def save_picture(path: Path, step: np.ndarray, loss: np.ndarray, c: Comparison, reference: Reference) -> None:

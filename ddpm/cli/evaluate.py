@@ -14,6 +14,7 @@ from ddpm import data, loss, plot
 from ddpm.classifiers import classifier, convnet
 from ddpm.cli import options
 from ddpm.datasets import sources
+from ddpm.datasets.reading import is_own, short_name
 from ddpm.evaluation import (
     bits,
     denoising_loss,
@@ -72,10 +73,10 @@ def run(command: options.Evaluate) -> None:
         check_writable(file)
     # Data, classifier and images
     dataset = sources.load(command.data, command.data_dir)
-    judge = classifier.load(command.classifier or command.data)
-    check_judge(judge, dataset)
+    judge = judge_of(command, dataset)
     scored = from_files(command, dataset) if command.samples is not None else from_model(command, dataset)
-    about = {"data_sha256": dataset.sha256, "classifier_sha256": judge.card["sha256"], "seed": command.seed}
+    by = judge.card["sha256"] if judge else None
+    about = {"data_sha256": dataset.sha256, "classifier_sha256": by, "seed": command.seed}
     about, settings = about | scored.about, {"inception": command.inception} | scored.settings
     # Measures: from the cache, or computed
     named = scored.model is None or about["weights_sha256"]  # a model without a checksum has no key for the cache
@@ -96,6 +97,21 @@ def run(command: options.Evaluate) -> None:
     plot.save_evaluation(picture, as_json(measures))
     save_neighbours(closest, measures, scored.x, dataset)
     print(f"\nnumbers: {command.out}\npicture: {picture}\nnearest training images: {closest} (holds real images)")
+
+
+def judge_of(command: options.Evaluate, dataset: data.Dataset) -> classifier.Classifier | None:
+    """Load the classifier that gives labels and features; of one's own images one that was trained here, if any."""
+    name = command.classifier
+    if not name and is_own(command.data, sources.NAMES):
+        folder = Path("runs") / f"{short_name(command.data)}_classifier"
+        if not (folder / "classifier.json").is_file():
+            how = f"`ddpm classifier --data {command.data}` trains one" if dataset.num_classes else "it has no classes"
+            print(f"no classifier of {dataset.name} ({how}): without Fréchet distance, accuracy and overlap")
+            return None
+        name = str(folder)
+    judge = classifier.load(name or command.data)
+    check_judge(judge, dataset)
+    return judge
 
 
 def check_judge(judge: classifier.Classifier, dataset: data.Dataset) -> None:
@@ -151,7 +167,7 @@ def kept(path: Path | None) -> dict[str, Measure] | None:
 
 
 def measured(
-    command: options.Evaluate, dataset: data.Dataset, judge: classifier.Classifier, scored: Scored
+    command: options.Evaluate, dataset: data.Dataset, judge: classifier.Classifier | None, scored: Scored
 ) -> dict[str, Measure]:
     """Measure the images, and the model if there is one."""
     if scored.model is None or scored.plan is None:
@@ -172,7 +188,7 @@ def save_neighbours(
     A copy is a pair of equal images at distance 0; test images show how near an image that is no copy can come.
     """
     groups = []
-    for space in ("pixels", "features"):
+    for space in [space for space in ("pixels", "features") if f"nearest_{space}" in measures]:
         detail = measures[f"nearest_{space}"].detail
         for images, which, name in ((x, "closest", "image"), (dataset.x_test, "closest_test", "test image")):
             pair = {k: v[:n] for k, v in detail[which].items()}

@@ -1,4 +1,4 @@
-"""`ddpm info`: an overview. Slow imports happen only if the devices are requested."""
+"""`ddpm info`: an overview, or a data set. Slow imports happen only if devices or a data set are requested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 import ddpm
-from ddpm import weights
+from ddpm import data, weights
 from ddpm.cli import options
 from ddpm.config import UNETS
 from ddpm.datasets import sources
@@ -17,7 +17,9 @@ from ddpm.zoo import cards
 
 
 def run(command: options.Info) -> None:
-    """Print versions, weights, data, presets and runs."""
+    """Print versions, weights, data, presets and runs; or what a data set holds."""
+    if command.data:
+        return show(*sources.read(command.data, command.data_dir))
     # Versions and devices
     packages = ", ".join(f"{p} {_version(p)}" for p in ("jax", "flax", "optax", "numpy"))
     print(f"ddpm {ddpm.__version__}, Python {platform.python_version()}, {packages}, {os.cpu_count()} CPU cores")
@@ -62,6 +64,28 @@ def run(command: options.Info) -> None:
         print(f"  {file.parent!s:28s} {train.data}, {train.preset}, step {max(steps, default=0)} of {train.steps}")
     if not found:
         print("  none yet; `ddpm train --data digits --preset digits` makes one in a minute")
+
+
+def show(d: data.Dataset, lines: list[str]) -> None:
+    """Print what was read, the exact baseline of these images, and which presets are for them."""
+    from ddpm.oracles.spectrum import training_loss
+    from ddpm.schedule import cosine
+
+    print("\n  ".join([*lines, f"from {d.source}"]))
+    # Baseline
+    schedule = cosine(1000)
+    print(
+        f"\nexact loss of the best linear-Gaussian denoiser on the {len(d.x_train):,} training images "
+        f"(ε-MSE, cosine schedule, T = {schedule.T:,}):"
+    )
+    for name, c in (("no class", None), *([("class given", d.y_train)] if d.num_classes else [])):
+        low, high = training_loss(schedule, d.x_train, c)
+        exact = high - low <= 5e-5 * high
+        print(f"  {name:28s} {high:.4f}" if exact else f"  {name:28s} between {low:.4f} and {high:.4f}")
+    print("A network has learned something that a Gaussian cannot once its loss is lower; 1 is the loss of ε̂ = 0.")
+    # Networks
+    fits = [name for name, u in UNETS.items() if u.image_shape == d.image_shape]
+    print(f"\nnetwork presets for {'x'.join(map(str, d.image_shape))} images: {', '.join(fits) or 'none'}")
 
 
 def _version(package: str) -> str:

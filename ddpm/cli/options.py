@@ -5,12 +5,55 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
+from ddpm.datasets.reading import is_own, short_name
 from ddpm.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Own:
+    """Your own images: --data photos reads a folder, a .zip of one, or an .npz; nothing in it is changed.
+
+    Classes are its sub-folders, or the column label of a table labels.csv; there may be none. photos/train and
+    photos/test are kept apart if they are there; else a tenth is kept for testing, chosen by the content of each image.
+    `ddpm info --data photos` shows what is read, and how well a Gaussian does on it.
+    """
+
+    size: int | None = None  # bring the images to squares of this side, pixels; else to their most common size
+    fit: Literal["crop", "pad", "stretch"] | None = None  # how: crop (the middle; if not given), pad, or stretch
+    grey: bool = False  # without colours
+    skip_bad: bool = False  # leave out files that cannot be read, and name them; else one such file stops the command
+
+
+def folded(command: Any) -> Any:
+    """Move the options of `Own` into the text of --data, `photos,size=32,grey`, which the config of a run keeps."""
+    own = getattr(command, "own", Own())
+    given = {k: v for k, v in vars(own).items() if v is not None and v is not False}
+    if not given:
+        return command
+    from ddpm.datasets.sources import NAMES
+
+    if not is_own(command.data, NAMES):
+        flags = ", ".join(f"--{k.replace('_', '-')}" for k in given)
+        what = f"--data is {command.data}" if command.data else "no --data is given"
+        raise ValueError(f"{flags}: this is for your own images, given by their path, but {what}; leave it out")
+    words = [k if v is True else f"{k}={v}" for k, v in given.items()]
+    return dataclasses.replace(command, data=",".join([command.data, *words]), own=Own())
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train a denoiser, or resume a run."""
+
+    own: Own = Own()
+
+    def config(self) -> TrainConfig:
+        """Return the options that a run keeps."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)})
 
 
 @dataclass(frozen=True)
@@ -20,7 +63,7 @@ class ClassifierCommand:
     Example: ddpm classifier --data fashion_mnist --schedule cosine
     """
 
-    data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits
+    data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits, or the path of your own images
     schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
     epochs: int | None = None
     batch: int | None = None  # images per step
@@ -39,11 +82,12 @@ class ClassifierCommand:
     out: Path | None = None  # the folder of the run; runs/DATA_classifier or runs/DATA_noisy_classifier if not given
     ship: bool = False  # also put weights and card into the package's own folder of weights
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+    own: Own = Own()
 
     @property
     def name(self) -> str:
         """The name under which the classifier ships."""
-        return f"{self.data}{'_noisy' if self.schedule else ''}_classifier"
+        return f"{short_name(self.data)}{'_noisy' if self.schedule else ''}_classifier"
 
 
 def recipe_of(command: ClassifierCommand) -> ClassifierTrainConfig:
@@ -80,7 +124,7 @@ class Typicality:
     """
 
     model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
-    data: str = "generated"  # test images of fashion_mnist, cifar10 or digits; "generated": drawn by the model itself
+    data: str = "generated"  # test images of fashion_mnist, …, or of your own; "generated": drawn by the model itself
     label: str = "all"  # a class by name or number, or "all"
     n: int = 20  # images of each class
     draws: int = 100  # pairs (t, ε) for each image
@@ -89,6 +133,7 @@ class Typicality:
     seed: int = 0  # of the draws (and of the generated images)
     out: Path = Path("out/typicality.png")  # the picture; the numbers are written next to it as .csv
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+    own: Own = Own()
 
 
 @dataclass(frozen=True)
@@ -100,7 +145,7 @@ class Mine:
 
     label: str  # a class by name or number
     model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
-    data: str = "generated"  # fashion_mnist, cifar10, digits or cities; "generated": drawn by the model itself
+    data: str = "generated"  # fashion_mnist, cities, …, or your own images; "generated": drawn by the model itself
     split: Literal["test", "train"] = "test"  # of the data
     n: int = 300  # images of the label
     others: int = 100  # images of other labels, for the null; 0: none
@@ -115,6 +160,7 @@ class Mine:
     seed: int = 0  # of the draws (and of the generated images)
     out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command resumes there
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+    own: Own = Own()
 
 
 @dataclass(frozen=True)
@@ -126,7 +172,7 @@ class Evaluate:
 
     model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
     samples: Path | None = None  # score these images instead of a model: an .npz with arr_0 (arr_1), or a folder of PNG
-    data: str = "fashion_mnist"  # the data set to compare with
+    data: str = "fashion_mnist"  # the data set to compare with: a name (see `ddpm info`), or your own images
     classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
     n: int = 2000  # images to draw
     sampler: str = "ddim"  # ddim, ddpm or ddpm_large
@@ -139,13 +185,15 @@ class Evaluate:
     cache: bool = True  # keep images and numbers under the hash of weights, data, settings and code
     out: Path = Path("out/evaluate.json")  # all numbers and their settings; the pictures are written next to it
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+    own: Own = Own()
 
 
 @dataclass(frozen=True)
 class Compare:
     """Compare the loss of a training with a reference run, in words and as a picture.
 
-    Losses are compared at the same step.
+    Losses are compared at the same step. Where there is no reference for the data and preset, the loss is compared with
+    the exact one of a Gaussian, and with itself a little earlier.
 
     Example: ddpm compare runs/fashion_mnist-cpu
     """
@@ -183,9 +231,15 @@ class Export:
 
 @dataclass(frozen=True)
 class Info:
-    """Show versions, shipped weights with their numbers, data sets found, presets and runs."""
+    """Show versions, shipped weights with their numbers, data sets found, presets and runs; or a data set.
+
+    Example: ddpm info --data photos --size 32
+    """
 
     devices: bool = False  # also ask JAX for its devices (takes a second)
+    data: str = ""  # show this data set instead: its images and classes, what was left out, and its exact baseline
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
+    own: Own = Own()
 
 
 @dataclass(frozen=True)
@@ -205,7 +259,7 @@ class Course:
 
 
 COMMANDS = (
-    Annotated[TrainConfig, tyro.conf.subcommand("train", description="Train a denoiser, or resume a run.")]
+    Annotated[Train, tyro.conf.subcommand("train", description="Train a denoiser, or resume a run.")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
     | Annotated[Mine, tyro.conf.subcommand("mine")]

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import tyro
 
-from ddpm.cli.options import COMMANDS
+from ddpm.cli.options import COMMANDS, folded
 from ddpm.tools.terminal import exit_status, replace_unknown_characters
 
 # The function that runs a command, by the class of its options; its module is imported only then.
 RUN = {
-    "TrainConfig": "ddpm.cli.train:run",
+    "Train": "ddpm.cli.train:run",
     "Sample": "ddpm.cli.sample:run",
     "Typicality": "ddpm.cli.typicality:run",
     "Mine": "ddpm.cli.mine:run",
@@ -100,6 +100,7 @@ def run(command: object) -> None:
     """Run one parsed command."""
     if not 0 <= (seed := getattr(command, "seed", 0)) < 2**32:  # JAX drops the higher bits: 2³² would be 0
         raise ValueError(f"seed is {seed}; give a whole number in 0..{2**32 - 1}")
+    command = folded(command)
     module, _, function = RUN[type(command).__name__].partition(":")
     if module != "ddpm.cli.info":
         use_compile_cache()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ddpm.cli import options
 from ddpm.training import devices
 from ddpm.training import run as training_run
-from ddpm.training.config import TrainConfig
 
 
-def run(command: TrainConfig) -> None:
+def run(command: options.Train) -> None:
     """Train in runs/NAME, on as many devices as were requested."""
     devices.start(command.devices)  # before any other use of JAX
-    training_run.train(command)
+    training_run.train(command.config())

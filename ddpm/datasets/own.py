@@ -36,8 +36,8 @@ MOST_BYTES = 1 << 35
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def load(text: str, **options: Any) -> Dataset:
-    """Load the images of a folder, a .zip or an .npz, and print what was read."""
+def read(text: str, **options: Any) -> tuple[Dataset, list[str]]:
+    """Read the images of a folder, a .zip or an .npz; also return what is to be said about them, in lines."""
     root, reading = parse(text, options)
     if not root.exists():
         raise FileNotFoundError(f"{root} is not there; give a folder of images, a .zip of one, or an .npz")
@@ -78,7 +78,7 @@ def _each(
                 out.append(work(item))
             except Damaged as e:
                 if not reading.skip_bad:
-                    raise Damaged(f"{e}; or add ,skip_bad to the path, and such files are left out") from None
+                    raise Damaged(f"{e}. Or leave such files out: --skip-bad, or ,skip_bad after the path") from None
                 out.append(e)
         return out
 
@@ -158,7 +158,7 @@ def _size(sizes: Counter[tuple[int, int]], reading: Reading, root: Path) -> tupl
         return reading.size, reading.size
     size = min(sizes, key=lambda s: (-sizes[s], s))
     if max(size) > MOST_SIDE:
-        raise ValueError(f"the images of {root} are {size[0]}x{size[1]}; give a size: {root},size=64")
+        raise ValueError(f"the images of {root} are {size[0]}x{size[1]}; give a size, such as --size 64")
     return size
 
 
@@ -190,7 +190,7 @@ def _skip_notes(skipped: Counter[str], bad: Sequence[str], paths: Sequence[str])
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
-def _from_npz(file: Path, reading: Reading, name: str) -> Dataset:
+def _from_npz(file: Path, reading: Reading, name: str) -> tuple[Dataset, list[str]]:
     """Load an .npz with our four keys and perhaps class_names, or with arr_0 and perhaps arr_1."""
     for field in ("size", "grey", "labels", "skip_bad"):
         if getattr(reading, field):
@@ -201,7 +201,7 @@ def _from_npz(file: Path, reading: Reading, name: str) -> Dataset:
         classes = names or tuple(str(k) for k in range(top + 1))
         shape = (*shape, 1) if len(shape) == 2 else shape
         arrays = formats.checked(arrays, file, shape, len(classes))
-        return _told(Dataset(name, classes, **arrays, source=str(file)), [])
+        return _described(Dataset(name, classes, **arrays, source=str(file)), [])
     from ddpm.tools import image_files
 
     x, y = image_files.load_npz(file)
@@ -216,8 +216,8 @@ def _from_npz(file: Path, reading: Reading, name: str) -> Dataset:
 def from_arrays(
     images: Sequence[np.ndarray], labels: Sequence[int], test: Sequence[bool | None], classes: tuple[str, ...],
     reading: Reading, name: str, source: str,
-) -> Dataset:  # fmt: skip
-    """Make a data set of uint8 images (H, W), (H, W, 1) or (H, W, 3) of any sizes, as if they had been files."""
+) -> tuple[Dataset, list[str]]:  # fmt: skip
+    """Make a data set of uint8 images (H, W), (H, W, 1) or (H, W, 3) of any sizes, as `read` does of files."""
     for image in images:
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
             raise Damaged(f"{source} holds an image {image.dtype} {image.shape}; uint8 (H, W, 1 or 3) is wanted")
@@ -241,12 +241,12 @@ def from_arrays(
 # --- the data set -----------------------------------------------------------------------------------------------------
 
 
-def _dataset(d: Divided, name: str, source: str) -> Dataset:
-    """Make the data set of images that are divided, and print what it is."""
+def _dataset(d: Divided, name: str, source: str) -> tuple[Dataset, list[str]]:
+    """Make the data set of images that are divided, and describe it."""
     for a in (d.x, d.y):
         a.flags.writeable = False
     n = d.train
-    return _told(Dataset(name, d.classes, d.x[:n], d.y[:n], d.x[n:], d.y[n:], source=source), d.notes)
+    return _described(Dataset(name, d.classes, d.x[:n], d.y[:n], d.x[n:], d.y[n:], source=source), d.notes)
 
 
 def described(d: Dataset) -> list[str]:
@@ -260,7 +260,5 @@ def described(d: Dataset) -> list[str]:
     return lines
 
 
-def _told(d: Dataset, notes: Sequence[str]) -> Dataset:
-    first, *rest = [*described(d), *notes]
-    print("\n  ".join([first, *rest]), file=sys.stderr)
-    return d
+def _described(d: Dataset, notes: Sequence[str]) -> tuple[Dataset, list[str]]:
+    return d, [*described(d), *notes]

@@ -58,14 +58,16 @@ def read(folder: Path) -> formats.Arrays:
     return out
 
 
-def load(name: str, places: Sequence[Path], **options: Any) -> Dataset:
-    """Load `tfds:NAME`, a prepared set of images with labels; sizes that differ are brought to one.
+def images(name: str, places: Sequence[Path], **options: Any) -> tuple[Dataset, list[str]]:
+    """Read `tfds:NAME`, a prepared set of images with labels, as `own.read` does; sizes that differ are brought to one.
 
     It is looked for in the data folders and in tensorflow-datasets' own. Its splits train and test (or validation) are
     kept; where there is one only, it is divided by the hash of each image.
     """
     if not find_spec("tensorflow_datasets"):
-        raise ValueError(f"{name} needs tensorflow-datasets: pip install 'ddpm-jax[tfds]', or give a folder of images")
+        raise ValueError(
+            f"{name} needs tensorflow-datasets, which is missing: pip install tensorflow-datasets; or give a folder"
+        )
     import tensorflow_datasets as tfds
 
     # The set and its classes

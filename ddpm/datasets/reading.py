@@ -45,17 +45,29 @@ class Reading:
 def is_path(text: str, names: Sequence[str] = ()) -> bool:
     """True if `text` is meant as a path: it is no known name, and it exists, or is written like one."""
     first = text.split(",")[0]
-    if first in names:
+    if first in names or not first or text.startswith("tfds:"):
         return False
     written = any(c in text for c in ("/", os.sep)) or first.endswith((".npz", ".zip")) or first in (".", "..", "~")
-    return written or any(Path(t).expanduser().exists() for t in (text, first))
+    return written or Path(_divided(text)[0]).expanduser().exists()
+
+
+def is_own(text: str, names: Sequence[str] = ()) -> bool:
+    """True if `text` means images that can be brought to a size: a path, or a set of tensorflow-datasets."""
+    return text.startswith("tfds:") or is_path(text, names)
+
+
+def _divided(text: str) -> tuple[str, list[str]]:
+    """Divide `PATH,size=32,grey` at a comma; the path is the longest part that exists, for its name may have commas."""
+    parts = text.split(",")
+    for n in range(len(parts), 0, -1):
+        if Path(path := ",".join(parts[:n])).expanduser().exists():
+            return path, parts[n:]
+    return parts[0], parts[1:]
 
 
 def parse(text: str, options: dict[str, Any] | None = None) -> tuple[Path, Reading]:
     """Divide `PATH,size=32,grey` into the path and how it is read; keywords in `options` win."""
-    if Path(text).expanduser().exists():  # its name may have commas
-        return Path(text).expanduser(), reading_of(text, [], options or {})
-    path, *words = text.split(",")
+    path, words = _divided(text)
     return Path(path).expanduser(), reading_of(text, words, options or {})
 
 

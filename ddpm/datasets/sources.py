@@ -94,16 +94,29 @@ def where(name: str, data_dir: str | Path | None = None) -> str | None:
 
 
 def load(name: str | Path, data_dir: str | Path | None = None, **options: Any) -> Dataset:
-    """Load a data set by name, one of `NAMES`, or one's own images by their path.
+    """Load a data set by name, one of `NAMES`, or one's own images by their path; these are described on stderr.
 
     The top of this file lists the places searched;  options: of `reading.Reading`, for one's own images.
     """
+    dataset, lines = read(name, data_dir, **options)
+    if reading.is_own(str(name), NAMES):
+        print("\n  ".join(lines), file=sys.stderr)
+    return dataset
+
+
+def read(name: str | Path, data_dir: str | Path | None = None, **options: Any) -> tuple[Dataset, list[str]]:
+    """Load a data set as `load` does; also return what was read, and what was left out, in lines."""
     name = str(name)
     if name.startswith("tfds:"):
-        return prepared.load(name, _places(data_dir), **options)
+        return prepared.images(name, _places(data_dir), **options)
     if reading.is_path(name, NAMES):
-        return own.load(name, **options)
-    # A published set: found here, or fetched once
+        return own.read(name, **options)
+    dataset = _published(name, data_dir, options)
+    return dataset, own.described(dataset)
+
+
+def _published(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> Dataset:
+    """Load a set that is known by name: built in, found here, or fetched once."""
     first, *words = name.split(",")
     if first in NAMES and (options or words):
         said = ", ".join([*words, *options])

@@ -14,11 +14,14 @@ from ddpm.data import Dataset, to_float
 from ddpm.evaluation.measure import Measure
 from ddpm.evaluation.statistics import stratified_subset
 from ddpm.loss import per_image, squared_error
-from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.oracles import low_rank
+from ddpm.oracles.gaussian import MOST_NUMBERS, fit, linear_loss
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
 from ddpm.tools.partials import check_labels
+
+RANK = 128  # directions of the low-rank baseline of large images
 
 
 @jax.jit
@@ -107,6 +110,15 @@ def _by_t(loss: np.ndarray, t: np.ndarray, T: int, baseline: np.ndarray | None) 
     return rows
 
 
+def _baseline(train: np.ndarray, train_labels: Any, schedule: Schedule, x: np.ndarray, labels: Any) -> np.ndarray:
+    """The loss of the best linear denoiser of the training images on other images x at every t: (T+1,)"""
+    if train[0].size <= MOST_NUMBERS:
+        return linear_loss(fit(train, train_labels), schedule, x, labels)
+    fewest = len(train) if train_labels is None else min(np.unique(train_labels, return_counts=True)[1])
+    found = low_rank.fit(train, train_labels, min(RANK, fewest - 1))
+    return found.loss_on(schedule, x, labels)
+
+
 def denoising(
     eps: Eps,
     schedule: Schedule,
@@ -119,8 +131,9 @@ def denoising(
 ) -> dict[str, Measure]:
     """Measure the test ε-MSE with labels and with ∅, each with a linear-Gaussian baseline.
 
-    The baseline is exact (`oracle.linear_loss`): Gaussians are fitted to the training images and evaluated on the same
-    test images, with one Gaussian per class for labels and a single one for ∅.
+    The baseline is exact (`gaussian.linear_loss`): Gaussians are fitted to the training images and evaluated on the
+    same test images, with one Gaussian per class for labels and a single one for ∅. For images of more than
+    `MOST_NUMBERS` numbers they are low-rank Gaussians.
     """
     # test images, balanced by class
     ids = stratified_subset(data.y_test, len(data.x_test) if n is None else min(n, len(data.x_test)), seed)
@@ -133,7 +146,7 @@ def denoising(
         # loss and baseline on the same draws
         if labels is not None and not num_classes:
             continue
-        baseline = linear_loss(fit(train, train_labels), schedule, x, labels)
+        baseline = _baseline(train, train_labels, schedule, x, labels)
         m = eps_mse(eps, schedule, x, labels, key, repeats=repeats, baseline=baseline)
         of = f"draws on {len(x):,} test images of {data.name}"
         detail = {**m.detail, "ratio": m.value / float(np.mean(baseline[1:]))}  # below 1: better than any linear one

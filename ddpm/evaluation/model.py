@@ -96,14 +96,14 @@ def check_fits(model: Any, data: Dataset) -> None:
 def evaluate(
     model: Any,
     data: Dataset,
-    classifier: Classifier,
+    classifier: Classifier | None,
     plan: Plan = Plan(),
     samples: tuple[np.ndarray, np.ndarray | None] | None = None,
 ) -> dict[str, Measure]:
     """Measure the samples, denoising and bits/dim of a model.
 
-    model: anything with .eps, .schedule, .num_classes (0: no labels) and .image_shape;  samples: images that `drawn`
-    has returned for this plan, if there are some.
+    model: anything with .eps, .schedule, .num_classes (0: no labels) and .image_shape;  classifier: as in
+    `score_images`;  samples: images that `drawn` has returned for this plan, if there are some.
     """
     check_fits(model, data)
     how, seed, net = plan.how, plan.seed, (model.eps, model.schedule, data, model.num_classes)

@@ -29,7 +29,7 @@ def score_images(
     x: np.ndarray,
     labels: np.ndarray | None,
     data: Dataset,
-    classifier: Classifier,
+    classifier: Classifier | None,
     *,
     of: str = "images",
     seed: int = 0,
@@ -39,7 +39,8 @@ def score_images(
     """Score images x (n, H, W, C) uint8 with requested labels (n,), or None, by all measures.
 
     Distances are to the training images; each is reported with its floor, the same distance for n test images.
-    `neighbours` limits the number of images whose nearest training images are searched.
+    `neighbours` limits the number of images whose nearest training images are searched. Without a classifier there are
+    no features: what remains is whether the images are copies of training images, pixel by pixel.
     """
     # images and labels
     x = _images(x, data)
@@ -50,6 +51,8 @@ def score_images(
                 f"labels have shape {labels.shape} and lie in {labels.min()}..{labels.max()}; "
                 f"give one in 0..{data.num_classes - 1} for each of the {len(x)} images"
             )
+    if classifier is None:
+        return {k: dataclasses.replace(m, of=f"{of}, 8 bit") for k, m in _memorised(x, data, neighbours, seed).items()}
     # features of the images and of test images
     real = reference(data, classifier, cache)
     logits, f = classifier(x)
@@ -62,7 +65,7 @@ def score_images(
         ("Fréchet distance", partial(_frechet, f, labels, f_test, y_test[test], real, seed)),
         ("kernel distance", partial(_kernel, f, f_test, real, data, seed)),
         ("precision and recall", partial(_overlap, f, f_test, real, data, seed)),
-        ("nearest neighbours", partial(_memorised, x, f, data, real, neighbours, seed)),
+        ("nearest neighbours", partial(_memorised, x, data, neighbours, seed, f, real)),
     ]
     if labels is not None:
         stages.insert(0, ("accuracy", partial(_accuracy, logits.argmax(1), labels, data, classifier)))
@@ -232,9 +235,9 @@ def _pairs(ids: np.ndarray, who: np.ndarray, near: np.ndarray, some: np.ndarray)
 
 
 def _memorised(
-    x: np.ndarray, f: np.ndarray, data: Dataset, real: Reference, neighbours: int, seed: int
+    x: np.ndarray, data: Dataset, neighbours: int, seed: int, f: Any = None, real: Reference | None = None
 ) -> dict[str, Measure]:
-    # images, test images and both spaces
+    # images, test images, and the spaces: pixels, and features if there are some
     rng = np.random.default_rng(seed)
     ids = rng.permutation(len(x))[: min(len(x), neighbours)]
     test = stratified_subset(data.y_test, min(len(ids), len(data.x_test)), seed)
@@ -242,13 +245,12 @@ def _memorised(
     def flat(images: np.ndarray) -> np.ndarray:
         return to_float(images).reshape(len(images), -1)
 
-    spaces = {
-        "pixels": (flat(x[ids]), flat(data.x_test[test]), flat(data.x_train)),
-        "features": (f[ids], real.test[test], real.train),
-    }
+    spaces = {"pixels": (flat(x[ids]), flat(data.x_test[test]), flat(data.x_train), "pixels")}
+    if real is not None:
+        spaces["features"] = (f[ids], real.test[test], real.train, real.name)
     # comparison of nearest distances, in each space
     out = {}
-    for space, (a, b, train) in spaces.items():
+    for space, (a, b, train, what) in spaces.items():
         (near_a, who), (near_b, who_b) = neighbours_.nearest(a, train, 2), neighbours_.nearest(b, train, 2)
         value, error = statistics.closer(near_a[:, 0], near_b[:, 0])
         # closest pairs, and the share of near copies
@@ -262,7 +264,7 @@ def _memorised(
             "",
             "how often an image lies nearer to its nearest training image than a test image does: .5 as unseen images, "
             "1 copies (or, in pixels, blur)",
-            "pixels" if space == "pixels" else real.name,
+            what,
             seed,
             "",
             "Mann and Whitney",

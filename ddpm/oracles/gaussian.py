@@ -15,6 +15,8 @@ from ddpm.oracle import Mixture, _components, class_labels, mixture
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
+MOST_NUMBERS = 3072  # of an image, 32 x 32 x 3, for whole covariances with their eigenvectors
+
 
 def fit(x: Any, c: Any = None) -> Mixture:
     """The Gaussian with the mean and covariance of the images x (N, ...), or one such Gaussian for each class.

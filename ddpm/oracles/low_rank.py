@@ -50,6 +50,30 @@ class LowRank(NamedTuple):
         by_row = (alpha_bar * var / (alpha_bar * var + 1 - alpha_bar) * share).sum(2)  # (T, K)
         return np.concatenate([[1.0], by_row @ w])
 
+    def loss_on(self, schedule: Schedule, x0: Any, c: Any = None) -> np.ndarray:
+        """E_ε ‖ε - ε*(x_t, t, c)‖²/D on given images at every t, without sampling; c = None is ∅.
+
+        As `gaussian.linear_loss`; the D - r directions orthogonal to U count together, by the sum of their squares.
+        x0: (N, ...);  c: (N,)  ->  (T+1,) float64; entry 0 is 1.
+        """
+        K, D = self.mean.shape
+        x = np.asarray(x0, dtype=np.float32).reshape(len(x0), -1)
+        row = np.full(len(x), K - 1) if c is None or K == 1 else np.asarray(c)
+        alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None]  # (T, 1)
+        loss = np.zeros(schedule.T)
+        for k in np.unique(row):
+            # Squares along the columns of U, and in the rest
+            delta, U = x[row == k] - np.asarray(self.mean[k]), np.asarray(self.basis[k % len(self.basis)])
+            s = np.square(delta @ U, dtype=np.float64).mean(0)  # (r,)
+            left = max(np.square(delta, dtype=np.float64).sum(1).mean() - s.sum(), 0.0)
+            square = np.append(s, left)  # (r+1,)
+            var = np.append(np.asarray(self.var[k], np.float64), float(self.rest[k]))
+            many = np.append(np.ones(len(s)), D - len(s))
+            v = alpha_bar * var + 1 - alpha_bar  # (T, r+1)
+            each = many * (alpha_bar * var / v) ** 2 + alpha_bar * (1 - alpha_bar) * square / v**2
+            loss += (row == k).mean() * each.sum(1) / D
+        return np.concatenate([[1.0], loss])
+
 
 def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     B, K = x_t.shape[0], m.mean.shape[0]

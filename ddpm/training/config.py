@@ -20,7 +20,7 @@ MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal we
 class TrainConfig:
     """The options of a training run; they are written to runs/NAME/config.json."""
 
-    data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits, cities, … or a folder of images: photos,size=28,grey
+    data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits, … (`ddpm info`), or the path of your own images
     preset: str = "cpu"  # the network: cpu, cities, small, medium or large (28x28), cifar10, … (`ddpm info` has all)
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
     steps: int = 3000  # in total; a resumed run continues to this number

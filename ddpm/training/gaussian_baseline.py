@@ -7,12 +7,10 @@ import math
 from pathlib import Path
 
 from ddpm import data
-from ddpm.oracles.gaussian import fit, linear_loss
+from ddpm.oracles.gaussian import MOST_NUMBERS, fit, linear_loss
 from ddpm.oracles.spectrum import training_loss
 from ddpm.schedule import Schedule
 from ddpm.tools.files import Damaged, read_json, write_atomic
-
-MOST_NUMBERS = 3072  # of an image, 32 x 32 x 3, for whole covariances with their eigenvectors
 
 
 def baseline(folder: Path, dataset: data.Dataset, schedule: Schedule, conditional: bool) -> float:

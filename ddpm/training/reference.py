@@ -146,16 +146,42 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     return step, loss, read_json(config) if config.exists() else {}
 
 
-def choose(name: str, config: dict[str, Any]) -> Reference:
-    """Return the named reference, or the one with the same data and preset."""
+def choose(name: str, config: dict[str, Any]) -> Reference | None:
+    """Return the named reference, or the one with the same data and preset; None if there is none."""
     if name:
         return load(name)
-    train, known = config.get("train", {}), references()
-    fit = [k for k, r in known.items() if all(r["train"][f] == train.get(f) for f in ("data", "preset"))]
-    if not fit:
-        what = f"{train['data']} with preset {train['preset']}" if train else "a run without its config.json"
-        raise ValueError(f"no reference for {what}; name one with --reference: {', '.join(known) or 'none are here'}")
-    return load(fit[0])
+    train = config.get("train", {})
+    fit = [k for k, r in references().items() if all(r["train"][f] == train.get(f) for f in ("data", "preset"))]
+    return load(fit[0]) if fit else None
+
+
+def alone(step: np.ndarray, loss: np.ndarray, base: float | None = None) -> str:
+    """Describe a loss that has no reference: its last fifth, next to a Gaussian's, and whether it still falls.
+
+    base: the exact loss of the best linear-Gaussian denoiser. The two halves of the last fifth differ by noise alone
+    with the standard deviation r √(2/w) of their log ratio, w steps each.
+    """
+    last = float(step[-1])
+    edges = last * np.array([0.8, 0.9, 1.0])
+    first, second = window_means(step, loss, edges)
+    mean = (first + second) / 2
+    lines = [f"steps {edges[0]:,.0f} to {last:,.0f}: loss {mean:.4f}"]
+    if base is not None:
+        ratio = mean / base
+        apart = f"{100 * (1 - ratio):.1f} % below" if ratio < 1 else f"{ratio:.3g} times"
+        learned = "it has learned more than a Gaussian knows" if ratio < 1 else "a Gaussian still denoises better"
+        lines.append(f"This is {apart} the exact loss of the best linear-Gaussian denoiser, {base:.4f}: {learned}.")
+    try:
+        sigma = step_noise(step, loss) * np.sqrt(2 / (edges[1] - edges[0]))
+    except ValueError as e:
+        return "\n".join([*lines, f"Whether it still falls cannot be said: {e}"])
+    change = float(np.log(second / first))
+    words = (
+        f"The second half of these steps is {abs(100 * np.expm1(change)):.1f} % {'below' if change < 0 else 'above'}"
+    )
+    means = "it still falls: more steps will help" if change < 0 else "it rises: try a smaller learning rate"
+    means = means if abs(change) > 2 * sigma else "no more than its noise"
+    return "\n".join([*lines, f"{words} the first, {abs(change) / sigma:.1f} σ: {means}."])
 
 
 def compare(step: Any, loss: Any, config: dict[str, Any], reference: Reference) -> Comparison:

@@ -17,6 +17,7 @@ import jax
 from ddpm import data
 from ddpm.config import UNETS, UNetConfig, unet_config
 from ddpm.datasets import sources
+from ddpm.datasets.reading import is_own
 from ddpm.schedule import make_schedule
 from ddpm.tools import lock
 from ddpm.training import devices as distributed
@@ -35,9 +36,12 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
     unet = unet_config(config.preset, **chosen)
     if unet.image_shape != dataset.image_shape:
         fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]
+        size, C = unet.image_size, unet.image_channels
+        own = is_own(config.data, sources.NAMES) and (C == dataset.image_shape[-1] or C == 1)
+        brought = f"; or bring the images to its size: --size {size}{' --grey' if C == 1 else ''}" if own else ""
         raise ValueError(
             f"preset {config.preset!r} is for images {unet.image_shape}, but {config.data} has {dataset.image_shape}; "
-            f"presets that fit: {', '.join(fits) or 'none'}"
+            f"presets that fit: {', '.join(fits) or 'none'}{brought}"
         )
     return unet
 

@@ -298,7 +298,7 @@ def test_bad_files_are_named_and_refused_or_skipped(tmp_path, capsys):
     stream = io.BytesIO()
     Image.fromarray(draw(1, (40, 40))[0]).save(stream, "JPEG")
     (tmp_path / "dog/004.jpg").write_bytes(stream.getvalue()[:-200])
-    with pytest.raises(Damaged, match=r"cat/003\.png is not a whole PNG.*add ,skip_bad to the path"):
+    with pytest.raises(Damaged, match=r"cat/003\.png is not a whole PNG.*leave such files out: --skip-bad"):
         sources.load(tmp_path)
     for _ in range(2):  # read, and from the cache
         d = sources.load(tmp_path, skip_bad=True, size=6)
@@ -389,7 +389,7 @@ REFUSED = {
     "one image": (one, "holds one image, or copies of one; give at least two"),
     "copies of one": (twice, "holds one image, or copies of one"),
     "a class of one": (lonely, "class 'emu' has one image; give at least two different ones"),
-    "too large": (huge, r"are 300x400; give a size: .*,size=64"),
+    "too large": (huge, r"are 300x400; give a size, such as --size 64"),
     "beside classes": (mixed, r"a\.png lies next to class folders"),
     "two deep": (deep, r"a/b/c\.png lies two folders deep"),
     "a page as a class": (lambda f: classes(f, 2, ("a", "<b>")), "'<b>' cannot be the name of a class"),
@@ -453,9 +453,11 @@ def test_a_name_is_no_path_and_a_path_no_name(tmp_path, monkeypatch):
     assert sources.where("./digits") == "digits"
     classes(tmp_path / "my,pets", n=3)
     assert sources.load("my,pets").name == "my-pets"
+    assert sources.load("my,pets,size=3").image_shape == (3, 3, 3)
     for text, error, message in (
         ("nowhere/at/all", FileNotFoundError, "nowhere/at/all is not there"),
         ("a.npz", FileNotFoundError, r"a\.npz is not there"),
+        ("", ValueError, "data set '' is not known"),
         ("digits,size=4", ValueError, "size=4 is for one's own images; digits is read"),
         ("./digits,size=x", ValueError, "'x' is not a value for size"),
         ("./digits,sice=4", ValueError, "sice is not an option. Known: size, fit"),

@@ -53,6 +53,17 @@ def test_each_image_has_its_own_label():
     np.testing.assert_allclose(eps(X, T6, c), jnp.stack(one_by_one), atol=1e-5)
 
 
+def test_its_loss_on_given_images_is_the_linear_loss_of_the_full_covariance():
+    c = np.array([0, 1, 1, 0, 1, 1])
+    for shared in (False, True):
+        m = gaussian(shared)
+        want = sum(
+            (c == k).mean() * linear_loss(full(k, shared), SCHEDULE, np.asarray(X)[c == k], None) for k in (0, 1)
+        )
+        np.testing.assert_allclose(m.loss_on(SCHEDULE, X, c), want, rtol=1e-4)
+        np.testing.assert_allclose(m.loss_on(SCHEDULE, X), linear_loss(full(K, shared), SCHEDULE, X), rtol=1e-4)
+
+
 def test_its_loss_is_the_linear_loss_of_data_with_its_covariance():
     """Against `linear_loss` on images whose second moments are exactly those of row 0."""
     U, var = BASIS[0], np.concatenate([VAR[0], np.full(D - R, REST[0])])

@@ -137,7 +137,27 @@ def test_the_command_says_what_is_missing(folder, capsys):
     about = json.loads((folder / "run" / "config.json").read_text())
     about["train"]["preset"] = "large"
     (folder / "run" / "config.json").write_text(json.dumps(about))
-    assert start.main(["compare", "run"]) == 2 and "no reference for" in capsys.readouterr().err
+    (folder / "run" / "baseline.json").write_text('{"linear_gaussian_loss": 0.1}')
+    assert start.main(["compare", "run"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "no reference for fashion_mnist with preset large" in printed and "linear-Gaussian denoiser, 0.1000" in printed
+    )
+    assert (folder / "out" / "compare.png").stat().st_size > 5000
+
+
+def test_a_loss_alone_is_compared_with_itself_and_a_gaussian():
+    """Two halves of a flat loss differ by more than 2 σ about once in twenty runs; a falling and a rising one do."""
+    n = np.arange(1, STEPS + 1)
+
+    def said(seed, slope, base=None):
+        each = 0.07 * np.exp(slope * n / STEPS) * (1 + R * np.random.default_rng(seed).normal(size=STEPS))
+        return compare.alone(n[EVERY - 1 :: EVERY], each.reshape(-1, EVERY).mean(1), base)
+
+    assert sum("no more than its noise" in said(seed, 0) for seed in range(60)) >= 51
+    assert "it still falls" in said(0, -0.6) and "it rises" in said(0, 0.6)
+    assert "below the exact loss" in said(0, 0, 0.1) and "times the exact loss" in said(0, 0, 0.05)
+    assert "cannot be said" in compare.alone(np.array([10, 20]), np.array([1.0, 0.5]))
 
 
 def test_the_references_that_ship_hold_together():
