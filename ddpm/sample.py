@@ -183,12 +183,13 @@ class Sampling:
     sampler: str | Callable[..., Partial] = "ddim"  # a name, or (eps, schedule, c) -> step, such as samplers.heun_step
     steps: int | None = None  # None: 50, or T where T is smaller
     guidance: float = 1.0  # s = 1 conditional, above 1 closer to the class; without labels there is none
-    rule: str = "trailing"  # of `make_times`
+    rule: str | Callable[[Schedule, int], np.ndarray] = "trailing"  # of `make_times`, or (schedule, steps) -> times
     clip: bool = True  # x̂0 to [-1, 1]
 
     def times(self, schedule: Schedule) -> np.ndarray:
         """The times from noise down to 0, (steps+1,)"""
-        return make_times(schedule.T, min(50, schedule.T) if self.steps is None else self.steps, self.rule)
+        steps = min(50, schedule.T) if self.steps is None else self.steps
+        return self.rule(schedule, steps) if callable(self.rule) else make_times(schedule.T, steps, self.rule)
 
     def step(self, eps: Eps, schedule: Schedule, c: Any, names: dict[str, Callable[..., Partial]] = STEPS) -> Partial:
         """The step for labels c, with the denoiser guided and clipped; `names`: the samplers that have one."""

@@ -30,8 +30,8 @@ from ddpm.evaluation import (
 from ddpm.evaluation import model as ev
 from ddpm.evaluation.measure import Measure, as_json
 from ddpm.losses import bound
-from ddpm.sample import Sampling
 from ddpm.samplers import generation
+from ddpm.samplers.names import times_name
 from ddpm.tools import cache, image_files, machine
 from ddpm.tools.files import check_writable, write_atomic
 from ddpm.zoo import model
@@ -142,16 +142,19 @@ def from_model(command: options.Evaluate, dataset: data.Dataset) -> Scored:
     ev.check_fits(m, dataset)
     if not m.num_classes and command.guidance not in (None, 0, 1):
         raise ValueError(f"guidance is {command.guidance:g}, but {m.name!r} knows no classes to follow; leave it out")
-    sampling = Sampling(command.sampler, command.steps, 2.0 if command.guidance is None else command.guidance)
+    guidance = 2.0 if command.guidance is None else command.guidance
+    sampling = m.how(command.sampler, command.steps, guidance, command.times)
     plan = ev.Plan(
         command.n, sampling, command.seed, n_bound=command.n_bound, n_flow=command.n_flow, cache=command.cache
     )
     x, c = ev.drawn(m, plan.n, sampling, plan.seed, plan.cache)
     steps = len(sampling.times(m.schedule)) - 1
     how = {"sampler": command.sampler, "steps": steps, "guidance": sampling.guidance, "seed": command.seed}
+    if kind := times_name(sampling):
+        how["times"] = sampling.times(m.schedule).tolist()
     settings = {"n": plan.n, "n_bound": plan.n_bound, "n_flow": plan.n_flow, **how}
     about = {"model": m.name, "weights_sha256": m.card.get("sha256")}
-    return Scored(x, c, f"{m.name}, {command.sampler} {steps}", about, settings, m, plan)
+    return Scored(x, c, f"{m.name}, {command.sampler} {steps}{kind}", about, settings, m, plan)
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------

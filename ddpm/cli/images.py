@@ -12,6 +12,7 @@ from ddpm import data
 from ddpm.datasets import sources
 from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
+from ddpm.samplers.names import name, times_name
 from ddpm.tools import check
 from ddpm.zoo import model
 
@@ -70,7 +71,7 @@ def _drawn(m: model.Model, wanted: Wanted, c: np.ndarray | None, n: int) -> Pick
     how, steps = wanted.how, len(wanted.how.times(m.schedule)) - 1
     x = generate(m.eps, m.schedule, jax.random.key(check.seed(wanted.seed)), m.image_shape, c, how, n)
     guided = "" if c is None else f", guidance {how.guidance:g}"
-    source = f"drawn by {m.name} ({str(how.sampler).upper()}, {steps} steps{guided}, seed {wanted.seed})"
+    source = f"drawn by {m.name} ({name(how).upper()}, {steps} steps{times_name(how)}{guided}, seed {wanted.seed})"
     return Picked(x, c, np.arange(n), m.classes, source)
 
 

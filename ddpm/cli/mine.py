@@ -17,7 +17,6 @@ from ddpm.features.activations import default_layer
 from ddpm.mining import folder as folder_
 from ddpm.mining import maps, patterns
 from ddpm.mining.patches import pooled, select
-from ddpm.sample import Sampling
 from ddpm.tools import check
 from ddpm.tools.files import check_writable
 from ddpm.typicality import Draws, time_window
@@ -66,7 +65,7 @@ def run(command: options.Mine) -> None:
 
 def images(command: options.Mine, m: model.Model, label: int) -> tuple[Picked, Picked]:
     """Return the images of the label, and those of other labels."""
-    how = Sampling(steps=command.steps, guidance=2.0)
+    how = m.how(steps=command.steps, guidance=2.0)
     o = command
     picked = pick(m, Wanted(o.data, o.label, o.n, o.others, o.split, o.data_dir, o.seed, how))
     if picked.classes != m.classes:

@@ -11,7 +11,14 @@ import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
 from ddpm.datasets.reading import is_own, short_name
+from ddpm.samplers import table
 from ddpm.training.config import TrainConfig
+
+SAMPLER = f"the step from noise to less noise; N steps are N network calls. {table.words(table.SAMPLERS)}"
+TIMES = (
+    f"the list of times that is visited. {table.words(table.TIMES)}. Empty: that of an imported model; searched for up "
+    f"to {table.FEW} steps of ddim, where the card has the covariance; else trailing"
+)
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,10 @@ class Sample:
     model: str = "fashion_mnist"  # shipped weights by name (see `ddpm info`), a folder runs/NAME, or a path
     label: str = "all"  # a class by name or number; "all" draws n of each, one row per class; "none": no class
     n: int = 10  # number of images (of each class)
-    sampler: str = "ddim"  # ddim: deterministic; ddpm: ancestral with variance β̃; ddpm_large: with β
-    steps: int | None = None  # network calls, 1..T; 50, or T if that is less. ddpm looks best with all T
+    sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
+    steps: int | None = None  # N, 1..T; 50, or T if that is less
     guidance: float | None = None  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class; 2
-    rule: str = ""  # which times are visited: trailing, leading, linspace or quad; empty: the model's, else trailing
+    times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
     npz: Path | None = None  # also write the images as uint8 arr_0 and the labels as arr_1
@@ -175,9 +182,10 @@ class Evaluate:
     data: str = "fashion_mnist"  # the data set to compare with: a name (see `ddpm info`), or your own images
     classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
     n: int = 2000  # images to draw
-    sampler: str = "ddim"  # ddim, ddpm or ddpm_large
-    steps: int | None = None  # network calls per image; 50, or T if that is less
+    sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
+    steps: int | None = None  # N, 1..T; 50, or T if that is less
     guidance: float | None = None  # scale s; 2 if not given
+    times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples
     n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none
     n_flow: int = 100  # and by the probability-flow ODE

@@ -8,7 +8,6 @@ import numpy as np
 from ddpm import plot, typicality
 from ddpm.cli import options
 from ddpm.cli.images import Picked, Wanted, pick
-from ddpm.sample import Sampling
 from ddpm.tools import check
 from ddpm.tools.files import check_writable, write_csv
 from ddpm.zoo import model
@@ -24,7 +23,7 @@ def run(command: options.Typicality) -> None:
     for path in (command.out, numbers):
         check_writable(path)
     # Images and their typicality
-    how = Sampling(steps=command.steps, guidance=2.0)
+    how = m.how(steps=command.steps, guidance=2.0)
     wanted = Wanted(command.data, command.label, command.n, data_dir=command.data_dir, seed=command.seed, how=how)
     picked = pick(m, wanted)
     key = jax.random.fold_in(jax.random.key(command.seed), 1)

@@ -25,6 +25,8 @@ from ddpm.evaluation.measure import Measure
 from ddpm.evaluation.scores import score_images
 from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
+from ddpm.samplers.names import name as sampler_name
+from ddpm.samplers.names import resolved, times_name
 from ddpm.tools import cache as cache_
 from ddpm.tools import check, image_files
 
@@ -59,13 +61,15 @@ def drawn(
     model: Any, n: int = 2000, how: Sampling = Sampling(guidance=2.0), seed: int = 0, cache: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Call `draw`, and cache the result under the hash of weights and settings."""
-    # file in the cache
+    # file in the cache; of times that are not trailing the whole list is part of its name
+    how = resolved(how)
     checksum, steps = getattr(model, "card", {}).get("sha256", ""), len(how.times(model.schedule)) - 1
     settings = {"sampler": how.sampler, "steps": steps, "guidance": how.guidance, "seed": seed, "n": n}
     settings["noise"] = "of each image"  # files of earlier versions, whose noise was that of a batch, are not read
-    usual = Sampling(how.sampler, how.steps, how.guidance)
-    if how != usual:
-        settings |= {"rule": how.rule, "clip": how.clip}
+    if how.rule != "trailing":
+        settings["times"] = how.times(model.schedule).tolist()
+    if not how.clip:
+        settings["clip"] = False
     name = cache_.path("samples", checksum, settings)
     path = name.with_name(name.name + ".npz") if cache and checksum and isinstance(how.sampler, str) else None
     # cached images, if there are any
@@ -106,11 +110,11 @@ def evaluate(
     `score_images`;  samples: images that `drawn` has returned for this plan, if there are some.
     """
     check_fits(model, data)
-    how, seed, net = plan.how, plan.seed, (model.eps, model.schedule, data, model.num_classes)
+    how, seed, net = resolved(plan.how), plan.seed, (model.eps, model.schedule, data, model.num_classes)
     x, c = drawn(model, plan.n, how, seed, plan.cache) if samples is None else samples
     steps = len(how.times(model.schedule)) - 1
     name = getattr(model, "name", "the model")
-    of = f"images of {name} ({how.sampler} {steps}, guidance {how.guidance:g}, seed {seed})"
+    of = f"images of {name} ({sampler_name(how)} {steps}{times_name(how)}, guidance {how.guidance:g}, seed {seed})"
     return {
         **denoising(*net, n=plan.test_images, seed=seed),
         **bits.measures(*net, n_bound=plan.n_bound, n_flow=plan.n_flow, seed=seed),

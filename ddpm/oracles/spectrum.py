@@ -18,11 +18,48 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm.data import to_float
+from ddpm.oracles.low_rank import fit
 from ddpm.schedule import Schedule
 
 MOST_EXACT = 4096  # the largest matrix whose eigenvalues are all computed; half a minute on two cores
 RANK = 512
 CHUNK = 1024  # images that are floats at the same time
+
+
+class Axes(NamedTuple):
+    """The principal axes of images in groups: variance, mean and number of each group."""
+
+    var: np.ndarray  # (k,) λ, falling: the mean of the group
+    mean: np.ndarray  # (k,) of μ in the eigenbasis, the root mean square of the group
+    number: np.ndarray  # (k,) how many axes the group has
+
+
+def axes(x: np.ndarray, alone: int = 16, groups: int = 8, images: int = 10_000) -> Axes:
+    """Find the principal axes of (some of) the images: the largest ones each alone, the others in groups.
+
+    x: (N, ...) uint8, of which evenly spaced ones are taken, at most 1 GiB as floats. Above `MOST_EXACT` numbers an
+    image, 256 axes are found, and the others have one variance.
+    """
+    D = int(np.prod(x.shape[1:]))
+    rows = np.unique(np.linspace(0, len(x) - 1, min(images, len(x), max(2, 2**28 // D))).astype(int))
+    N = len(rows)
+    some = np.concatenate([part.astype(np.float32) for part in _parts(x, rows)])
+    mean = some.mean(0, dtype=np.float64)
+    if D <= MOST_EXACT:
+        centred = some - mean.astype(np.float32)
+        var, basis = (a[..., ::-1] for a in np.linalg.eigh(np.float64(centred.T @ centred) / N))
+    else:
+        large = fit(some, rank=min(256, N - 1, D - 1))
+        basis, var = (np.asarray(a[0], np.float64) for a in (large.basis, large.var))
+        var = np.append(var, np.full(D - len(var), large.rest[0]))
+    along = (basis.T @ mean) ** 2
+    along = np.append(along, np.full(D - len(along), max(mean @ mean - along.sum(), 0) / max(D - len(along), 1)))
+    # The first `alone` ones, then groups of growing size
+    edges = np.unique(np.geomspace(min(alone, D), D, groups + 1).round().astype(int))
+    edges = np.concatenate([np.arange(edges[0]), edges])
+    number = np.diff(edges)
+    var, along = (np.add.reduceat(a, edges[:-1]) / number for a in (np.maximum(var, 0), along))
+    return Axes(var, np.sqrt(along), number)
 
 
 class Spectrum(NamedTuple):

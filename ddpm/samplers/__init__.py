@@ -5,12 +5,21 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
-        "edm": ("edm_sigmas", "edm_weight", "from_sigma", "preconditioned", "preconditioning"),
+        "edm": (
+            "edm_sigmas",
+            "edm_step",
+            "edm_weight",
+            "from_sigma",
+            "karras_times",
+            "preconditioned",
+            "preconditioning",
+        ),
         "generation": ("PIECE", "generate"),
         "langevin_dynamics": ("annealed_langevin", "corrected", "langevin"),
         "names": (),
+        "table": (),
         "respacing": ("respace", "retime", "zero_terminal_snr"),
-        "best_times": ("searched", "w2_of_times"),
+        "best_times": ("rule", "searched", "w2_of_times"),
         "solvers": ("History", "begin", "heun_step", "midpoint_step", "multistep", "sigma_bar"),
         "variance": ("eps_half", "learned", "noise_power", "optimal", "v_half"),
     },

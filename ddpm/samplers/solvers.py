@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, falls, partial_of, technique
+from ddpm.contracts import Eps, Partial, falls, partial_of, technique
 from ddpm.forward import x0_and_eps
 from ddpm.schedule import Schedule
 
@@ -123,3 +123,16 @@ def multistep(
     std = schedule.std[s] / schedule.std[t]  # σ_s/σ_t; e^-h = (σ_s/σ_t) √(ᾱ_t/ᾱ_s)
     x_s = std * x_t + (jnp.sqrt(alpha_bar[s]) - std * jnp.sqrt(alpha_bar[t])) * d
     return History(x_s, x0, jnp.asarray(t, state.t.dtype))
+
+
+multistep.__wrapped__.begin = begin  # type: ignore[attr-defined]
+
+
+def begun(step: Partial, x_T: jax.Array) -> Any:
+    """The state that a step starts from: the image itself, unless the step is one that carries more."""
+    return getattr(step.func, "begin", lambda x: x)(x_T)
+
+
+def image(state: Any) -> jax.Array:
+    """The image in the state of a walk."""
+    return getattr(state, "x", state)

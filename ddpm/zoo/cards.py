@@ -37,6 +37,9 @@ LIMITS: schema.Limits = {
     "clip_range": (1e-6, 1e6),
     "percentile": (0, 100),
     "offset": (0, 100_000),
+    "var": (0, 1e12),
+    "mean": (0, 1e9),
+    "number": (1, 10**9),
 }
 LEVELS = 8  # the longest list of multipliers
 PARAMETERS = 4 * 10**9  # 16 GiB as float32
@@ -66,6 +69,19 @@ class SamplingCard:
 
 
 @dataclass(frozen=True)
+class AxesCard:
+    """The principal axes of the training images, on which times are searched: `ddpm.oracles.spectrum.Axes`."""
+
+    var: tuple[float, ...]
+    mean: tuple[float, ...]
+    number: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.var) == len(self.mean) == len(self.number):
+            raise ValueError(f"var, mean, number have {len(self.var)}, {len(self.mean)}, {len(self.number)} numbers")
+
+
+@dataclass(frozen=True)
 class WeightsCard:
     """What the card of a denoiser's weights must say."""
 
@@ -75,6 +91,7 @@ class WeightsCard:
     predict: Literal["eps", "x0", "v", "mu", "gaussian"] = "eps"
     first_time: int = 1
     sampling: SamplingCard | None = None
+    axes: AxesCard | None = None
     train: Any = None
 
     def __post_init__(self) -> None:

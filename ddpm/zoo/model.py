@@ -8,9 +8,9 @@ model.eps                              the denoiser, for all samplers and guides
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,16 @@ from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
 from ddpm.networks.skip import Prior, make_prior
 from ddpm.oracles.low_rank import LowRank
-from ddpm.sample import Sampling
-from ddpm.samplers.names import STEPS
+from ddpm.oracles.spectrum import Axes
+from ddpm.sample import Sampling, ddpm_step
+from ddpm.samplers import best_times, table
+from ddpm.samplers.names import RULES, STEPS
 from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.tools import check, checkpoint, files, schema
 from ddpm.tools.partials import affine
+from ddpm.training.gaussian_baseline import FILE
 from ddpm.zoo import cards
 from ddpm.zoo.cards import SamplingCard, ScheduleCard
 
@@ -59,7 +62,7 @@ class Model:
     def net(self) -> Eps:
         """Return the raw network (x_t, t, c), t = 1…T; a learned variance adds v as a second half of channels.
 
-        Imported weights that count their noise levels from 0 are evaluated at t-1.
+        Imported weights that number their noise levels from 0 are evaluated at t-1.
         """
         net = eps_fn(self.unet, self.params)
         return net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)
@@ -86,18 +89,55 @@ class Model:
             return dynamic_threshold(eps, self.schedule, how.percentile, how.most)
         return clip_x0(eps, self.schedule, -how.clip_range, how.clip_range) if how.clip else eps
 
+    @property
+    def axes(self) -> Axes | None:
+        """Return the principal axes of the training images, if the card has them."""
+        if self.card.get("axes") is None:
+            return None
+        card = schema.read(cards.AxesCard, self.card["axes"], f"{self.name}: axes", cards.LIMITS)
+        return Axes(np.array(card.var), np.array(card.mean), np.array(card.number))
+
+    def times_rule(self, name: str) -> str | Callable[[Schedule, int], np.ndarray]:
+        """Return the rule of `ddpm.samplers.table.TIMES` with this name, for `Sampling`."""
+        if check.choice("times", name, table.TIMES) != "searched":
+            return RULES.get(name, name)
+        if (axes := self.axes) is None:
+            raise ValueError(
+                f"times 'searched' needs the covariance of the training images, which the card of {self.name!r} lacks; "
+                f"take other --times, or for a run of `ddpm train` give its command again, which adds it"
+            )
+        return best_times.rule(axes)
+
     def how(self, sampler: str = "ddim", steps: int | None = None, guidance: float = 1.0, rule: str = "") -> Sampling:
-        """Return how images are drawn: by our defaults, or as `sampling` says if the model was imported."""
+        """Return how images are drawn: by our defaults, or as `sampling` says if the model was imported.
+
+        sampler, rule: names of `ddpm.samplers.table`. Up to `FEW` steps of ddim are `searched` if the card has `axes`.
+        """
+        make: Any = check.choice("sampler", sampler, table.SAMPLERS)
+        if sampler == "ddpm_learned":
+            make = self._learned_step()
         if "sampling" not in self.card:
-            return Sampling(sampler, steps, guidance, rule or "trailing")
-        make = STEPS[check.choice("sampler", sampler, STEPS)]
+            few = sampler == "ddim" and 1 <= (steps or 0) <= min(table.FEW, self.schedule.T) and self.axes is not None
+            return Sampling(make, steps, guidance, self.times_rule(rule or ("searched" if few else "trailing")))
+        make = STEPS.get(sampler, make)
 
         def in_range_step(eps: Eps, schedule: Schedule, c: Any) -> Partial:
             return make(self.in_range(eps), schedule, c)
 
         in_range_step.__name__ = sampler
         offset = 0 if rule else self.sampling.offset
-        return OffsetSampling(in_range_step, steps, guidance, rule or self.sampling.rule, False, offset)
+        chosen = self.times_rule(rule or self.sampling.rule)
+        return OffsetSampling(in_range_step, steps, guidance, chosen, False, offset)
+
+    def _learned_step(self) -> Callable[..., Partial]:
+        if not self.unet.learned_variance:
+            raise ValueError(
+                f"sampler 'ddpm_learned' needs a network that predicts its variance, which {self.name!r} does not; "
+                f"take ddpm or ddpm_large, or train with --loss hybrid --variance learned"
+            )
+        make = functools.partial(ddpm_step, variance=self.variance)
+        functools.update_wrapper(make, ddpm_step).__name__ = "ddpm_learned"
+        return make
 
     @property
     def num_classes(self) -> int:
@@ -128,7 +168,7 @@ class OffsetSampling(Sampling):
         return times
 
 
-@lru_cache
+@functools.lru_cache
 def _within(T: int) -> Callable[..., jax.Array]:
     """The denoiser that refuses times outside 1…T, where they can be read."""
 
@@ -169,6 +209,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         "unet": dataclasses.asdict(model.unet),
         "schedule": model.card["schedule"] | {"T": model.schedule.T},
         "classes": list(model.classes),
+        **({"axes": model.card["axes"]} if model.card.get("axes") else {}),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
     gaussian = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
     files.save(path, model.params | gaussian, about | card)
@@ -210,4 +251,6 @@ def _from_run(folder: Path) -> Model:
     cards.same_run(folder / "config.json", run, saved)
     schedule = ScheduleCard(run.train.schedule, run.train.T)
     card = {**about, "schedule": dataclasses.asdict(schedule), "step": saved["step"]}
+    if (folder / FILE).exists():
+        card["axes"] = files.read_json(folder / FILE).get("axes")
     return Model(folder.name, run.unet, state.ema, make(schedule), run.data.classes, card, state.prior or None)

@@ -2,6 +2,7 @@
 
     python -m experiments.lab.ship_weights --run runs/fashion_mnist --name fashion_mnist
     python -m experiments.lab.ship_weights --name fashion_mnist     measures shipped weights again and renews their card
+    python -m experiments.lab.ship_weights --name NAME --no-measure    renews only the axes, on which times are searched
 
 The card states how the model was trained, on which data, for how long, and what `ddpm evaluate` measures: test ε-MSE
 compared with the best linear-Gaussian denoiser, accuracy of conditional samples, Fréchet distance and its floor.
@@ -24,11 +25,13 @@ from ddpm.evaluation import denoising_loss
 from ddpm.evaluation import measure as measure_
 from ddpm.evaluation import model as ev
 from ddpm.networks.inspect import count
+from ddpm.oracles.spectrum import axes
 from ddpm.sample import Sampling
 from ddpm.tools import machine
 from ddpm.tools.origin import commit
 from ddpm.training import config as config_
 from ddpm.training import tables
+from ddpm.training.gaussian_baseline import axes_card
 from ddpm.zoo import model
 
 
@@ -43,6 +46,7 @@ class Config:
     guidance: float = 2.0  # scale
     seed: int = 0  # of the samples
     note: str = ""  # a remark about the training
+    measure: bool = True  # without it, shipped weights get the principal axes of their data, and nothing else changes
     out: Path = weights.FOLDER  # folder for the weights
 
 
@@ -107,6 +111,10 @@ def main(config: Config) -> None:
     use_compile_cache()
     if config.run is None:
         m = model.load(config.name)
+        m.card["axes"] = axes_card(axes(sources.load(m.card["train"]["data"]).x_train))
+        if not config.measure:
+            model.save(config.out / config.name, m, m.card)
+            return
         card, measures = measured(config, m, m.card)
         card = {k: v for k, v in {**m.card, **card}.items() if k != "sha256"}
         picture = Path("out") / f"{config.name}_evaluation.png"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ def test_help_and_info_do_not_import_jax():
         (["sample", "--label", "Ankel boot"], "Ankle boot"),
         (["sample", "--label", "10"], "0..9"),
         (["sample", "--sampler", "dimm"], "ddim"),
+        (["sample", "--sampler", "ddpm_learned"], "predicts its variance"),
+        (["sample", "--times", "krras"], "Did you mean 'karras'"),
+        (["evaluate", "--rule", "trailling"], "Did you mean 'trailing'"),
         (["sample", "--steps", "1001"], "1000"),
         (["sample", "--steps", "0"], "steps"),
         (["sample", "--guidance", "-1"], "guidance"),
@@ -96,7 +100,13 @@ def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monk
     assert "parameters" in printed and "GFLOP" in printed and "MiB" in printed and "min" in printed
     assert start.main(train) == 0 and "4 steps already" in capsys.readouterr().out
     assert start.main([*train, "--lr", "0.5"]) == 2 and "lr was 0.001, now 0.5" in capsys.readouterr().err
-    assert start.main(["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]) == 0
+    two = ["sample", "--model", "runs/r", "--label", "7", "--n", "2", "--steps", "2"]
+    assert start.main(two) == 0  # at times that are searched on the digits' covariance, which is beside the run
+    shutil.copy("out/samples.png", "out/first.png")
+    assert start.main([*two, "--rule", "searched"]) == 0
+    assert Path("out/first.png").read_bytes() == Path("out/samples.png").read_bytes()
+    assert start.main([*two, "--times", "trailing"]) == 0
+    assert Path("out/first.png").read_bytes() != Path("out/samples.png").read_bytes()
     assert start.main(["info"]) == 0 and "step 4 of 4" in capsys.readouterr().out
     assert sources.where("digits")
 

@@ -19,6 +19,7 @@ from ddpm.loss import squared_error
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
 from ddpm.samplers.names import STEPS
+from ddpm.samplers.solvers import begun
 from ddpm.schedule import cosine
 from ddpm.training.config import TrainConfig
 from ddpm.training.step import init_state, make_step
@@ -53,12 +54,12 @@ def test_the_training_step(dtype, how, many):
     assert ("bf16" in text) == (dtype == "bfloat16")
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("sampler", STEPS)
-def test_the_samplers_with_guidance(dtype, sampler):
+@pytest.mark.parametrize("sampler, dtype", [*((name, "float32") for name in STEPS), ("ddim", "bfloat16")])
+def test_the_samplers_with_guidance(sampler, dtype):
     def draw(params, key, c):
         eps = clip_x0(cfg(eps_fn(unet(dtype), params), 2.0), SCHEDULE)
-        return sample.walk(STEPS[sampler](eps, SCHEDULE, c), key, X, np.array([100, 50, 0]))
+        step = STEPS[sampler](eps, SCHEDULE, c)
+        return sample.walk(step, key, begun(step, X), np.array([100, 50, 0]))
 
     lowers(jax.jit(draw), param_shapes(UNET), jax.random.key(0), C)
 

@@ -1,5 +1,7 @@
 """The loss of the best linear denoiser from eigenvalues alone: equal to that of the fitted Gaussian, or around it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,43 @@ def test_the_baseline_of_a_run_is_the_same_either_way(tmp_path, monkeypatch):
                 gaussian_baseline.baseline(tmp_path / f"{names}{conditional}{most}", d, SCHEDULE, conditional)
             )
         assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+# --- principal axes ---------------------------------------------------------------------------------------------------
+
+
+def test_axes_alone_are_the_eigenbasis_and_groups_keep_the_sums():
+    """Against the singular values of the centred images."""
+    x = images(200)
+    flat = data.to_float(x).reshape(200, -1).astype(np.float64)
+    mean = flat.mean(0)
+    _, s, V = np.linalg.svd(flat - mean)
+    alone = spectrum.axes(x, alone=20)
+    np.testing.assert_allclose(alone.var, s**2 / 200, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(alone.mean[:8], abs(V @ mean)[:8], rtol=1e-3)
+    assert alone.number.tolist() == [1] * 20
+    groups = spectrum.axes(x, alone=4, groups=3)
+    assert groups.number.sum() == 20 and len(groups.var) == 7 and groups.number[:4].tolist() == [1] * 4
+    assert (groups.var * groups.number).sum() == pytest.approx((s**2).sum() / 200, rel=1e-5)
+    assert (groups.mean**2 * groups.number).sum() == pytest.approx(mean @ mean, rel=1e-5)
+
+
+def test_large_images_have_the_same_large_axes_and_the_same_sums(monkeypatch):
+    x = images(200)
+    exact = spectrum.axes(x, alone=4, groups=3)
+    monkeypatch.setattr(spectrum, "MOST_EXACT", 10)
+    some = spectrum.axes(x, alone=4, groups=3)
+    np.testing.assert_allclose(some.var[:4], exact.var[:4], rtol=0.01)
+    np.testing.assert_allclose(some.mean[:4], exact.mean[:4], rtol=0.01, atol=1e-3)
+    for a, b in ((some.var, exact.var), (some.mean**2, exact.mean**2)):
+        assert (a * some.number).sum() == pytest.approx((b * exact.number).sum(), rel=0.01)
+
+
+def test_a_run_of_an_earlier_version_gets_its_axes(tmp_path):
+    """They are added to baseline.json; its loss is kept as it is."""
+    d = data.Dataset("d", ("a",), images(30), np.zeros(30, int), images(3), np.zeros(3, int), "")
+    (tmp_path / gaussian_baseline.FILE).write_text('{"linear_gaussian_loss": 0.25}')
+    assert gaussian_baseline.baseline(tmp_path, d, SCHEDULE, False) == 0.25
+    kept = json.loads((tmp_path / gaussian_baseline.FILE).read_text())
+    assert kept["linear_gaussian_loss"] == 0.25 and sum(kept["axes"]["number"]) == 20
+    assert kept["axes"]["var"] == pytest.approx(spectrum.axes(d.x_train).var, rel=1e-4)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ddpm import oracle, sample
-from ddpm.samplers.best_times import searched, w2_of_times
+from ddpm.oracles.spectrum import Axes
+from ddpm.samplers.best_times import rule, searched, w2_of_times
 from ddpm.schedule import cosine, linear
 
 VAR, MEAN = np.array([2.0, 0.5, 0.05, 0.001]), np.array([0.3, -0.6, 0.1, 0.0])
@@ -63,3 +64,15 @@ def test_a_covariance_that_is_none_is_refused():
     for var in (-VAR, np.eye(2), [np.nan]):
         with pytest.raises(ValueError, match="give the eigenvalues"):
             searched(cosine(50), var, 2)
+
+
+# --- axes in groups ---------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_of_a_number_is_that_many_entries():
+    s, number = cosine(50), [1, 2, 5, 3]
+    many = (np.repeat(VAR, number), [40, 9, 0], np.repeat(MEAN, number))
+    assert w2_of_times(s, *many) == pytest.approx(w2_of_times(s, VAR, [40, 9, 0], MEAN, number), rel=1e-12)
+    best = searched(s, many[0], 3, many[2])
+    np.testing.assert_array_equal(rule(Axes(VAR, MEAN, np.array(number)))(s, 3), best)
+    assert best.tolist() != searched(s, VAR, 3, MEAN).tolist()
