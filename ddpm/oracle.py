@@ -94,8 +94,8 @@ def _joint(
     log_normal = -0.5 * (z * z / var_t + jnp.log(var_t)).sum(2) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     log_prior = jnp.broadcast_to(m.log_weight[None], log_normal.shape)
     if c is not None:
-        asked = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label includes all
-        log_prior = jnp.where(asked, log_prior, -jnp.inf)
+        allowed = (m.label[None, :] == c[:, None]) | (c > m.label.max())[:, None]  # the null label includes all
+        log_prior = jnp.where(allowed, log_prior, -jnp.inf)
     return log_prior + log_normal, log_prior, z, var_t
 
 

@@ -202,12 +202,14 @@ def _share(a: np.ndarray) -> float | None:
     return float(a.mean()) if len(a) else None
 
 
-def measured(config: Config, d: Denoiser, folder: Path, say: Callable[[str], Any]) -> tuple[dict[str, Any], np.ndarray]:
+def measured(
+    config: Config, d: Denoiser, folder: Path, report: Callable[[str], Any]
+) -> tuple[dict[str, Any], np.ndarray]:
     """Measure all numbers of one column, and the maps of the main set of images."""
 
     def measure(name: str, w: world.World, c: Any, draws: int, **how: Any) -> maps.Maps:
         x, request = data.to_float(w.images), maps.Request(Draws(draws, **how))
-        return maps.measure(folder / name, d.eps, d.schedule, x, c, request, say=say)
+        return maps.measure(folder / name, d.eps, d.schedule, x, c, request, report=report)
 
     w, small = world.draw(4 * config.images, config.seed), world.draw(4 * config.more_images, config.seed + 1)
     T = measure("main", w, w.labels, config.draws)
@@ -257,10 +259,10 @@ def _mean(values: Any) -> float:
 
 def run(config: Config) -> Result:
     """Measure both columns."""
-    folder, say = Path(config.folder or tempfile.mkdtemp()), print if config.folder else (lambda _: None)
+    folder, report = Path(config.folder or tempfile.mkdtemp()), print if config.folder else (lambda _: None)
     columns, T = {}, {}
     for name, d in denoisers(config).items():
-        columns[name], T[name] = measured(config, d, folder / name, say)
+        columns[name], T[name] = measured(config, d, folder / name, report)
     summaries = {name: summary(n) for name, n in columns.items()}
     rows = [
         Row(what, None, exact_is, summaries.get("ours", {}).get(what)) for what, exact_is in summaries["exact"].items()

@@ -119,8 +119,8 @@ beta = cosine(1000)
 assert (beta == 0.999).sum() == 1 and beta[-1] == 0.999
 assert 0.8 < np.sqrt(beta[0]) * 127.5 < 1  # somewhat below the distance of two grey levels
 t = np.arange(1000)  # all but T
-asked = (np.cos((t / 1000 + 0.008) / 1.008 * np.pi / 2) / np.cos(0.008 / 1.008 * np.pi / 2)) ** 2
-assert np.allclose(alpha_bar(beta)[:-1], asked, rtol=1e-9)
+published = (np.cos((t / 1000 + 0.008) / 1.008 * np.pi / 2) / np.cos(0.008 / 1.008 * np.pi / 2)) ** 2
+assert np.allclose(alpha_bar(beta)[:-1], published, rtol=1e-9)
 assert np.allclose(alpha_bar(beta), schedule.cosine(1000).alpha_bar, rtol=1e-5)
 schedules = {"linear": alpha_bar(linear(1000)), "cosine": alpha_bar(beta)}
 

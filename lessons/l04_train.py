@@ -140,7 +140,7 @@ noise = jax.random.normal(keys[2], x0.shape)
 floor = float(batch_loss(perfect, short.alpha_bar, x0, t, noise))
 nothing = float(batch_loss(lambda x_t, t: 0 * x_t, short.alpha_bar, x0, t, noise))
 linear = float(gaussian.linear_loss(gaussian.fit(x0), short, x0)[1:].mean())  # the best straight line
-assert abs(nothing - 1) < 6 * np.sqrt(2 / (2 * n))  # who always predicts "no noise" is wrong by E[ε²] = 1
+assert abs(nothing - 1) < 6 * np.sqrt(2 / (2 * n))  # the prediction "no noise" is wrong by E[ε²] = 1
 assert floor < linear < nothing
 floor, linear
 
@@ -362,7 +362,7 @@ def sampler(eps, alpha_bar, key, x_T):
 x_T = jax.random.normal(jax.random.key(4), (n, 2))
 run = jax.jit(sampler)
 denoisers = {"perfect": clouds.eps(short), "network": jax.tree_util.Partial(net, trained)}  # arguments of the jit
-ends = {who: run(eps, short.alpha_bar, jax.random.key(5), x_T) for who, eps in denoisers.items()}
+ends = {which: run(eps, short.alpha_bar, jax.random.key(5), x_T) for which, eps in denoisers.items()}
 
 
 def report(x):
@@ -372,7 +372,7 @@ def report(x):
     return np.bincount(squared.argmin(1), minlength=8) / n, float(squared.min(1).mean())
 
 
-shares, widths = zip(*(report(ends[who]) for who in denoisers), strict=True)
+shares, widths = zip(*(report(ends[which]) for which in denoisers), strict=True)
 error = np.sqrt(1 / 8 * 7 / 8 / n)
 assert np.all(np.abs(shares[0] - 1 / 8) < 6 * error)
 assert np.all(np.abs(shares[1] - 1 / 8) < 6 * error + 0.05)  # what the network missed
@@ -518,10 +518,10 @@ accuracy
 # %%
 def draw_clouds(left, right, curve):
     """Two scatter plots, and the loss over the floor."""
-    for axis, who, colour in ((left, "perfect", "#1f4e79"), (right, "network", "#b5523b")):
-        axis.scatter(*np.asarray(ends[who][:3000]).T, s=1.2, color=colour, alpha=0.5, lw=0, rasterized=True)
+    for axis, which, colour in ((left, "perfect", "#1f4e79"), (right, "network", "#b5523b")):
+        axis.scatter(*np.asarray(ends[which][:3000]).T, s=1.2, color=colour, alpha=0.5, lw=0, rasterized=True)
         axis.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), xticks=[], yticks=[], aspect="equal")
-        axis.set_title(f"drawn with the {who} denoiser", fontsize=9)
+        axis.set_title(f"drawn with the {which} denoiser", fontsize=9)
     width = max(1, len(losses) // 60)
     smooth = np.convolve(losses, np.ones(width) / width, "valid")
     curve.loglog(np.arange(len(losses)) + 1, losses, color="#d9b8ae", lw=0.6)

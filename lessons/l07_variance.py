@@ -510,9 +510,9 @@ unseen = jnp.asarray(data.to_float(digits.x_test)).reshape(-1, 64)[: {"smoke": 5
 visited = np.unique(np.concatenate([times[:-1] for times in lists_d.values()]))
 noises = {int(t): np.random.default_rng(t).normal(size=unseen.shape).astype(np.float32) for t in visited}
 answer = jax.jit(net)
-says = {t: [np.asarray(a) for a in answer(params, forward.q_sample(lib, unseen, t, z), jnp.full(len(unseen), t))]
+outputs = {t: [np.asarray(a) for a in answer(params, forward.q_sample(lib, unseen, t, z), jnp.full(len(unseen), t))]
         for t, z in noises.items()}  # fmt: skip
-gammas = {t: float((eps_hat**2).mean()) for t, (eps_hat, _) in says.items()}
+gammas = {t: float((eps_hat**2).mean()) for t, (eps_hat, _) in outputs.items()}
 gamma_d = np.interp(np.arange(1001), [0, *gammas], [0.0, *gammas.values()])  # one noise each: a little rough
 
 
@@ -524,7 +524,7 @@ def variance_of(kind, t, s, last):
         return best_variance(abar[t], abar[s], min(gamma_d[t], 1 - 1e-4))
     low = last if s == 0 else tilde
     if kind == "learned":
-        return np.asarray(between(beta, low, says[int(t)][1]))
+        return np.asarray(between(beta, low, outputs[int(t)][1]))
     return low if kind == "β̃" or s == 0 else beta
 
 
@@ -537,7 +537,7 @@ def bits_by_step(times):
     last, out = ends(abar[times[-3]], abar[times[-2]])[1], {kind: [] for kind in KINDS}
     for t, s in itertools.pairwise(times.tolist()):
         x_t = forward.q_sample(lib, unseen, t, noises[t])
-        mean_hat, _ = forward.q_posterior(lib, x_t, forward.x0_from_eps(lib, x_t, t, says[t][0]), t, s)
+        mean_hat, _ = forward.q_posterior(lib, x_t, forward.x0_from_eps(lib, x_t, t, outputs[t][0]), t, s)
         mean, var = forward.q_posterior(lib, x_t, unseen, t, s)
         for kind in KINDS:
             var_hat = jnp.broadcast_to(jnp.asarray(variance_of(kind, t, s, last), jnp.float32), x_t.shape)
@@ -558,8 +558,8 @@ def bits_by_step(times):
 # %%
 half = steps_d[-1] // 2  # a step in the middle
 t, s = (int(k) for k in lists_d[steps_d[-1]][half : half + 2])
-said, middle = jnp.asarray(says[t][0]), variance.learned(constant(jnp.asarray(2 * says[t][1] - 1)))
-one = bound.bound_term(constant(said), lib, middle)(unseen, t, s, jnp.asarray(noises[t]))
+eps_t, middle = jnp.asarray(outputs[t][0]), variance.learned(constant(jnp.asarray(2 * outputs[t][1] - 1)))
+one = bound.bound_term(constant(eps_t), lib, middle)(unseen, t, s, jnp.asarray(noises[t]))
 digit_terms = {N: bits_by_step(times) for N, times in lists_d.items()}
 assert np.isclose(digit_terms[steps_d[-1]]["learned"][half], one.mean(), rtol=1e-3)
 digit_bits = {kind: {N: float(digit_terms[N][kind].sum()) for N in steps_d} for kind in KINDS}
@@ -571,7 +571,7 @@ if BUDGET != "smoke":
     assert digit_bits["learned"][few] < digit_bits["β̃"][few]
     assert digit_bits["best"][few] < digit_bits["β"][few]
     assert digit_bits["learned"][steps_d[-1]] < digit_bits["β̃"][steps_d[-1]]
-learned_v = {t: v for t, (_, v) in says.items()}
+learned_v = {t: v for t, (_, v) in outputs.items()}
 {t: round(float(v.mean()), 2) for t, v in list(learned_v.items())[:: max(1, len(learned_v) // 8)]}
 
 # %% [markdown]

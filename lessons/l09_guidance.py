@@ -166,8 +166,8 @@ def tilted(x, log_p, log_p_c, s):
     x: (N,) evenly spaced;  log_p, log_p_c: (N,) at x;  s: number  ->  two numbers
     """
     ### BEGIN SOLUTION
-    log_law = s * log_p_c + (1 - s) * log_p
-    weight = np.exp(log_law - log_law.max())
+    log_tilted = s * log_p_c + (1 - s) * log_p
+    weight = np.exp(log_tilted - log_tilted.max())
     weight = weight / weight.sum()
     mean = (weight * x).sum()
     return mean, np.sqrt((weight * (x - mean) ** 2).sum())

@@ -251,17 +251,19 @@ m, v
 # %%
 rounds = [1, 2, 3, 5, 10, 20, 40]
 knobs = {"j = 1": (1, "small"), "j = 1, best σ²": (1, "best"), "j = 10": (10, "small")}
-laws = {
+by_rounds = {
     name: np.array([law_of_filling(short_abar, climbing(STEPS, j, r), variance) for r in rounds])
     for name, (j, variance) in knobs.items()
 }
-assert all(law[0, 0] < 0.7 * right_mean for law in laws.values())  # with r = 1 a third of the mean is missing
-assert np.allclose(laws["j = 1"][0], (0.90, 0.27), atol=5e-3)
-at_20 = {name: law[rounds.index(20)] for name, law in laws.items()}
+assert all(
+    mean_var[0, 0] < 0.7 * right_mean for mean_var in by_rounds.values()
+)  # with r = 1 a third of the mean is missing
+assert np.allclose(by_rounds["j = 1"][0], (0.90, 0.27), atol=5e-3)
+at_20 = {name: mean_var[rounds.index(20)] for name, mean_var in by_rounds.items()}
 assert abs(at_20["j = 1"][0] - right_mean) < 0.03 and np.allclose(at_20["j = 1"], (1.33, 0.11), atol=5e-3)
 assert np.allclose(at_20["j = 1, best σ²"], (right_mean, right_var), atol=0.03)
-assert abs(laws["j = 1, best σ²"][-1, 1] / right_var - 1) < 0.05
-assert abs(at_20["j = 10"][0] - 1.17) < 5e-3 and np.allclose(laws["j = 10"][-1], at_20["j = 10"], atol=1e-3)
+assert abs(by_rounds["j = 1, best σ²"][-1, 1] / right_var - 1) < 0.05
+assert abs(at_20["j = 10"][0] - 1.17) < 5e-3 and np.allclose(by_rounds["j = 10"][-1], at_20["j = 10"], atol=1e-3)
 at_20
 
 # %% [markdown]
@@ -568,7 +570,7 @@ for s, t in ((10, 11), (100, 110), (400, 500)):
     assert np.allclose(forward.q_step(lib, x_s, s, t, noise), repaired_climb(abar[s], abar[t], x_s, noise), atol=1e-4)
 with_bug = law_of_filling(short_abar, climbing(STEPS, 1, 10), climb=published_climb)
 without = law_of_filling(short_abar, climbing(STEPS, 1, 10), climb=repaired_climb)
-assert np.allclose(without, laws["j = 1"][rounds.index(10)])
+assert np.allclose(without, by_rounds["j = 1"][rounds.index(10)])
 assert np.allclose([with_bug[1], without[1], right_var], [0.07, 0.12, 0.19], atol=5e-3)
 with_bug, without
 
@@ -687,12 +689,12 @@ changed
 
 
 # %%
-def draw_laws(mean_axis, var_axis, trade):
+def draw_by_rounds(mean_axis, var_axis, trade):
     """Mean and variance of the filling by the number of rounds; the two distances of SDEdit by t."""
-    colours = dict(zip(laws, ("#b5523b", "#1f4e79", "#7f8c8d"), strict=True))
+    colours = dict(zip(by_rounds, ("#b5523b", "#1f4e79", "#7f8c8d"), strict=True))
     for axis, column, right in ((mean_axis, 0, right_mean), (var_axis, 1, right_var)):
-        for name, law in laws.items():
-            axis.plot(rounds, law[:, column], "o-", ms=3, color=colours[name], label=name)
+        for name, mean_var in by_rounds.items():
+            axis.plot(rounds, mean_var[:, column], "o-", ms=3, color=colours[name], label=name)
         axis.axhline(right, color="black", lw=1, ls="--", label="exact")
         axis.set(xlabel="rounds $r$", xscale="log")
         axis.set_xticks(rounds, rounds)
@@ -727,7 +729,7 @@ def picture():
     """The figure of this lesson."""
     figure = plt.figure(figsize=(12, 8), layout="constrained")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.1, 1.5, 0.85])
-    draw_laws(*top.subplots(1, 3))
+    draw_by_rounds(*top.subplots(1, 3))
     left, right = middle.subplots(1, 2)
     holed = np.where(np.asarray(masks) > 0, drawn, -0.3)
     fillings = {f"RePaint\n$r={r}$": x for r, x in repainted.items()}
@@ -748,7 +750,9 @@ if __name__ == "__main__":
     picture().savefig(out / "l11.png", dpi=150)
     numbers = {
         "pair_exact": {"mean": right_mean, "variance": right_var},
-        "pair_repaint": {name: dict(zip(rounds, law.tolist(), strict=True)) for name, law in laws.items()},
+        "pair_repaint": {
+            name: dict(zip(rounds, mean_var.tolist(), strict=True)) for name, mean_var in by_rounds.items()
+        },
         "digits_lower_half": judged | {"n": len(test_x)},
         "garments_hole_mse": off,
         "garments_seam": seams,

@@ -123,7 +123,7 @@ def exact_T(x, first=1, last=1000):
 
 
 # %%
-def asked(x_t, t, c):
+def two_classes(x_t, t, c):
     """The oracle, with the arguments and results of the exercise."""
     return np.asarray(
         ask_two(jnp.asarray(x_t, jnp.float32), jnp.asarray(t), None if c is None else jnp.full(len(t), c))
@@ -134,7 +134,7 @@ K = 4000
 rng = np.random.default_rng(0)
 times, noise = rng.integers(1, 1001, K), rng.normal(size=(K, 1))
 for x in (-1.0, 0.0, 0.5, 1.0):
-    value, error = typicality_of(asked, abar, np.array([x]), 0, times, noise)
+    value, error = typicality_of(two_classes, abar, np.array([x]), 0, times, noise)
     assert abs(value - exact_T(x)) < 6 * error
 assert exact_T(0.0) < -0.04 and exact_T(1.0) > 0.1 and exact_T(-1.0) < -0.9
 [round(exact_T(x), 3) for x in (-1.0, 0.0, 0.5, 1.0)]
@@ -832,9 +832,9 @@ def draw_clusters(axis, per_row=12):
 # %%
 def draw_rank(axis):
     """T against the log-likelihood ratio, facade by facade."""
-    for mine, colour, name in ((own, "#c0392b", "town 0"), (~own, "#1b4f72", "the others")):
+    for picked, colour, name in ((own, "#c0392b", "town 0"), (~own, "#1b4f72", "the others")):
         axis.errorbar(
-            told[mine], 1e3 * T.value[mine], 1e3 * T.stderr[mine], fmt=".", ms=4, lw=0.6, color=colour, label=name
+            told[picked], 1e3 * T.value[picked], 1e3 * T.stderr[picked], fmt=".", ms=4, lw=0.6, color=colour, label=name
         )
     axis.axhline(0, color="grey", lw=0.6)
     axis.axvline(0, color="grey", lw=0.6)
@@ -928,8 +928,8 @@ if __name__ == "__main__":
         "budget": BUDGET,
     }
     (out / "l15.json").write_text(json.dumps(numbers, indent=1, default=np.ndarray.tolist) + "\n")
-    mine, control = precision["mined"], precision["at random"]
-    print(f"L15: {mine:.2f} of the mined patches are on a planted motif, {control:.2f} of random ones. out/l15.png")
+    picked, control = precision["mined"], precision["at random"]
+    print(f"L15: {picked:.2f} of the mined patches are on a planted motif, {control:.2f} of random ones. out/l15.png")
 
 # %% [markdown]
 # ## What to take along

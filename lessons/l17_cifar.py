@@ -458,17 +458,17 @@ def to_ours(a):
 
 
 # %%
-theirs = diffusers.layouts(paper)  # {our name: (name in diffusers, shape there)} of every tensor
-assert len(theirs) == 328 and sum(math.prod(shape) for _, shape in theirs.values()) == 35_746_307
+peers = diffusers.layouts(paper)  # {our name: (name in diffusers, shape there)} of every tensor
+assert len(peers) == 328 and sum(math.prod(shape) for _, shape in peers.values()) == 35_746_307
 ours = {name: a.shape for name, a in diffusers.store.flatten(inspect.param_shapes(paper)).items()}
 assert all(
-    to_ours(np.empty(shape, np.int8)).shape == ours[name] for name, (_, shape) in theirs.items() if "class_" not in name
+    to_ours(np.empty(shape, np.int8)).shape == ours[name] for name, (_, shape) in peers.items() if "class_" not in name
 )
-square = [name for name, (_, shape) in theirs.items() if len(shape) == 2 and shape[0] == shape[1]]
-assert all(theirs[name][1] == (256, 256) for name in square if "attentions" in name)
+square = [name for name, (_, shape) in peers.items() if len(shape) == 2 and shape[0] == shape[1]]
+assert all(peers[name][1] == (256, 256) for name in square if "attentions" in name)
 name = "down_blocks/1/attentions/0/to_q/kernel"
 assert name in square
-theirs[name], ours[name], len(square)
+peers[name], ours[name], len(square)
 
 # %% [markdown]
 # There is one more difference, and it does not show in any shape. The noise levels of the published weights are counted
@@ -482,12 +482,14 @@ numbers = np.random.default_rng(3)
 params = jax.tree.map(
     lambda a: jnp.asarray(0.2 * numbers.normal(size=a.shape), jnp.float32), inspect.param_shapes(tiny)
 )
-mine = model.Model("tiny", tiny, params, schedule.linear_ho(1000), (), {"schedule": {"name": "linear_ho", "T": 1000}})
+tiny_model = model.Model(
+    "tiny", tiny, params, schedule.linear_ho(1000), (), {"schedule": {"name": "linear_ho", "T": 1000}}
+)
 with tempfile.TemporaryDirectory() as folder:
-    diffusers.save(Path(folder) / "tiny", mine)
+    diffusers.save(Path(folder) / "tiny", tiny_model)
     back = diffusers.load(Path(folder) / "tiny")
 x_t, t = jnp.asarray(numbers.normal(size=(3, 8, 8, 3)), jnp.float32), jnp.array([1, 500, 1000])
-one, two = (np.asarray(jax.jit(m.eps)(x_t, t)) for m in (mine, back))
+one, two = (np.asarray(jax.jit(m.eps)(x_t, t)) for m in (tiny_model, back))
 assert back.card["first_time"] == 0 and np.abs(one).max() > 0.1
 assert np.abs(one - two).max() < 1e-4 * np.abs(one).max()
 np.abs(one - two).max() / np.abs(one).max()

@@ -94,21 +94,21 @@ def show_next(folder: Path) -> None:
     print(f"\nThen: ddpm course check {number}     Stuck? ddpm course hint {number}")
 
 
-def numbers_of(folder: Path, asked: tuple[str, ...]) -> list[str]:
+def numbers_of(folder: Path, wanted: tuple[str, ...]) -> list[str]:
     """Expand the arguments: '1.2' is an exercise, '1' a lesson, nothing means the next exercise."""
-    if not asked:
+    if not wanted:
         number = current(folder)
         return [number] if number else []
     out = []
-    for a in asked:
+    for a in wanted:
         whole = [n for n in lessons.all_tasks() if n.partition(".")[0] == a]
         out += whole or [lessons.task(a).number]
     return out
 
 
-def check(folder: Path, asked: tuple[str, ...]) -> bool:
+def check(folder: Path, wanted: tuple[str, ...]) -> bool:
     """Check exercises in turn; True if all passed."""
-    numbers = numbers_of(folder, asked)
+    numbers = numbers_of(folder, wanted)
     if not numbers:
         print("All exercises have passed.")
     return all([check_one(folder, number) for number in numbers])
@@ -131,8 +131,8 @@ def check_one(folder: Path, number: str) -> bool:
     entry = state.load(folder).get(number, {})
     if result.passed:
         state.note(folder, number, passed=lessons.fingerprint(text, task.functions))
-        mine = "\n\n\n".join(lessons.source(text, name) or "" for name in task.functions)
-        show_reference(number, mine)
+        own = "\n\n\n".join(lessons.source(text, name) or "" for name in task.functions)
+        show_reference(number, own)
         print(f"  {going_on(folder)}")
     else:
         if result.kind != "todo":
@@ -149,10 +149,10 @@ def place(file: Path, text: str, task: lessons.Task) -> str:
     return file.name
 
 
-def show_reference(number: str, mine: str) -> None:
+def show_reference(number: str, own: str) -> None:
     """Print the reference for comparison, unless it is the same code."""
     reference = lessons.solution(number)
-    if lessons.without_words(mine) == lessons.without_words(reference):
+    if lessons.without_words(own) == lessons.without_words(reference):
         print("  It is the reference, word for word.")
     else:
         print("  The reference, to compare:\n")

@@ -208,10 +208,10 @@ def prediction(
 
 
 def artefact(
-    file: str, measure: Callable[[dict[str, np.ndarray]], float], low: float, high: float, says: str
+    file: str, measure: Callable[[dict[str, np.ndarray]], float], low: float, high: float, what: str
 ) -> Artefact:
     """low <= measure(arrays of the .npz) <= high, computed by the grader, for a trained result."""
-    return Artefact(file, measure, low, high, says)
+    return Artefact(file, measure, low, high, what)
 
 
 def figure(file: str) -> Figure:

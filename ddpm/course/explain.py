@@ -53,14 +53,14 @@ def exception(f: str, answer: Answer, in_jit: bool) -> str:
     message = answer.message.strip().split("\n")[0][:200]
     if "Tracer" in answer.error or (in_jit and "Tracer" in answer.message):
         return f"{f} works on NumPy arrays, but the lesson calls it inside `jit`: use `jnp` instead of `np`, no `if`."
-    said = f"{f} stopped with {answer.error}: {message}" + (f" (line {answer.line})" if answer.line else "")
+    sentence = f"{f} stopped with {answer.error}: {message}" + (f" (line {answer.line})" if answer.line else "")
     if "read-only" in message:
-        said += ". It changes its argument in place; make a new array instead"
+        sentence += ". It changes its argument in place; make a new array instead"
     if answer.error == "NameError":
-        said += (
+        sentence += (
             ". An exercise has its arguments, the imports and functions; other names exist only when the lesson runs"
         )
-    return said.rstrip(".") + "."
+    return sentence.rstrip(".") + "."
 
 
 def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:

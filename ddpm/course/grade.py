@@ -33,8 +33,8 @@ def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], fol
     exercise = checks.find(number)
     if "failed" in head:
         names = lessons.task(number).functions
-        said = judge.too_long(names[-1], limits.seconds) if head["kind"] == "time" else str(head["sentence"])
-        return Verdict(number, False, str(head["kind"]), said)
+        sentence = judge.too_long(names[-1], limits.seconds) if head["kind"] == "time" else str(head["sentence"])
+        return Verdict(number, False, str(head["kind"]), sentence)
     answers = iter(unpack(head, body))
     for place, part in enumerate(exercise.parts):
         if isinstance(part, Part):
@@ -48,7 +48,7 @@ def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], fol
     return Verdict(number, True, "passed", "")
 
 
-def asked(lesson: int) -> list[str]:
+def exercises_of(lesson: int) -> list[str]:
     """List the exercises of a lesson that have checks."""
     return [n for n in lessons.all_tasks() if lessons.task(n).lesson == lesson and n in checks.of_lesson(lesson)]
 
@@ -56,15 +56,15 @@ def asked(lesson: int) -> list[str]:
 def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
     """Grade all exercises of one lesson of one submission."""
     # The file of the lesson
-    numbers = asked(lesson)
+    numbers = exercises_of(lesson)
     try:
         file = state.file_of(folder, lesson)
         if file.is_symlink() or file.stat().st_size > 2**24:
             raise ValueError(f"{file.name} is a link or larger than 16 MB")
         lessons.read(file)
     except (ValueError, OSError) as e:
-        said = str(e) if "16 MB" in str(e) or "notebook" in str(e) else "Not handed in."
-        return [Verdict(n, False, "missing", said) for n in numbers]
+        sentence = str(e) if "16 MB" in str(e) or "notebook" in str(e) else "Not handed in."
+        return [Verdict(n, False, "missing", sentence) for n in numbers]
     # One worker after another, until every exercise has its verdict
     verdicts: dict[str, Verdict] = {}
     while left := [n for n in numbers if n not in verdicts]:
@@ -92,7 +92,9 @@ def row(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Ver
     try:
         return grade_lesson(folder, lesson, seeds, limits)
     except Exception as e:
-        return [Verdict(n, False, "crash", f"It cannot be graded ({type(e).__name__}: {e}).") for n in asked(lesson)]
+        return [
+            Verdict(n, False, "crash", f"It cannot be graded ({type(e).__name__}: {e}).") for n in exercises_of(lesson)
+        ]
 
 
 def submissions(folder: Path) -> list[Path]:

@@ -84,8 +84,8 @@ def artefact(part: Artefact, folder: Path) -> tuple[str, str]:
     except Exception as e:
         return "exception", f"{part.file} cannot be measured: {type(e).__name__}: {e}."
     if not part.low <= value <= part.high:
-        return "value", f"{part.says} is {value:.4g}; wanted: {part.low:.4g} to {part.high:.4g}."
-    return "passed", f"{part.says}: {value:.4g}"
+        return "value", f"{part.what} is {value:.4g}; wanted: {part.low:.4g} to {part.high:.4g}."
+    return "passed", f"{part.what}: {value:.4g}"
 
 
 def verdict(

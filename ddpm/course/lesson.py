@@ -153,6 +153,6 @@ def fingerprint(text: str, names: list[str]) -> str:
 
 def solution(number: str) -> str:
     """Return the functions of an exercise as they ship, without the marks."""
-    asked = task(number)
-    parts = [source(text_of(asked.lesson), name) or "" for name in asked.functions]
+    exercise = task(number)
+    parts = [source(text_of(exercise.lesson), name) or "" for name in exercise.functions]
     return "\n\n\n".join("\n".join(line for line in p.splitlines() if line.strip() not in (BEGIN, END)) for p in parts)

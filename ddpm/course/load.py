@@ -59,11 +59,11 @@ def parse(text: str, name: str) -> ast.Module:
 
 def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
     """Collect all that exercise `number` needs: (statement, file name), in executable order."""
-    asked = lessons.task(number)
-    own, shipped = index(parse(text, name)), index(ast.parse(lessons.text_of(asked.lesson)))
-    others = {f for t in lessons.all_tasks().values() if t.lesson == asked.lesson for f in t.functions}
-    others -= set(asked.functions)
-    wanted, seen, out = list(asked.functions), set(), []
+    task = lessons.task(number)
+    own, shipped = index(parse(text, name)), index(ast.parse(lessons.text_of(task.lesson)))
+    others = {f for t in lessons.all_tasks().values() if t.lesson == task.lesson for f in t.functions}
+    others -= set(task.functions)
+    wanted, seen, out = list(task.functions), set(), []
     while wanted:
         used = wanted.pop()
         node, file = (shipped.get(used), "the lesson") if used in others else (own.get(used), name)

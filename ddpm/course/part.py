@@ -48,7 +48,7 @@ class Artefact:
     measure: Callable[[dict[str, np.ndarray]], float]
     low: float  # passes if low <= measure <= high
     high: float
-    says: str  # the name of the measure, with its unit
+    what: str  # the name of the measure, with its unit
     kind: str = "artefact"
 
 

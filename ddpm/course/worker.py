@@ -120,8 +120,8 @@ def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -
     nodes = load.closure(text, number, name)
     shipped = load.closure(lessons.text_of(lessons.task(number).lesson), number, "the lesson")
     needed = {m.partition(".")[0] for node, _ in shipped for n in ast.walk(node) for m in imported(n)}
-    if said := forbidden(nodes, name, needed):
-        raise Forbidden(said)
+    if reason := forbidden(nodes, name, needed):
+        raise Forbidden(reason)
     for node, _ in nodes:  # modules are imported without the guard: some write caches
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             exec(compile(ast.Module([node], []), name, "exec"), {"__name__": "lesson"})

@@ -121,7 +121,7 @@ def _read(pool: Any, root: Path, found: listing.Listing, digests: list, reading:
         x = np.empty((n, *right), np.uint8)
         seen = _each(pool, lambda i: one(i, right), range(n), f"{name}: reading", reading)
 
-    # Labels, splits, and what is to be said
+    # Labels, splits, and remarks
     whole = [i for i, s in enumerate(seen) if not isinstance(s, Damaged)]
     entries, hashes = [found.entries[i] for i in whole], [seen[i][1] for i in whole]
     number = {c: k for k, c in enumerate(found.classes)}

@@ -74,21 +74,21 @@ def parse(text: str, options: dict[str, Any] | None = None) -> tuple[Path, Readi
 def reading_of(text: str, words: Sequence[str], options: dict[str, Any]) -> Reading:
     """Make the options from words such as `size=32` and `grey`; keywords in `options` win."""
     fields = {f.name: f for f in dataclasses.fields(Reading)}
-    said: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for word in words:
         name, _, value = word.partition("=")
         kind = str(fields[name].type) if name in fields else ""
         try:
             if kind == "bool":
-                said[name] = {"": True, "true": True, "1": True, "false": False, "0": False}[value.lower()]
+                given[name] = {"": True, "true": True, "1": True, "false": False, "0": False}[value.lower()]
             else:
-                said[name] = int(value) if "int" in kind else float(value) if kind == "float" else value
+                given[name] = int(value) if "int" in kind else float(value) if kind == "float" else value
         except (ValueError, KeyError):
             raise ValueError(f"{word!r} in {text!r}: {value!r} is not a value for {name}") from None
-    unknown = sorted(({*said} | {*options}) - {*fields})
+    unknown = sorted(({*given} | {*options}) - {*fields})
     if unknown:
         raise ValueError(f"{text!r}: {', '.join(unknown)} is not an option. Known: {', '.join(fields)}")
-    return Reading(**(said | {k: v for k, v in options.items() if v is not None}))
+    return Reading(**(given | {k: v for k, v in options.items() if v is not None}))
 
 
 def short_name(data: str) -> str:

@@ -119,8 +119,8 @@ def _published(name: str, data_dir: str | Path | None, options: dict[str, Any]) 
     """Load a set that is known by name: built in, found here, or fetched once."""
     first, *words = name.split(",")
     if first in NAMES and (options or words):
-        said = ", ".join([*words, *options])
-        raise ValueError(f"{said} is for one's own images; {first} is read as it was published: give it alone")
+        given = ", ".join([*words, *options])
+        raise ValueError(f"{given} is for one's own images; {first} is read as it was published: give it alone")
     if _known(name) in BUILT_IN:
         return BUILT_IN[name]()
     about, places = PUBLISHED[name], _places(data_dir)

@@ -15,7 +15,7 @@ class Divided(NamedTuple):
     y: np.ndarray  # (N,) int32
     train: int  # how many of them are to train on
     classes: tuple[str, ...]  # () without classes
-    notes: list[str]  # what is to be said about them
+    notes: list[str]  # remarks about them
 
 
 def sides(
@@ -26,7 +26,7 @@ def sides(
     share: float,
     source: object,
 ) -> tuple[np.ndarray, list[str]]:
-    """Decide which images are to test on: (N,) bool, and what is to be said about it.
+    """Decide which images are to test on: (N,) bool, and a remark about it.
 
     An image is tested on if its SHA-256, read as a number in [0, 1), is below `share`. So equal images are on one side,
     and an image stays there when others come. A class without a test image gives the one of smallest hash. Splits that

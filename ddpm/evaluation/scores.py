@@ -195,10 +195,10 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
     # sets of equal size
     n = len(f_test)  # the same on both sides, for the samples and for their floor
     some = real.train[stratified_subset(data.y_train, n, seed)]
-    mine = f if len(f) == n else f[np.random.default_rng(seed).permutation(len(f))[:n]]
+    sampled = f if len(f) == n else f[np.random.default_rng(seed).permutation(len(f))[:n]]
     # overlap with the training images
-    samples, floor = neighbours_.overlap(some, mine), neighbours_.overlap(some, f_test)
-    says = {
+    samples, floor = neighbours_.overlap(some, sampled), neighbours_.overlap(some, f_test)
+    meaning = {
         "precision": "share of the images that lie among the training images, k = 3",
         "recall": "share of the training images that lie among the images, k = 3",
         "density": "how many training neighbourhoods an image lies in, over k = 5",
@@ -212,7 +212,7 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
             float(np.std(per_image, ddof=1) / np.sqrt(n)),
             n,
             "",
-            f"{says[name]}; {len(some):,} training images",
+            f"{meaning[name]}; {len(some):,} training images",
             real.name,
             seed,
             "higher",
@@ -225,11 +225,11 @@ def _overlap(f: np.ndarray, f_test: np.ndarray, real: Reference, data: Dataset, 
     }
 
 
-def _pairs(ids: np.ndarray, who: np.ndarray, near: np.ndarray, some: np.ndarray) -> dict[str, list]:
+def _pairs(ids: np.ndarray, which: np.ndarray, near: np.ndarray, some: np.ndarray) -> dict[str, list]:
     """List some images, each with its nearest training image and the distance."""
     return {
         "image": ids[some].tolist(),
-        "training_image": who[some, 0].tolist(),
+        "training_image": which[some, 0].tolist(),
         "distance": [float(f"{d:.6g}") for d in near[some, 0]],
     }
 
@@ -251,7 +251,7 @@ def _memorised(
     # comparison of nearest distances, in each space
     out = {}
     for space, (a, b, train, what) in spaces.items():
-        (near_a, who), (near_b, who_b) = neighbours_.nearest(a, train, 2), neighbours_.nearest(b, train, 2)
+        (near_a, which), (near_b, which_b) = neighbours_.nearest(a, train, 2), neighbours_.nearest(b, train, 2)
         value, error = statistics.closer(near_a[:, 0], near_b[:, 0])
         # closest pairs, and the share of near copies
         best, best_b = np.argsort(near_a[:, 0])[:20], np.argsort(near_b[:, 0])[:20]
@@ -275,8 +275,8 @@ def _memorised(
                 "median_distance_test": float(np.median(near_b[:, 0])),
                 "share_twice_as_near_as_the_second": copies[0],
                 "share_twice_as_near_as_the_second_test": copies[1],
-                "closest": _pairs(ids, who, near_a, best),
-                "closest_test": _pairs(test, who_b, near_b, best_b),
+                "closest": _pairs(ids, which, near_a, best),
+                "closest_test": _pairs(test, which_b, near_b, best_b),
             },
         )
     return out

@@ -33,8 +33,8 @@ def stratified_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Draw the indices of n random rows, with the same share of each class: (n,) int"""
     rng, place = np.random.default_rng(seed), np.empty(len(y))
     for k in np.unique(y):
-        mine = np.flatnonzero(y == k)
-        place[rng.permutation(mine)] = (np.arange(len(mine)) + rng.random()) / len(mine)
+        of_class = np.flatnonzero(y == k)
+        place[rng.permutation(of_class)] = (np.arange(len(of_class)) + rng.random()) / len(of_class)
     return np.argsort(place, kind="stable")[:n]
 
 

@@ -74,8 +74,8 @@ def _halves(
     net: Eps, learns: bool, schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array, c: Any
 ) -> tuple[Eps, Eps]:
     """(prediction, v) of one call of the network, as functions that return stored values."""
-    said = constant(net(q_sample(schedule, x0, t, noise), t, c))
-    return (eps_half(said), v_half(said)) if learns else (said, said)
+    output = constant(net(q_sample(schedule, x0, t, noise), t, c))
+    return (eps_half(output), v_half(output)) if learns else (output, output)
 
 
 def _weighted(
@@ -94,16 +94,16 @@ def _mse(
 def _vlb(
     predict: str, variance: str, net: Eps, schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array, c: Any
 ) -> jax.Array:
-    said, v = _halves(net, variance == "learned", schedule, x0, t, noise, c)
+    output, v = _halves(net, variance == "learned", schedule, x0, t, noise, c)
     sigma2: Any = learned(v) if variance == "learned" else variance
-    return bound_term(head(said, schedule, predict), schedule, sigma2)(x0, t, t - 1, noise, c)
+    return bound_term(head(output, schedule, predict), schedule, sigma2)(x0, t, t - 1, noise, c)
 
 
 def _hybrid(
     predict: str, net: Eps, schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array, c: Any
 ) -> jax.Array:
-    said, v = _halves(net, True, schedule, x0, t, noise, c)
-    return hybrid_terms(head(said, schedule, predict), v, schedule)(x0, t, noise, c)
+    output, v = _halves(net, True, schedule, x0, t, noise, c)
+    return hybrid_terms(head(output, schedule, predict), v, schedule)(x0, t, noise, c)
 
 
 def mean(terms: jax.Array, weight: jax.Array | None) -> jax.Array:

@@ -140,9 +140,9 @@ def find(positive: Any, negative: Any, search: Search = Search()) -> Detectors:
     purity = is_positive[first].mean(1)
     rank = np.lexsort((-np.take_along_axis(score, first, 1).mean(1), -purity))[: search.keep]
     # Places and scores of the best detections in the positive images
-    mine = np.argsort(-np.where(is_positive, score, -np.inf), axis=1, kind="stable")[rank, : search.members]
-    where = _where(mine, np.take_along_axis(place[rank], mine, 1), features.shape[2])
-    best = np.take_along_axis(score[rank], mine, 1) + bias[rank, None]
+    best_images = np.argsort(-np.where(is_positive, score, -np.inf), axis=1, kind="stable")[rank, : search.members]
+    where = _where(best_images, np.take_along_axis(place[rank], best_images, 1), features.shape[2])
+    best = np.take_along_axis(score[rank], best_images, 1) + bias[rank, None]
     return Detectors(weight[rank], bias[rank], purity[rank], where, best, search.k, search.cell)
 
 

@@ -134,12 +134,12 @@ def recalls(patches: Any, boxes: Any, k: int, box: int, planted: Iterable[int], 
     """
     patches, boxes, out = np.asarray(patches), np.asarray(boxes), {}
     for m in planted:
-        mine = boxes[boxes[:, 1] == m][:, [0, 2, 3]]
-        if not len(mine):
+        of_motif = boxes[boxes[:, 1] == m][:, [0, 2, 3]]
+        if not len(of_motif):
             out[m] = float("nan")
             continue
-        found = np.zeros(len(mine), dtype=bool)
-        for i, (image, top, left) in enumerate(mine):
+        found = np.zeros(len(of_motif), dtype=bool)
+        for i, (image, top, left) in enumerate(of_motif):
             near = patches[patches[:, 0] == image]
             rows = np.minimum(near[:, 1] + k, top + box) - np.maximum(near[:, 1], top)
             columns = np.minimum(near[:, 2] + k, left + box) - np.maximum(near[:, 2], left)

@@ -101,7 +101,7 @@ def measure(
     c: Any,
     how: Request = Request(),
     null: Any = None,
-    say: Callable[[str], Any] = print,
+    report: Callable[[str], Any] = print,
 ) -> Maps:
     """Measure T(x|c) of all images; the same call resumes an interrupted measurement.
 
@@ -126,7 +126,7 @@ def measure(
     parts = [_read(f, (b, G, *x0.shape[1:3])) for f, b in zip(files, sizes, strict=True)]
     todo = [i for i, part in enumerate(parts) if part is None]
     left = sum(sizes[i] for i in todo)
-    _announce(folder, n, left, how.draws.n, say)
+    _announce(folder, n, left, how.draws.n, report)
     # One chunk of images at a time
     with progress(total=n * G, initial=(n - left) * G, desc="maps", unit="image·group") as bar:
         for i in todo:
@@ -137,7 +137,7 @@ def measure(
                 found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))
                 if i == todo[0] and len(found) == 2:  # the first group included the compilation
                     bar.clear()
-                    say(_cost(took, chunk, how.draws.n // G, len(todo) * G - 2))
+                    report(_cost(took, chunk, how.draws.n // G, len(todo) * G - 2))
                 bar.update(sizes[i])
             parts[i] = (np.stack([m for m, _ in found], 1), np.sqrt(sum(s**2 for _, s in found)) / G)
             _write(files[i], parts[i])  # type: ignore[arg-type]
@@ -158,11 +158,11 @@ def _groups(
         yield T, time.perf_counter() - start
 
 
-def _announce(folder: Path, n: int, left: int, draws: int, say: Callable[[str], Any]) -> None:
+def _announce(folder: Path, n: int, left: int, draws: int, report: Callable[[str], Any]) -> None:
     if left < n:
-        say(f"{folder}: {n - left} of {n} images are measured already")
+        report(f"{folder}: {n - left} of {n} images are measured already")
     if left:
-        say(f"typicality: {left:,} images x {draws} draws x 2 conditions = {2 * left * draws:,} images forward")
+        report(f"typicality: {left:,} images x {draws} draws x 2 conditions = {2 * left * draws:,} images forward")
 
 
 def _cost(seconds: float, images: int, draws: int, groups: int) -> str:

@@ -70,12 +70,12 @@ def linear_loss(m: Mixture, schedule: Schedule, x0: Any, c: Any = None) -> np.nd
     alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None]  # (T, 1)
     loss = np.zeros(schedule.T)
     for k, of_class in enumerate(label):
-        mine = c == of_class
-        if not mine.any():
+        rows = c == of_class
+        if not rows.any():
             continue
-        s = (((x[mine] - mean[k]) @ basis[k]) ** 2).mean(0)  # (D,)
+        s = (((x[rows] - mean[k]) @ basis[k]) ** 2).mean(0)  # (D,)
         v = alpha_bar * var[k] + 1 - alpha_bar  # (T, D)
-        loss += mine.mean() * ((alpha_bar * var[k] / v) ** 2 + alpha_bar * (1 - alpha_bar) * s / v**2).mean(1)
+        loss += rows.mean() * ((alpha_bar * var[k] / v) ** 2 + alpha_bar * (1 - alpha_bar) * s / v**2).mean(1)
     return np.concatenate([[1.0], loss])
 
 

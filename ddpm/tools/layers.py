@@ -25,17 +25,17 @@ class Draws:
     """
 
     def __init__(self, arrays: list[jax.Array] | None = None) -> None:
-        self.asked: list[tuple[Callable, tuple[int, ...]]] = []
+        self.requests: list[tuple[Callable, tuple[int, ...]]] = []
         self.arrays = arrays
 
     def __call__(self, init: Callable, shape: tuple[int, ...]) -> jax.Array:
-        self.asked.append((init, shape))
-        return jnp.zeros(shape) if self.arrays is None else self.arrays[len(self.asked) - 1]
+        self.requests.append((init, shape))
+        return jnp.zeros(shape) if self.arrays is None else self.arrays[len(self.requests) - 1]
 
     def of(self, key: jax.Array) -> Draws:
         """Draw what was asked for, from `key`."""
         alike: dict[tuple[Callable, tuple[int, ...]], list[int]] = {}
-        for i, wanted in enumerate(self.asked):
+        for i, wanted in enumerate(self.requests):
             alike.setdefault(wanted, []).append(i)
         arrays: dict[int, jax.Array] = {}
         for (init, shape), at in alike.items():

@@ -44,11 +44,11 @@ def start(devices: int = 0, silence: int = SILENCE) -> None:
     limits: dict[str, Any] = {"heartbeat_timeout_seconds": silence, "shutdown_timeout_seconds": silence}
     if "JAX_PROCESS_ID" in os.environ:
         try:
-            count, mine = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+            count, own = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
             address = os.environ["JAX_COORDINATOR_ADDRESS"]
         except KeyError as e:
             raise ValueError(f"JAX_PROCESS_ID is set, but {e.args[0]} is not; set both, or neither") from None
-        jax.distributed.initialize(address, count, mine, **limits)
+        jax.distributed.initialize(address, count, own, **limits)
     elif not any(os.environ.get(name) == "1" for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")):
         # processes that JAX finds itself
         try:
@@ -94,10 +94,10 @@ def my_rows(batch: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def place_rows(mesh: Mesh, mine: np.ndarray, axis: int = 0) -> jax.Array:
+def place_rows(mesh: Mesh, own: np.ndarray, axis: int = 0) -> jax.Array:
     """Assemble a global array from each process's `my_rows` along `axis`; no process holds the rows of another."""
-    shape = tuple(n * jax.process_count() if i == axis else n for i, n in enumerate(mine.shape))
-    return jax.make_array_from_process_local_data(rows(mesh, axis), mine, shape)
+    shape = tuple(n * jax.process_count() if i == axis else n for i, n in enumerate(own.shape))
+    return jax.make_array_from_process_local_data(rows(mesh, axis), own, shape)
 
 
 def place_same(mesh: Mesh, a: Any) -> jax.Array:

@@ -36,6 +36,6 @@ class Feed:
         ids = np.stack([self.ids(i) for i in range(step, step + k)]) if k > 1 else self.ids(step)
         if self.mesh is None:
             return self.images, self.labels, ids, n, self.key
-        mine, axis = ids[..., my_rows(self.batch)], ids.ndim - 1
-        images, labels = (place_rows(self.mesh, np.asarray(a[mine]), axis) for a in (self.images, self.labels))
+        own, axis = ids[..., my_rows(self.batch)], ids.ndim - 1
+        images, labels = (place_rows(self.mesh, np.asarray(a[own]), axis) for a in (self.images, self.labels))
         return images, labels, place_same(self.mesh, n), place_same(self.mesh, self.key)

@@ -190,15 +190,15 @@ def compare(step: Any, loss: Any, config: dict[str, Any], reference: Reference) 
     train, unet = config.get("train", {}), config.get("unet", {})
     pairs = [(f, _field(train, f), _field(reference.train, f)) for f in MATTERS if train]
     pairs += [(f"unet.{f}", unet.get(f), v) for f, v in reference.unet.items() if unet]
-    differences = [f"{f} is {mine!r}, the reference's {its!r}" for f, mine, its in pairs if mine != its]
+    differences = [f"{f} is {ours!r}, the reference's {its!r}" for f, ours, its in pairs if ours != its]
     # windows with the same learning rate
     edges = reference.edges
     if train and any(train[f] != reference.train[f] for f in ("steps", "decay")):
         fall = min((1 - t["decay"]) * t["steps"] for t in (train, reference.train))
         edges = edges[edges <= fall]
         differences.append(f"its learning rate falls at another step: only the first {fall:,.0f} steps are compared")
-    mine = window_means(step, loss, edges)
-    k = len(mine)
+    ours = window_means(step, loss, edges)
+    k = len(ours)
     if k == 0:
         raise ValueError(
             f"step {np.max(step):,.0f} is too early: the first window of {reference.name} ends at step {edges[1]:,.0f}"
@@ -206,9 +206,9 @@ def compare(step: Any, loss: Any, config: dict[str, Any], reference: Reference) 
             else f"nothing to compare: {'; '.join(differences)}"
         )
     # log ratios, window by window and over the last five
-    ratio, last = np.log(mine) - reference.log_mean[:k], min(5, k)
+    ratio, last = np.log(ours) - reference.log_mean[:k], min(5, k)
     recent = float(ratio[-last:].mean()), float(reference.sigma(last)[k - 1]), last
-    return Comparison(edges[1 : k + 1], mine, ratio, reference.sigma()[:k], recent, tuple(differences))
+    return Comparison(edges[1 : k + 1], ours, ratio, reference.sigma()[:k], recent, tuple(differences))
 
 
 def _field(train: dict[str, Any], name: str) -> Any:

@@ -181,7 +181,7 @@ def to_params(unet: UNetConfig, tensors: dict[str, np.ndarray], where: str = "th
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise Misfit(f"{where} do not fit: {'; '.join(wrong[:5])}{more}")
-    flat = {name: from_peer(name, np.asarray(tensors[theirs], np.float32)) for name, (theirs, _) in layout.items()}
+    flat = {name: from_peer(name, np.asarray(tensors[peer], np.float32)) for name, (peer, _) in layout.items()}
     return store.unflatten({k: np.ascontiguousarray(a) for k, a in reorder_pixels(unet, flat, back=True).items()})
 
 

@@ -187,7 +187,7 @@ def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = Non
 def load(name: str | Path) -> Model:
     """Load a shipped model by name, a run from its folder, or weights from a path without suffix.
 
-    What is no denoiser of this library (a classifier, a folder of diffusers, a damaged card) is said, with the remedy.
+    What is no denoiser of this library, such as a classifier, a diffusers folder or a damaged card, is refused.
     """
     path = cards.find(name)
     if path.is_dir():

@@ -148,7 +148,7 @@ def test_default_stages():
     assert check_stages(default_stages(2), 2) == [(200, 1)]
 
 
-def test_doors():
+def test_refusals():
     eps, x0 = TWO.eps(SCHEDULE), np.zeros((2, 1), np.float32)
     with pytest.raises(ValueError, match="at least 2"):
         classify(eps, SCHEDULE, x0, 1, KEY)

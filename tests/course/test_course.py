@@ -39,7 +39,7 @@ def write(file, **bodies):
     file.write_text(text)
 
 
-def said(capsys, *args):
+def printed(capsys, *args):
     status = main(list(args))
     out = capsys.readouterr()
     return status, out.out + out.err
@@ -223,15 +223,15 @@ def test_an_artefact_is_measured_again_and_a_figure_is_never_graded(tmp_path):
     def loss(arrays):
         return float(np.mean(arrays["x"] ** 2))
 
-    asked = exercise.exercise("1.1", exercise.artefact("a.npz", loss, 0, 0.5, "the loss"), exercise.figure("a.png"))
-    assert judge.verdict(asked, {}, folder=tmp_path).kind == "todo"
+    wanted = exercise.exercise("1.1", exercise.artefact("a.npz", loss, 0, 0.5, "the loss"), exercise.figure("a.png"))
+    assert judge.verdict(wanted, {}, folder=tmp_path).kind == "todo"
     np.savez(tmp_path / "a.npz", x=np.ones(4), loss=np.zeros(1))  # what it claims does not count
-    result = judge.verdict(asked, {}, folder=tmp_path)
+    result = judge.verdict(wanted, {}, folder=tmp_path)
     assert result.kind == "value" and "the loss is 1; wanted: 0 to 0.5" in result.sentence
     np.savez(tmp_path / "a.npz", x=np.full(4, 0.1))
-    assert judge.verdict(asked, {}, folder=tmp_path).passed
+    assert judge.verdict(wanted, {}, folder=tmp_path).passed
     np.savez(tmp_path / "a.npz", x=np.array([object()], dtype=object), allow_pickle=True)
-    assert judge.verdict(asked, {}, folder=tmp_path).kind == "exception"
+    assert judge.verdict(wanted, {}, folder=tmp_path).kind == "exception"
     outside = exercise.exercise("1.1", exercise.artefact("../a.npz", loss, 0, 1, "the loss"))
     (tmp_path / "in").mkdir()
     assert judge.verdict(outside, {}, folder=tmp_path / "in").kind == "todo"
@@ -305,29 +305,29 @@ def test_checked_goes_on_with_the_reference_and_still_asks_about_the_learners(ca
 def test_a_learners_way(course, capsys):
     file = course / "l01_forward.py"
     capsys.readouterr()
-    status, out = said(capsys, "next")
+    status, out = printed(capsys, "next")
     first = next(iter(lessons.all_tasks().values()))
     assert f"Exercise {first.number} - {first.title}" in out and f"TODO {first.number}: " in out and ".py:" in out
     assert "So a key must be used *once*" in out and "ddpm course hint" in out
-    status, out = said(capsys, "check", "1.1")
+    status, out = printed(capsys, "check", "1.1")
     assert status == 1 and out.startswith("· 1.1  `alpha_bar` is not written yet.\n  line: l01_forward.py:")
 
     write(file, **SOLVED)
-    status, out = said(capsys, "check", "1.1")
+    status, out = printed(capsys, "check", "1.1")
     assert status == 0 and out.startswith("✓ 1.1") and "The reference" in out and f"Next: {first.number} - " in out
-    status, out = said(capsys, "check", "1.2")
+    status, out = printed(capsys, "check", "1.2")
     assert status == 1 and "The image has its root, the noise has not" in out
-    status, out = said(capsys, "status")
+    status, out = printed(capsys, "status")
     assert "✓1.1  ✗1.2  ·1.3" in out and "1/6" in out and f"1 of {len(lessons.all_tasks())} have passed" in out
 
     hints = checks.find("1.2").hints
     for i, hint in enumerate(hints):
-        assert f"Hint {i + 1} of {len(hints)}: {hint}" in said(capsys, "hint", "1.2")[1]
-    assert "last one" in said(capsys, "hint", "1.2")[1]
-    status, out = said(capsys, "solution", "1.2")
+        assert f"Hint {i + 1} of {len(hints)}: {hint}" in printed(capsys, "hint", "1.2")[1]
+    assert "last one" in printed(capsys, "hint", "1.2")[1]
+    status, out = printed(capsys, "solution", "1.2")
     assert status == 2 and "--give-up" in out
-    assert "jnp.sqrt(beta_t) * eps" in said(capsys, "solution", "1.2", "--give-up")[1]
-    assert "np.cumprod" in said(capsys, "solution", "1.1")[1]
+    assert "jnp.sqrt(beta_t) * eps" in printed(capsys, "solution", "1.2", "--give-up")[1]
+    assert "np.cumprod" in printed(capsys, "solution", "1.1")[1]
     kept = json.loads((course / state.NAME).read_text())
     assert kept["1.2"]["gave_up"] and kept["1.2"]["hints"] == len(hints) and kept["1.2"]["tries"] == 1
 
@@ -335,13 +335,13 @@ def test_a_learners_way(course, capsys):
 def test_an_edit_withdraws_the_tick_and_a_comment_does_not(course, capsys):
     file = course / "l01_forward.py"
     write(file, **SOLVED)
-    said(capsys, "check", "1.1")
+    printed(capsys, "check", "1.1")
     file.write_text(file.read_text().replace("np.cumprod(1 - beta)])", "np.cumprod(1 - beta)])  # so"))
-    assert "✓1.1" in said(capsys, "status")[1]
+    assert "✓1.1" in printed(capsys, "status")[1]
     file.write_text(file.read_text().replace("np.cumprod(1 - beta)", "np.cumprod(2 - beta)"))
-    assert "~1.1" in said(capsys, "status")[1]
-    said(capsys, "check", "1.1")
-    assert "✗1.1" in said(capsys, "status")[1]
+    assert "~1.1" in printed(capsys, "status")[1]
+    printed(capsys, "check", "1.1")
+    assert "✗1.1" in printed(capsys, "status")[1]
 
 
 def test_reset_puts_the_stub_back_and_keeps_the_code(course, capsys):
@@ -374,22 +374,22 @@ def test_init_overwrites_nothing(course, capsys):
 )
 def test_errors_are_one_line(course, capsys, args, words):
     capsys.readouterr()
-    status, out = said(capsys, *args)
+    status, out = printed(capsys, *args)
     assert status == 2 and words in out and out.count("\n") == 1
 
 
 def test_without_a_course_there_is_a_remedy(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    status, out = said(capsys, "status")
+    status, out = printed(capsys, "status")
     assert status == 2 and "ddpm course init" in out
     (tmp_path / state.NAME).write_text("{")
-    status, out = said(capsys, "status")
+    status, out = printed(capsys, "status")
     assert status == 2 and "damaged" in out
 
 
 def test_without_a_command_one_is_told_where_one_is(course, capsys, tmp_path, monkeypatch):
     capsys.readouterr()
-    assert "·1.1  ·1.2" in said(capsys)[1]
+    assert "·1.1  ·1.2" in printed(capsys)[1]
     assert main(["init"]) == 0 and not (course / "course").exists()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
@@ -450,8 +450,8 @@ def test_a_notebook_is_a_course_file_too(tmp_path, monkeypatch, capsys):
             '    # TODO 1.1: one line\n    raise NotImplementedError("1.1")', SOLVED["alpha_bar"]
         )
     file.write_text(json.dumps(book))
-    assert said(capsys, "check", "1.1")[0] == 0
-    assert "✓1.1" in said(capsys, "status")[1]
+    assert printed(capsys, "check", "1.1")[0] == 0
+    assert "✓1.1" in printed(capsys, "status")[1]
     assert main(["reset", "1.1"]) == 0 and "TODO 1.1" in file.read_text()
 
 
@@ -563,6 +563,6 @@ def test_the_course_works_from_a_wheel(tmp_path, wheel):
     done = run("course", "check", "1.1", cwd=tmp_path / "mine")
     assert done.returncode == 0 and "✓ 1.1" in done.stdout
     assert "✓1.1" in run("course", "status", cwd=tmp_path / "mine").stdout
-    asked = there + "from ddpm.course import lesson; print(lesson.FOLDER)"
-    place = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=tmp_path)
+    wanted = there + "from ddpm.course import lesson; print(lesson.FOLDER)"
+    place = subprocess.run([sys.executable, "-c", wanted], capture_output=True, text=True, cwd=tmp_path)
     assert place.stdout.strip() == str(tmp_path / "site" / "lessons")

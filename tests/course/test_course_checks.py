@@ -51,9 +51,9 @@ def test_every_exercise_has_a_check_and_every_check_an_exercise():
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=name_of)
 def test_all_functions_are_asked_about_and_there_are_hints(exercise):
-    asked = {n for p in exercise.parts if isinstance(p, Part) for n in p.names}
+    covered = {n for p in exercise.parts if isinstance(p, Part) for n in p.names}
     functions = lessons.task(exercise.number).functions
-    assert asked == set(functions)
+    assert covered == set(functions)
     assert not functions or any(p.mistakes for p in exercise.parts if isinstance(p, Part))
     assert len(exercise.hints) >= 2 or not functions
     answer = [row.strip() for row in lessons.solution(exercise.number).splitlines() if len(row.strip()) > 20]

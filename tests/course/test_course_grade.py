@@ -293,12 +293,12 @@ def test_otter_gives_the_solution_all_points_and_the_stub_none(tmp_path):
     folder = tmp_path / "l01_forward"
     in_graders(python, "otter", "assign", "l01_forward.ipynb", "dist", "--no-run-tests", cwd=folder)
     archive = str(next((folder / "dist" / "autograder").glob("*.zip")))
-    for who, points in (("autograder", 6), ("student", 0)):
-        (folder / f"of_{who}").mkdir()
-        notebook = f"dist/{who}/l01_forward.ipynb"
-        assert who == "autograder" or "BEGIN SOLUTION" not in (folder / notebook).read_text()
-        in_graders(python, "otter", "run", "-a", archive, notebook, "-o", f"of_{who}", cwd=folder)
-        tests = json.loads((folder / f"of_{who}" / "results.json").read_text())["tests"]
+    for part, points in (("autograder", 6), ("student", 0)):
+        (folder / f"of_{part}").mkdir()
+        notebook = f"dist/{part}/l01_forward.ipynb"
+        assert part == "autograder" or "BEGIN SOLUTION" not in (folder / notebook).read_text()
+        in_graders(python, "otter", "run", "-a", archive, notebook, "-o", f"of_{part}", cwd=folder)
+        tests = json.loads((folder / f"of_{part}" / "results.json").read_text())["tests"]
         assert sum(t.get("score", 0) for t in tests) == points
 
 

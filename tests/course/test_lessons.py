@@ -61,10 +61,10 @@ def test_imports_silently_and_runs_in_a_minute(file, tmp_path):
     """Silent, then a picture, its numbers and one line; twelve lessons at a minute on two cores are six minutes."""
     done = run(["-W", "error::UserWarning", "-c", TWICE, f"lessons.{file.stem}"], tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
-    imported, *said, seconds = done.stdout.splitlines()
+    imported, *lines, seconds = done.stdout.splitlines()
     assert imported == "-- imported: []", "importing it prints, or writes files"
     name = file.stem[:3]
-    assert len(said) == 1 and said[0].startswith(f"L{int(name[1:])}: ")
+    assert len(lines) == 1 and lines[0].startswith(f"L{int(name[1:])}: ")
     picture = (tmp_path / "out" / f"{name}.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
     assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["budget"] == "smoke"

@@ -42,9 +42,9 @@ def site(tmp_path_factory):
     log = out / "stderr.txt"  # a file: a pipe would stay open as long as a kernel or node that the build left behind
     with log.open("w") as stderr:
         done = subprocess.run([PYTHON, str(BUILD), str(out)], env=env, stdout=subprocess.DEVNULL, stderr=stderr)
-    said = log.read_text(encoding="utf-8")
-    assert done.returncode == 0, said[-3000:]
-    assert "WARNING: " not in said, said[-3000:]  # Sphinx's; the kernel's has a bar
+    printed = log.read_text(encoding="utf-8")
+    assert done.returncode == 0, printed[-3000:]
+    assert "WARNING: " not in printed, printed[-3000:]  # Sphinx's; the kernel's has a bar
     return out / "html"
 
 

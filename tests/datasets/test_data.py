@@ -309,9 +309,9 @@ def server(tmp_path, monkeypatch):
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
-            asked.append(self.path)
+            requests.append(self.path)
 
-    asked: list[str] = []
+    requests: list[str] = []
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=www))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     about = published.PUBLISHED["fashion_mnist"]
@@ -321,7 +321,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(published, "fetch", REAL_FETCH)
     for key in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(key, "127.0.0.1")
-    yield types.SimpleNamespace(www=www, arrays=arrays, asked=asked)
+    yield types.SimpleNamespace(www=www, arrays=arrays, requests=requests)
     httpd.shutdown()
     httpd.server_close()
 
@@ -329,11 +329,11 @@ def server(tmp_path, monkeypatch):
 def test_downloads_once_without_tensorflow(server, alone):
     dataset = sources.load("fashion_mnist")
     assert_same(dataset, server.arrays)
-    assert dataset.source == str(alone / "fashion_mnist.npz") and len(server.asked) == 4
+    assert dataset.source == str(alone / "fashion_mnist.npz") and len(server.requests) == 4
     assert [f.name for f in alone.iterdir()] == ["fashion_mnist.npz"]  # nothing else is left behind
     again = sources.load("fashion_mnist")
     assert_same(again, server.arrays)
-    assert len(server.asked) == 4 and again.sha256 == dataset.sha256
+    assert len(server.requests) == 4 and again.sha256 == dataset.sha256
 
 
 def test_download_goes_to_the_chosen_folder(server, tmp_path, monkeypatch):
@@ -362,7 +362,7 @@ def test_offline_does_not_ask(server, monkeypatch):
     monkeypatch.setenv("DDPM_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match="DDPM_OFFLINE is set"):
         sources.load("fashion_mnist")
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_where_tensorflow_is_it_prepares_the_set_too(server, tfds, alone, monkeypatch, capsys):

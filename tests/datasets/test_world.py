@@ -122,7 +122,7 @@ def test_it_is_a_data_set():
     "change, words",
     [({"n": 0}, "n is 0"), ({"label": 4}, "cities are"), ({"rate": 1.2}, "rate"), ({"rate": (-0.1, 0.1)}, "rate")],
 )
-def test_doors(change, words):
+def test_refusals(change, words):
     with pytest.raises(ValueError, match=words):
         draw(**({"n": 3} | change))
     assert jnp.isfinite(distribution().log_class).all()

@@ -1,4 +1,4 @@
-"""Translation between Gaussians, where DDIM is affine and its limit is known; the round trip; the doors."""
+"""Translation between Gaussians, where DDIM is affine and its limit is known; the round trip; refusals."""
 
 import jax
 import numpy as np
@@ -55,7 +55,7 @@ def test_typicality_moves_from_a_to_b():
     assert np.all(T["after_b"] > T["before_b"])
 
 
-def test_way_and_doors():
+def test_the_way_and_refusals():
     np.testing.assert_array_equal(way(1000, 2, 0.5), [500, 250, 0])
     schedule = cosine(10)
     eps = M.eps(schedule)

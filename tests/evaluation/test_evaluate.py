@@ -156,9 +156,9 @@ def test_what_each_measure_sees(digits, digits_classifier):
     assert wrong["accuracy"].value < 0.05 < 0.9 < copies["accuracy"].value
     for k, name in enumerate(digits.class_names):
         row = copies["accuracy"].detail["per_class"][name]
-        mine = digits.y_train[some] == k
-        right = digits_classifier.predict(digits.x_train[some][mine]) == k
-        assert row["value"] == pytest.approx(right.mean()) and row["n"] == mine.sum()
+        of_class = digits.y_train[some] == k
+        right = digits_classifier.predict(digits.x_train[some][of_class]) == k
+        assert row["value"] == pytest.approx(right.mean()) and row["n"] == of_class.sum()
         assert row["interval"][0] <= row["value"] <= row["interval"][1]
         assert row["classifier_on_test"] == digits_classifier.card["test"]["per_class"][k]
 

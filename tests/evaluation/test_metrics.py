@@ -184,12 +184,12 @@ def test_parity_with_torchmetrics():
         def forward(self, x):
             return x
 
-    theirs = fid.FrechetInceptionDistance(feature=Features(), input_img_size=(16,)).set_dtype(torch.float64)
+    reference = fid.FrechetInceptionDistance(feature=Features(), input_img_size=(16,)).set_dtype(torch.float64)
     mmd = kid.KernelInceptionDistance(feature=Features(), subsets=1, subset_size=200).set_dtype(torch.float64)
-    for metric in (theirs, mmd):
+    for metric in (reference, mmd):
         metric.update(torch.tensor(a), real=True)
         metric.update(torch.tensor(b), real=False)
-    assert m.frechet(a, b) == pytest.approx(float(theirs.compute()), rel=1e-6)
+    assert m.frechet(a, b) == pytest.approx(float(reference.compute()), rel=1e-6)
     assert m.kernel_distance(a, b)[0] == pytest.approx(float(mmd.compute()[0]), rel=1e-6)
 
 

@@ -124,14 +124,14 @@ CELLS = [(peer, row) for row in ROWS for peer in PEERS if getattr(row, peer)]
 def test_each_cell(peer, row):
     cell = getattr(row, peer)
     for i in TIMES:
-        theirs = eval(cell.lstrip("≠ "), globals()[peer](i))  # the expressions are those of our own table
+        reference = eval(cell.lstrip("≠ "), globals()[peer](i))  # the expressions are those of our own table
         expected = np.asarray(eval(row.ours, ours(i)), dtype=np.float64)
         expected = expected.ravel()[0] if expected.size == 1 else expected
-        theirs = number(theirs, np.asarray(expected))
+        reference = number(reference, np.asarray(expected))
         if cell.startswith("≠"):
-            assert not np.allclose(theirs, expected, rtol=0.1), "they agree now: take the mark away"
+            assert not np.allclose(reference, expected, rtol=0.1), "they agree now: take the mark away"
         else:
-            np.testing.assert_allclose(theirs, expected, rtol=2e-3, atol=2e-4)
+            np.testing.assert_allclose(reference, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_every_row_has_ours_and_a_peer():

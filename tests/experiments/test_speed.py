@@ -13,8 +13,8 @@ TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=2, attention=(4,)
 
 def test_ratios_are_taken_inside_each_round():
     """A machine that slows down threefold in the second half does not change them."""
-    ours, theirs = [1.0, 1.0, 3.0, 3.0], [0.5, 0.5, 1.5, 1.5]
-    result = parts.compared({"ddpm": ours, "diffusers": theirs, "other": ours})
+    ours, peer = [1.0, 1.0, 3.0, 3.0], [0.5, 0.5, 1.5, 1.5]
+    result = parts.compared({"ddpm": ours, "diffusers": peer, "other": ours})
     assert result["ratio"] == 0.5 and result["ratio_diffusers_quartiles"] == [0.5, 0.5]
     low, high = parts.compared({"ddpm": [1.0, 3.0]})["ddpm_quartiles"]
     assert 1 <= low <= high <= 3  # two rounds have no quartiles beyond themselves
@@ -32,8 +32,8 @@ def test_every_layer_of_the_network_is_timed():
     pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")
     pytest.importorskip("diffusers", reason="needs diffusers (pip install torch diffusers)")
     found = operators.layers(TINY, 2)
-    names = [theirs for theirs, shape in diffusers.layouts(TINY).values() if theirs.endswith("weight")]
-    shapes = {theirs: shape for theirs, shape in diffusers.layouts(TINY).values()}
+    names = [peer for peer, shape in diffusers.layouts(TINY).values() if peer.endswith("weight")]
+    shapes = {peer: shape for peer, shape in diffusers.layouts(TINY).values()}
     convs = [n for n in names if len(shapes[n]) == 4]
     assert sum(v for (kind, *_), v in found.items() if kind == "conv") == len(convs)
     assert sum(v for (kind, *_), v in found.items() if kind == "norm") == sum("norm" in n for n in names)

@@ -27,13 +27,13 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32
 
 def test_the_last_activation_is_the_prediction_and_the_names_are_those_of_layers():
     x, t, c = jnp.asarray(IMAGES), jnp.array([1, 50, 100]), jnp.array([0, 2, 3])
-    said, out = jax.jit(lambda p: (activations(TINY, p, x, t, c), eps_fn(TINY, p)(x, t, c)))(PARAMS)
-    np.testing.assert_array_equal(said["out"], out)
+    seen, out = jax.jit(lambda p: (activations(TINY, p, x, t, c), eps_fn(TINY, p)(x, t, c)))(PARAMS)
+    np.testing.assert_array_equal(seen["out"], out)
     shapes = layers(TINY)
-    assert {k: a.shape[1:] for k, a in said.items()} == shapes and [*shapes][:: len(shapes) - 1] == ["in", "out"]
+    assert {k: a.shape[1:] for k, a in seen.items()} == shapes and [*shapes][:: len(shapes) - 1] == ["in", "out"]
     assert shapes["out"] == (8, 8, 1) and shapes["mid"] == (4, 4, 16) and shapes["up.0"] == (8, 8, 16)
     assert shapes["down.0"] == (4, 4, 8) and shapes["down.0.0"] == (8, 8, 8) == shapes["up.1"]
-    np.testing.assert_array_equal(said["up.1"], said["up.1.1"])  # no change of size after the last level
+    np.testing.assert_array_equal(seen["up.1"], seen["up.1.1"])  # no change of size after the last level
 
 
 def test_a_network_that_continues_a_gaussian_is_seen_as_it_is_used():
@@ -134,7 +134,7 @@ def test_default_time():
     assert default_time(1000) == 160 and default_time(3) == 1
 
 
-def test_doors():
+def test_refusals():
     def f(**k):
         return dift(NET, **{"x0": IMAGES, "c": None, "key": KEY, **k})
 

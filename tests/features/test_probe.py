@@ -36,10 +36,10 @@ def test_separable_classes_are_certain_and_shuffled_ones_chance():
 def test_features_are_the_means_of_the_activations():
     x = RNG.uniform(-1, 1, (5, 8, 8, 1)).astype(np.float32)
     got = pooled_features(NET, x, KEY, 0, batch=2)
-    said = jax.jit(lambda p: activations(TINY, p, jnp.asarray(x), jnp.zeros(5, jnp.int32)))(PARAMS)
+    seen = jax.jit(lambda p: activations(TINY, p, jnp.asarray(x), jnp.zeros(5, jnp.int32)))(PARAMS)
     assert list(got) == list(layers(TINY))
     for name, f in got.items():
-        np.testing.assert_allclose(f, said[name].mean((1, 2)), atol=1e-5)
+        np.testing.assert_allclose(f, seen[name].mean((1, 2)), atol=1e-5)
     noisy = pooled_features(NET, np.zeros_like(x), KEY, 100, ["out"])["out"]
     assert len(np.unique(noisy)) == 5  # each image has its own noise
 
@@ -53,7 +53,7 @@ def test_grid():
     assert grid["in", 1].accuracy == 1.0 > grid["mid", 100].accuracy  # brightness shows; not through pure noise
 
 
-def test_doors():
+def test_refusals():
     f, y = blobs(50)
     with pytest.raises(ValueError, match=r"give \(N, d\) and \(N,\)"):
         linear_probe(f, y[:-1], f, y)

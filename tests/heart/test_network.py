@@ -52,8 +52,8 @@ def test_conv_gradients_are_those_of_autodiff(k):
     x = jax.random.normal(kx, (3, 7, 6, 4))
     w = jax.random.normal(kw, (k, k, 4, 5))
     g = jax.random.normal(kg, (3, 7, 6, 5))
-    ours, theirs = jax.vjp(conv, x, w)[1](g), jax.vjp(ops._conv, x, w)[1](g)
-    for a, b in zip(ours, theirs, strict=True):
+    ours, reference = jax.vjp(conv, x, w)[1](g), jax.vjp(ops._conv, x, w)[1](g)
+    for a, b in zip(ours, reference, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
@@ -66,9 +66,9 @@ def test_strided_conv_keeps_every_second_answer():
 def test_group_norm_is_flax_group_norm():
     x = jax.random.normal(jax.random.key(0), (3, 6, 5, 12)) * 3 + 1
     scale, bias = jnp.arange(12.0), jnp.arange(12.0) - 4
-    theirs = nnx.GroupNorm(12, num_groups=4, epsilon=1e-6, use_fast_variance=False, rngs=nnx.Rngs(0))
-    theirs.scale[...], theirs.bias[...] = scale, bias
-    np.testing.assert_allclose(group_norm(x, scale, bias, 4), theirs(x), atol=2e-5)
+    reference = nnx.GroupNorm(12, num_groups=4, epsilon=1e-6, use_fast_variance=False, rngs=nnx.Rngs(0))
+    reference.scale[...], reference.bias[...] = scale, bias
+    np.testing.assert_allclose(group_norm(x, scale, bias, 4), reference(x), atol=2e-5)
 
 
 def test_group_norm_survives_a_large_mean():
@@ -157,7 +157,7 @@ def test_a_config_that_cannot_work_is_refused(change, words):
         dataclasses.replace(TINY, **change)
 
 
-def test_doors():
+def test_refusals():
     eps = eps_fn(TINY, random_params(TINY))
     x, t = jnp.zeros((2, 8, 8, 1)), jnp.array([1, 2])
     with pytest.raises(ValueError, match=r"wants \(B, 8, 8, 1\)"):

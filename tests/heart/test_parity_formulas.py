@@ -16,7 +16,7 @@ from ddpm.samplers.variance import learned
 from ddpm.schedule import cosine, linear, make_times
 
 
-class Theirs:
+class Reference:
     """The tables that GaussianDiffusion of improved-diffusion holds."""
 
     def __init__(self, name, T=1000):
@@ -44,56 +44,60 @@ ONE, ZERO = np.ones((1000, 1)), np.zeros((1000, 1))  # float64 whatever jax make
 @pytest.mark.parametrize(("name", "ours"), PAIRS)
 @pytest.mark.parametrize("T", [100, 1000, 4000])
 def test_tables(x64, name, ours, T):
-    theirs, schedule = Theirs(name, T), ours(T)
-    np.testing.assert_allclose(schedule.beta[1:], theirs.betas, rtol=1e-12)
-    np.testing.assert_allclose(schedule.alpha_bar[1:], theirs.alphas_cumprod, rtol=1e-12)
+    reference, schedule = Reference(name, T), ours(T)
+    np.testing.assert_allclose(schedule.beta[1:], reference.betas, rtol=1e-12)
+    np.testing.assert_allclose(schedule.alpha_bar[1:], reference.alphas_cumprod, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "ours"), PAIRS)
 def test_posterior_and_x0(x64, name, ours):
     """Each coefficient is read off by a one in its place; β as 1 - ᾱ_t/ᾱ_s is right to 1e-16, so all are to 1e-12."""
-    theirs, schedule = Theirs(name), ours()
+    reference, schedule = Reference(name), ours()
     of_x0, var = forward.q_posterior(schedule, ZERO, ONE, ALL, ALL - 1)
     of_x_t, _ = forward.q_posterior(schedule, ONE, ZERO, ALL, ALL - 1)
-    np.testing.assert_allclose(of_x0.ravel(), theirs.coef1, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(of_x_t.ravel(), theirs.coef2, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(var.ravel(), theirs.posterior_variance, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(forward.x0_from_eps(schedule, ONE, ALL, ZERO).ravel(), theirs.sqrt_recip, rtol=1e-12)
-    np.testing.assert_allclose(-forward.x0_from_eps(schedule, ZERO, ALL, ONE).ravel(), theirs.sqrt_recipm1, rtol=1e-11)
+    np.testing.assert_allclose(of_x0.ravel(), reference.coef1, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(of_x_t.ravel(), reference.coef2, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(var.ravel(), reference.posterior_variance, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(forward.x0_from_eps(schedule, ONE, ALL, ZERO).ravel(), reference.sqrt_recip, rtol=1e-12)
+    np.testing.assert_allclose(
+        -forward.x0_from_eps(schedule, ZERO, ALL, ONE).ravel(), reference.sqrt_recipm1, rtol=1e-11
+    )
 
 
 @pytest.mark.parametrize(("name", "ours"), PAIRS)
 def test_log_variances(x64, name, ours):
     """The clipped posterior log-variance, the large one, and the learned one between them."""
-    theirs, schedule = Theirs(name), ours()
+    reference, schedule = Reference(name), ours()
     small = np.log(make_variance("fixed_small")(schedule, ZERO, ALL, ALL - 1)).ravel()
-    np.testing.assert_allclose(small, theirs.log_variance_clipped, rtol=1e-11)
+    np.testing.assert_allclose(small, reference.log_variance_clipped, rtol=1e-11)
     large = np.log(make_variance("fixed_large")(schedule, ZERO, ALL, ALL - 1)).ravel()
-    np.testing.assert_allclose(large, np.log(np.append(theirs.posterior_variance[1], theirs.betas[1:])), rtol=1e-11)
+    np.testing.assert_allclose(
+        large, np.log(np.append(reference.posterior_variance[1], reference.betas[1:])), rtol=1e-11
+    )
     for v in (-1.0, -0.3, 1.0):
         frac = (v + 1) / 2
-        expected = frac * np.log(theirs.betas) + (1 - frac) * theirs.log_variance_clipped
+        expected = frac * np.log(reference.betas) + (1 - frac) * reference.log_variance_clipped
         ours_v = learned(lambda x, t, c, v=v: jnp.full_like(x, v))(schedule, ZERO, ALL, ALL - 1)
         np.testing.assert_allclose(np.log(ours_v).ravel(), expected, rtol=1e-11)
 
 
 def test_bound_terms(x64):
     """normal_kl of log-variances in bits, and the bits of the prior, as `_vb_terms_bpd` and `_prior_bpd` state them."""
-    theirs, schedule = Theirs("linear"), linear()
+    reference, schedule = Reference("linear"), linear()
     rng = np.random.default_rng(0)
     x0, noise, guess = rng.normal(size=(3, 5, 4))
     i = np.array([1, 5, 100, 500, 999])
-    a = theirs.alphas_cumprod[i][:, None]
+    a = reference.alphas_cumprod[i][:, None]
     x_t = np.sqrt(a) * x0 + np.sqrt(1 - a) * noise
-    pred = theirs.sqrt_recip[i][:, None] * x_t - theirs.sqrt_recipm1[i][:, None] * guess
-    c1, c2 = theirs.coef1[i][:, None], theirs.coef2[i][:, None]
+    pred = reference.sqrt_recip[i][:, None] * x_t - reference.sqrt_recipm1[i][:, None] * guess
+    c1, c2 = reference.coef1[i][:, None], reference.coef2[i][:, None]
     mean1, mean2 = c1 * x0 + c2 * x_t, c1 * pred + c2 * x_t
-    log1, log2 = theirs.log_variance_clipped[i][:, None], np.log(theirs.betas)[i][:, None]
+    log1, log2 = reference.log_variance_clipped[i][:, None], np.log(reference.betas)[i][:, None]
     kl = 0.5 * (-1 + log2 - log1 + np.exp(log1 - log2) + (mean1 - mean2) ** 2 * np.exp(-log2))
     term = bound.bound_term(lambda x, t, c: jnp.asarray(guess), schedule, "fixed_large")
     ours = term(jnp.asarray(x0), jnp.asarray(i + 1), jnp.asarray(i), jnp.asarray(noise))
     np.testing.assert_allclose(ours, kl.mean(1) / np.log(2), rtol=1e-9)
-    a_T = theirs.alphas_cumprod[-1]
+    a_T = reference.alphas_cumprod[-1]
     prior = 0.5 * (-1 - np.log(1 - a_T) + (1 - a_T) + a_T * x0**2).mean(1) / np.log(2)
     np.testing.assert_allclose(bound.prior_bits(schedule, jnp.asarray(x0)), prior, rtol=1e-9)
 
@@ -139,7 +143,7 @@ def test_ddim_sigma(x64):
 
     from ddpm.sample import ddim_step
 
-    a = np.append(1, Theirs("linear").alphas_cumprod)
+    a = np.append(1, Reference("linear").alphas_cumprod)
     for t, s, eta in [(1000, 900, 0.2), (500, 480, 0.5), (100, 1, 1.0)]:
         c1 = eta * np.sqrt((1 - a[t] / a[s]) * (1 - a[s]) / (1 - a[t]))
         c2 = np.sqrt(1 - a[s] - c1**2)

@@ -141,7 +141,7 @@ def test_changing_weights_and_schedule_does_not_compile_again():
         ({"batch": 0}, "batch is 0"),
     ],
 )
-def test_doors(change, words):
+def test_refusals(change, words):
     args = {"x0": np.zeros((2, 1), np.float32), "c": 0} | change
     with pytest.raises(ValueError, match=words):
         typicality.measure(EPS, SCHEDULE, args.pop("x0"), args.pop("c"), jax.random.key(0), **args)

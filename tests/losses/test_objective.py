@@ -38,8 +38,8 @@ def draws(x64):
 def test_a_head_gives_back_the_noise_of_a_perfect_prediction(draws, predict):
     s, x0, noise, _ = draws
     x_t = q_sample(s, x0, T_ALL, noise)
-    said = objectives.target(s, predict, x0, T_ALL, noise)
-    np.testing.assert_allclose(heads.head(constant(said), s, predict)(x_t, T_ALL, None), noise, atol=1e-9)
+    output = objectives.target(s, predict, x0, T_ALL, noise)
+    np.testing.assert_allclose(heads.head(constant(output), s, predict)(x_t, T_ALL, None), noise, atol=1e-9)
 
 
 def test_mu_is_the_mean_of_the_posterior(draws):
@@ -52,9 +52,9 @@ def test_mu_is_the_mean_of_the_posterior(draws):
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
 def test_the_error_of_the_prediction_is_a_weighted_error_of_the_noise(draws, predict):
     """mse = w ‖ε - ε̂‖² with the w that `for_target` turns into 1."""
-    s, x0, noise, said = draws
-    mse = objectives.objective("mse", predict)(constant(said), s, x0, T_ALL, noise, None)
-    eps = heads.head(constant(said), s, predict)
+    s, x0, noise, output = draws
+    mse = objectives.objective("mse", predict)(constant(output), s, x0, T_ALL, noise, None)
+    eps = heads.head(constant(output), s, predict)
     w = 1 / weighting.for_target(s, weighting.simple(s), predict)[T_ALL]
     np.testing.assert_allclose(mse, w * per_image(squared_error(eps, s, x0, T_ALL, noise)), rtol=1e-9)
 
@@ -62,14 +62,14 @@ def test_the_error_of_the_prediction_is_a_weighted_error_of_the_noise(draws, pre
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
 def test_simple_does_not_depend_on_the_name_of_the_prediction(draws, predict):
     """The same ε̂ expressed as x̂0, v̂ or μ̂ has the same loss; min_snr is its multiple."""
-    s, x0, noise, said = draws
+    s, x0, noise, output = draws
     x_t = q_sample(s, x0, T_ALL, noise)
-    x0_hat = (x_t - jnp.sqrt(1 - s.alpha_bar[T_ALL, None, None, None]) * said) / jnp.sqrt(
+    x0_hat = (x_t - jnp.sqrt(1 - s.alpha_bar[T_ALL, None, None, None]) * output) / jnp.sqrt(
         s.alpha_bar[T_ALL, None, None, None]
     )
-    as_named = objectives.target(s, predict, x0_hat, T_ALL, said)
+    as_named = objectives.target(s, predict, x0_hat, T_ALL, output)
     ours = objectives.objective("simple", predict)(constant(as_named), s, x0, T_ALL, noise, None)
-    np.testing.assert_allclose(ours, per_image((noise - said) ** 2), rtol=1e-8)
+    np.testing.assert_allclose(ours, per_image((noise - output) ** 2), rtol=1e-8)
     ratio = objectives.objective("min_snr", predict)(constant(as_named), s, x0, T_ALL, noise, None) / ours
     snr = s.alpha_bar / (1 - s.alpha_bar)
     np.testing.assert_allclose(ratio, jnp.minimum(1, 5 / snr)[T_ALL], rtol=1e-8)
@@ -78,33 +78,34 @@ def test_simple_does_not_depend_on_the_name_of_the_prediction(draws, predict):
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
 def test_vlb_is_the_weighted_error_for_t_above_1(draws, variance):
     """w = β²/(2σ²α(1-ᾱ)) plus what the variances differ by, which no network changes.   [Ho et al. 2020, Eq. 12]"""
-    s, x0, noise, said = draws
+    s, x0, noise, output = draws
     a, b = (
-        objectives.objective("vlb", "eps", variance)(constant(out), s, x0, T_ALL, noise, None) for out in (said, noise)
+        objectives.objective("vlb", "eps", variance)(constant(out), s, x0, T_ALL, noise, None)
+        for out in (output, noise)
     )
     small = s.beta[1:] * (1 - s.alpha_bar[:-1]) / (1 - s.alpha_bar[1:])
     w = weighting.vlb(s, jnp.append(0.0, s.beta[1:] if variance == "fixed_large" else small))[T_ALL]
-    error = per_image((noise - said) ** 2)
+    error = per_image((noise - output) ** 2)
     np.testing.assert_allclose((a - b)[1:], bound.BITS * (w * error)[1:], rtol=1e-6)
     assert a[0] > b[0]
 
 
 def test_vlb_of_a_learned_variance_at_its_ends(draws):
     """v = 1 is β and v = -1 is β̃, for t ≥ 2."""
-    s, x0, noise, said = draws
+    s, x0, noise, output = draws
     for v, name in ((1.0, "fixed_large"), (-1.0, "fixed_small")):
-        both = constant(jnp.concatenate([said, jnp.full_like(said, v)], -1))
+        both = constant(jnp.concatenate([output, jnp.full_like(output, v)], -1))
         ours = objectives.objective("vlb", "eps", "learned")(both, s, x0, T_ALL, noise, None)
-        fixed = objectives.objective("vlb", "eps", name)(constant(said), s, x0, T_ALL, noise, None)
+        fixed = objectives.objective("vlb", "eps", name)(constant(output), s, x0, T_ALL, noise, None)
         np.testing.assert_allclose(ours[1:], fixed[1:], rtol=1e-9)
 
 
 def test_hybrid_is_simple_and_a_thousandth_of_the_bound(draws):
-    s, x0, noise, said = draws
-    both = constant(jnp.concatenate([said, jnp.zeros_like(said)], -1))
+    s, x0, noise, output = draws
+    both = constant(jnp.concatenate([output, jnp.zeros_like(output)], -1))
     args = (s, x0, T_ALL, noise, None)
     hybrid = objectives.objective("hybrid")(both, *args)
-    vlb, simple = objectives.objective("vlb", "eps", "learned")(both, *args), per_image((noise - said) ** 2)
+    vlb, simple = objectives.objective("vlb", "eps", "learned")(both, *args), per_image((noise - output) ** 2)
     np.testing.assert_allclose(hybrid, simple + 0.001 * s.T * vlb, rtol=1e-9)
 
 
@@ -167,12 +168,12 @@ def test_a_run_with_its_own_objective_loads_as_a_denoiser(tmp_path, monkeypatch)
     m = model.load(folder)
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     t, c = jnp.array([3, 17]), jnp.array([1, 2])
-    said = m.net(x, t, c)
+    output = m.net(x, t, c)
     a = m.schedule.alpha_bar[t][:, None, None, None]
-    np.testing.assert_allclose(m.eps(x, t, c), jnp.sqrt(a) * said[..., :1] + jnp.sqrt(1 - a) * x, atol=1e-5)
+    np.testing.assert_allclose(m.eps(x, t, c), jnp.sqrt(a) * output[..., :1] + jnp.sqrt(1 - a) * x, atol=1e-5)
     ours = m.variance(m.schedule, x, t, t - 1, c)
     low, high = bound_of(m.schedule, t)
-    f = (said[..., 1:] + 1) / 2
+    f = (output[..., 1:] + 1) / 2
     np.testing.assert_allclose(ours, np.exp(f * np.log(high) + (1 - f) * np.log(low)), rtol=1e-3)
     model.save(tmp_path / "w", m, {})
     np.testing.assert_array_equal(model.load(tmp_path / "w").eps(x, t, c), m.eps(x, t, c))

@@ -86,7 +86,7 @@ def test_overlap_is_intersection_over_union():
     assert not doersch._overlap(a, np.array([[1, 0, 0]]), K)[0, 0]
 
 
-def test_doors():
+def test_refusals():
     x = wall(20)
     with pytest.raises(ValueError, match="5 a fold"):
         doersch.find(x[:3], x)

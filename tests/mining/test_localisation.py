@@ -71,6 +71,6 @@ def test_ranks_and_recall_by_hand():
         (lambda: loc.purity([], []), "P >= 1"),
     ],
 )
-def test_doors(call, words):
+def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()

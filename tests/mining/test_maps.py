@@ -27,7 +27,7 @@ X = np.random.default_rng(0).uniform(-1, 1, (7, 6, 6, 1)).astype(np.float32)
 def measured(folder, **change):
     o = {"draws": 12, "t_range": (0.1, 0.7), "seed": 0, "chunk": 3} | change
     how = maps.Request(typicality.Draws(o["draws"], o["t_range"]), o["seed"], o["chunk"])
-    rest = {"null": o.get("null"), "say": o.get("say", lambda _: None)}
+    rest = {"null": o.get("null"), "report": o.get("report", lambda _: None)}
     return maps.measure(folder, o.get("eps", EPS), SCHEDULE, o.get("x0", X), 1, how, **rest)
 
 
@@ -56,9 +56,9 @@ def test_a_stopped_measurement_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         measured(tmp_path / "b")
     assert len(list((tmp_path / "b").glob("chunk_*.npz"))) == 1
-    says = []
-    again = measured(tmp_path / "b", say=says.append)
-    assert len(calls) == 9 + 2 * 6 and "3 of 7 images are measured already" in says[0]
+    lines = []
+    again = measured(tmp_path / "b", report=lines.append)
+    assert len(calls) == 9 + 2 * 6 and "3 of 7 images are measured already" in lines[0]
     np.testing.assert_array_equal(whole.groups, again.groups)
     np.testing.assert_array_equal(whole.stderr, again.stderr)
     measured(tmp_path / "b")
@@ -108,16 +108,16 @@ def test_another_measurement_is_refused(tmp_path, change, words):
 
 
 def test_the_cost_comes_before_the_work(tmp_path):
-    says = []
-    measured(tmp_path, say=says.append)
-    assert "7 images x 12 draws x 2 conditions = 168 images forward" in says[0] and "min left" in says[1]
+    lines = []
+    measured(tmp_path, report=lines.append)
+    assert "7 images x 12 draws x 2 conditions = 168 images forward" in lines[0] and "min left" in lines[1]
 
 
 @pytest.mark.parametrize(
     "change, words",
     [({"draws": 1}, "draws"), ({"draws": 11}, "even"), ({"t_range": (0.3, 0.3)}, "t_range"), ({"chunk": 0}, "chunk")],
 )
-def test_doors(tmp_path, change, words):
+def test_refusals(tmp_path, change, words):
     with pytest.raises(ValueError, match=words):
         measured(tmp_path / "new", **change)
     assert not (tmp_path / "new").exists()

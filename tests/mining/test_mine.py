@@ -63,8 +63,8 @@ def test_p_label_is_a_rank_and_uniform_under_its_null():
     found, others = scores(2000), scores(999)
     p = nulls.p_label(found, others, 999)
     for i in (0, 17, 500):
-        theirs = others.score[others.turn == found.turn[i]]
-        assert p[i] == (1 + (theirs >= found.score[i]).sum()) / 1000
+        reference = others.score[others.turn == found.turn[i]]
+        assert p[i] == (1 + (reference >= found.score[i]).sum()) / 1000
     for r in range(3):
         for level in (0.05, 0.5):
             error = np.sqrt(level * (1 - level) * (1 / 2000 + 1 / 999))
@@ -155,7 +155,7 @@ def a_model(num_classes, p_uncond=0.1):
         ),
     ],
 )
-def test_doors(call, words):
+def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
     assert patterns.check_model(a_model(3)) is None

@@ -33,9 +33,9 @@ def test_selection_is_the_greedy_rule(k, count):
     scores = RNG.normal(size=(6, 28 - k + 1, 28 - k + 1))
     p = select(scores, k, count)
     for i in range(6):
-        mine = p.where[p.where[:, 0] == i]
-        assert [tuple(w) for w in mine[:, 1:]] == by_the_rule(scores[i], k, count)
-        np.testing.assert_array_equal(p.turn[p.where[:, 0] == i], np.arange(len(mine)))
+        of_image = p.where[p.where[:, 0] == i]
+        assert [tuple(w) for w in of_image[:, 1:]] == by_the_rule(scores[i], k, count)
+        np.testing.assert_array_equal(p.turn[p.where[:, 0] == i], np.arange(len(of_image)))
     np.testing.assert_array_equal(p.score, scores[tuple(p.where.T)])
 
 
@@ -86,6 +86,6 @@ def test_top_and_cut():
         (lambda: select(np.zeros((1, 8, 8)), 2, 0), "count"),
     ],
 )
-def test_doors(call, words):
+def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()

@@ -55,7 +55,7 @@ def test_an_image_does_not_depend_on_its_neighbours_and_a_classifier_fits():
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_doors():
+def test_refusals():
     with pytest.raises(ValueError, match="Did you mean 'gradient'"):
         saliency(quadratic, X, 0, method="gradients")
     with pytest.raises(ValueError, match="give it a key"):

@@ -1,7 +1,7 @@
 """Parity with diffusers' schedulers, which count times from 0: their i is our t = i + 1. Differences that we expect are
 tests too, so that we notice when they go away.
 
-The noise of a stochastic step is theirs: a torch generator's, put in the place of jax.random.normal.
+The noise of a stochastic step is that of diffusers: a torch generator's, put in the place of jax.random.normal.
 """
 
 import jax
@@ -50,10 +50,10 @@ def their_noise(monkeypatch):
 # --- schedules --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("linear", linear), ("squaredcos_cap_v2", cosine)])
-def test_alpha_bar(x64, theirs, ours):
+@pytest.mark.parametrize(("reference", "ours"), [("linear", linear), ("squaredcos_cap_v2", cosine)])
+def test_alpha_bar(x64, reference, ours):
     """They multiply in float32: 1-ᾱ of i = 0 is off by up to 1e-3 of itself, ᾱ by 2e-5."""
-    peer = diffusers.DDPMScheduler(beta_schedule=theirs).alphas_cumprod.numpy()
+    peer = diffusers.DDPMScheduler(beta_schedule=reference).alphas_cumprod.numpy()
     alpha_bar = np.asarray(ours().alpha_bar)[1:]
     np.testing.assert_allclose(peer, alpha_bar, rtol=2e-5)
     np.testing.assert_allclose(1 - peer, 1 - alpha_bar, rtol=1e-3)
@@ -62,11 +62,13 @@ def test_alpha_bar(x64, theirs, ours):
 def test_linear_of_theirs_is_linear_ho(x64):
     peer = diffusers.DDPMScheduler(100, beta_schedule="linear").alphas_cumprod.numpy()
     np.testing.assert_allclose(peer, linear_ho(100).alpha_bar[1:], rtol=2e-5)
-    assert abs(peer[-1] - linear(100).alpha_bar[-1]) > 0.3  # expected: theirs does not scale, and ends at .364
+    assert (
+        abs(peer[-1] - linear(100).alpha_bar[-1]) > 0.3
+    )  # expected: that of diffusers does not scale, and ends at .364
 
 
 def test_sigmoid_is_another_schedule(x64):
-    """Expected difference: theirs is a sigmoid of β, ours (Jabri's) of ᾱ."""
+    """Expected difference: diffusers has a sigmoid of β, ours (Jabri's) of ᾱ."""
     peer = diffusers.DDPMScheduler(beta_schedule="sigmoid").alphas_cumprod.numpy()
     assert np.abs(peer - sigmoid().alpha_bar[1:]).max() > 0.2
 
@@ -89,11 +91,11 @@ def test_lists_of_times(N, rule):
 def test_snr_and_min_snr():
     from diffusers.training_utils import compute_snr
 
-    theirs = compute_snr(diffusers.DDPMScheduler(), torch.arange(1000)).numpy()
-    np.testing.assert_allclose(theirs[1:], snr(linear())[2:], rtol=1e-3)
-    weight = np.minimum(theirs, 5) / theirs  # the line of their training scripts
+    reference = compute_snr(diffusers.DDPMScheduler(), torch.arange(1000)).numpy()
+    np.testing.assert_allclose(reference[1:], snr(linear())[2:], rtol=1e-3)
+    weight = np.minimum(reference, 5) / reference  # the line of their training scripts
     np.testing.assert_allclose(weight[1:], weighting.min_snr(linear())[2:], rtol=1e-3)
-    np.testing.assert_allclose(np.log(theirs[1:]), log_snr(linear())[2:], atol=1e-3)
+    np.testing.assert_allclose(np.log(reference[1:]), log_snr(linear())[2:], atol=1e-3)
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
@@ -103,9 +105,9 @@ def test_add_noise_and_velocity():
     peer, (x0, noise) = diffusers.DDPMScheduler(), arrays(0, 2)
     i = np.array([0, 10, 500, 999])
     t = jnp.asarray(i + 1)
-    theirs = peer.add_noise(t_(x0), t_(noise), torch.from_numpy(i)).numpy()
+    reference = peer.add_noise(t_(x0), t_(noise), torch.from_numpy(i)).numpy()
     x_t = forward.q_sample(linear(), x0, t, noise)
-    np.testing.assert_allclose(x_t, theirs, atol=2e-6)
+    np.testing.assert_allclose(x_t, reference, atol=2e-6)
     velocity = peer.get_velocity(t_(x0), t_(noise), torch.from_numpy(i)).numpy()
     np.testing.assert_allclose(heads.v_from_eps(linear(), x_t, t, noise)[:3], velocity[:3], atol=1e-4)
     # at ᾱ = 4e-5 v from ε divides a rounding error by √ᾱ = .006: their v is formed from x0 and ε directly
@@ -119,13 +121,13 @@ def test_add_noise_and_velocity():
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("clip", [False, True])
 def test_ancestral_step(their_noise, i, variance, clip):
-    """1e-5, and more at the first times, where float32 leaves 1-ᾱ (theirs multiplied up) right to 1e-3 only."""
+    """1e-5, and more at the first times, where float32 leaves 1-ᾱ (multiplied up there) right to 1e-3 only."""
     peer, (x, eps) = diffusers.DDPMScheduler(variance_type=variance, clip_sample=clip), arrays(i, 2)
-    theirs = peer.step(t_(eps), i, t_(x), generator=their_noise()).prev_sample.numpy()
+    reference = peer.step(t_(eps), i, t_(x), generator=their_noise()).prev_sample.numpy()
     denoiser = lambda x, t, c: jnp.asarray(eps)  # noqa: E731
     denoiser = clip_x0(denoiser, linear()) if clip else denoiser
     ours = ddpm_step(denoiser, linear(), variance=variance)(KEY, jnp.asarray(x), i + 1, i)
-    np.testing.assert_allclose(ours, theirs, atol={1: 5e-4, 20: 3e-5}.get(i, 1e-5))
+    np.testing.assert_allclose(ours, reference, atol={1: 5e-4, 20: 3e-5}.get(i, 1e-5))
 
 
 @pytest.mark.parametrize("i", [1, 20, 500, 999])
@@ -135,11 +137,11 @@ def test_learned_range(their_noise, i):
     both = np.concatenate([eps, v], -1).transpose(0, 3, 1, 2)  # they have channels first
     noise = torch.randn(SHAPE, generator=their_noise()).numpy().reshape(4, 1, 3, 3)
     x_first = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    theirs = peer.step(t_(both), i, t_(x_first), generator=their_noise()).prev_sample.numpy().transpose(0, 2, 3, 1)
+    reference = peer.step(t_(both), i, t_(x_first), generator=their_noise()).prev_sample.numpy().transpose(0, 2, 3, 1)
     variance = learned(lambda x, t, c: jnp.asarray(v))
     step = ddpm_step(lambda x, t, c: jnp.asarray(eps), linear(), variance=variance)
     np.testing.assert_allclose(noise.transpose(0, 2, 3, 1), jax.random.normal(KEY, SHAPE), atol=0)  # the same draw
-    np.testing.assert_allclose(step(KEY, jnp.asarray(x), i + 1, i), theirs, atol=2e-4 if i == 1 else 1e-5)
+    np.testing.assert_allclose(step(KEY, jnp.asarray(x), i + 1, i), reference, atol=2e-4 if i == 1 else 1e-5)
 
 
 def test_the_first_variance_differs():
@@ -172,22 +174,22 @@ def test_ddim_step(their_noise, rule, eta, clip):
     for k in (0, 4, 9):
         x, eps = arrays(k, 2)
         i = int(peer.timesteps[k])
-        theirs = peer.step(
+        reference = peer.step(
             t_(eps), i, t_(x), eta=eta, use_clipped_model_output=clip, generator=their_noise()
         ).prev_sample.numpy()  # fmt: skip
         denoiser = lambda x, t, c, eps=eps: jnp.asarray(eps)  # noqa: E731
         denoiser = clip_x0(denoiser, linear()) if clip else denoiser
         ours = ddim_step(denoiser, linear(), eta=eta)(KEY, jnp.asarray(x), int(times[k]), int(times[k + 1]))
-        np.testing.assert_allclose(ours, theirs, atol=5e-5 if k == 9 else 1e-5)
+        np.testing.assert_allclose(ours, reference, atol=5e-5 if k == 9 else 1e-5)
 
 
 def test_without_the_flag_their_clipped_ddim_keeps_the_raw_eps():
     """Expected difference: by default they combine the clipped x̂0 with the unclipped ε."""
     peer, (x, eps) = diffusers.DDIMScheduler(clip_sample=True), arrays(0, 2)
     peer.set_timesteps(10)
-    theirs = peer.step(t_(eps), 900, t_(x)).prev_sample.numpy()
+    reference = peer.step(t_(eps), 900, t_(x)).prev_sample.numpy()
     ours = ddim_step(clip_x0(lambda x, t, c: jnp.asarray(eps), linear()), linear())(KEY, jnp.asarray(x), 901, 801)
-    assert np.abs(ours - theirs).max() > 0.1
+    assert np.abs(ours - reference).max() > 0.1
 
 
 def test_ddim_linspace_differs():
@@ -195,10 +197,12 @@ def test_ddim_linspace_differs():
     peer, (x, eps) = diffusers.DDIMScheduler(timestep_spacing="linspace", clip_sample=False), arrays(0, 2)
     peer.set_timesteps(10)
     times = make_times(1000, 10, "linspace")
-    theirs = peer.step(t_(eps), 999, t_(x)).prev_sample.numpy()
+    reference = peer.step(t_(eps), 999, t_(x)).prev_sample.numpy()
     step = ddim_step(lambda x, t, c: jnp.asarray(eps), linear())
-    assert np.abs(step(KEY, jnp.asarray(x), times[0], times[1]) - theirs).max() > 0.01  # 1000 -> 889 by the list
-    np.testing.assert_allclose(step(KEY, jnp.asarray(x), 1000, 900), theirs, atol=1e-5)  # 1000 -> 900 is what they do
+    assert np.abs(step(KEY, jnp.asarray(x), times[0], times[1]) - reference).max() > 0.01  # 1000 -> 889 by the list
+    np.testing.assert_allclose(
+        step(KEY, jnp.asarray(x), 1000, 900), reference, atol=1e-5
+    )  # 1000 -> 900 is what they do
 
 
 def test_inversion_round_trip():
@@ -267,15 +271,15 @@ def test_classifier_free_guidance(scale):
             continue  # there they call the network once
         guider = ClassifierFreeGuidance(guidance_scale=value, use_original_formulation=original)
         guider.set_state(0, 10, torch.tensor(5))
-        theirs = guider.forward(t_(eps_c), t_(eps_null))
-        theirs = theirs.pred if hasattr(theirs, "pred") else theirs[0]
-        np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-6)
+        reference = guider.forward(t_(eps_c), t_(eps_null))
+        reference = reference.pred if hasattr(reference, "pred") else reference[0]
+        np.testing.assert_allclose(ours, reference.numpy(), atol=2e-6)
         assert w_to_s(scale - 1) == scale
 
 
 def test_repaint_schedule():
     peer = diffusers.RePaintScheduler()
     peer.set_timesteps(250, jump_length=10, jump_n_sample=10)
-    theirs = peer.timesteps.numpy() // 4  # positions
+    reference = peer.timesteps.numpy() // 4  # positions
     ours = inpaint.repaint_times(np.arange(250, -1, -1), 10, 10)
-    np.testing.assert_array_equal(ours[1:], theirs[: len(ours) - 1] + 1 - (theirs[0] - 248))
+    np.testing.assert_array_equal(ours[1:], reference[: len(ours) - 1] + 1 - (reference[0] - 248))

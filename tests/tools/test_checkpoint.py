@@ -200,12 +200,12 @@ def test_each_flipped_bit_of_a_card_is_refused_or_changes_nothing(tmp_path):
         changed[bit // 8] ^= 1 << bit % 8
         (tmp_path / "w.json").write_bytes(changed)
         try:
-            said = files.load_card(tmp_path / "w")
+            found = files.load_card(tmp_path / "w")
         except files.Damaged as e:
             assert "w.json" in str(e)
             refused += 1
         else:  # white space, or the name of the digest itself
-            assert card.items() <= said.items()
+            assert card.items() <= found.items()
     assert refused > 0.9 * 8 * len(whole)
 
 

@@ -117,12 +117,14 @@ def test_two_processes_are_one_and_a_signal_to_one_stops_both_at_one_step(tmp_pa
         test_resume.start(folders[i], spoil, *CONSTANT, *more, env=env(**slurm(i)))
         for i, spoil in ((0, "none"), (1, "int:20"))
     ]
-    said = [p.communicate(timeout=600)[0] for p in both]
-    assert [p.returncode for p in both] == [128 + signal.SIGTERM] * 2, said
+    printed = [p.communicate(timeout=600)[0] for p in both]
+    assert [p.returncode for p in both] == [128 + signal.SIGTERM] * 2, printed
     two = folders[0] / "runs" / "r"
     (step,) = checkpoint.steps(two / "checkpoints")
-    assert step > 20 and f"stopped; step {step} is saved" in said[0] and "Check failure" not in said[0] + said[1]
-    assert not list(folders[1].iterdir()) and "GFLOP" in said[0] and "GFLOP" not in said[1]
+    assert (
+        step > 20 and f"stopped; step {step} is saved" in printed[0] and "Check failure" not in printed[0] + printed[1]
+    )
+    assert not list(folders[1].iterdir()) and "GFLOP" in printed[0] and "GFLOP" not in printed[1]
     whole = run.train(alone(step), tmp_path / "one", quiet=True)
     a, b = tables.read_metrics(two), tables.read_metrics(whole)
     early = a["step"] <= 25  # rounding grows from step to step
@@ -141,8 +143,8 @@ def test_one_process_is_killed_and_the_run_goes_on_alone(tmp_path, tiny):
     both[1].communicate(timeout=600)
     assert both[1].returncode == -signal.SIGKILL
     since = time.monotonic()
-    said = both[0].communicate(timeout=600)[0]
-    assert both[0].returncode not in (0, None) and time.monotonic() - since < WITHIN, said
+    printed = both[0].communicate(timeout=600)[0]
+    assert both[0].returncode not in (0, None) and time.monotonic() - since < WITHIN, printed
     folder = run.train(alone(30), tmp_path / "runs", quiet=True)
     np.testing.assert_array_equal(tables.read_metrics(folder)["step"], [5, 10, 15, 20, 25, 30])
     assert np.isfinite(tables.read_metrics(folder)["loss"]).all()

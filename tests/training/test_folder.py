@@ -1,4 +1,4 @@
-"""What a run's folder refuses, and what is said when a run is resumed."""
+"""What a run's folder refuses, and what is printed when a run is resumed."""
 
 import dataclasses
 import json
@@ -81,10 +81,13 @@ def test_what_has_changed_since_the_last_step_is_said_when_a_run_is_resumed(fold
     left.touch()
     monkeypatch.setattr(resume, "rate_jump", lambda card, config, step: f"rate at {step}: {card['step']}")
     run.train(dataclasses.replace(BASE, steps=3), folder.parent)
-    said = capsys.readouterr().out
-    assert "was left locked by process 1 on elsewhere" in said
-    assert "it was trained with jax 0.1.0 (now" in said and "ddpm" not in said.split("trained with")[1].splitlines()[0]
-    assert "rate at 2: 2\n" in said
+    printed = capsys.readouterr().out
+    assert "was left locked by process 1 on elsewhere" in printed
+    assert (
+        "it was trained with jax 0.1.0 (now" in printed
+        and "ddpm" not in printed.split("trained with")[1].splitlines()[0]
+    )
+    assert "rate at 2: 2\n" in printed
     assert not left.exists() and not (folder / "lock").exists()
 
 
@@ -93,8 +96,8 @@ def test_a_learning_rate_that_goes_on_as_it_was_is_not_mentioned():
     late, constant = TrainConfig(steps=1000), TrainConfig(steps=1000, lr_schedule="constant")
     for before, step, words in ((constant, 900, ""), (late, 400, ""), (late, 1000, "was 0 with --steps 1000")):
         after = dataclasses.replace(before, steps=2000)
-        said = resume.rate_jump({"train": json.loads(json.dumps(dataclasses.asdict(before)))}, after, step)
-        assert words in said and bool(words) == bool(said)
+        printed = resume.rate_jump({"train": json.loads(json.dumps(dataclasses.asdict(before)))}, after, step)
+        assert words in printed and bool(words) == bool(printed)
 
 
 def test_a_run_without_a_checkpoint_that_can_be_read_stops_and_starts_anew_only_when_told(folder):

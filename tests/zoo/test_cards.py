@@ -1,4 +1,4 @@
-"""Cards of models: what a name, a folder or a damaged file is, said in one sentence before anything is built."""
+"""Cards of models: what a name, a folder or a damaged file is; one sentence says it before anything is built."""
 
 import dataclasses
 import json
@@ -124,7 +124,7 @@ def test_a_flipped_bit_of_a_runs_config_is_refused_by_name_or_changes_nothing(ru
     file = run / "config.json"
     free = TrainConfig.FREE
 
-    def said(card):
+    def fields(card):
         train = {k: v for k, v in dataclasses.asdict(card.train).items() if k not in free}
         return card.unet, card.data, train
 
@@ -138,7 +138,7 @@ def test_a_flipped_bit_of_a_runs_config_is_refused_by_name_or_changes_nothing(ru
         except ValueError as e:
             assert "config.json" in str(e)
         else:
-            assert said(card) == said(good)
+            assert fields(card) == fields(good)
 
 
 def test_a_changed_class_name_is_named_with_both_values(run):

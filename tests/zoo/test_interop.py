@@ -79,7 +79,7 @@ def test_the_large_network_has_the_released_names_and_shapes():
     layout = interop.layouts(UNETS["cifar10"])
     assert len(wanted) == 328 and count(param_shapes(UNETS["cifar10"])) == 35_746_307
     assert dict(layout.values()) == wanted
-    assert len({theirs for theirs, _ in layout.values()}) == len(layout)
+    assert len({peer for peer, _ in layout.values()}) == len(layout)
 
 
 def test_the_released_configuration_is_the_cifar10_preset():
@@ -205,8 +205,8 @@ def test_a_folder_without_schedule_wants_one(folder):
 
 def test_the_hub_is_asked_for_owner_and_name_only(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = types.SimpleNamespace(snapshot_download=lambda repo, allow_patterns: GOLDEN / "unet2d_plain")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", asked)
+    hub = types.SimpleNamespace(snapshot_download=lambda repo, allow_patterns: GOLDEN / "unet2d_plain")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert interop.load("owner/tiny").name == "tiny"
     with pytest.raises(interop.Misfit, match="neither a folder nor"):
         interop.load("no such folder")
@@ -214,7 +214,7 @@ def test_the_hub_is_asked_for_owner_and_name_only(tmp_path, monkeypatch):
     def offline(repo, allow_patterns):
         raise OSError("no route to the host")
 
-    asked.snapshot_download = offline
+    hub.snapshot_download = offline
     with pytest.raises(interop.Misfit, match=r"could not be fetched.*no route to the host.*Without network"):
         interop.load("owner/tiny")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -361,5 +361,5 @@ def test_pixels_of_the_export_are_those_of_pixel_unshuffle(tmp_path):
 
 def test_exported_names_are_flat(tmp_path):
     m = random_model(TINY)
-    assert set(interop.to_tensors(m)) == {theirs for theirs, _ in interop.layouts(TINY).values()}
+    assert set(interop.to_tensors(m)) == {peer for peer, _ in interop.layouts(TINY).values()}
     assert len(flatten(m.params)) == len(interop.to_tensors(m))

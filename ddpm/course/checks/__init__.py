@@ -49,7 +49,7 @@ Several functions in one exercise: one part each, asked in order; the first that
     gradient("loss", numpy_loss, cases, wrt=0)                             jax.grad(f) against finite differences
     spot_the_bug("repaired", truth, cases, bug=wrong, sentence="...")      the bug is the first named mistake
     prediction("guess", (.998, .854), tolerance=.02, mistakes={"...": (1, 1)})     the lesson's function has no argument
-    artefact("out/l04.npz", measure, low, high, says="...")                recomputed from the file
+    artefact("out/l04.npz", measure, low, high, what="...")                recomputed from the file
     figure("out/l04.png")                                                  not graded
 
 `run=` of formula, bitwise and count says how the answer is made where it is not simply f(*case), for instance when a

@@ -96,12 +96,12 @@ def unscaled(T):
 
 
 def scaled(T):
-    """The right β, without the door."""
+    """The right β, without the refusal of a small T."""
     return np.linspace(1e-4, 0.02, T) * 1000 / T
 
 
 def refusing(condition):
-    """A door at another place."""
+    """Refuse other T than the right ones."""
 
     def wrong(T):
         if condition(T):

@@ -74,8 +74,8 @@ def guided(eps_null, eps_c, s):
 
 def tilted(x, log_p, log_p_c, s, tilt=None):
     """By the trapezoid rule."""
-    log_law = log_p + s * (log_p_c - log_p) if tilt is None else tilt(log_p, log_p_c, s)
-    density = np.exp(log_law - log_law.max())
+    log_tilted = log_p + s * (log_p_c - log_p) if tilt is None else tilt(log_p, log_p_c, s)
+    density = np.exp(log_tilted - log_tilted.max())
     density = density / np.trapezoid(density, x)
     mean = np.trapezoid(density * x, x)
     return mean, math.sqrt(np.trapezoid(density * (x - mean) ** 2, x))

@@ -249,8 +249,8 @@ def neighbours_share(seeds, f, positive, m, best=lambda row: row.max(), order=la
 
 def all_patches(seeds, f, positive, m):
     """The m nearest patches, whatever image they are from"""
-    who = np.repeat(positive, f.shape[1])
-    return np.array([who[np.argsort(-(f.reshape(-1, f.shape[-1]) @ s))[:m]].mean() for s in seeds])
+    is_positive = np.repeat(positive, f.shape[1])
+    return np.array([is_positive[np.argsort(-(f.reshape(-1, f.shape[-1]) @ s))[:m]].mean() for s in seeds])
 
 
 def order_by(f, exemplar):

@@ -134,18 +134,18 @@ def power(x, size=lambda z: abs(z) ** 2, norm=lambda H, W: math.sqrt(H * W), cen
 
 def mirror(x, captions, coin, left, right, axis=1, which=None, words="both"):
     """Image by image."""
-    new, said = np.array(x), np.array(captions)
+    new, changed = np.array(x), np.array(captions)
     for i in range(len(x)):
         if (coin if which is None else which)[i]:
             new[i] = np.flip(x[i], axis)
             if words == "both":
-                said[i] = [right if w == left else left if w == right else w for w in captions[i]]
+                changed[i] = [right if w == left else left if w == right else w for w in captions[i]]
             elif words == "one after the other":
-                said[i] = np.where(captions[i] == left, right, captions[i])
-                said[i] = np.where(said[i] == right, left, said[i])
+                changed[i] = np.where(captions[i] == left, right, captions[i])
+                changed[i] = np.where(changed[i] == right, left, changed[i])
             elif words == "reversed":
-                said[i] = captions[i][::-1]
-    return new, said
+                changed[i] = captions[i][::-1]
+    return new, changed
 
 
 def all_captions(x, captions, coin, left, right):

@@ -149,7 +149,7 @@ def attention_pairs(B: int, n: int, c: int) -> dict[str, Pair]:
         weights = jax.nn.softmax(jnp.einsum("bqc,bkc->bqk", q, k) / c**0.5)
         return jnp.einsum("bqk,bkc->bqc", weights, v)
 
-    def theirs(q: Any, k: Any, v: Any) -> Any:
+    def reference(q: Any, k: Any, v: Any) -> Any:
         one_head = (a[:, None] for a in (q, k, v))
         return torch.nn.functional.scaled_dot_product_attention(*one_head)[:, 0]
 
@@ -157,7 +157,7 @@ def attention_pairs(B: int, n: int, c: int) -> dict[str, Pair]:
     return {
         "attention, with its gradient": (
             _with_gradient(ours, shape, shape, shape),
-            _torch_with_gradient(theirs, shape, shape, shape),
+            _torch_with_gradient(reference, shape, shape, shape),
         )
     }
 
@@ -175,8 +175,8 @@ def table(unet: UNetConfig, batch: int, rounds: int) -> dict[str, Any]:
     convs = []
     for layer, times_in_network in sorted(layers(unet, batch).items(), key=str):
         kind, *sizes = layer
-        for name, (ours, theirs) in PAIRS[kind](batch, *sizes).items():
-            seconds = {k: statistics.median(v) for k, v in rounds_of(rounds, {"o": ours, "t": theirs}).items()}
+        for name, (ours, reference) in PAIRS[kind](batch, *sizes).items():
+            seconds = {k: statistics.median(v) for k, v in rounds_of(rounds, {"o": ours, "t": reference}).items()}
             row = total.setdefault(name, [0.0, 0.0])
             row[0] += times_in_network * seconds["o"]
             row[1] += times_in_network * seconds["t"]
