@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps
 from ddpm.tools import check, ops
-from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, init_zero
+from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, init_zero, runs_once
 from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
 
 
@@ -212,7 +212,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
     draws = Draws()
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)
 
-    @jax.jit
+    @runs_once
     def init(key: jax.Array) -> dict:
         return nnx.to_pure_dict(nnx.split(UNet(config, draws=draws.of(key)), nnx.Param)[1])
 

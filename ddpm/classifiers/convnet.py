@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.tools import check
+from ddpm.tools.layers import runs_once
 from ddpm.tools.ops import conv
 
 EPSILON = 1e-5  # of the batch norms
@@ -151,7 +152,7 @@ def build(config: ClassifierConfig) -> tuple[Callable[..., dict], Callable[..., 
     """
     C, K, d, p = config.image_channels, config.num_classes, config.features, config.patch
 
-    @jax.jit
+    @runs_once
     def init(key: jax.Array) -> dict:
         keys = iter(jax.random.split(key, 3 * len(config.widths) + 2))
         # The first kernel: each pixel of a patch, with both signs

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.tools import check
+from ddpm.tools.layers import runs_once
 from ddpm.tools.ops import conv, group_norm, space_to_depth, time_embedding
 
 K_TIME = 64  # width of the time's embedding
@@ -106,7 +107,7 @@ def build(config: TimeNetConfig) -> tuple[Callable[..., dict], Callable[..., tup
     """
     d, K = config.features, config.num_classes
 
-    @jax.jit
+    @runs_once
     def init(key: jax.Array) -> dict:
         keys = iter(jax.random.split(key, 4 * len(config.widths) + 3))
         # The stages, each at half the size of the previous one

@@ -1,5 +1,6 @@
 """The site as a reader gets it: figures, formulas, links, nothing from another host; readable and not too wide, in
-light and in dark, on a phone and on a desk. All lessons are run for it, with the smallest budget."""
+light and in dark, on a phone and on a desk. Three lessons are run for it, with the smallest budget;
+DDPM_SITE_LESSONS=all runs them all."""
 
 import io
 import json
@@ -22,13 +23,15 @@ from ddpm.course import lesson as lessons
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "docs" / "site" / "build.py"
 PYTHON = os.environ.get("DDPM_SITE_PYTHON", sys.executable)
+ALL = lessons.files()
+CHOSEN = list(ALL) if os.environ.get("DDPM_SITE_LESSONS") == "all" else [1, 6, 15]
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if b), None)
 pytestmark = [pytest.mark.slow, pytest.mark.first]  # the longest file; --dist loadfile builds it once
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site with all lessons; DDPM_SITE names one that exists."""
+    """The site with the chosen lessons; DDPM_SITE names one that exists."""
     if ready := os.environ.get("DDPM_SITE"):
         return Path(ready)
     needs = "import sphinx, myst_nb, furo, sphinx_design, sphinxcontrib.katex, jax"
@@ -41,7 +44,10 @@ def site(tmp_path_factory):
     env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # what the lessons' own test compiles as well
     log = out / "stderr.txt"  # a file: a pipe would stay open as long as a kernel or node that the build left behind
     with log.open("w") as stderr:
-        done = subprocess.run([PYTHON, str(BUILD), str(out)], env=env, stdout=subprocess.DEVNULL, stderr=stderr)
+        done = subprocess.run(
+            [PYTHON, str(BUILD), str(out), "--lessons", *map(str, CHOSEN)],
+            env=env, stdout=subprocess.DEVNULL, stderr=stderr,
+        )  # fmt: skip
     printed = log.read_text(encoding="utf-8")
     assert done.returncode == 0, printed[-3000:]
     assert "WARNING: " not in printed, printed[-3000:]  # Sphinx's; the kernel's has a bar
@@ -92,7 +98,7 @@ def lesson_pages(site):
 
 def test_each_lesson_has_its_figure_its_folded_solutions_and_rendered_formulas(site):
     if "DDPM_SITE" not in os.environ:
-        assert {f.stem for f in lesson_pages(site)} == {f.stem for f in lessons.files().values()}
+        assert {f.stem for f in lesson_pages(site)} == {ALL[number].stem for number in CHOSEN}
     for file in lesson_pages(site):
         html, page = file.read_text(encoding="utf-8"), Page(file)
         figures = [i for i in page.images if "_images" in i]

@@ -6,7 +6,8 @@ from experiments.lab import runner, speed
 
 
 def test_speed_quick(capsys):
-    result = speed.main(speed.Config(quick=True))
+    """The parts that have no row of their own in test_speed.py, on a tiny network."""
+    result = speed.main(speed.Config(quick=True, parts=("training_step", "sampling", "typicality")))
     assert result["sampling"]["compiled_again_for_new_guidance_seed_schedule"] == 0
     typical = result["typicality"]
     assert typical["temporary_MiB_at_100_draws"] <= 1.05 * typical["temporary_MiB_at_10_draws"] + 0.01

@@ -60,7 +60,7 @@ def main(config: Config) -> dict[str, Any]:
     unet, laptop, steps, draws = unet_config(config.preset), unet_config("cpu", num_classes=10), 50, 100
     if config.quick:
         config, steps, draws = tiny(config), 5, 5
-        unet = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4)
+        unet = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(8,), groups=4)
         laptop = dataclasses.replace(unet, num_classes=10)
     few, batch = min(3, config.rounds), config.batch
     measures: dict[str, Callable[[], dict[str, Any]]] = {
