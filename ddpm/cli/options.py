@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
-from ddpm.datasets.reading import is_own, short_name
+from ddpm.datasets.reading import divided, is_own, short_name
 from ddpm.samplers import table
 from ddpm.training.config import TrainConfig
 
@@ -48,17 +48,21 @@ def folded(command: Any) -> Any:
         flags = ", ".join(f"--{k.replace('_', '-')}" for k in given)
         what = f"--data is {command.data}" if command.data else "no --data is given"
         raise ValueError(f"{flags}: this is for your own images, given by their path, but {what}; leave it out")
-    words = [k if v is True else f"{k}={v}" for k, v in given.items()]
-    return dataclasses.replace(command, data=",".join([command.data, *words]), own=Own())
+    path, words = divided(command.data)
+    words = [w for w in words if w.partition("=")[0] not in given]
+    words += [k if v is True else f"{k}={v}" for k, v in given.items()]
+    return dataclasses.replace(command, data=",".join([path, *words]), own=Own())
 
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
     """Train a denoiser, or resume a run."""
 
+    config: Path | None = None  # begin with the options of this config.json of a run; those given beside it win
+    like: str = ""  # begin with those of a trained model: shipped weights by name, a folder runs/NAME, or a path
     own: Own = Own()
 
-    def config(self) -> TrainConfig:
+    def kept(self) -> TrainConfig:
         """Return the options that a run keeps."""
         return TrainConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)})
 
@@ -266,9 +270,8 @@ class Course:
     """Lessons with exercises that check themselves: `ddpm course --help`."""
 
 
-COMMANDS = (
-    Annotated[Train, tyro.conf.subcommand("train", description="Train a denoiser, or resume a run.")]
-    | Annotated[Sample, tyro.conf.subcommand("sample")]
+OTHERS = (
+    Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
     | Annotated[Mine, tyro.conf.subcommand("mine")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -280,3 +283,9 @@ COMMANDS = (
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Course, tyro.conf.subcommand("course")]
 )
+
+
+def commands(train: Train = Train()) -> Any:
+    """Return the union of all commands, for tyro; train: the defaults of `ddpm train`."""
+    about = tyro.conf.subcommand("train", default=train, description="Train a denoiser, or resume a run.")
+    return Annotated[Train, about] | OTHERS

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import tyro
 
-from ddpm.cli.options import COMMANDS, folded
+from ddpm.cli.earlier import defaults
+from ddpm.cli.options import commands, folded
 from ddpm.tools.terminal import exit_status, replace_unknown_characters
 
 # The function that runs a command, by the class of its options; its module is imported only then.
@@ -43,9 +44,13 @@ def main(args: list[str] | None = None) -> int:
         from ddpm.course import cli as course
 
         return course.main(args[1:])
-    # Parsing
+    # Parsing; a training may begin with the options of an earlier one
+    try:
+        train = defaults(args)
+    except (OSError, ValueError) as e:
+        return exit_status(e)
     command = tyro.cli(
-        COMMANDS,
+        commands(train),
         prog="ddpm",
         description=f"Diffusion models from scratch in JAX, version {ddpm.__version__}. More: `ddpm COMMAND --help`.",
         args=args,

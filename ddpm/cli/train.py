@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ddpm.cli import options
+from ddpm.cli import earlier, options
 from ddpm.training import devices
 from ddpm.training import run as training_run
 
 
 def run(command: options.Train) -> None:
     """Train in runs/NAME, on as many devices as were requested."""
+    if said := earlier.changes(command):
+        print(said)
     devices.start(command.devices)  # before any other use of JAX
-    training_run.train(command.config())
+    training_run.train(command.kept())

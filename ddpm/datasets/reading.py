@@ -48,7 +48,7 @@ def is_path(text: str, names: Sequence[str] = ()) -> bool:
     if first in names or not first or text.startswith("tfds:"):
         return False
     written = any(c in text for c in ("/", os.sep)) or first.endswith((".npz", ".zip")) or first in (".", "..", "~")
-    return written or Path(_divided(text)[0]).expanduser().exists()
+    return written or Path(divided(text)[0]).expanduser().exists()
 
 
 def is_own(text: str, names: Sequence[str] = ()) -> bool:
@@ -56,7 +56,7 @@ def is_own(text: str, names: Sequence[str] = ()) -> bool:
     return text.startswith("tfds:") or is_path(text, names)
 
 
-def _divided(text: str) -> tuple[str, list[str]]:
+def divided(text: str) -> tuple[str, list[str]]:
     """Divide `PATH,size=32,grey` at a comma; the path is the longest part that exists, for its name may have commas."""
     parts = text.split(",")
     for n in range(len(parts), 0, -1):
@@ -67,7 +67,7 @@ def _divided(text: str) -> tuple[str, list[str]]:
 
 def parse(text: str, options: dict[str, Any] | None = None) -> tuple[Path, Reading]:
     """Divide `PATH,size=32,grey` into the path and how it is read; keywords in `options` win."""
-    path, words = _divided(text)
+    path, words = divided(text)
     return Path(path).expanduser(), reading_of(text, words, options or {})
 
 

@@ -44,7 +44,7 @@ def test_every_command_with_data_takes_the_options_of_own_images(words, photos, 
     assert [c.data for c in seen] == ["photos", "photos,size=4,fit=pad,grey,skip_bad"]
     assert sources.load(seen[1].data).image_shape == (4, 4, 1)
     if words == "train":
-        assert seen[1].config().data == seen[1].data and type(seen[1].config()).__name__ == "TrainConfig"
+        assert seen[1].kept().data == seen[1].data and type(seen[1].kept()).__name__ == "TrainConfig"
 
 
 @pytest.mark.parametrize(

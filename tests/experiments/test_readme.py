@@ -58,7 +58,7 @@ def test_nobody_is_told_to_install_a_strangers_package():
 def test_every_command_that_is_named_exists():
     text = (ROOT / "README.md").read_text()
     named = set(re.findall(r"(?:^|bin/|`)ddpm ([a-z]+)", text, flags=re.M))
-    known = {a.__metadata__[0].name for a in typing.get_args(options.COMMANDS)}
+    known = {a.__metadata__[0].name for a in typing.get_args(options.commands())}
     assert {"train", "mine", "course"} <= named <= known
     for command in re.findall(r"ddpm course ([a-z]+)", text):
         assert f"{command}" in Path(course.__file__).read_text(), command
