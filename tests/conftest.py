@@ -26,22 +26,22 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
-MAPS, RESIDENT = 20_000, 1.5e9  # memory maps, and bytes in memory, above which a worker forgets its compiled programs
+MAPS = 20_000  # memory maps above which a worker forgets its compiled programs
+RESIDENT, WITHIN = 1.5e9, 1.9e9  # the same for bytes in memory, between two files and within one
 
 
-@pytest.fixture(autouse=True, scope="module")
-def forget_compiled_programs():
-    """Forget compiled programs between two files, once they are many or large, and return their memory.
+def pytest_runtest_teardown(item, nextitem):
+    """Forget compiled programs once they are many or large, and return their memory.
 
     Linux allows a process 65,530 memory maps (vm.max_map_count), and each program holds about six of them. Past that,
     the next compilation is a segmentation fault. glibc keeps what is freed until it is asked to trim.
     """
-    yield
     maps, statm = Path("/proc/self/maps"), Path("/proc/self/statm")
     if not maps.exists():
         return
+    between = nextitem is None or nextitem.path != item.path
     resident = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    if maps.read_bytes().count(b"\n") > MAPS or resident > RESIDENT:
+    if resident > (RESIDENT if between else WITHIN) or (between and maps.read_bytes().count(b"\n") > MAPS):
         jax.clear_caches()
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):  # another C library than glibc

@@ -285,5 +285,5 @@ def test_shipped_classifier_is_as_good_as_its_card_says():
         pytest.skip("needs the real Fashion-MNIST: set DDPM_DATA_DIR")
     c, d = cl.load("fashion_mnist"), sources.load("fashion_mnist")
     assert c.card["data"]["sha256"] == d.sha256
-    a = cl.accuracy(c, d.x_test, d.y_test)
-    assert a["accuracy"] == pytest.approx(c.card["test"]["accuracy"], abs=5e-4)
+    a, test = cl.accuracy(c, d.x_test[:2000], d.y_test[:2000]), c.card["test"]
+    assert a["accuracy"] == pytest.approx(test["accuracy"], abs=3 * test["standard_error"] * 5**0.5)  # a fifth of them

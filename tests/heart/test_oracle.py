@@ -191,13 +191,18 @@ FRECHET = {  # exact Fréchet distance of samples, S = 10, 20, 50, 100, 1000   [
 }
 
 
+@pytest.fixture(scope="module")
+def variances(fashion):
+    """The eigenvalues of the covariance of the training images."""
+    x = fashion["x_train"].reshape(len(fashion["x_train"]), -1)
+    return np.maximum(np.linalg.eigvalsh(np.cov(x, rowvar=False)), 0)
+
+
 @REAL
 @pytest.mark.parametrize("row", FRECHET)
-def test_table_1_of_ddim_on_the_covariance_of_fashion_mnist(x64, fashion, row):
+def test_table_1_of_ddim_on_the_covariance_of_fashion_mnist(x64, variances, row):
     """A linear sampler treats each eigenvector by itself: Σ_d (√λ_d - √v_d)², v_d what comes out for variance λ_d."""
-    x = fashion["x_train"].reshape(len(fashion["x_train"]), -1)
-    lam = np.maximum(np.linalg.eigvalsh(np.cov(x, rowvar=False)), 0)
-    make, distances = FRECHET[row]
+    lam, (make, distances) = variances, FRECHET[row]
     for S, distance in zip((10, 20, 50, 100, 1000), distances, strict=True):
         v = output_var_by_direction(make, linear(), lam, make_times(1000, S, "leading"))
         assert ((np.sqrt(lam) - np.sqrt(v)) ** 2).sum() == pytest.approx(distance, rel=2e-3, abs=6e-5)
