@@ -10,6 +10,7 @@ compared with the best linear-Gaussian denoiser, accuracy of conditional samples
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +120,19 @@ def main(config: Config) -> None:
         card = {k: v for k, v in {**m.card, **card}.items() if k != "sha256"}
         picture = Path("out") / f"{config.name}_evaluation.png"
     else:
-        m = model.load(config.run)
+        m = stored(model.load(config.run))
         card, measures = card_of_run(config, config.run, m)
         picture = config.run / "evaluation.png"
     model.save(config.out / config.name, m, card)
     plot.save_evaluation(picture, measure_.as_json(measures))
     print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
+
+
+def stored(m: model.Model) -> model.Model:
+    """The model as it ships, and as it is measured: the directions of its Gaussian, if any, are those of float16."""
+    if m.prior is None:
+        return m
+    return dataclasses.replace(m, prior=m.prior._replace(gaussian=m.prior.gaussian.half()))
 
 
 def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
