@@ -125,6 +125,8 @@ class Sample:
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
     npz: Path | None = None  # also write the images as uint8 arr_0 and the labels as arr_1
+    film: tuple[Path, ...] = ()  # also films of up to ten images: NAME.webp, .gif, .png (a strip), .npz (all numbers)
+    film_with: tuple[Literal["guidance", "typicality"], ...] = ()  # more in it: what the class changes; T of the image
 
 
 @dataclass(frozen=True)

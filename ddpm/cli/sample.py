@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddpm import data, plot
-from ddpm.cli import options
+from ddpm.cli import film, options
 from ddpm.cli.images import Wanted, pick
 from ddpm.tools import image_files
 from ddpm.tools.files import check_writable
@@ -22,6 +22,7 @@ def run(command: options.Sample) -> None:
         raise ValueError(f"guidance is {command.guidance:g}, but no class is given that it could follow; leave it out")
     for path in filter(None, (command.out, command.npz)):
         check_writable(path)
+    film.check(command, label != "none")
     # Images, and their grid: a row for each class, if there are several
     picked = pick(m, Wanted(label=label, n=command.n, seed=command.seed, how=how))
     classes = [] if picked.c is None else list(dict.fromkeys(picked.c.tolist()))
@@ -34,3 +35,5 @@ def run(command: options.Sample) -> None:
     if command.npz:
         image_files.save_npz(command.npz, data.to_uint8(picked.x), picked.c)
         print(f"as uint8: {command.npz}")
+    if command.film:
+        film.run(command, m, picked, how)

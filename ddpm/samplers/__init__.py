@@ -14,6 +14,7 @@ __getattr__, __dir__ = namespace(
             "preconditioned",
             "preconditioning",
         ),
+        "film": ("Film", "record"),
         "generation": ("PIECE", "generate"),
         "langevin_dynamics": ("annealed_langevin", "corrected", "langevin"),
         "names": (),

@@ -55,6 +55,7 @@ __getattr__, __dir__ = namespace(
             "space_to_depth",
             "time_embedding",
         ),
+        "movies": (),
         "origin": ("commit",),
         "pictures": ("Head", "decode", "fitted", "flattened", "head"),
         "schema": ("show",),

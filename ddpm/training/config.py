@@ -57,6 +57,7 @@ class TrainConfig:
     eval_every: int = 0  # steps between rows of eval.csv, the loss on test images; 0: never
     snapshot_every: int = 0  # steps between copies of the power_ema averages, to combine afterwards; 0: none
     watch: bool = False  # also write layers.csv: the norm of the gradient in each layer, at each row of metrics.csv
+    film: bool = False  # also write film.webp: the sample grids of all steps, from the same noise (see sample_every)
     tensorboard: bool = False  # also write logs for TensorBoard (pip install tensorboardX)
     restart: bool = False  # begin anew at step 0; what runs/NAME holds is kept as runs/NAME.1, or .2, …
     data_dir: str | None = None  # folder of the data; else DDPM_DATA_DIR, else a cache in the home folder
@@ -120,7 +121,18 @@ class TrainConfig:
 
     # The fields that a resumed run may change; all others must keep their values. (The numbers of devices and of steps
     # per call change only the rounding.)
-    FREE = ("name", "steps", "devices", "steps_per_call", *EVENTS, "watch", "tensorboard", "restart", "data_dir")
+    FREE = (
+        "name",
+        "steps",
+        "devices",
+        "steps_per_call",
+        *EVENTS,
+        "watch",
+        "film",
+        "tensorboard",
+        "restart",
+        "data_dir",
+    )
 
     @property
     def run_name(self) -> str:

@@ -28,7 +28,7 @@ from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
 from ddpm.training.gaussian_baseline import baseline
 from ddpm.training.step import init_state, make_sharded_step, make_step
-from ddpm.training.watching import loss_on_test, sample_grid
+from ddpm.training.watching import loss_on_test, sample_grid, save_film
 
 
 class Diverged(RuntimeError):
@@ -274,6 +274,8 @@ class Training:
         if pictures:
             drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed, self.config.predict, state.prior)
             plot.save_grid(self.folder / f"samples_{self.step:08d}.png", drawn, columns=8)
+            if self.config.film:
+                save_film(self.folder)
 
     def diverged(self) -> None:
         """Save the last good state, and raise an error that explains the failed step."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from ddpm import data
 from ddpm.config import UNetConfig
@@ -13,6 +15,7 @@ from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
+from ddpm.tools import movies
 from ddpm.train import TrainState
 
 
@@ -30,6 +33,17 @@ def sample_grid(
     eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict, prior)
     how = Sampling(steps=min(25, schedule.T), guidance=2.0)
     return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
+
+
+def save_film(folder: Path) -> Path:
+    """Write film.webp: the sample grids of a run in the order of their steps, from the same noise and labels."""
+    frames: list[np.ndarray] = []
+    for file in sorted(folder.glob("samples_*.png")):
+        grid = np.asarray(Image.open(file).convert("RGB"))
+        if not frames or len(grid) + movies.BAR == len(frames[0]):  # a resumed run of another version may draw others
+            frames.append(movies.titled(grid, f"step {int(file.stem.removeprefix('samples_')):,}"))
+    movies.save(folder / "film.webp", frames)
+    return folder / "film.webp"
 
 
 def loss_on_test(
