@@ -31,6 +31,8 @@ def explain(part: Part, answer: Answer, want: Any, in_jit: bool) -> tuple[str, s
     for a, (value, _) in zip(arrays, want, strict=True):
         if a.shape != value.shape:
             return "shape", f"{f} returned the shape {a.shape}; wanted: {value.shape}."
+    if any(a.dtype.kind == "c" for a in arrays):
+        return "value", f"{f} returned complex numbers; wanted are real ones."
     for a, (value, _) in zip(arrays, want, strict=True):
         if np.any(np.isnan(a) & ~np.isnan(value)):
             where = place_of(np.argmax(np.isnan(a) & ~np.isnan(value)), a.shape)

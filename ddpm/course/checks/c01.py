@@ -16,8 +16,24 @@ def betas(rng):
 
 def images(rng):
     """(x, a number in (0, 1), ε) of odd shapes."""
+    return with_images(rng, rng.uniform(0.15, 0.4, 3))
+
+
+def small_steps(rng):
+    """(x, β, ε): also β_1 and β_T of the paper, and one between them."""
+    return images(rng) + with_images(rng, [1e-4, rng.uniform(1e-3, 1e-2), 0.02])
+
+
+def all_levels(rng):
+    """(x, ᾱ, ε): also almost no noise, almost no image, and the clean image itself."""
+    return images(rng) + with_images(rng, [0.9999, rng.uniform(0.5, 0.9), 4e-5, 1.0])
+
+
+def with_images(rng, numbers):
+    """(x, number, ε); the numbers are those of float32, so that 1 minus them is exact in it."""
+    shapes = ((3, 5, 7, 1), (1,), (2, 9), (4, 2))
     return [
-        (rng.normal(size=s), float(rng.uniform(0.15, 0.4)), rng.normal(size=s)) for s in ((3, 5, 7, 1), (1,), (2, 9))
+        (rng.normal(size=s), float(np.float32(a)), rng.normal(size=s)) for s, a in zip(shapes, numbers, strict=False)
     ]
 
 
@@ -129,7 +145,7 @@ EXERCISES = (
         formula(
             "q_step",
             q_step,
-            images,
+            small_steps,
             {
                 "The square roots are missing: β is a variance, and amplitudes are roots of powers.": lambda x, b, e: (
                     (1 - b) * x + b * e
@@ -161,7 +177,7 @@ EXERCISES = (
         formula(
             "q_sample",
             q_sample,
-            images,
+            all_levels,
             {
                 "The square roots are missing: ᾱ is a power, not an amplitude.": lambda x, a, e: a * x + (1 - a) * e,
                 "The image has its root, the noise has not: 1-ᾱ is a variance.": lambda x, a, e: (

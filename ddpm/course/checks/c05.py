@@ -12,12 +12,13 @@ from ddpm.course.exercise import exercise, formula, prediction
 
 
 def mixtures(rng):
-    """(x, w, μ, v): components of different widths and weights, in one to five dimensions."""
+    """(x, w, μ, v): components of different widths and weights, in one to five dimensions; and a point far out."""
     out = []
     for B, K, D in ((5, 2, 2), (3, 4, 1), (7, 3, 5)):
         w = rng.uniform(0.2, 1, K)
         out.append((2 * rng.normal(size=(B, D)), w / w.sum(), rng.normal(size=(K, D)), rng.uniform(0.3, 2, K)))
-    return out
+    far = np.array([[rng.choice([-90.0, 90.0]), rng.normal()]])  # all densities are 0 there, even in float64
+    return [*out, (far, np.array([0.4, 0.6]), rng.normal(size=(2, 2)), np.array([0.5, 1.5]))]
 
 
 def noisy(rng):
@@ -75,6 +76,11 @@ def softmax(logs):
     """Shares of exponentials"""
     p = np.exp(logs - logs.max())
     return p / p.sum()
+
+
+def densities(point, weight, mean, var):
+    """w_k N(x; μ_k, v_k I), up to a common factor"""
+    return weight * np.exp(half_square(point, mean, var)) * var ** (-0.5 * len(point))
 
 
 def half_square(point, mean, var):
@@ -145,6 +151,9 @@ EXERCISES = (
                     mixture_score(
                         x, w, m, v, lambda point, w, m, v: softmax(np.log(w) + half_square(point, m, v) - np.log(v))
                     )
+                ),
+                "Far out all densities are 0, and 0/0 is NaN: work with their logarithms.": lambda x, w, m, v: (
+                    mixture_score(x, w, m, v, lambda *a: (lambda p: p / p.sum())(densities(*a)))
                 ),
                 "The density itself came out, not its logarithm's slope: divide by v_k.": lambda x, w, m, v: np.stack(
                     [

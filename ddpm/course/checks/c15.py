@@ -28,8 +28,9 @@ def measurements(rng):
 
 
 def curves(rng):
-    """(ᾱ falling, L_∅, L_c)"""
-    return [(levels(rng, N), rng.uniform(0, 3, N), rng.uniform(0, 2, N)) for N in (7, 30, 12)]
+    """(ᾱ falling, L_∅, L_c): of an image that is like its class, of one that is unlike it, and of both in turn"""
+    gaps = (np.ones(7), -np.ones(30), rng.permutation([1.0, -1.0] * 6))
+    return [(levels(rng, len(g)), 2 + g * rng.uniform(0.1, 1, len(g)), rng.uniform(1.9, 2, len(g))) for g in gaps]
 
 
 def levels(rng, N):
@@ -38,12 +39,13 @@ def levels(rng, N):
 
 
 def tables(rng):
-    """(ᾱ falling, losses of each class, priors)"""
+    """(ᾱ falling, losses of each class, priors); the last have so large a loss that exp(-½ ∫ L dλ) is 0"""
     out = []
     for C, N in ((3, 9), (2, 5), (5, 14)):
         prior = rng.uniform(0.2, 1, C)
         out.append((levels(rng, N), rng.uniform(0, 1.5, (C, N)), prior / prior.sum()))
-    return out
+    alpha_bar = np.linspace(0.95, 0.05, 12)  # ∫ dλ = 5.9
+    return [*out, (alpha_bar, 400 + rng.uniform(0, 1.5, (3, 12)), np.array([0.2, 0.5, 0.3]))]
 
 
 def maps(rng):
@@ -54,7 +56,11 @@ def maps(rng):
 def places(rng):
     """(scores, k, how many), with room; smooth, so that the best places lie side by side"""
     sizes = (((19, 23), 3, 4), ((9, 31), 4, 3), ((24, 15), 2, 5))
-    return [(patch_scores(rng.normal(size=(h + 3, w + 3)), 4), k, n) for (h, w), k, n in sizes]
+    out = [(patch_scores(rng.normal(size=(h + 3, w + 3)), 4), k, n) for (h, w), k, n in sizes]
+    rough = rng.uniform(-3, -2, (19, 23))  # all negative; the second best touches the best at a corner
+    y, x = (int(v) for v in rng.integers(4, 12, 2))
+    rough[y, x], rough[y + 3, x + 3] = -1, -1.5
+    return [*out, (rough, 3, 4)]
 
 
 def clouds(rng):
@@ -98,11 +104,10 @@ def patches(rng):
 
 
 def searches(rng):
-    """(seeds, features of all patches of each image, positive, m)"""
+    """(seeds, features of all patches of each image, positive, m); the features have different lengths"""
     out = []
-    for S, n, P, d, m in ((4, 13, 6, 5, 5), (7, 20, 9, 3, 7)):
-        f = rng.normal(size=(n, P, d))
-        f /= np.linalg.norm(f, axis=-1, keepdims=True)
+    for S, n, P, d, m in ((4, 13, 6, 5, 5), (17, 20, 9, 3, 7)):
+        f = rng.normal(size=(n, P, d)) * rng.uniform(0.5, 2, (n, P, 1))
         seeds = rng.normal(size=(S, d))
         positive = rng.permutation(np.arange(n) < n // 3)
         out.append((seeds / np.linalg.norm(seeds, axis=-1, keepdims=True), f, positive, m))
@@ -174,6 +179,16 @@ def one_sided(scores, k, count):
         y, x = np.unravel_index(left.argmax(), left.shape)
         found.append((y, x))
         left[y : y + k + 1, x : x + k + 1] = -np.inf
+    return np.array(found)
+
+
+def crossed_out(scores, k, count, score=0.0):
+    """Crossing out with a score that can be the best"""
+    left, found = np.array(scores, np.float64), []
+    for _ in range(count):
+        y, x = np.unravel_index(left.argmax(), left.shape)
+        found.append((y, x))
+        left[max(0, y - k) : y + k + 1, max(0, x - k) : x + k + 1] = score
     return np.array(found)
 
 
@@ -253,6 +268,12 @@ def all_patches(seeds, f, positive, m):
     return np.array([is_positive[np.argsort(-(f.reshape(-1, f.shape[-1]) @ s))[:m]].mean() for s in seeds])
 
 
+def neighbours_by_distance(seeds, f, positive, m):
+    """The m images with the patch nearest to the seed"""
+    far = ((f[None] - np.asarray(seeds)[:, None, None]) ** 2).sum(-1).min(-1)
+    return np.array([positive[np.argsort(row)[:m]].mean() for row in far])
+
+
 def order_by(f, exemplar):
     """Sorted by the distance from f[exemplar]"""
     return np.array(sorted(range(len(f)), key=lambda i: np.sum((f[i] - f[exemplar]) ** 2)))
@@ -314,6 +335,9 @@ EXERCISES = (
             curves,
             {
                 "The factor ½ is missing.": lambda *a: information(*a, factor=1.0),
+                "The absolute value hides the sign: where the class makes the image less likely, it is negative.": (
+                    lambda *a: abs(information(*a))
+                ),
                 "The sign is wrong: ᾱ falls along the list, and so does λ, so that every dλ is negative.": lambda *a: (
                     information(*a, sign=-1)
                 ),
@@ -356,7 +380,13 @@ EXERCISES = (
                 "The losses were averaged over the list, without dλ.": lambda a, L, p: (lambda q: q / q.sum())(
                     p * np.exp(-0.5 * L.mean(1))
                 ),
+                "The exponentials of large losses are all 0, and 0/0 is NaN: subtract the largest logarithm first.": (
+                    lambda a, L, p: (lambda q: q / q.sum())(
+                        p * np.exp([-information(a, row, 0 * row) for row in np.asarray(L)])
+                    )
+                ),
             },
+            rtol=2e-3,  # a logarithm of -1200 has four digits behind the point in float32
         ),
         hints=(
             "For each class log p(c) - ½ ∫ L_c dλ, up to what is the same for all.",
@@ -417,6 +447,9 @@ EXERCISES = (
                 ),
                 "Only places below and to the right were crossed out; the others overlap as well.": lambda s, k, n: (
                     one_sided(s, k, n)
+                ),
+                "What was crossed out has the score 0, which is the best where all others are negative.": lambda *a: (
+                    crossed_out(*a)
                 ),
                 "These are the worst places; the best have the highest score.": lambda s, k, n: pick(-s, k, n),
                 "Row and column are swapped.": lambda s, k, n: pick(s, k, n)[:, ::-1],
@@ -561,6 +594,12 @@ EXERCISES = (
                 "All patches compete, so one image gives several neighbours. Take the best patch of each.": all_patches,
                 "The mean over the patches of an image; the best of them counts.": lambda *a: neighbours_share(
                     *a, best=lambda row: row.mean()
+                ),
+                "These are cosines; an inner product grows with the length of the features.": lambda s, f, p, m: (
+                    neighbours_share(s, f / np.linalg.norm(f, axis=-1, keepdims=True), p, m)
+                ),
+                "The nearest were taken by their distance; the exercise asks for the inner product.": lambda *a: (
+                    neighbours_by_distance(*a)
                 ),
                 "These are the least similar images.": lambda *a: neighbours_share(*a, order=np.argsort),
                 "Divided by the number of positive images; the share is among the m.": lambda s, f, p, m: (

@@ -77,11 +77,10 @@ def tensors(rng):
 
 
 def times(rng):
-    """(ᾱ of levels 0…T-1, t), level 0 among them"""
+    """(ᾱ of levels 0…T-1, t), with the levels 0, 1 and the last among them"""
     out = []
     for T, B in ((9, 5), (20, 8)):
-        t = rng.integers(0, T, B)
-        t[int(rng.integers(B))] = 0
+        t = rng.permutation(np.concatenate([[0, 1, T - 1], rng.integers(0, T, B - 3)]))
         out.append((np.cumprod(rng.uniform(0.7, 0.95, T)), t))
     return out
 
@@ -441,6 +440,9 @@ EXERCISES = (
                     np.maximum(np.asarray(t) - 1, 0)
                 ],
                 "Before level 0 ᾱ is 1, not 0: there is no noise.": lambda a, t: np.append(0.0, a)[t],
+                "Level 1 has a level before it, level 0; only level 0 has the clean image before it.": lambda a, t: (
+                    np.where(t > 1, a[t - 1], 1.0)
+                ),
                 "This is the level after t.": lambda a, t: np.append(a[1:], a[-1])[t],
             },
         ),
