@@ -13,6 +13,7 @@ from ddpm import data, weights
 from ddpm.cli import options
 from ddpm.config import UNETS
 from ddpm.datasets import sources
+from ddpm.training.unet_options import suggestion
 from ddpm.zoo import cards
 
 
@@ -86,6 +87,10 @@ def show(d: data.Dataset, lines: list[str]) -> None:
     # Networks
     fits = [name for name, u in UNETS.items() if u.image_shape == d.image_shape]
     print(f"\nnetwork presets for {'x'.join(map(str, d.image_shape))} images: {', '.join(fits) or 'none'}")
+    words = suggestion(d.image_shape)
+    print(
+        f"or: ddpm train --data … {words}" if words else "the networks take square images: --size brings these to one"
+    )
 
 
 def _version(package: str) -> str:

@@ -47,6 +47,12 @@ class TrainConfig:
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
     flip: bool = False  # mirror half of the images horizontally
     dropout: float = 0.0  # rate in each residual block during training (Ho et al. on CIFAR-10: 0.1)
+    channels: int | None = None  # width of the first level; this option and the next five change the preset's network,
+    multipliers: tuple[int, ...] | None = None  # and fit it to the size of the images. Width of each level, in channels
+    blocks: int | None = None  # residual blocks of each level
+    attention: tuple[int, ...] | None = None  # sizes of the feature maps that have attention; without a number: none
+    patch: int | None = None  # patch x patch pixels become the channels of one position: faster, and less exact
+    scale_shift: bool | None = None  # time enters as scale and shift of the norms, not as a sum
     dtype: str = "float32"  # of convolutions and matrix products; bfloat16 for a GPU or TPU (parameters stay float32)
     seed: int = 0  # of the parameters, the noise, the times and the order of the data
     devices: int = 0  # devices that share a batch; 0: all available. On a CPU: that many virtual ones, to try it

@@ -21,27 +21,30 @@ from ddpm.datasets.reading import is_own
 from ddpm.schedule import make_schedule
 from ddpm.tools import lock
 from ddpm.training import devices as distributed
-from ddpm.training import resume, tables
+from ddpm.training import resume, tables, unet_options
 from ddpm.training.config import TrainConfig
 from ddpm.training.loop import Training
 
 
 def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
-    """Return the preset with the classes of the data; refuse a preset for another image shape."""
+    """Return the preset with its changes and the classes of the data; refuse a preset for another image shape."""
     classes = dataset.num_classes if config.conditional else 0
     learns = config.variance == "learned"
     chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
-    if config.predict == "gaussian":
-        chosen["extra_channels"] = UNETS[config.preset].image_channels if config.preset in UNETS else 0
     unet = unet_config(config.preset, **chosen)
+    if changed := unet_options.given(config):
+        unet = unet_options.adapted(unet, dataset.image_shape, changed)
+    if config.predict == "gaussian":
+        unet = dataclasses.replace(unet, extra_channels=unet.image_channels)
     if unet.image_shape != dataset.image_shape:
         fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]
         size, C = unet.image_size, unet.image_channels
         own = is_own(config.data, sources.NAMES) and (C == dataset.image_shape[-1] or C == 1)
         brought = f"; or bring the images to its size: --size {size}{' --grey' if C == 1 else ''}" if own else ""
+        words = unet_options.suggestion(dataset.image_shape)
         raise ValueError(
             f"preset {config.preset!r} is for images {unet.image_shape}, but {config.data} has {dataset.image_shape}; "
-            f"presets that fit: {', '.join(fits) or 'none'}{brought}"
+            f"presets that fit: {', '.join(fits) or 'none'}{f'; options that do: {words}' if words else ''}{brought}"
         )
     return unet
 

@@ -55,7 +55,10 @@ def test_every_command_with_data_takes_the_options_of_own_images(words, photos, 
         (["info", "--size", "4"], "no --data is given"),
         (["info", "--data", "photos", "--size", "0"], "size is 0; give a side of 1..4096"),
         (["info", "--data", "phots"], "data set 'phots' is not known"),
-        (["train", "--data", "photos"], "presets that fit: none; or bring the images to its size: --size 28 --grey"),
+        (
+            ["train", "--data", "photos"],
+            "--multipliers 1 --patch 1 --attention; or bring the images to its size: --size 28 --grey",
+        ),
         (["classifier", "--data", "photos"], "batch is 64; photos has 2"),
     ],
 )
