@@ -38,6 +38,7 @@ HEADLINES = {
     "ddpm_table2": "ε, L_simple: bits/dim, σ² = β",
     "ema_short": "d = .9999: share of the initial parameters",
     "iddpm_table2": "cosine, L_hybrid: bits/dim",
+    "few_calls": "fashion_mnist: searched, free start, 2 calls",
     "min_snr": "speed-up: factor in steps",
     "adaptive_guidance": "distance, first 50% minus full guidance (a quarter saved)",
     "cfg_tilted": "mean, w = 4",

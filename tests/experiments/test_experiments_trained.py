@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ddpm import weights
+from ddpm.oracles.spectrum import Axes
+from ddpm.samplers.best_times import w2_of_times
 from ddpm.schedule import cosine, make_times
-from experiments import adaptive_guidance, cfg_tradeoff, classifier_guidance, repaint_garments, teleportation
+from experiments import adaptive_guidance, cfg_tradeoff, classifier_guidance, few_calls, repaint_garments, teleportation
 from experiments.lab import runner
 from experiments.lab.linear_denoisers import by_formula
 
@@ -55,8 +58,25 @@ def test_guidance_that_stops_has_less_than_its_whole_effect():
     assert left[0.0] == 0 and left[1.0] == 1 and all(np.diff(list(left.values())) > 0)
 
 
+@pytest.mark.parametrize("times", [[1000, 400, 0], [900, 0]])
+def test_the_exact_column_of_few_calls_is_the_distance_of_the_search(times):
+    """Two ways: by the variance of each step, and by the cosines of angles; with a mean, and axes in groups."""
+    axes = Axes(np.array([4.0, 0.3, 0.01]), np.array([0.5, -0.2, 0.1]), np.array([1, 2, 9]))
+    want = w2_of_times(COSINE.schedule, axes.var, times, axes.mean, axes.number)
+    assert few_calls.exact(ALPHA_BAR, axes, np.array(times)) == pytest.approx(want, rel=1e-5)
+
+
+def test_no_cell_of_few_calls_begins_in_the_data():
+    """Each list has its number of calls, and begins at T or where the noise is still most of x_t: of the garments."""
+    axes = Axes(*map(np.array, weights.cards()["fashion_mnist"]["axes"].values()))
+    lists = few_calls.rules(COSINE.schedule, axes)
+    for rule, N in few_calls.cells(few_calls.Config()):
+        times = lists[rule](N)
+        assert len(times) == N + 1 and times[-1] == 0 and ALPHA_BAR[times[0]] < 0.5
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddae", "correspondence", "progressive_garments", "repaint_garments"])
+@pytest.mark.parametrize("name", ["few_calls", "ddae", "correspondence", "progressive_garments", "repaint_garments"])
 def test_quick_forms(name, tmp_path):
     """They run to their end and draw."""
     try:
