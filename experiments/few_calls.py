@@ -107,7 +107,7 @@ def measure(m: model.Model, judge: Judge, config: Config) -> list[dict[str, Any]
     for rule, N in cells(config):
         times = rules(m.schedule, m.axes)[rule](N)
         second = rule.startswith(SECOND) and N > 1
-        more = {"begin": lambda x, c: begin(x), "end": lambda state: state.x} if second else {}
+        more: dict[str, Any] = {"begin": lambda x, c: begin(x), "end": lambda state: state.x} if second else {}
         make: Callable[[jax.Array], Any] = partial(multistep if second else ddim_step, eps, m.schedule)
         name = f"{'dpm_2m' if second else 'ddim'} guidance {config.guidance:g}"
         images, _ = draw(m, name, make, config.n, len(times) - 1, config.seed, times=times, **more)
