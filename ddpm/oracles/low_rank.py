@@ -42,7 +42,7 @@ class LowRank(NamedTuple):
 
         Each number of U is off by at most 2⁻¹¹ of itself, which moves ε* by about a thousandth of its length.
         """
-        return self._replace(basis=np.asarray(self.basis, np.float16))
+        return self._replace(basis=jnp.asarray(self.basis, jnp.float16))
 
     def loss(self, schedule: Schedule, weight: Sequence[float] | None = None) -> np.ndarray:
         """E ‖ε - ε*‖²/D at every t on data from these Gaussians: mean_d ᾱλ_d/(ᾱλ_d + 1-ᾱ), (T+1,) float64.
