@@ -30,7 +30,7 @@ def run(command: options.Compare) -> Comparison | None:
 
 
 def without(command: options.Compare, step: np.ndarray, loss: np.ndarray, config: dict[str, Any]) -> None:
-    """Say what can be said without a reference, and draw the loss with the Gaussian's."""
+    """Judge the loss without a reference run: print the verdict, and draw the loss with the Gaussian's."""
     train = config.get("train", {})
     what = f"{train['data']} with preset {train['preset']}" if train else "a run without its config.json"
     file = command.run / "baseline.json"

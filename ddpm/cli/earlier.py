@@ -1,7 +1,7 @@
 """`ddpm train --config FILE` and `--like MODEL`: begin with the options of an earlier training.
 
-They become the defaults of the command, so that options given beside them win, and `--help` shows them. A run keeps its
-name with --config, so that it resumes, and gets a new one with --like. JAX is not imported.
+They become the defaults of the command: options that are also given override them, and `--help` shows them. A run keeps
+its name with --config, so that it resumes, and gets a new one with --like. JAX is not imported.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from ddpm.tools import files, schema
 from ddpm.training.config import TrainConfig
 from ddpm.zoo import cards
 
-HERE: dict[str, Any] = {
-    "restart": False,
-    "data_dir": None,
-}  # what belongs to a place or to one command is not taken over
+HERE: dict[str, Any] = {"restart": False, "data_dir": None}  # belong to one command or machine: not taken over
 
 
 def defaults(args: Sequence[str]) -> Train:
@@ -55,7 +52,7 @@ def options(config: Path | None, like: str = "") -> TrainConfig:
     if path.is_dir():
         about = cards.run_card(path)[1]
     else:
-        cards.weights_card(path, about := files.load_card(path))  # says what is no denoiser
+        cards.weights_card(path, about := files.load_card(path))  # refuses what is not a denoiser
     return dataclasses.replace(_read(about, like), name="", **HERE)
 
 

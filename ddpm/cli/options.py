@@ -58,7 +58,7 @@ def folded(command: Any) -> Any:
 class Train(TrainConfig):
     """Train a denoiser, or resume a run."""
 
-    config: Path | None = None  # begin with the options of this config.json of a run; those given beside it win
+    config: Path | None = None  # begin with the options of a run's config.json; options given as well override them
     like: str = ""  # begin with those of a trained model: shipped weights by name, a folder runs/NAME, or a path
     own: Own = Own()
 

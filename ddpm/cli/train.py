@@ -9,7 +9,7 @@ from ddpm.training import run as training_run
 
 def run(command: options.Train) -> None:
     """Train in runs/NAME, on as many devices as were requested."""
-    if said := earlier.changes(command):
-        print(said)
+    if changes := earlier.changes(command):
+        print(changes)
     devices.start(command.devices)  # before any other use of JAX
     training_run.train(command.kept())

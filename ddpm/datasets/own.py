@@ -37,7 +37,7 @@ MOST_BYTES = 1 << 35
 
 
 def read(text: str, **options: Any) -> tuple[Dataset, list[str]]:
-    """Read the images of a folder, a .zip or an .npz; also return what is to be said about them, in lines."""
+    """Read the images of a folder, a .zip or an .npz; also return a description of them, in lines."""
     root, reading = parse(text, options)
     if not root.exists():
         raise FileNotFoundError(f"{root} is not there; give a folder of images, a .zip of one, or an .npz")

@@ -35,7 +35,7 @@ def record(
 ) -> Film:  # fmt: skip
     """Record the walks of the images ids (n,) that `generation.generate` draws with this key.
 
-    c: (n,) their labels, or None. x̂0 and ε̂ are asked for once more at every x_t that the walk visits, so that they are
+    c: (n,) their labels, or None. x̂0 and ε̂ are computed once more at every x_t that the walk visits, so that they are
     those of any sampler, also of one that remembers.
     """
     ids = np.asarray(ids)

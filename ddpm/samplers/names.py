@@ -1,4 +1,4 @@
-"""The samplers and the lists of times by name; `ddpm.samplers.table` says in words what each is."""
+"""The samplers and the lists of times by name; `ddpm.samplers.table` describes each in words."""
 
 from __future__ import annotations
 

@@ -150,13 +150,13 @@ def test_a_loss_alone_is_compared_with_itself_and_a_gaussian():
     """Two halves of a flat loss differ by more than 2 σ about once in twenty runs; a falling and a rising one do."""
     n = np.arange(1, STEPS + 1)
 
-    def said(seed, slope, base=None):
+    def verdict(seed, slope, base=None):
         each = 0.07 * np.exp(slope * n / STEPS) * (1 + R * np.random.default_rng(seed).normal(size=STEPS))
         return compare.alone(n[EVERY - 1 :: EVERY], each.reshape(-1, EVERY).mean(1), base)
 
-    assert 178 <= sum("no more than its noise" in said(seed, 0) for seed in range(200)) <= 198
-    assert "it still falls" in said(0, -0.6) and "it rises" in said(0, 0.6)
-    assert "below the exact loss" in said(0, 0, 0.1) and "times the exact loss" in said(0, 0, 0.05)
+    assert 178 <= sum("no more than its noise" in verdict(seed, 0) for seed in range(200)) <= 198
+    assert "it still falls" in verdict(0, -0.6) and "it rises" in verdict(0, 0.6)
+    assert "below the exact loss" in verdict(0, 0, 0.1) and "times the exact loss" in verdict(0, 0, 0.05)
     assert "cannot be said" in compare.alone(np.array([10, 20]), np.array([1.0, 0.5]))
 
 
