@@ -21,7 +21,7 @@ HERE: dict[str, Any] = {"restart": False, "data_dir": None}  # belong to one com
 
 def defaults(args: Sequence[str]) -> Train:
     """Return the defaults of `ddpm train` for these words of a command line."""
-    words = {name: _value(args, name) for name in ("--config", "--like")} if args[:1] == ["train"] else {}
+    words = {name: _value(args, name) for name in ("--config", "--like")}
     config, like = words.get("--config"), words.get("--like")
     if not config and not like:
         return Train()

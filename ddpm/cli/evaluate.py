@@ -30,6 +30,7 @@ from ddpm.evaluation import (
 from ddpm.evaluation import model as ev
 from ddpm.evaluation.measure import Measure, as_json
 from ddpm.losses import bound
+from ddpm.sample import Sampling
 from ddpm.samplers import generation
 from ddpm.samplers.names import times_name
 from ddpm.tools import cache, image_files, machine
@@ -71,10 +72,11 @@ def run(command: options.Evaluate) -> None:
     closest = command.out.with_name(f"{command.out.stem}_neighbours.png")
     for file in (command.out, picture, closest):
         check_writable(file)
-    # Data, classifier and images
+    # Model, data, classifier and images; a wrong option of the model is refused before any data are read
+    found = walk_of(command) if command.samples is None else None
     dataset = sources.load(command.data, command.data_dir)
     judge = judge_of(command, dataset)
-    scored = from_files(command, dataset) if command.samples is not None else from_model(command, dataset)
+    scored = from_model(command, dataset, *found) if found else from_files(command, dataset)
     by = judge.card["sha256"] if judge else None
     about = {"data_sha256": dataset.sha256, "classifier_sha256": by, "seed": command.seed}
     about, settings = about | scored.about, {"inception": command.inception} | scored.settings
@@ -136,14 +138,18 @@ def from_files(command: options.Evaluate, dataset: data.Dataset) -> Scored:
     return Scored(x, c, f"images of {command.samples}", {"samples_sha256": checksum}, {})
 
 
-def from_model(command: options.Evaluate, dataset: data.Dataset) -> Scored:
-    """Draw images with the model, or take them from the cache."""
+def walk_of(command: options.Evaluate) -> tuple[model.Model, Sampling]:
+    """Load the model, and read how its images are to be drawn."""
     m = model.load(command.model)
-    ev.check_fits(m, dataset)
     if not m.num_classes and command.guidance not in (None, 0, 1):
         raise ValueError(f"guidance is {command.guidance:g}, but {m.name!r} knows no classes to follow; leave it out")
     guidance = 2.0 if command.guidance is None else command.guidance
-    sampling = m.how(command.sampler, command.steps, guidance, command.times)
+    return m, m.how(command.sampler, command.steps, guidance, command.times)
+
+
+def from_model(command: options.Evaluate, dataset: data.Dataset, m: model.Model, sampling: Sampling) -> Scored:
+    """Draw images with the model, or take them from the cache."""
+    ev.check_fits(m, dataset)
     plan = ev.Plan(
         command.n, sampling, command.seed, n_bound=command.n_bound, n_flow=command.n_flow, cache=command.cache
     )

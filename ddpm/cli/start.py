@@ -15,8 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from ddpm.cli.earlier import defaults
-from ddpm.cli.options import commands, folded
+from ddpm.cli.options import Train, commands, folded
 from ddpm.tools.terminal import exit_status, replace_unknown_characters
 
 # The function that runs a command, by the class of its options; its module is imported only then.
@@ -45,8 +44,12 @@ def main(args: list[str] | None = None) -> int:
 
         return course.main(args[1:])
     # Parsing; a training may begin with the options of an earlier one
+    train = Train()
     try:
-        train = defaults(args)
+        if args[:1] == ["train"]:
+            from ddpm.cli.earlier import defaults
+
+            train = defaults(args)
     except (OSError, ValueError) as e:
         return exit_status(e)
     command = tyro.cli(

@@ -40,7 +40,7 @@ def test_the_exact_denoiser_finds_the_planted_motif(tmp_path):
     x, y, masks = glyphs()
     oracle = finite(x, y).eps(SCHEDULE)
     x0, other = x[y == 0], x[y == 1]
-    options = {"how": maps.Request(Draws(200)), "say": lambda _: None}
+    options = {"how": maps.Request(Draws(200)), "report": lambda _: None}
     mine_maps = maps.measure(tmp_path / "a", oracle, SCHEDULE, x0, 0, **options)
     others = maps.measure(tmp_path / "b", oracle, SCHEDULE, other, 0, **options)
     assert motif_auc(mine_maps.map, masks[y == 0], 3) > 0.95
