@@ -18,10 +18,11 @@ Twelve files teach the chain. Read them in this order, which is also the order o
 What continues one of them lives in the folder of its plural or kin:
 
     oracles/     finite sets of images, grids of independent cells, fitted Gaussians
-    networks/    heads for networks that predict x0, v or μ; activations
+    networks/    heads for networks that predict x0, v, μ or a velocity; activations
     samplers/    Heun, DPM-Solver++(2M), EDM, learned and optimal variance, Langevin, respacing, many images at once
     guides/      negative, interval, classifier guidance, thresholding; AND, NOT, two scales; adaptive guidance
     losses/      weightings, the variational bound, importance sampling of t, objectives by name, distillation
+    flows/       flow matching: Gaussian paths, the velocity, exact flow maps, solver errors, likelihood and losses
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
     datasets/    where data sets come from; the drawn world `cities`
     classifiers/ labels and features of images, clean and noisy; classification by denoising
@@ -72,7 +73,19 @@ _NAMES = {
     "zoo": (),
 }
 _MODULES = (
-    *("contracts", "train", "typicality", "plot", "tools", "oracles", "networks", "samplers", "guides", "losses"),
+    *(
+        "contracts",
+        "train",
+        "typicality",
+        "plot",
+        "tools",
+        "oracles",
+        "networks",
+        "samplers",
+        "guides",
+        "losses",
+        "flows",
+    ),
     *("editing", "classifiers", "evaluation", "training", "features", "mining", "course", "cli", "weights"),
 )
 _LOADERS = {"load_data": "datasets", "load_model": "zoo"}  # their function `load`

@@ -1,4 +1,4 @@
-"""Heads: the denoiser ε̂ of a network that predicts x0, v or μ, and the conversions between them."""
+"""Heads: the denoiser ε̂ of a network that predicts x0, v, μ or a flow's velocity, and their conversions."""
 
 from __future__ import annotations
 
@@ -54,6 +54,38 @@ def eps_from_score(schedule: Schedule, t: Any, score: jax.Array) -> jax.Array:
     return -at(schedule.std, t, score) * score
 
 
+# The velocity u = ε - x0 of the linear path (1-τ) x0 + τ ε, τ = √(1-ᾱ)/(√ᾱ + √(1-ᾱ)): that path passes through
+# x_t/(√ᾱ + √(1-ᾱ)), so a flow is a chain with one more name for its prediction. `ddpm.flows` has other paths.
+
+
+def u_from_eps(schedule: Schedule, x_t: Any, t: Any, eps: Any) -> jax.Array:
+    """u = ε - x0 = ((√ᾱ_t + √(1-ᾱ_t)) ε - x_t) / √ᾱ_t   [Liu et al. 2023; Lipman et al. 2023]"""
+    a, b = _a_b(schedule, x_t, t)
+    return ((a + b) * eps - x_t) / a
+
+
+def eps_from_u(schedule: Schedule, x_t: Any, t: Any, u: Any) -> jax.Array:
+    """ε = (x_t + √ᾱ_t u) / (√ᾱ_t + √(1-ᾱ_t)), finite at every t"""
+    a, b = _a_b(schedule, x_t, t)
+    return (x_t + a * u) / (a + b)
+
+
+def x0_from_u(schedule: Schedule, x_t: Any, t: Any, u: Any) -> jax.Array:
+    """x0 = (x_t - √(1-ᾱ_t) u) / (√ᾱ_t + √(1-ᾱ_t)), finite at every t"""
+    a, b = _a_b(schedule, x_t, t)
+    return (x_t - b * u) / (a + b)
+
+
+def v_from_u(schedule: Schedule, x_t: Any, t: Any, u: Any) -> jax.Array:
+    """v = (u - (√(1-ᾱ_t) - √ᾱ_t) x_t) / (√ᾱ_t + √(1-ᾱ_t)), finite at every t"""
+    a, b = _a_b(schedule, x_t, t)
+    return (u - (b - a) * x_t) / (a + b)
+
+
+def _a_b(schedule: Schedule, x_t: Any, t: Any) -> tuple[jax.Array, jax.Array]:
+    return jnp.sqrt(at(schedule.alpha_bar, t, x_t)), at(schedule.std, t, x_t)
+
+
 # --- denoisers --------------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +107,12 @@ def mu_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedul
     return eps_from_mu(schedule, x_t, t, net(x_t, t, c))
 
 
+@technique(net=partial_of)
+def flow_head(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    """Make a network that predicts the velocity ε - x0 a denoiser: ε̂ = (x_t + √ᾱ_t û)/(√ᾱ_t + √(1-ᾱ_t))."""
+    return eps_from_u(schedule, x_t, t, net(x_t, t, c))
+
+
 # The forms in v̂ (`ddpm.tools.partials.v_form`), which stay finite where ᾱ_t = 0 and ε̂ no longer holds the image.
 
 
@@ -88,12 +126,18 @@ def _v_of_mu(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedu
     return v_from_x0(schedule, x_t, t, x0_from_mu(schedule, x_t, t, net(x_t, t, c)))
 
 
+@technique(net=partial_of)
+def _v_of_u(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, schedule: Schedule) -> jax.Array:
+    return v_from_u(schedule, x_t, t, net(x_t, t, c))
+
+
 v_head.__wrapped__.v_form = lambda net, schedule: net  # type: ignore[attr-defined]
 x0_head.__wrapped__.v_form = _v_of_x0  # type: ignore[attr-defined]
 mu_head.__wrapped__.v_form = _v_of_mu  # type: ignore[attr-defined]
+flow_head.__wrapped__.v_form = _v_of_u  # type: ignore[attr-defined]
 
 
 def head(net: Eps, schedule: Schedule, predict: str) -> Partial:
-    """Make a network that predicts `eps`, `x0`, `v` or `mu` a denoiser."""
-    heads = {"eps": lambda net, _: partial_of(net), "x0": x0_head, "v": v_head, "mu": mu_head}
+    """Make a network that predicts `eps`, `x0`, `v`, `mu` or `flow` (ε - x0) a denoiser."""
+    heads = {"eps": lambda net, _: partial_of(net), "x0": x0_head, "v": v_head, "mu": mu_head, "flow": flow_head}
     return heads[check.choice("predict", predict, heads)](net, schedule)

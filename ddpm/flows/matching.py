@@ -1,0 +1,58 @@
+"""Flow matching: regression on the conditional velocity, and pairs of noise and data by optimal transport.
+
+    L = E_{τ, x0, ε} ‖ȧ x0 + ḃ ε - û(a x0 + b ε, τ, c)‖²            [Lipman et al. 2023, Eq. 9; Liu et al. 2023, Eq. 1]
+
+Its minimiser is the marginal velocity u*, and its value there is not 0: `ddpm.flows.errors.loss_floor`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm.contracts import Eps
+from ddpm.flows.conversions import level_for
+from ddpm.flows.paths import Path
+from ddpm.tools import check
+
+
+def draw_tau(key: jax.Array, B: int, times: str = "uniform", first: float = 0.0) -> jax.Array:
+    """Draw B times in [first, 1): `uniform`, or `logit_normal` τ = 1/(1 + e^-z), z ~ N(0, 1).   [Esser et al. 2024]"""
+    check.choice("times", times, ("uniform", "logit_normal"))
+    if times == "logit_normal":
+        return jnp.maximum(jax.nn.sigmoid(jax.random.normal(key, (B,))), first)
+    return jax.random.uniform(key, (B,), minval=check.number("first", first, 0, 0.999))
+
+
+def flow_matching_loss(
+    velocity: Eps, path: Path, x0: jax.Array, tau: jax.Array, noise: jax.Array, c: Any = None
+) -> jax.Array:
+    """‖ȧ x0 + ḃ ε - û(x_τ, τ, c)‖²/D of each image: (B,)   [Lipman et al. 2023, Eq. 9]
+
+    velocity: (x, tau (B,), c) -> û;  x0, noise: (B, ...), in pairs;  tau: (B,) in (0, 1]
+    """
+    check.same_shape("x0", x0, "noise", noise)
+    p = level_for(path, tau, x0)
+    target = p.da * x0 + p.db * noise
+    error = target - velocity(p.a * x0 + p.b * noise, tau, c)
+    return (error**2).reshape(x0.shape[0], -1).mean(1)
+
+
+def pair_by_transport(noise: Any, x0: Any) -> np.ndarray:
+    """The order (B,) of least cost Σ_i ‖noise_i - x0[order_i]‖²: minibatch optimal transport.   [Tong et al. 2024]
+
+    Give the labels the same order: `x0[order], c[order]` belong to `noise`. Not inside jit. Paths of such pairs cross
+    less, and the loss has a lower floor; in many dimensions a batch holds few near pairs, and little is gained.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    noise, x0 = (np.asarray(a, dtype=np.float64) for a in (noise, x0))
+    if noise.shape != x0.shape or noise.ndim < 2 or not len(x0):
+        raise ValueError(f"noise has shape {noise.shape} and x0 {x0.shape}; give two equal batches (B, ...)")
+    if not (np.all(np.isfinite(noise)) and np.all(np.isfinite(x0))):
+        raise ValueError("noise or x0 has entries that are not finite")
+    # ‖n‖² and ‖x‖² do not depend on the pairing
+    return linear_sum_assignment(-noise.reshape(len(noise), -1) @ x0.reshape(len(x0), -1).T)[1]
