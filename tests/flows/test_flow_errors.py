@@ -54,6 +54,7 @@ def test_order_of_a_solver(path, method, order):
         v = lambda tau: path.table(tau).a ** 2 * 0.25 + path.table(tau).b ** 2  # noqa: E731
         return abs(gain[0] - np.sqrt(v(0.3) / v(1.0)))
 
+    order += method == "midpoint" and path is LINEAR  # there the error of second order happens to cancel
     assert np.log2(error(200) / error(400)) == pytest.approx(order, abs=0.05)
 
 
@@ -118,7 +119,7 @@ def test_bad_input_is_refused():
         (lambda: flows.loss_floor(PATHS["vp"], 0.5), "give first above 0"),
         (lambda: flows.linear_solution(LINEAR, 0.5, [1.0, 0.2, 0.4]), "that fall, or rise"),
         (lambda: flows.linear_solution(LINEAR, 0.5, [1.0, 0.0], "heum"), "Did you mean 'heun'"),
-        (lambda: flows.draw_tau(jax.random.key(0), 2, "logit"), "Did you mean 'logit_normal'"),
+        (lambda: flows.draw_tau(jax.random.key(0), 2, "logit"), "Known: uniform, logit_normal"),
         (lambda: flows.pair_by_transport(np.ones((2, 3)), np.ones((3, 3))), "two equal batches"),
         (lambda: flows.pair_by_transport(np.full((2, 3), np.nan), np.ones((2, 3))), "not finite"),
         (lambda: flows.flow_matching_loss(None, LINEAR, jnp.ones((2, 1)), 0.5, jnp.ones((2, 2))), "must be equal"),
