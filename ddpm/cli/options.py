@@ -234,13 +234,14 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model as a folder that diffusers' UNet2DModel.from_pretrained and DDPMPipeline.from_pretrained read.
+    """Write a model as a folder that diffusers' UNet2DModel and DDPMPipeline read, or as an ONNX graph.
 
     Example: ddpm export fashion_mnist --to out/for_diffusers
+    Example: ddpm export fashion_mnist --to onnx
     """
 
     model: tyro.conf.Positional[str]  # shipped weights by name, a folder runs/NAME, or a path
-    to: Path  # a new folder
+    to: Path  # a new folder for diffusers; onnx (out/MODEL.onnx) or NAME.onnx for an ONNX graph
 
 
 @dataclass(frozen=True)

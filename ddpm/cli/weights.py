@@ -1,4 +1,4 @@
-"""`ddpm import` and `ddpm export`: models in and out of diffusers' format."""
+"""`ddpm import` and `ddpm export`: models in and out of diffusers' format, and out as ONNX."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def import_(command: options.Import) -> None:
 
 
 def export_(command: options.Export) -> None:
-    """Write a model of this library as a folder of diffusers."""
+    """Write a model of this library as a folder of diffusers, or as an .onnx file."""
+    m = model.load(command.model)
+    if str(command.to) == "onnx" or command.to.suffix == ".onnx":
+        return _onnx(m, Path("out", f"{m.name}.onnx") if str(command.to) == "onnx" else command.to)
     from ddpm.zoo import diffusers
 
-    m = model.load(command.model)
     diffusers.save(command.to, m)
     print(f"{command.to}: diffusers.UNet2DModel.from_pretrained({str(command.to)!r}); its times are ours minus one")
     if m.unet.patch > 1:
@@ -39,3 +41,13 @@ def export_(command: options.Export) -> None:
         )
     if m.num_classes:
         print(f"class_labels: 0..{m.num_classes - 1}, and {m.num_classes} for no class")
+
+
+def _onnx(m: model.Model, file: Path) -> None:
+    from ddpm.zoo import onnx_graph
+
+    onnx_graph.save(file, m)
+    label = f", c (B,) int64 with {m.num_classes} for no class" if m.num_classes else ""
+    shape = ", ".join(map(str, m.image_shape))
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB. Inputs: x_t (B, {shape}) float32, t (B,) int64 in 1…T{label}.")
+    print(f"Output: {m.predict}. The file's metadata have alpha_bar of t = 0…{m.schedule.T}, and the classes.")
