@@ -91,20 +91,22 @@ def moments(
     mistakes: dict[str, Callable] | None = None,
     *,
     sigmas: float = 6.0,
+    labels: tuple[str, ...] = (),
 ) -> Part:
     """Compare statistic(f, *case), by Monte Carlo, with the truth, within `sigmas` standard errors.
 
     truth(*case) -> (value, standard error), arrays alike; the case carries the seed, so that nothing flakes
+    labels: what each entry of the statistic is, for the sentence: "the variance of the first row"
     """
 
     def expect(*case: Any) -> Leaves:
         value, error = truth(*case)
         return [(np.asarray(value, np.float64), sigmas * np.asarray(error, np.float64))]
 
-    def band(a: np.ndarray) -> np.ndarray:  # two runs of one wrong formula with the same draws
+    def band(a: np.ndarray) -> np.ndarray:  # `judge.same` adds the standard errors: other draws, the same property
         return 1e-6 + 1e-3 * np.abs(a)
 
-    return Part("moments", (name,), statistic, expect, cases, named(mistakes), band)
+    return Part("moments", (name,), statistic, expect, cases, named(mistakes), band, labels=labels)
 
 
 def bitwise(
@@ -197,11 +199,11 @@ def prediction(
     mistakes: {sentence: the numbers that follow from this misconception}
     """
 
-    def band(a: np.ndarray) -> np.ndarray:
-        return np.full(np.shape(a), tolerance)
+    def band(a: np.ndarray) -> np.ndarray:  # a misconception gives its own number, not every number near it
+        return np.minimum(tolerance, 0.1 * tolerance + 0.05 * np.abs(a))
 
     def expect() -> Leaves:
-        return [(a, band(a)) for a in leaves(values)]
+        return [(a, np.full(np.shape(a), tolerance)) for a in leaves(values)]
 
     wrong = {sentence: (lambda v=v: v) for sentence, v in (mistakes or {}).items()}
     return Part("prediction", (name,), call, expect, lambda rng: [()], named(wrong), band, secret=True)

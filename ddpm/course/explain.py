@@ -15,6 +15,14 @@ from ddpm.course.answers import Answer
 from ddpm.course.compare import arranged, off
 from ddpm.course.part import Part
 
+IN_JIT = {  # JAX's exceptions for what needs the numbers themselves
+    "TracerArrayConversionError": "a function of `np` wants them; use that of `jnp`",
+    "TracerBoolConversionError": "an `if` or `while` wants one; use `jnp.where`",
+    "TracerIntegerConversionError": "a Python index or range wants one; use `jnp.take` or an array of places",
+    "ConcretizationTypeError": "float(), int() and the functions of `math` want one; use those of `jnp`",
+    "NonConcreteBooleanIndexError": "an index of true and false gives a length that nobody knows; use `jnp.where`",
+}
+
 
 def explain(part: Part, answer: Answer, want: Any, in_jit: bool) -> tuple[str, str]:
     """Explain a failed case that matches no named mistake."""
@@ -53,8 +61,10 @@ def place_of(flat: Any, shape: tuple[int, ...]) -> str:
 def exception(f: str, answer: Answer, in_jit: bool) -> str:
     """Report the exception, with the remedy if one is known."""
     message = answer.message.strip().split("\n")[0][:200]
-    if "Tracer" in answer.error or (in_jit and "Tracer" in answer.message):
-        return f"{f} works on NumPy arrays, but the lesson calls it inside `jit`: use `jnp` instead of `np`, no `if`."
+    if answer.error in IN_JIT:
+        return f"The lesson calls {f} inside `jit`, where the numbers are not known yet: {IN_JIT[answer.error]}."
+    if in_jit and "tracer" in f"{answer.error} {answer.message}".lower():
+        return f"The lesson calls {f} inside `jit`, where the numbers are not known yet: use `jnp`, and no `if`."
     sentence = f"{f} stopped with {answer.error}: {message}" + (f" (line {answer.line})" if answer.line else "")
     if "read-only" in message:
         sentence += ". It changes its argument in place; make a new array instead"
@@ -82,9 +92,15 @@ def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:
         relative = f", relative error {abs(got - right) / abs(right):.2g}" if right and np.isfinite(right) else ""
         if part.kind == "moments":
             relative = f", allowed ± {np.ravel(band)[i]:.2g}"
+        if part.labels:
+            sentence = f"{f}: {part.labels[i]} is {got:.4g}; expected {right:.4g}{relative}"
+            found = max(found, (float(ratio.ravel()[i]), sentence))
+            continue
         which = f", result {k + 1} of {len(arrays)}," if len(arrays) > 1 else ""
         if ratio.ravel()[i] > found[0]:
             found = (ratio.ravel()[i], f"{f}{which}{place_of(i, a.shape)} is {got:.6g}; expected {right:.6g}{relative}")
+    if part.labels:
+        return f"{found[1]}."
     route = " The two routes do not agree." if part.kind == "identity" else ""
     return f"{found[1]}. {bad} of {total} numbers are off.{route}"
 

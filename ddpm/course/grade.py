@@ -130,12 +130,18 @@ def table(rows: dict[str, list[Verdict]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["student", "score", "of", *numbers, "remarks"])
     for student, verdicts in rows.items():
+        student = no_formula(student)
         remarks = " | ".join(f"{v.number}: {v.sentence}" for v in verdicts if not v.passed)
-        remarks = " ".join(remarks.split())
+        remarks = no_formula(" ".join(remarks.split()))
         writer.writerow(
             [student, sum(v.passed for v in verdicts), len(verdicts), *(int(v.passed) for v in verdicts), remarks]
         )
     return text.getvalue()
+
+
+def no_formula(cell: str) -> str:
+    """Put a ' before a cell that a spreadsheet would compute."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
 
 
 def main(config: Grade) -> None:
@@ -165,7 +171,7 @@ def main(config: Grade) -> None:
     with ThreadPoolExecutor(config.jobs) as pool:
         graded = tqdm(zip(folders, pool.map(one, folders), strict=True), total=len(folders), unit="submission")
         for folder, (verdicts, seconds) in graded:
-            name = folder.resolve().name.encode("utf-8", "replace").decode()
+            name = (folder.name or folder.resolve().name).encode("utf-8", "replace").decode()
             rows[name] = verdicts
             result = json.dumps(gradescope(verdicts, seconds), indent=1, ensure_ascii=False) + "\n"
             write_atomic(config.out / f"{name}.json", result.encode())

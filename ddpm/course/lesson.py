@@ -6,6 +6,7 @@ This module neither runs a lesson nor imports NumPy, so that `ddpm course status
 from __future__ import annotations
 
 import ast
+import codecs
 import hashlib
 import json
 import re
@@ -107,7 +108,9 @@ def task(number: str) -> Task:
 
 def read(file: Path) -> str:
     """Read a learner's file as percent text; of a notebook, the code cells without Jupyter's magic lines."""
-    text = file.read_text(encoding="utf-8", errors="replace")
+    raw = file.read_bytes()
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as some editors on Windows save
+    text = raw.decode("utf-16" if wide else "utf-8-sig", errors="replace").replace("\r\n", "\n")
     if file.suffix != ".ipynb":
         return text
     try:

@@ -38,6 +38,7 @@ class Part:
     band: Callable[[np.ndarray], np.ndarray] = np.zeros_like  # wrong answers within this distance count as the same
     traceable: bool = False  # the lesson calls it inside `jit`, where NumPy's functions fail
     secret: bool = False  # do not print the expected value
+    labels: tuple[str, ...] = ()  # what the entries of a statistic are called in a sentence
 
 
 @dataclass(frozen=True)

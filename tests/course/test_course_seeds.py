@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from ddpm.course import answers, checks, compare, judge
+from ddpm.course import answers, checks, compare, explain, grade, judge, load
+from ddpm.course import lesson as lessons
 from ddpm.course.part import Part
 
 SEEDS = range(1000, 1030)
@@ -53,3 +55,61 @@ def test_every_known_mistake_is_refused_with_every_seed(number, place):
     wrongs += [("passed once", wrong) for wrong in ACCEPTED_ONCE.get(number, []) if place == 0]
     for sentence, wrong in wrongs:
         assert not accepted(number, place, wrong, expected), sentence
+
+
+def of_two(second):
+    """The second row made of the first."""
+
+    def rows(key, n):
+        x = jax.random.normal(key, (n,))
+        return x, second(x, key)
+
+    return rows
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (of_two(lambda x, key: np.roll(x, 7)), "another order"),
+        (of_two(lambda x, key: jax.random.permutation(key, x)), "another order"),
+        (of_two(lambda x, key: x * jax.random.rademacher(jax.random.fold_in(key, 1), x.shape)), "both rows"),
+        (of_two(lambda x, key: x[::-1]), "another order"),
+        (lambda key, n: (jax.random.normal(jax.random.key(3), (n,)), jax.random.normal(key, (n,))), "another key"),
+        (lambda key, n: 3**0.5 * jax.random.uniform(key, (2, n), minval=-1), "fourth power"),
+        (lambda key, n: tuple(jax.random.normal(k, (n, 1)) for k in jax.random.split(key)), "shape"),
+    ],
+)
+def test_wrong_ways_to_draw_are_refused_by_their_property(wrong, words):
+    result = judge.verdict(checks.find("0.1"), {"two_normals": lambda key, n: tuple(wrong(key, n))}, (5,))
+    assert not result.passed and words in result.sentence
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda x: np.sin(x), "`np`"),
+        (lambda x: float(x[0]), "float()"),
+        (lambda x: x[x > 0], "true and false"),
+        (lambda x: x if x[0] > 0 else -x, "`if`"),
+    ],
+)
+def test_each_thing_that_jit_forbids_has_its_own_remedy(call, words):
+    answer = answers.ask(lambda f, x: jax.jit(f)(x), [call], (np.ones(3),))
+    assert words in explain.exception("`f`", answer, True)
+
+
+def test_a_syntax_error_in_one_exercise_does_not_block_another():
+    text = lessons.text_of(1).replace("def q_sample(", "def q_sample((")
+    assert load.functions(text, "1.2")["q_step"](1.0, 0.0, 5.0) == 1.0
+    with pytest.raises(ValueError, match=f"line {1 + text[: text.index('q_sample((')].count(chr(10))}"):
+        load.functions(text, "1.3")
+
+
+def test_a_file_saved_as_utf_16_is_read(tmp_path):
+    (tmp_path / "l01.py").write_text("ᾱ = 1\n", encoding="utf-16")
+    assert lessons.read(tmp_path / "l01.py") == "ᾱ = 1\n"
+
+
+def test_no_cell_of_the_scores_is_a_formula():
+    rows = {name: [judge.Verdict("1.1", False, "value", "no")] for name in ("=1+1", "@x", "ada")}
+    assert [row.partition(",")[0] for row in grade.table(rows).splitlines()[1:]] == ["'=1+1", "'@x", "ada"]

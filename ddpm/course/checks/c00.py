@@ -33,16 +33,55 @@ def batches(rng):
 
 
 def statistic(f, seed, n):
-    """Correlation, means and variances of the two rows"""
+    """Properties of the two rows, in the order of PROPERTIES"""
     import jax
 
     x, y = (np.asarray(a, np.float64) for a in f(jax.random.key(seed), n))
-    return np.array([np.corrcoef(x, y)[0, 1], x.mean(), y.mean(), x.var(), y.var(), len(x), len(y)])
+    other = np.asarray(f(jax.random.key(seed + 1), n)[0], np.float64)
+    sizes = np.corrcoef(abs(x), abs(y))[0, 1]
+    shared, again = shared_sizes(x, y), shared_sizes(x, other)
+    fourth = (x**4).mean(), (y**4).mean()
+    return np.array(
+        [np.corrcoef(x, y)[0, 1], x.mean(), y.mean(), x.var(), y.var(), *fourth, sizes, shared, again, repeated(x)]
+    )
+
+
+PROPERTIES = (
+    "the correlation of the two rows",
+    *(
+        f"the {what} of the {row} row"
+        for what in ("mean", "variance", "mean fourth power")
+        for row in ("first", "second")
+    ),
+    "the correlation of the sizes |x| and |y|",
+    "the share of the numbers (up to sign) that are in both rows, in whatever order,",
+    "the share of the numbers that come again with another key",
+    "the share of the numbers (up to sign) that come again in the first row",
+)
+
+
+def shared_sizes(x, y):
+    """The share of the |x| that are among the |y|"""
+    return np.isin(abs(x), abs(y)).mean()
+
+
+def repeated(x):
+    """The share of the |x| that are there already"""
+    return 1 - len(np.unique(abs(x))) / len(x)
 
 
 def independent(seed, n):
-    """Of independent standard normals"""
-    return np.array([0.0, 0, 0, 1, 1, n, n]), np.array([1, 1, 1, 2**0.5, 2**0.5, 0, 0]) / n**0.5
+    """Of independent standard normals: Var(x²) = 2, Var(x⁴) = 96; float32 repeats a few of 3000 numbers by chance"""
+    error = np.sqrt(np.array([1, 1, 1, 2, 2, 96, 96, 1]) / n)
+    return np.array([0.0, 0, 0, 1, 1, 3, 3, 0, 0, 0, 0]), np.append(error, [0.005] * 3)
+
+
+def form(f, seed, n):
+    """Zeros of the shapes that f returns"""
+    import jax
+
+    out = f(jax.random.key(seed), n)
+    return tuple(np.zeros(np.shape(a)) for a in out) if isinstance(out, (tuple, list)) else out
 
 
 def twice(f, seed, n):
@@ -53,15 +92,16 @@ def twice(f, seed, n):
     return float(max(np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(first, second, strict=True)))
 
 
-def draws(same=False, distribution="normal", signs=1):
-    """Wrong ways to draw"""
+def draws(same=False, distribution="normal", signs=1, second=None, ignored=False):
+    """Wrong ways to draw; second(x) makes the second row of the first"""
 
     def wrong(key, n):
         import jax
 
+        key = jax.random.key(0) if ignored else key
         keys = (key, key) if same else jax.random.split(key)
         x, y = (getattr(jax.random, distribution)(k, (n,)) for k in keys)
-        return x, (signs * x if signs != 1 else y)
+        return x, (second(x) if second else signs * x if signs != 1 else y)
 
     return wrong
 
@@ -86,6 +126,7 @@ def noisy_batch(alpha_bar, x0, t, eps):
 EXERCISES = (
     exercise(
         "0.1",
+        identity("two_normals", form, lambda seed, n: (np.zeros(n), np.zeros(n)), seeds),
         moments(
             "two_normals",
             statistic,
@@ -95,7 +136,13 @@ EXERCISES = (
                 "The same key was used twice, so the two rows are the same numbers.": draws(same=True),
                 "The second row is the first with the other sign: not independent.": draws(signs=-1),
                 "These are uniform numbers; the exercise asks for normal ones.": draws(distribution="uniform"),
+                "These are signs, 1 and -1; the exercise asks for normal numbers.": draws(distribution="rademacher"),
+                "The second row has the numbers of the first in another order: not independent.": draws(
+                    second=lambda x: x[::-1]
+                ),
+                "The key was ignored: another key has to give other numbers.": draws(ignored=True),
             },
+            labels=PROPERTIES,
         ),
         identity("two_normals", twice, lambda seed, n: 0.0, seeds),
         hints=(

@@ -160,6 +160,45 @@ def statistic(f, m, lam, alpha_bar, seed):
     return np.array([x.mean(), x.var()])
 
 
+def noise_only(rng):
+    """(ᾱ of T = 3, a seed)"""
+    return [(falling(rng, 3), int(rng.integers(1000)))]
+
+
+NOISE = (
+    *("the mean", "the variance", "the mean fourth power"),
+    "the correlation of the two coordinates",
+    "the correlation with what another key gives",
+)
+
+
+def noise_statistic(f, alpha_bar, seed):
+    """Properties of what is left of the noise of all steps, if every image begins at 0 and ε̂ is 0"""
+    import jax
+    import jax.numpy as jnp
+
+    abar, start = jnp.asarray(alpha_bar, jnp.float32), jnp.zeros((N, 2))
+    run = jax.jit(lambda abar, key, x: f(no_eps, abar, key, x))
+    x, other = (np.asarray(run(abar, jax.random.key(k), start), np.float64) for k in (seed, seed + 1))
+    pairs = np.corrcoef(x[:, 0], x[:, 1])[0, 1], np.corrcoef(x[:, 0], other[:, 0])[0, 1]
+    return np.array([x.mean(), x.var(), (x**4).mean(), *pairs])
+
+
+def no_eps(x_t, t):
+    """ε̂ = 0"""
+    return 0 * x_t
+
+
+def noise_moments(alpha_bar, seed):
+    """z_3 and z_2 are independent, and what each leaves grows by √(ᾱ_s/ᾱ_t) at every step (there is no z_1)"""
+    var = 0.0
+    for t in range(len(alpha_bar) - 1, 0, -1):
+        slope = ancestral(alpha_bar[t - 1], alpha_bar[t], 1.0, 0.0, 0.0)
+        var = slope**2 * var + ancestral(alpha_bar[t - 1], alpha_bar[t], 0.0, 0.0, 1.0) ** 2
+    error = np.array([np.sqrt(var / 2), var, np.sqrt(96 / 2) * var**2, 1, 1]) / N**0.5
+    return np.array([0, var, 3 * var**2, 0, 0]), error
+
+
 def gaussian_eps(alpha_bar, m, lam, x_t, t):
     """E[ε | x_t] of N(m, λ)"""
     a = alpha_bar[t][:, None]
@@ -173,7 +212,10 @@ def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0):
         import jax
 
         for t in range(len(alpha_bar) - 1, stop, -1):
-            z = jax.random.normal(jax.random.fold_in(key, 0 if noise == "same" else t), x.shape)
+            k = jax.random.fold_in(jax.random.key(0) if noise == "ignored" else key, 0 if noise == "same" else t)
+            z = jax.random.normal(k, x.shape)
+            if noise == "uniform":
+                z = jax.random.uniform(k, x.shape, minval=-(3**0.5), maxval=3**0.5)
             a_s, a_t = alpha_bar[s(t)], alpha_bar[t]
             eps_hat = eps(x, np.full(len(x), t))
             beta_tilde = (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
@@ -404,6 +446,18 @@ EXERCISES = (
                     wrong_sampler(s=lambda t: max(t - 2, 0))
                 ),
             },
+            labels=("the mean of the walkers", "the variance of the walkers"),
+        ),
+        moments(
+            "sampler",
+            noise_statistic,
+            noise_moments,
+            noise_only,
+            {
+                "The noise is uniform; a step of the chain adds normal noise.": wrong_sampler("uniform"),
+                "The key was ignored: another key has to give other noise.": wrong_sampler("ignored"),
+            },
+            labels=NOISE,
         ),
         hints=(
             "Two lines before the return: the guess at (x_t, t), and a fresh normal z.",
