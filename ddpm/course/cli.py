@@ -62,8 +62,8 @@ def run(command: object) -> bool | None:
             commands.status(folder)
         case Next():
             commands.show_next(folder)
-        case Check(numbers):
-            return commands.check(folder, numbers)
+        case Check(numbers, show):
+            return commands.check(folder, numbers, show)
         case Hint(number):
             commands.hint(folder, number)
         case Solution(number, give_up):

@@ -106,17 +106,19 @@ def numbers_of(folder: Path, wanted: tuple[str, ...]) -> list[str]:
     return out
 
 
-def check(folder: Path, wanted: tuple[str, ...]) -> bool:
-    """Check exercises in turn; True if all passed."""
+def check(folder: Path, wanted: tuple[str, ...], show: bool = False) -> bool:
+    """Check exercises in turn; True if all passed. show: with the first failing input of each"""
     numbers = numbers_of(folder, wanted)
     if not numbers:
         print("All exercises have passed.")
-    return all([check_one(folder, number) for number in numbers])
+    return all([check_one(folder, number, show) for number in numbers])
 
 
-def check_one(folder: Path, number: str) -> bool:
+def check_one(folder: Path, number: str, show: bool = False) -> bool:
     """Print one verdict: a tick and the reference, or what is wrong and how to get a hint."""
-    from ddpm.course import checks, judge, load
+    if sys.stderr.isatty():  # NumPy and JAX take a second to load
+        print(f"Checking {number} …", file=sys.stderr, flush=True)
+    from ddpm.course import checks, judge, load, replay
 
     task, exercise = lessons.task(number), checks.find(number)
     file = state.file_of(folder, task.lesson)
@@ -137,6 +139,8 @@ def check_one(folder: Path, number: str) -> bool:
     else:
         if result.kind != "todo":
             state.note(folder, number, tries=entry.get("tries", 0) + 1, passed=None)
+        if show and result.kind in ("mistake", "value", "nan", "shape", "none", "exception"):
+            print(replay.first_failure(number, load.functions(text, number, file.name)))
         print(f"  line: {place(file, text, task)}   hint: ddpm course hint {number}")
     return result.passed
 

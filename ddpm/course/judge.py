@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from ddpm.course import limits
 from ddpm.course.answers import Answer, cases_of, collect, locked
-from ddpm.course.compare import alike, fits
+from ddpm.course.compare import Band, alike, fits
 from ddpm.course.explain import explain, too_long
 from ddpm.course.part import Artefact, Exercise, Figure, Part, exists
 
@@ -68,12 +69,15 @@ def same(part: Part, answers: list[Answer], wrong: Callable, seeds: Sequence[int
     """Test whether the wrong formula gives the learner's answers, in every case."""
     guilty = collect(replace(part, traceable=False), [wrong] * len(part.names), seeds, place)
     if part.kind == "moments":  # draws with other keys have the same properties, within the standard errors
-        bands = [0.0 if isinstance(w, str) else w[0][1] for w in wanted(part, seeds, place)]
-        return len(answers) == len(guilty) and all(
-            alike(a, g, lambda v, extra=extra: part.band(v) + extra)
-            for a, g, extra in zip(answers, guilty, bands, strict=True)
-        )
+        errors = [np.zeros(1) if isinstance(w, str) else w[0][1] for w in wanted(part, seeds, place)]
+        bands = [partial(wider, part.band, error) for error in errors]
+        return len(answers) == len(guilty) == len(bands) and all(map(alike, answers, guilty, bands))
     return len(answers) >= len(guilty) and all(alike(a, g, part.band) for a, g in zip(answers, guilty, strict=False))
+
+
+def wider(band: Band, error: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return a band that has room for other draws too."""
+    return band(value) + error
 
 
 def artefact(part: Artefact, folder: Path) -> tuple[str, str]:

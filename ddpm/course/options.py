@@ -34,6 +34,7 @@ class Check:
     """Check exercises: `1.2`, a whole lesson: `1`, or without a number the next one."""
 
     numbers: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NUMBER …]")] = ()  # exercises or lessons
+    show: bool = False  # also the failing input, your answer and the expected one, as Python to replay
 
 
 @dataclass(frozen=True)

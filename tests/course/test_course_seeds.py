@@ -1,12 +1,13 @@
 """A wrong answer is refused with every seed, so that a learner's check and a teacher's grade agree."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from ddpm.course import answers, checks, compare, explain, grade, judge, load
+from ddpm.course import answers, checks, compare, explain, grade, judge, load, replay
 from ddpm.course import lesson as lessons
 from ddpm.course.part import Part
 
@@ -113,3 +114,18 @@ def test_a_file_saved_as_utf_16_is_read(tmp_path):
 def test_no_cell_of_the_scores_is_a_formula():
     rows = {name: [judge.Verdict("1.1", False, "value", "no")] for name in ("=1+1", "@x", "ada")}
     assert [row.partition(",")[0] for row in grade.table(rows).splitlines()[1:]] == ["'=1+1", "'@x", "ada"]
+
+
+def test_the_failing_input_can_be_replayed():
+    """The text is Python: its input gives the answer below it, and the truth the expected one."""
+    shown = replay.first_failure("1.1", {"alpha_bar": lambda beta: np.cumprod(1 - beta)})
+    given, yours, right = re.split(r"# .*:\n", shown)
+    scope = {"np": np}
+    exec(given.partition("\n")[2], scope)
+    assert np.allclose(np.cumprod(1 - scope["beta"]), eval(yours, scope))
+    assert np.allclose(np.cumprod(np.append(1, 1 - scope["beta"])), eval(right, scope))
+    assert not replay.first_failure("1.1", load.reference("1.1"))
+    long = replay.first_failure("1.2", {"q_step": lambda x, b, e: x})
+    exec(long.partition("\n")[2].partition("#")[0], scope)
+    assert scope["x"].shape == scope["e"].shape == (3, 5, 7, 1)
+    assert not replay.first_failure("0.4", {"times_traced": lambda: 6.0})  # a bet keeps its answer
