@@ -6,9 +6,8 @@ In a learner's lesson (`ddpm course init DIR` writes them):
 
 The modules: lesson (the text), load (definitions only), part and exercise (the kinds of questions), checks (the
 questions of each lesson), answers (run the functions), compare, judge, explain (from answers to one sentence), replay
-(the failing input), student
-(files for learners), state, commands, cli (`ddpm course`); for instructors grade, process and worker (one process for
-each submission), limits, export (nbgrader, otter).
+(print the failing input), student (files for learners), state, commands, cli (`ddpm course`); for instructors grade,
+process and worker (one process for each submission), limits, export (nbgrader, otter).
 Importing this package imports neither NumPy nor JAX.
 """
 

@@ -106,11 +106,16 @@ def task(number: str) -> Task:
     return all_tasks()[number]
 
 
+def decoded(file: Path) -> str:
+    """Read a file as UTF-8, or as UTF-16 if it begins with that mark, as some editors on Windows save."""
+    raw = file.read_bytes()
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if wide else "utf-8-sig", errors="replace").replace("\r\n", "\n")
+
+
 def read(file: Path) -> str:
     """Read a learner's file as percent text; of a notebook, the code cells without Jupyter's magic lines."""
-    raw = file.read_bytes()
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as some editors on Windows save
-    text = raw.decode("utf-16" if wide else "utf-8-sig", errors="replace").replace("\r\n", "\n")
+    text = decoded(file)
     if file.suffix != ".ipynb":
         return text
     try:

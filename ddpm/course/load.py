@@ -58,29 +58,36 @@ def parse(text: str, name: str) -> ast.Module:
         raise ValueError(f"{name} is not valid Python{where} ({getattr(e, 'msg', e)})") from None
 
 
-def parse_around(text: str, name: str, functions: list[str]) -> ast.Module:
+def parse_around(text: str, name: str, number: str) -> ast.Module:
     """Parse a file without the cells of other exercises that are not valid Python; lines keep their numbers."""
     try:
         return ast.parse(text, name)
     except (SyntaxError, ValueError, RecursionError):
         rows = text.splitlines()
+    task = lessons.task(number)
+    others = [f for t in lessons.all_tasks().values() if t.lesson == task.lesson and t != task for f in t.functions]
     starts = [0, *(i for i, row in enumerate(rows) if row.startswith("# %%")), len(rows)]
     for i, j in pairwise(starts):
         cell = "\n".join(rows[i:j])
-        if any(lessons.source(cell, f) is not None for f in functions):
-            parse("\n" * i + cell, name)  # its own mistake, at its own line
-            continue
-        try:
-            ast.parse(cell)
-        except (SyntaxError, ValueError, RecursionError):
+        own, other = (any(lessons.source(cell, f) is not None for f in names) for names in (task.functions, others))
+        if other and not own and not valid(cell):
             rows[i:j] = [""] * (j - i)
     return parse("\n".join(rows), name)
+
+
+def valid(code: str) -> bool:
+    """Test whether the code is valid Python."""
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
     """Collect all that exercise `number` needs: (statement, file name), in executable order."""
     task = lessons.task(number)
-    own, shipped = index(parse_around(text, name, task.functions)), index(ast.parse(lessons.text_of(task.lesson)))
+    own, shipped = index(parse_around(text, name, number)), index(ast.parse(lessons.text_of(task.lesson)))
     others = {f for t in lessons.all_tasks().values() if t.lesson == task.lesson for f in t.functions}
     others -= set(task.functions)
     wanted, seen, out = list(task.functions), set(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,19 @@ from ddpm.course.compare import fits
 from ddpm.course.part import Part
 
 MOST = 60  # longer arrays are made again by `case` instead of printed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input whose answer is not the expected one."""
+
+    number: str
+    place: int  # of the part in the exercise
+    seed: int
+    i: int  # of the input among those of the seed
+    in_jit: bool
+    answer: Answer
+    expected: Any
 
 
 def case(number: str, place: int, seed: int, i: int) -> tuple:
@@ -31,32 +45,35 @@ def first_failure(number: str, functions: dict[str, Callable], seeds: Sequence[i
         used = [functions[name] for name in part.names]
         answers, want = collect(part, used, seeds, place), judge.wanted(part, seeds, place)
         inputs = [(seed, i) for seed in seeds for i in range(len(cases_of(part, seed, place)))]
-        inputs += [inputs[0]] * part.traceable
+        inputs += [inputs[0]] * part.traceable  # the last call is inside `jit`
         for k, (answer, expected) in enumerate(zip(answers, want, strict=False)):
             if not fits(answer, expected):
-                jit = part.traceable and k == len(want) - 1
-                return described(number, place, *inputs[k], part, used[-1], answer, expected, jit)
+                in_jit = part.traceable and k == len(want) - 1
+                return described(Failure(number, place, *inputs[k], in_jit, answer, expected), part, used[-1])
     return ""
 
 
-def described(
-    number: str, place: int, seed: int, i: int, part: Part, f: Callable, answer: Answer, expected: Any, jit: bool
-) -> str:
-    """Write the input as Python, then both outputs."""
-    values = case(number, place, seed, i)
+def described(failure: Failure, part: Part, function: Callable) -> str:
+    """Write the input as Python, then both answers."""
+    # The arguments have the learner's names, if the part calls the function with them alone
+    where = (failure.number, failure.place, failure.seed, failure.i)
+    values = case(*where)
     try:
-        names = list(inspect.signature(f).parameters)
+        names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         names = []
     names = names if len(names) == len(values) else [f"input_{k}" for k in range(len(values))]
-    rows = [f"Input {i + 1} of seed {seed}" + (", inside jit" if jit else "") + ":"]
+    rows = [f"Input {failure.i + 1} of seed {failure.seed}" + (", inside jit" if failure.in_jit else "") + ":"]
+    # Short inputs are printed, long ones made again
     if all(isinstance(v, (int, float, tuple)) or (isinstance(v, np.ndarray) and v.size <= MOST) for v in values):
         rows += [f"{name} = {written(v)}" for name, v in zip(names, values, strict=True)]
     else:
-        rows.append("from ddpm.course import replay")
-        rows.append(f"{', '.join(names)}{',' * (len(names) == 1)} = replay.case({number!r}, {place}, {seed}, {i})")
-    yours = f"{answer.error}: {answer.message.splitlines()[0] if answer.message else ''}" if answer.error else None
-    yours = yours or ("None" if answer.none else ", ".join(map(written, answer.arrays)))
+        rows += ["from ddpm.course import replay", f"{', '.join(names)}{',' * (len(names) == 1)} = replay.case{where}"]
+    # Both answers
+    answer, expected = failure.answer, failure.expected
+    yours = "None" if answer.none else ", ".join(map(written, answer.arrays))
+    if answer.error:
+        yours = f"{answer.error}: {answer.message}".splitlines()[0]
     right = expected if isinstance(expected, str) else ", ".join(written(value) for value, _ in expected)
     what = " (" + "; ".join(part.labels) + ")" if part.labels else ""
     return "\n".join([*rows, f"# `{part.names[-1]}` gives{what}:", yours, "# expected:", right])

@@ -152,14 +152,14 @@ def reset(file: Path, number: str) -> str:
     """Restore the stubs of one exercise in a learner's file.   ->  the replaced code"""
     old: list[str] = []
     if file.suffix == ".ipynb":
-        book = json.loads(file.read_text(encoding="utf-8"))
+        book = json.loads(lessons.decoded(file))
         for cell in book["cells"]:
             if cell["cell_type"] == "code":
                 replaced = put_back("".join(cell["source"]), number, old)
                 cell["source"] = replaced.splitlines(keepends=True)
         new = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
     else:
-        new = put_back(file.read_text(encoding="utf-8"), number, old)
+        new = put_back(lessons.decoded(file), number, old)
     if not old:
         raise ValueError(f"{file.name} has none of the functions of {number}; `ddpm course init` in a new folder has")
     tmp = file.with_name(f".{file.name}.tmp")

@@ -315,8 +315,9 @@ def test_a_learners_way(course, capsys):
     write(file, **SOLVED)
     status, out = printed(capsys, "check", "1.1")
     assert status == 0 and out.startswith("✓ 1.1") and "The reference" in out and f"Next: {first.number} - " in out
-    status, out = printed(capsys, "check", "1.2")
+    status, out = printed(capsys, "check", "1.2", "--show")
     assert status == 1 and "The image has its root, the noise has not" in out
+    assert "x_prev, beta_t, eps = replay.case('1.2', 0, 0, 0)\n# `q_step` gives:\n" in out and "# expected:\n" in out
     status, out = printed(capsys, "status")
     assert "✓1.1  ✗1.2  ·1.3" in out and "1/6" in out and f"1 of {len(lessons.all_tasks())} have passed" in out
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm.course import answers, checks, compare, explain, grade, judge, load, replay
+from ddpm.course import answers, checks, compare, explain, grade, judge, load, replay, student
 from ddpm.course import lesson as lessons
 from ddpm.course.part import Part
 
@@ -104,11 +104,16 @@ def test_a_syntax_error_in_one_exercise_does_not_block_another():
     assert load.functions(text, "1.2")["q_step"](1.0, 0.0, 5.0) == 1.0
     with pytest.raises(ValueError, match=f"line {1 + text[: text.index('q_sample((')].count(chr(10))}"):
         load.functions(text, "1.3")
+    with pytest.raises(ValueError, match="line 1"):  # not an exercise: perhaps the imports
+        load.functions("import (\n" + text, "1.2")
 
 
-def test_a_file_saved_as_utf_16_is_read(tmp_path):
-    (tmp_path / "l01.py").write_text("ᾱ = 1\n", encoding="utf-16")
-    assert lessons.read(tmp_path / "l01.py") == "ᾱ = 1\n"
+def test_a_file_saved_as_utf_16_is_read_and_reset(tmp_path):
+    file, right = tmp_path / "l01_forward.py", lessons.text_of(1)
+    file.write_text(right, encoding="utf-16")
+    assert lessons.read(file) == right
+    assert student.reset(file, "1.1") == lessons.source(right, "alpha_bar")
+    assert 'NotImplementedError("1.1")' in file.read_text(encoding="utf-8")
 
 
 def test_no_cell_of_the_scores_is_a_formula():
