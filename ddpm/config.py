@@ -13,7 +13,8 @@ RANGES = {  # of each field, or of each of its entries: from low to below high
 }
 DTYPES = ("float32", "bfloat16")
 GAUSSIANS = ("class", "pooled", "one")  # of `ddpm.oracles.low_rank`: each class its own, common directions, one for all
-LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid")  # the objectives of training: `ddpm.losses.objectives`
+LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid", "velocity")  # `ddpm.losses.objectives`
+TIMES = ("uniform", "logit_normal", "log_normal")  # how often a training draws each t: `ddpm.losses.times`
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def unet_config(preset: str, **changes: object) -> UNetConfig:
     """Return the network preset of this name, with some fields changed."""
     from ddpm.tools import check
 
-    base = UNETS[check.choice("preset", preset, UNETS)]
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(UNETS[check.choice("preset", preset, UNETS)], **changes)  # type: ignore[arg-type]
 
 
 UNETS: dict[str, UNetConfig] = {

@@ -17,7 +17,7 @@ HEART = (
     *("sample", "typicality"),
 )
 ORDER = (
-    *("tools", "weights", *HEART, "plot", "oracles", "networks", "samplers", "guides", "losses", "flows", "editing"),
+    *("tools", "weights", *HEART, "plot", "oracles", "networks", "samplers", "guides", "flows", "losses", "editing"),
     *("datasets", "classifiers", "evaluation", "training", "zoo", "features", "mining", "course", "cli"),
 )
 FILES = sorted(f for f in ROOT.rglob("*.py") if "checks" not in f.parts)

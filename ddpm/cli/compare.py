@@ -32,13 +32,21 @@ def run(command: options.Compare) -> Comparison | None:
 def without(command: options.Compare, step: np.ndarray, loss: np.ndarray, config: dict[str, Any]) -> None:
     """Judge the loss without a reference run: print the verdict, and draw the loss with the Gaussian's."""
     train = config.get("train", {})
-    what = f"{train['data']} with preset {train['preset']}" if train else "a run without its config.json"
+    what = f"{train['data']} with preset {train['preset']}{_loss(train)}" if train else "a run without its config.json"
     file = command.run / "baseline.json"
-    base = read_json(file).get("linear_gaussian_loss") if file.is_file() else None
+    known = read_json(file) if file.is_file() else {}
+    base = known.get("linear_gaussian_loss")
     print(f"no reference for {what}; those that --reference names: {', '.join(references()) or 'none are here'}")
-    print(alone(step, loss, base))
-    plot.save_loss(command.out, {"step": step, "loss": loss}, base)
+    print(alone(step, loss, base, known.get("loss_of_zero")))
+    plot.save_loss(command.out, {"step": step, "loss": loss}, base, *(["loss"] if _loss(train) else []))
     print(f"picture: {command.out}")
+
+
+def _loss(train: dict[str, Any]) -> str:
+    """Say which loss was trained, if it is not ‖ε - ε̂‖² on a schedule with uniform times."""
+    wanted = {"predict": "eps", "loss": "simple", "path": "", "times": "uniform"}
+    words = [f"{k} {train[k]}" for k, usual in wanted.items() if train.get(k, usual) != usual]
+    return f" and {', '.join(words)}" if words else ""
 
 
 def save_picture(path: Path, step: np.ndarray, loss: np.ndarray, c: Comparison, reference: Reference) -> None:

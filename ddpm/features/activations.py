@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.config import UNetConfig
-from ddpm.forward import q_sample
+from ddpm.forward import at, q_sample
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import activations, param_shapes
+from ddpm.networks.preconditioning import InputScale, input_scale
 from ddpm.networks.skip import with_x0
 from ddpm.schedule import Schedule
 from ddpm.tools import check
@@ -38,14 +39,18 @@ class Trained(Protocol):
 
 
 def weights_of(model: Trained) -> tuple[dict, Schedule, Any]:
-    """Return its parameters, its schedule, and the Gaussian of its skip or ()."""
-    return model.params, model.schedule, getattr(model, "prior", None) or ()
+    """Return its parameters, its schedule, and the Gaussian of its skip, the scale of its input, or ()."""
+    scale = input_scale(model.schedule) if getattr(model, "predict", "") == "edm" else ()
+    return model.params, model.schedule, getattr(model, "prior", None) or scale
 
 
 def seen_by(config: UNetConfig, weights: tuple[dict, Schedule, Any], x_t: Any, t: jax.Array, c: Any = None) -> dict:
-    """Compute the activations of every layer; a network that continues a Gaussian also sees its estimate of x0."""
+    """Compute the activations of every layer; its input may be scaled, or hold a Gaussian's estimate of x0."""
     params, schedule, prior = weights
-    x_t = with_x0(prior.gaussian.eps(schedule), schedule, x_t, t, c) if prior else x_t
+    if isinstance(prior, InputScale):
+        x_t = x_t / at(prior.r, t, x_t)
+    elif prior:
+        x_t = with_x0(prior.gaussian.eps(schedule), schedule, x_t, t, c)
     return activations(config, params, x_t, t, c)
 
 

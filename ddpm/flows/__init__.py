@@ -5,7 +5,7 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
-        "paths": ("PATHS", "Level", "Path", "chain", "levels", "make_path"),
+        "paths": ("PATHS", "Level", "Path", "chain", "levels", "make_chain", "make_path"),
         "conversions": (
             "eps_from_velocity",
             "score_from_velocity",
@@ -18,6 +18,6 @@ __getattr__, __dir__ = namespace(
         ),
         "exact": ("exact_velocity", "gaussian_map", "integrate", "log_prob", "quantile_map", "reflowed"),
         "errors": ("linear_solution", "loss_at_zero", "loss_floor", "straightness"),
-        "matching": ("draw_tau", "flow_matching_loss", "pair_by_transport"),
+        "matching": ("draw_tau", "flow_matching_loss", "pair_by_transport", "velocity_weight"),
     },
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from ddpm.contracts import Eps
 from ddpm.flows.conversions import level_for
-from ddpm.flows.paths import Path
+from ddpm.flows.paths import LAST, Path
 from ddpm.tools import check
 
 
@@ -41,11 +41,22 @@ def flow_matching_loss(
     return (error**2).reshape(x0.shape[0], -1).mean(1)
 
 
-def pair_by_transport(noise: Any, x0: Any) -> np.ndarray:
+def velocity_weight(path: Path, T: int, last: float = LAST) -> np.ndarray:
+    """w_t = (W/a)² at τ_t = last·t/T, with which w_t ‖ε - ε̂‖² is the squared error of the velocity: (T+1,)
+
+    The mean over t = 1…T of the path's chain is then the flow-matching loss; entry 0, where there is no noise, is 0.
+    """
+    p = path.table(last * np.arange(1, check.whole("T", T, 1) + 1) / T)
+    return np.append(0.0, (p.W / p.a) ** 2)
+
+
+def pair_by_transport(noise: Any, x0: Any, c: Any = None) -> np.ndarray:
     """The order (B,) of least cost Σ_i ‖noise_i - x0[order_i]‖²: minibatch optimal transport.   [Tong et al. 2024]
 
-    Give the labels the same order: `x0[order], c[order]` belong to `noise`. Not inside jit. Paths of such pairs cross
-    less, and the loss has a lower floor; in many dimensions a batch holds few near pairs, and little is gained.
+    Give the labels the same order: `x0[order], c[order]` belong to `noise`. With labels c (B,) of x0, noise_i is paired
+    with an image of label c_i, so that the noise of each label stays N(0, I), as sampling with that label assumes.
+    Not inside jit. Paths of such pairs cross less, and the loss has a lower floor; in many dimensions a batch holds few
+    near pairs, and little is gained.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -54,5 +65,8 @@ def pair_by_transport(noise: Any, x0: Any) -> np.ndarray:
         raise ValueError(f"noise has shape {noise.shape} and x0 {x0.shape}; give two equal batches (B, ...)")
     if not (np.all(np.isfinite(noise)) and np.all(np.isfinite(x0))):
         raise ValueError("noise or x0 has entries that are not finite")
-    # ‖n‖² and ‖x‖² do not depend on the pairing
-    return linear_sum_assignment(-noise.reshape(len(noise), -1) @ x0.reshape(len(x0), -1).T)[1]
+    cost = -noise.reshape(len(noise), -1) @ x0.reshape(len(x0), -1).T  # ‖n‖² and ‖x‖² do not depend on the pairing
+    if c is not None:
+        c = check.classes("c", c, len(x0))
+        cost = cost + np.where(c[:, None] == c, 0, 2 * np.abs(cost).sum() + 1)  # more than any pairing within labels
+    return linear_sum_assignment(cost)[1]

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm.schedule import Schedule, from_alpha_bar
+from ddpm.schedule import SCHEDULES, Schedule, from_alpha_bar, make_schedule
 from ddpm.tools import check
 
 BETA = (0.1, 20.0)  # of the path `vp`
@@ -150,7 +150,10 @@ def make_path(name: str) -> Path:
 # --- the chain of a path ----------------------------------------------------------------------------------------------
 
 
-def chain(path: Path, T: int = 1000, last: float = 0.999) -> Schedule:
+LAST = 0.999  # τ of the chain's noisiest level
+
+
+def chain(path: Path, T: int = 1000, last: float = LAST) -> Schedule:
     """Build the schedule ᾱ_t = a²/(a² + b²) at τ_t = last·t/T, whose states are x_τ/c.
 
     last: below 1 where a(1) = 0, because a schedule has ᾱ_T > 0. On the linear path .999 is ᾱ_T = 1e-6; there
@@ -163,6 +166,14 @@ def chain(path: Path, T: int = 1000, last: float = 0.999) -> Schedule:
             f"last is {last}, where path {path.name!r} has no signal left; give last below 1, such as .999"
         )
     return from_alpha_bar(at.a**2 / at.c**2)
+
+
+def make_chain(name: str, T: int = 1000) -> Schedule:
+    """Build the schedule of this name, or, as `linear_path`, the chain of that path."""
+    chains = [f"{path}_path" for path in PATHS]
+    if check.choice("schedule", name, [*SCHEDULES, *chains]) in SCHEDULES:
+        return make_schedule(name, T)
+    return chain(make_path(name.removesuffix("_path")), T)
 
 
 def levels(path: Path, tau: Any) -> Schedule:

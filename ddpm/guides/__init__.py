@@ -7,6 +7,6 @@ __getattr__, __dir__ = namespace(
     {
         "adaptive": ("Guided", "adaptive_step", "begin", "cosine"),
         "composition": ("compose", "given", "two_scale"),
-        "rules": ("classifier", "dynamic_threshold", "gaussian_above", "interval", "negative"),
+        "rules": ("autoguidance", "classifier", "dynamic_threshold", "gaussian_above", "interval", "negative"),
     },
 )

@@ -1,4 +1,4 @@
-"""Other guidance rules: negative label, interval, classifier guidance, dynamic thresholding."""
+"""Other guidance rules: negative label, autoguidance, interval, classifier guidance, dynamic thresholding."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def negative(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale: Any, labe
         raise ValueError("negative needs labels c to guide towards")
     eps_neg = eps(x_t, t, jnp.broadcast_to(label, x_t.shape[:1]))
     return eps_neg + per_image_scale(scale, x_t) * (eps(x_t, t, c) - eps_neg)
+
+
+@technique(eps=partial_of, bad=partial_of, scale=check.scale_array)
+@affine
+def autoguidance(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, bad: Eps, scale: Any) -> jax.Array:
+    """Away from a worse model of the same data: ε̂_bad + s (ε̂ - ε̂_bad), both with the label c.
+
+    bad: a smaller network, or the same with less training.   [Karras et al. 2024, Guiding a diffusion model with a bad
+    version of itself]   Where both know Gaussians of one mean, the flow ends in one too, of deviation σ^s σ_bad^(1-s)
+    in each common direction: the error that both make, in different size, is extrapolated to none at one s only.
+    """
+    eps_bad = bad(x_t, t, c)
+    return eps_bad + per_image_scale(scale, x_t) * (eps(x_t, t, c) - eps_bad)
 
 
 def _low_before_high(low: Any, high: Any, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Other objectives: weightings, the variational bound, importance sampling, distillation."""
+"""Other objectives: weightings, the variational bound, times drawn, importance sampling, distillation."""
 
 from ddpm.tools.lazy import namespace
 
@@ -19,6 +19,7 @@ __getattr__, __dir__ = namespace(
         "distillation": ("distillation_loss",),
         "importance": ("LossHistory", "draw_times", "loss_history", "probabilities", "remember"),
         "objectives": ("denoiser", "mean", "objective", "target"),
+        "times": ("cumulative", "draw", "frequency"),
         "weighting": ("for_target", "min_snr", "p2", "simple", "vlb"),
     },
 )

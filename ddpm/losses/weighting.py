@@ -3,6 +3,7 @@
 The errors of the same prediction under its other names are multiples of each other,
 
     ‖ε - ε̂‖² = SNR ‖x0 - x̂0‖² = ᾱ ‖v - v̂‖² = α(1-ᾱ)/β² ‖μ - μ̂‖²      with SNR = ᾱ/(1-ᾱ),
+             = ᾱ/(√ᾱ + √(1-ᾱ))² ‖u - û‖² = ᾱσ_d²/(1-ᾱ + ᾱσ_d²) ‖F - F̂‖²      for u = ε - x0 and EDM's F,
 
 so a weight for one name becomes a weight for another with `for_target`. All are 0 at t = 0, where there is no noise.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ddpm.networks.heads import HEADS
+from ddpm.networks.preconditioning import SIGMA_DATA, input_scale
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -64,9 +67,18 @@ def p2(schedule: Schedule, k: float = 1.0, gamma: float = 1.0) -> jax.Array:
 
 
 def for_target(schedule: Schedule, weight: jax.Array, target: str) -> jax.Array:
-    """The weight of ‖x0 - x̂0‖² (`x0`), ‖v - v̂‖² (`v`), ‖μ - μ̂‖² (`mu`) that makes the loss of `weight` ‖ε - ε̂‖²."""
-    check.choice("target", target, ["eps", "x0", "v", "mu"])
-    beta, alpha_bar = schedule.beta[1:], schedule.alpha_bar[1:]
-    mu = (1 - beta) * (1 - alpha_bar) / beta**2  # [Ho et al. 2020, Eqs. 10-12]
-    factor = {"eps": jnp.ones(schedule.T), "x0": _snr(schedule), "v": alpha_bar, "mu": mu}[target]
+    """The weight of ‖x0 - x̂0‖² (`x0`), ‖v - v̂‖² (`v`), … that makes the loss of `weight` ‖ε - ε̂‖².
+
+    target: as above, `eps`, `x0`, `v`, `mu`, `flow` (u) or `edm` (F)
+    """
+    check.choice("target", target, HEADS)
+    beta, alpha_bar, std = schedule.beta[1:], schedule.alpha_bar[1:], schedule.std[1:]
+    factor = {
+        "eps": jnp.ones(schedule.T),
+        "x0": _snr(schedule),
+        "v": alpha_bar,
+        "mu": (1 - beta) * (1 - alpha_bar) / beta**2,  # [Ho et al. 2020, Eqs. 10-12]
+        "flow": alpha_bar / (jnp.sqrt(alpha_bar) + std) ** 2,
+        "edm": alpha_bar * (SIGMA_DATA / input_scale(schedule).r[1:]) ** 2,
+    }[target]
     return _from(schedule, weight[1:] * factor)

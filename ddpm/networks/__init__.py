@@ -26,6 +26,7 @@ __getattr__, __dir__ = namespace(
             "x0_from_v",
             "x0_head",
         ),
+        "preconditioning": ("InputScale", "edm_head", "edm_target", "input_scale", "scaled_input"),
         "skip": ("Prior", "gaussian_skip", "make_prior", "sees_x0", "skip_head", "skip_scale"),
         "inspect": ("activations", "count", "param_shapes"),
     },

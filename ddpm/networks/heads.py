@@ -1,7 +1,8 @@
-"""Heads: the denoiser ε̂ of a network that predicts x0, v, μ or a flow's velocity, and their conversions."""
+"""Heads: the denoiser ε̂ of a network that predicts x0, v, μ, a flow's velocity or EDM's F, and their conversions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import at, eps_from_v, eps_from_x0, v_from_x0
 from ddpm.forward import x0_from_v as x0_from_v
+from ddpm.networks.preconditioning import edm_head
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 
@@ -137,7 +139,16 @@ mu_head.__wrapped__.v_form = _v_of_mu  # type: ignore[attr-defined]
 flow_head.__wrapped__.v_form = _v_of_u  # type: ignore[attr-defined]
 
 
+HEADS: dict[str, Callable[[Eps, Schedule], Partial]] = {
+    "eps": lambda net, _: partial_of(net),
+    "x0": x0_head,
+    "v": v_head,
+    "mu": mu_head,
+    "flow": flow_head,
+    "edm": edm_head,
+}
+
+
 def head(net: Eps, schedule: Schedule, predict: str) -> Partial:
-    """Make a network that predicts `eps`, `x0`, `v`, `mu` or `flow` (ε - x0) a denoiser."""
-    heads = {"eps": lambda net, _: partial_of(net), "x0": x0_head, "v": v_head, "mu": mu_head, "flow": flow_head}
-    return heads[check.choice("predict", predict, heads)](net, schedule)
+    """Make a network that predicts `eps`, `x0`, `v`, `mu`, `flow` (ε - x0) or `edm` (preconditioned) a denoiser."""
+    return HEADS[check.choice("predict", predict, HEADS)](net, schedule)

@@ -71,29 +71,33 @@ class Spectrum(NamedTuple):
     left: int  # their number; rest = 0 if all that are not 0 are in `var`
 
 
-def training_loss(schedule: Schedule, x: np.ndarray, c: Any = None, most: int = MOST_EXACT) -> tuple[float, float]:
-    """Bounds on mean_t L_t of the best linear denoiser on the images x it is fitted to, with c of each class's own.
+def training_loss(
+    schedule: Schedule, x: np.ndarray, c: Any = None, most: int = MOST_EXACT, weight: Any = 1.0
+) -> tuple[float, float]:
+    """Bounds on mean_t w_t L_t of the best linear denoiser on the images x it is fitted to, with c of each class's own.
 
-    x: (N, ...) uint8;  c: (N,) labels or None;  most: as `MOST_EXACT`  ->  two equal numbers where it is exact.
+    x: (N, ...) uint8;  c: (N,) labels or None;  most: as `MOST_EXACT`;  weight: w_t, (T,)
+    ->  two equal numbers where it is exact.
     """
     groups = [np.arange(len(x))] if c is None else [np.flatnonzero(np.asarray(c) == k) for k in np.unique(c)]
     alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None]  # (T, 1)
+    weight = np.broadcast_to(np.asarray(weight, dtype=np.float64), (schedule.T,))
     low = high = 0.0
     for rows in groups:
         s = eigenvalues(x, rows, most)
-        f = _mean_over_t(alpha_bar, s.var).sum()
+        f = _mean_over_t(alpha_bar, s.var, weight).sum()
         if s.rest > 0:
             last = s.var[-1]
-            low += s.share * s.rest / last * _mean_over_t(alpha_bar, s.var[-1:])[0]
-            high += s.share * s.left * _mean_over_t(alpha_bar, np.array([s.rest / s.left]))[0]
+            low += s.share * s.rest / last * _mean_over_t(alpha_bar, s.var[-1:], weight)[0]
+            high += s.share * s.left * _mean_over_t(alpha_bar, np.array([s.rest / s.left]), weight)[0]
         low, high = low + s.share * f, high + s.share * f
     D = int(np.prod(x.shape[1:]))
     return low / D, high / D
 
 
-def _mean_over_t(alpha_bar: np.ndarray, var: np.ndarray) -> np.ndarray:
-    """mean_t ᾱλ/(ᾱλ + 1-ᾱ) of each λ: (r,) -> (r,)"""
-    return (alpha_bar * var / (alpha_bar * var + 1 - alpha_bar)).mean(0)
+def _mean_over_t(alpha_bar: np.ndarray, var: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """mean_t w_t ᾱλ/(ᾱλ + 1-ᾱ) of each λ: (r,) -> (r,)"""
+    return weight @ (alpha_bar * var / (alpha_bar * var + 1 - alpha_bar)) / len(weight)
 
 
 def eigenvalues(x: np.ndarray, rows: np.ndarray, most: int = MOST_EXACT) -> Spectrum:

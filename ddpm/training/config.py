@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm.config import DTYPES, GAUSSIANS, LOSSES
+from ddpm.config import DTYPES, GAUSSIANS, LOSSES, TIMES
 from ddpm.datasets.reading import short_name
 
 LR_SCHEDULES = ("late_cosine", "cosine", "linear", "constant")
-PREDICT = ("eps", "x0", "v", "mu", "gaussian")
+PREDICT = ("eps", "x0", "v", "mu", "flow", "edm", "gaussian")
+PATHS = ("linear", "trigonometric", "cosine", "vp")  # of `ddpm.flows.paths`
+COUPLINGS = ("independent", "transport")
 VARIANCES = ("fixed_large", "fixed_small", "learned")
 MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal weights, the widest of its family
 
@@ -38,11 +40,16 @@ class TrainConfig:
     p_uncond: float = 0.1  # share of the labels replaced by the null label, for guidance; ignored without classes
     conditional: bool = True  # give the network the class labels
     schedule: str = "cosine"  # linear, linear_ho or cosine
+    path: str = ""  # in place of schedule, the chain of a flow's path: linear, trigonometric, cosine or vp
     T: int = 1000  # noise levels
-    predict: str = "eps"  # the noise eps, x0, v, mu (the mean of the reverse step), or gaussian: what a Gaussian leaves
+    times: str = "uniform"  # how often each t is drawn: uniform, logit_normal (as SD3), log_normal (in σ, as EDM)
+    coupling: str = "independent"  # of noise and image; transport: least distance in the batch, within each class
+    predict: str = "eps"  # eps, x0, v, mu (mean of the reverse step), flow (ε - x0), edm, or gaussian: what one leaves
     gaussian: str = "class"  # that Gaussian: of each class, with pooled directions, or one for all labels
     gaussian_rank: int = 64  # large directions of the Gaussian; the rest has one variance
-    loss: str = "simple"  # the error of eps, weighted by t: simple, min_snr, p2; of what is predicted: mse; vlb; hybrid
+    loss: str = (
+        "simple"  # of eps: simple (flow and edm: mse), min_snr, p2; of what is predicted: mse; velocity; vlb; hybrid
+    )
     variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
     flip: bool = False  # mirror half of the images horizontally
@@ -93,23 +100,21 @@ class TrainConfig:
             raise ValueError(f"power_ema is {self.power_ema}; give relative widths in (0, {MOST_POWER})")
         if self.name and (Path(self.name).is_absolute() or ".." in Path(self.name).parts or not Path(self.name).parts):
             raise ValueError(f"name {self.name!r} is no folder inside runs/; give a name such as {self.data}-2")
-        # names, and choices that exclude each other
+        # names
         names = {
             "lr_schedule": LR_SCHEDULES,
             "dtype": DTYPES,
             "predict": PREDICT,
             "gaussian": GAUSSIANS,
             "loss": LOSSES,
+            "path": ("", *PATHS),
+            "times": TIMES,
+            "coupling": COUPLINGS,
         }
         for field, known in (names | {"variance": VARIANCES}).items():
             if getattr(self, field) not in known:
                 raise ValueError(f"{field} {getattr(self, field)!r} is not known. Known: {', '.join(known)}")
-        if self.variance == "learned" and self.loss not in ("vlb", "hybrid"):
-            raise ValueError(f"variance learned is trained by loss vlb or hybrid only; loss is {self.loss!r}")
-        if self.loss == "hybrid" and self.variance != "learned":
-            raise ValueError(f"loss hybrid trains a variance; give variance learned (it is {self.variance!r})")
-        if self.predict == "gaussian" and (self.variance == "learned" or self.loss == "mse"):
-            raise ValueError("predict gaussian is trained by the losses of eps; give loss simple, min_snr or p2")
+        self._refuse_exclusive_choices()
         # divisibility of batches and intervals
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is not divisible by accumulate {self.accumulate}")
@@ -121,6 +126,24 @@ class TrainConfig:
                     raise ValueError(
                         f"{field} {getattr(self, field)} is not divisible by steps_per_call {self.steps_per_call}"
                     )
+
+    def _refuse_exclusive_choices(self) -> None:
+        if self.variance == "learned" and self.loss not in ("vlb", "hybrid"):
+            raise ValueError(f"variance learned is trained by loss vlb or hybrid only; loss is {self.loss!r}")
+        if self.loss == "hybrid" and self.variance != "learned":
+            raise ValueError(f"loss hybrid trains a variance; give variance learned (it is {self.variance!r})")
+        if self.predict == "gaussian" and (self.variance == "learned" or self.loss == "mse"):
+            raise ValueError("predict gaussian is trained by the losses of eps; give loss simple, min_snr or p2")
+        if self.predict in ("flow", "edm") and self.loss == "simple":
+            object.__setattr__(self, "loss", "mse")  # their own error is what their papers minimise
+        if self.predict == "edm" and self.loss in ("vlb", "hybrid"):
+            raise ValueError(f"predict edm is not trained by loss {self.loss}; give mse, min_snr, p2 or velocity")
+        if self.path and self.schedule != type(self).schedule:
+            raise ValueError(f"path {self.path} and schedule {self.schedule} are two chains; leave one of them out")
+        if self.loss == "velocity" and not self.path:
+            raise ValueError("loss velocity is the error of a path's velocity; give a path, such as path linear")
+        if self.importance and self.times != "uniform":
+            raise ValueError(f"importance draws t by its loss, so times cannot be {self.times}; leave one of them out")
 
     # The intervals of what happens between two steps.
     EVENTS = ("log_every", "save_every", "sample_every", "eval_every", "snapshot_every")
@@ -139,6 +162,11 @@ class TrainConfig:
         "restart",
         "data_dir",
     )
+
+    @property
+    def chain(self) -> str:
+        """The name of the schedule, or of the path's chain, for `ddpm.flows.paths.make_chain`."""
+        return f"{self.path}_path" if self.path else self.schedule
 
     @property
     def run_name(self) -> str:

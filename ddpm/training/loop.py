@@ -168,9 +168,9 @@ class Training:
         seconds = cost.time_step(self.program(k), self.state, self.placed, *self.feed(self.step, k)) / k
         left = config.steps - self.step
         self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
-        self.base = None  # for L_simple only: other losses have another floor
-        if self.writes and config.loss == "simple":
-            self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional)
+        self.base = None  # for errors of a prediction: the bound has another floor
+        if self.writes and config.loss not in ("vlb", "hybrid"):
+            self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional, config)
         self.losses: list[jax.Array] = []
         now = time.perf_counter()
         kept = self.tables["metrics"].last

@@ -29,8 +29,9 @@ FOLDER = Path(__file__).parent / "references"
 # rate falls at another time, so only the steps before it are compared.
 MATTERS = (
     *("data", "preset", "batch", "lr", "lr_schedule", "warmup", "clip", "p_uncond", "conditional", "schedule", "T"),
-    *("flip", "dtype", "predict", "loss", "variance", "importance"),
+    *("flip", "dtype", "predict", "loss", "variance", "importance", "path", "times", "coupling"),
 )
+SIZE = ("loss", "path", "times")  # losses that differ in these are of another size and are not compared
 
 
 @dataclass(frozen=True)
@@ -147,19 +148,24 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
 
 
 def choose(name: str, config: dict[str, Any]) -> Reference | None:
-    """Return the named reference, or the one with the same data and preset; None if there is none."""
+    """Return the named reference, or the one with the same data, preset and loss; None if there is none."""
     if name:
         return load(name)
     train = config.get("train", {})
-    fit = [k for k, r in references().items() if all(r["train"][f] == train.get(f) for f in ("data", "preset"))]
+    fit = [
+        k
+        for k, r in references().items()
+        if all(r["train"][f] == train.get(f) for f in ("data", "preset"))
+        and all(_field(train, f) == _field(r["train"], f) for f in SIZE)
+    ]
     return load(fit[0]) if fit else None
 
 
-def alone(step: np.ndarray, loss: np.ndarray, base: float | None = None) -> str:
+def alone(step: np.ndarray, loss: np.ndarray, base: float | None = None, zero: float | None = None) -> str:
     """Describe a loss that has no reference: its last fifth, next to a Gaussian's, and whether it still falls.
 
-    base: the exact loss of the best linear-Gaussian denoiser. The two halves of the last fifth differ by noise alone
-    with the standard deviation r √(2/w) of their log ratio, w steps each.
+    base: the exact loss of the best linear-Gaussian denoiser;  zero: that of a network whose output is 0. By noise
+    alone the log ratio of the two halves of the last fifth has the deviation r √(2/w), with w steps each.
     """
     last = float(step[-1])
     edges = last * np.array([0.8, 0.9, 1.0])
@@ -171,6 +177,8 @@ def alone(step: np.ndarray, loss: np.ndarray, base: float | None = None) -> str:
         apart = f"{100 * (1 - ratio):.1f} % below" if ratio < 1 else f"{ratio:.3g} times"
         learned = "it has learned more than a Gaussian knows" if ratio < 1 else "a Gaussian still denoises better"
         lines.append(f"This is {apart} the exact loss of the best linear-Gaussian denoiser, {base:.4f}: {learned}.")
+    if zero is not None:
+        lines.append(f"A network whose output is 0, as a new one's is, has {zero:.4f}.")
     try:
         sigma = step_noise(step, loss) * np.sqrt(2 / (edges[1] - edges[0]))
     except ValueError as e:

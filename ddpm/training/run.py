@@ -18,7 +18,7 @@ from ddpm import data
 from ddpm.config import UNETS, UNetConfig, unet_config
 from ddpm.datasets import sources
 from ddpm.datasets.reading import is_own
-from ddpm.schedule import make_schedule
+from ddpm.flows.paths import make_chain
 from ddpm.tools import lock
 from ddpm.training import devices as distributed
 from ddpm.training import resume, tables, unet_options
@@ -71,10 +71,12 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
         tables.refuse_board()
     # Data, network and schedule, checked before the folder is touched
     mesh = distributed.make_mesh(config.devices)
+    if mesh and config.coupling == "transport":
+        raise ValueError("coupling transport pairs the batch of one device; give devices 1")
     dataset = sources.load(config.data, config.data_dir)
     unet = network_for(config, dataset)
     check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
-    schedule = make_schedule(config.schedule, config.T)
+    schedule = make_chain(config.chain, config.T)
     folder, quiet = Path(runs) / config.run_name, quiet or not distributed.lead()
     # The run, with the folder held
     with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():

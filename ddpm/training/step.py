@@ -26,8 +26,9 @@ from ddpm import train
 from ddpm.config import UNetConfig
 from ddpm.contracts import Partial
 from ddpm.data import to_float
+from ddpm.flows.matching import pair_by_transport
 from ddpm.loss import drop_labels, stratified_times
-from ddpm.losses import importance, objectives
+from ddpm.losses import importance, objectives, times
 from ddpm.losses.objectives import Objective
 from ddpm.network import build
 from ddpm.networks.skip import Prior, skip_head
@@ -102,12 +103,26 @@ def draw(
     t, weight = stratified_times(key_t, x0.shape[0], schedule.T), None
     if config.importance:
         t, weight = importance.draw_times(history, key_t, x0.shape[0])
-    return Draws(x0, t, jax.random.normal(key_noise, x0.shape, x0.dtype), label, weight), key_dropout
+    elif config.times != "uniform":
+        t = times.draw(key_t, x0.shape[0], schedule, config.times)
+    noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
+    if config.coupling == "transport":
+        noise = noise[_nearest(x0, noise, c if unet.num_classes else jnp.zeros_like(c))]
+    return Draws(x0, t, noise, label, weight), key_dropout
+
+
+def _nearest(x0: jax.Array, noise: jax.Array, c: jax.Array) -> jax.Array:
+    """Return the order in which the noises belong to x0 by optimal transport within each class; on the host."""
+
+    def order(*batch: Any) -> np.ndarray:
+        return pair_by_transport(*batch).astype(np.int32)
+
+    return jax.pure_callback(order, jax.ShapeDtypeStruct(c.shape, jnp.int32), x0, noise, c)
 
 
 def of_config(config: TrainConfig) -> Objective:
     """Return the objective that `config` names; a Gaussian skip is part of the network, which then predicts ε."""
-    return objectives.objective(config.loss, config.predict.replace("gaussian", "eps"), config.variance)
+    return objectives.objective(config.loss, config.predict.replace("gaussian", "eps"), config.variance, config.path)
 
 
 def draws_loss(

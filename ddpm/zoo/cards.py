@@ -47,7 +47,10 @@ PARAMETERS = 4 * 10**9  # 16 GiB as float32
 
 @dataclass(frozen=True)
 class ScheduleCard:
-    """A schedule by name; `zero_terminal_snr` shifts and scales √ᾱ so that ᾱ_T = 0 (Lin et al. 2023)."""
+    """A schedule by name, or the chain of a path as `linear_path`.
+
+    `zero_terminal_snr` shifts and scales √ᾱ so that ᾱ_T = 0 (Lin et al. 2023).
+    """
 
     name: str
     T: int
@@ -88,7 +91,7 @@ class WeightsCard:
     unet: UNetConfig
     schedule: ScheduleCard
     classes: tuple[str, ...]
-    predict: Literal["eps", "x0", "v", "mu", "gaussian"] = "eps"
+    predict: Literal["eps", "x0", "v", "mu", "flow", "edm", "gaussian"] = "eps"
     first_time: int = 1
     sampling: SamplingCard | None = None
     axes: AxesCard | None = None

@@ -19,6 +19,7 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps, Partial
+from ddpm.flows.paths import make_chain
 from ddpm.guide import clip_x0
 from ddpm.guides.rules import dynamic_threshold
 from ddpm.losses.objectives import denoiser
@@ -32,7 +33,7 @@ from ddpm.samplers import best_times, table
 from ddpm.samplers.names import RULES, STEPS
 from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
-from ddpm.schedule import Schedule, make_schedule
+from ddpm.schedule import Schedule
 from ddpm.tools import check, checkpoint, files, schema
 from ddpm.tools.partials import affine
 from ddpm.training.gaussian_baseline import FILE
@@ -69,7 +70,7 @@ class Model:
 
     @property
     def predict(self) -> str:
-        """Return what the network predicts: `eps`, `x0`, `v`, `mu` or `gaussian`; `Model.eps` derives ε̂ from it."""
+        """Return what the network predicts: `eps`, `v`, `flow`, … or `gaussian`; `Model.eps` derives ε̂ from it."""
         return self.card.get("predict", self.card.get("train", {}).get("predict", "eps"))
 
     @property
@@ -198,7 +199,7 @@ def load(name: str | Path) -> Model:
 
 def make(schedule: ScheduleCard) -> Schedule:
     """Build the schedule that a card names."""
-    made = make_schedule(schedule.name, schedule.T)
+    made = make_chain(schedule.name, schedule.T)
     return zero_terminal_snr(made) if schedule.zero_terminal_snr else made
 
 
@@ -249,7 +250,7 @@ def _from_run(folder: Path) -> Model:
         raise ValueError(f"{folder} has no whole checkpoint yet; let `ddpm train` reach its first --save-every")
     state, saved = found
     cards.same_run(folder / "config.json", run, saved)
-    schedule = ScheduleCard(run.train.schedule, run.train.T)
+    schedule = ScheduleCard(run.train.chain, run.train.T)
     card = {**about, "schedule": dataclasses.asdict(schedule), "step": saved["step"]}
     if (folder / FILE).exists():
         card["axes"] = files.read_json(folder / FILE).get("axes")

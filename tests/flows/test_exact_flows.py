@@ -8,6 +8,7 @@ import pytest
 from ddpm import flows, oracle
 from ddpm.contracts import Partial
 from ddpm.flows import paths
+from ddpm.guides.rules import autoguidance
 from ddpm.oracles.finite_set import finite
 
 PATHS = {name: paths.make_path(name) for name in paths.PATHS}
@@ -94,6 +95,16 @@ def test_one_step_of_euler_is_exact_after_reflow(x64):
     np.testing.assert_allclose(end, flows.gaussian_map(m, path, x, 1.0, 0.0), rtol=1e-9)
     halfway = x - 0.5 * velocity(x, 1.0)  # the same velocity along the line
     np.testing.assert_allclose(velocity(halfway, jnp.full(4, 0.5)), velocity(x, 1.0), rtol=1e-9)
+
+
+def test_autoguidance_multiplies_powers_of_the_deviations(x64):
+    """Variances .30 and .40 at scale s end in σ^s σ_bad^(1-s): not in the tilted density, whose precision is linear."""
+    path, mean, s = PATHS["linear"], np.array([0.4, -0.2]), 2.0
+    good, bad = (flows.exact_velocity(oracle.gaussian(mean, lam), path) for lam in (0.3, 0.4))
+    guided = flows.integrate(autoguidance(good, bad, s), jnp.asarray(X), 1.0, 0.0)
+    np.testing.assert_allclose(guided, mean + np.sqrt(0.3**s * 0.4 ** (1 - s)) * X, rtol=1e-8)
+    alone = flows.integrate(autoguidance(good, bad, 1.0), jnp.asarray(X), 1.0, 0.0)
+    np.testing.assert_allclose(alone, mean + np.sqrt(0.3) * X, rtol=1e-8)
 
 
 def test_bad_input_is_refused(x64):

@@ -114,6 +114,16 @@ def test_transport_pairs_have_the_least_cost_of_all_pairings():
     np.testing.assert_array_equal(np.argsort(noise[:, 0, 0]), np.argsort(x0[line, 0, 0]))
 
 
+def test_transport_within_labels_is_the_best_of_each_label():
+    rng = np.random.default_rng(1)
+    (noise, x0), c = rng.normal(size=(2, 6, 3)), np.array([0, 1, 0, 1, 0, 1])
+    order = flows.pair_by_transport(noise, x0, c)
+    np.testing.assert_array_equal(c[order], c)
+    for k in (0, 1):
+        rows = np.flatnonzero(c == k)
+        np.testing.assert_array_equal(order[rows], rows[flows.pair_by_transport(noise[rows], x0[rows])])
+
+
 def test_bad_input_is_refused():
     for call, message in (
         (lambda: flows.loss_floor(PATHS["vp"], 0.5), "give first above 0"),

@@ -58,7 +58,10 @@ def test_a_path_is_the_chain_in_other_units(path, x64):
         conversions.score_from_velocity(path, x, tau, u), score_from_eps(schedule, t, N) / p.c, rtol=1e-7
     )
     np.testing.assert_allclose(path.time(schedule.alpha_bar[t]), tau, rtol=1e-9)
-    np.testing.assert_allclose(paths.levels(path, tau).alpha_bar[1:], schedule.alpha_bar[t], rtol=1e-9)
+    levels = paths.levels(path, tau)
+    np.testing.assert_allclose(levels.alpha_bar[1:], schedule.alpha_bar[t], rtol=1e-9)
+    np.testing.assert_allclose(levels.beta[1:], 1 - levels.alpha_bar[1:], atol=1e-12)  # each one step from the data
+    assert paths.make_chain(f"{path.name}_path", 20).alpha_bar[7] == paths.chain(path, 20).alpha_bar[7]
 
 
 def test_flow_time_of_a_chain_is_std_over_the_sum():

@@ -10,6 +10,7 @@ import pytest
 from ddpm import config, data, train
 from ddpm.config import UNetConfig
 from ddpm.contracts import constant
+from ddpm.flows import conversions, matching, paths
 from ddpm.forward import q_posterior, q_sample
 from ddpm.loss import per_image, squared_error
 from ddpm.losses import bound, objectives, weighting
@@ -34,7 +35,7 @@ def draws(x64):
     return linear(50), x0, jax.random.normal(keys[1], x0.shape), jax.random.normal(keys[2], x0.shape)
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
+@pytest.mark.parametrize("predict", heads.HEADS)
 def test_a_head_gives_back_the_noise_of_a_perfect_prediction(draws, predict):
     s, x0, noise, _ = draws
     x_t = q_sample(s, x0, T_ALL, noise)
@@ -49,17 +50,18 @@ def test_mu_is_the_mean_of_the_posterior(draws):
     np.testing.assert_allclose(objectives.target(s, "mu", x0, T_ALL, noise), mean, atol=1e-12)
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
+@pytest.mark.parametrize("predict", heads.HEADS)
 def test_the_error_of_the_prediction_is_a_weighted_error_of_the_noise(draws, predict):
     """mse = w ‖ε - ε̂‖² with the w that `for_target` turns into 1."""
     s, x0, noise, output = draws
     mse = objectives.objective("mse", predict)(constant(output), s, x0, T_ALL, noise, None)
     eps = heads.head(constant(output), s, predict)
     w = 1 / weighting.for_target(s, weighting.simple(s), predict)[T_ALL]
+    np.testing.assert_allclose(objectives.weight_of_eps("mse", predict, "", s)[T_ALL], w, rtol=1e-12)
     np.testing.assert_allclose(mse, w * per_image(squared_error(eps, s, x0, T_ALL, noise)), rtol=1e-9)
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v", "mu"])
+@pytest.mark.parametrize("predict", heads.HEADS)
 def test_simple_does_not_depend_on_the_name_of_the_prediction(draws, predict):
     """The same ε̂ expressed as x̂0, v̂ or μ̂ has the same loss; min_snr is its multiple."""
     s, x0, noise, output = draws
@@ -73,6 +75,23 @@ def test_simple_does_not_depend_on_the_name_of_the_prediction(draws, predict):
     ratio = objectives.objective("min_snr", predict)(constant(as_named), s, x0, T_ALL, noise, None) / ours
     snr = s.alpha_bar / (1 - s.alpha_bar)
     np.testing.assert_allclose(ratio, jnp.minimum(1, 5 / snr)[T_ALL], rtol=1e-8)
+
+
+@pytest.mark.parametrize("path", paths.PATHS)
+def test_the_error_of_the_velocity_is_the_loss_of_flow_matching(draws, path):
+    """Whatever the network predicts: the objective on the chain is that of the path at τ = .999 t/T."""
+    _, x0, noise, output = draws
+    p, s, tau = paths.make_path(path), paths.make_chain(f"{path}_path", 50), 0.999 * T_ALL / 50
+    at = conversions.level_for(p, tau, x0)
+    as_velocity = lambda x, tau, c: conversions.velocity_from_eps(p, x, tau, output)  # noqa: E731
+    wanted = matching.flow_matching_loss(as_velocity, p, x0, tau, noise)
+    u_hat = heads.u_from_eps(s, (at.a * x0 + at.b * noise) / at.c, T_ALL, output)
+    for predict, out in (("eps", output), ("flow", u_hat)):
+        ours = objectives.objective("velocity", predict, path=path)(constant(out), s, x0, T_ALL, noise, None)
+        np.testing.assert_allclose(ours, wanted, rtol=1e-9)
+    if path == "linear":
+        mse = objectives.objective("mse", "flow")(constant(u_hat), s, x0, T_ALL, noise, None)
+        np.testing.assert_allclose(mse, wanted, rtol=1e-9)
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
@@ -220,6 +239,11 @@ def test_a_fixed_average_is_the_geometric_sum_with_the_start_in_it():
         ({"variance": "learned"}, "trained by loss vlb or hybrid only; loss is 'simple'"),
         ({"loss": "hybrid"}, "give variance learned"),
         ({"fixed_ema": (1.0,)}, "fixed_ema"),
+        ({"path": "curved"}, "Known: , linear"),
+        ({"path": "linear", "schedule": "linear"}, "two chains"),
+        ({"loss": "velocity"}, "give a path"),
+        ({"times": "log_normal", "importance": True}, "leave one of them out"),
+        ({"predict": "edm", "loss": "vlb"}, "not trained by loss vlb"),
     ],
 )
 def test_what_cannot_work_is_refused(change, words):
