@@ -113,7 +113,8 @@ class TrainConfig:
         }
         for field, known in (names | {"variance": VARIANCES}).items():
             if getattr(self, field) not in known:
-                raise ValueError(f"{field} {getattr(self, field)!r} is not known. Known: {', '.join(known)}")
+                names_of = ", ".join(filter(None, known))
+                raise ValueError(f"{field} {getattr(self, field)!r} is not known. Known: {names_of}")
         self._refuse_exclusive_choices()
         # divisibility of batches and intervals
         if self.batch % self.accumulate:

@@ -239,7 +239,7 @@ def test_a_fixed_average_is_the_geometric_sum_with_the_start_in_it():
         ({"variance": "learned"}, "trained by loss vlb or hybrid only; loss is 'simple'"),
         ({"loss": "hybrid"}, "give variance learned"),
         ({"fixed_ema": (1.0,)}, "fixed_ema"),
-        ({"path": "curved"}, "Known: , linear"),
+        ({"path": "curved"}, "Known: linear, trig"),
         ({"path": "linear", "schedule": "linear"}, "two chains"),
         ({"loss": "velocity"}, "give a path"),
         ({"times": "log_normal", "importance": True}, "leave one of them out"),
