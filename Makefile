@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo figures lessons site test lint format clean
+.PHONY: help install demo figures lessons site test test-slow lint format clean
 
 help:             ## show this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/installed  ## make .venv and install the package with its tests
 
@@ -30,8 +30,12 @@ site: .venv/installed     ## build the course as a site, in site/html (needs nod
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,course]'
 	$(BIN)/python docs/site/build.py
 
-test: .venv/installed     ## run every test, without network and without data
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: .venv/installed     ## run the quick tests, without network and without data: ten minutes on two cores
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: .venv/installed ## run the others: whole trainings, lessons, quick forms of figures, two processes, the site
+	$(PYTEST) -m slow $(TESTS)
 
 lint: .venv/installed     ## run ruff and mypy
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ RANGES = {  # of each field, or of each of its entries: from low to below high
     "dropout": (0, 1),
 }
 DTYPES = ("float32", "bfloat16")
-GAUSSIANS = ("class", "pooled", "one")  # of `ddpm.oracles.low_rank`: each class its own, common directions, one for all
+GAUSSIANS = ("class", "pooled", "one", "isotropic")  # of `ddpm.oracles.low_rank`: by class, one for all, N(m, σ² I)
 LOSSES = ("simple", "mse", "min_snr", "p2", "vlb", "hybrid", "velocity")  # `ddpm.losses.objectives`
 TIMES = ("uniform", "logit_normal", "log_normal")  # how often a training draws each t: `ddpm.losses.times`
 

@@ -120,12 +120,15 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
 
     x: (N, ...) images in [-1, 1];  c: (N,) labels in 0..num_classes-1, or None.
     kind: `class` each label its own directions, ∅ those of all images; `pooled` one set of directions for all, with
-    each label's own mean and variances; `one` the same Gaussian for all labels. The seed is fixed: the same images
-    give the same Gaussian. scikit-learn's PCA does the work: λ are its variances, ρ its mean of those left out.
+    each label's own mean and variances; `one` the same Gaussian for all labels; `isotropic` N(m, σ² I), no directions.
+    The seed is fixed: the same images give the same Gaussian. scikit-learn's PCA does the work: λ are its variances,
+    ρ its mean of those left out.
     """
     x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
     check.choice("kind", kind, GAUSSIANS)
     N, D = x.shape
+    if kind == "isotropic":
+        return isotropic(D, _some(x, "all images").mean(0), x.var(0).mean())
     if c is None or kind == "one":
         return LowRank(*(jnp.asarray(a)[None] for a in _pca(x, rank, "all images")))
     c = np.asarray(c)

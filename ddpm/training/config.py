@@ -45,7 +45,7 @@ class TrainConfig:
     times: str = "uniform"  # how often each t is drawn: uniform, logit_normal (as SD3), log_normal (in σ, as EDM)
     coupling: str = "independent"  # of noise and image; transport: least distance in the batch, within each class
     predict: str = "eps"  # eps, x0, v, mu (mean of the reverse step), flow (ε - x0), edm, or gaussian: what one leaves
-    gaussian: str = "class"  # that Gaussian: of each class, with pooled directions, or one for all labels
+    gaussian: str = "class"  # that Gaussian: of each class, pooled directions, one for all labels, isotropic
     gaussian_rank: int = 64  # large directions of the Gaussian; the rest has one variance
     loss: str = (
         "simple"  # of eps: simple (flow and edm: mse), min_snr, p2; of what is predicted: mse; velocity; vlb; hybrid

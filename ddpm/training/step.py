@@ -64,8 +64,8 @@ def empty_prior(config: TrainConfig, unet: UNetConfig) -> Any:
     """Return a prior of the right shapes without data; () where nothing but the network predicts."""
     if config.predict != "gaussian":
         return ()
-    K = unet.num_classes + 1 if unet.num_classes and config.gaussian != "one" else 1
-    D, r = math.prod(unet.image_shape), config.gaussian_rank
+    K = unet.num_classes + 1 if unet.num_classes and config.gaussian in ("class", "pooled") else 1
+    D, r = math.prod(unet.image_shape), 0 if config.gaussian == "isotropic" else config.gaussian_rank
     shared = 1 if config.gaussian == "pooled" else K
     gaussian = LowRank(jnp.zeros((K, D)), jnp.zeros((shared, D, r)), jnp.ones((K, r)), jnp.ones(K))
     return Prior(gaussian, jnp.ones(config.T + 1))

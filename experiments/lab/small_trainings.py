@@ -24,6 +24,8 @@ from ddpm import data
 from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
 from ddpm.config import UNetConfig
 from ddpm.datasets import sources
+from ddpm.networks.skip import make_prior
+from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.tools import cache, checkpoint, files, machine
 from ddpm.training import loop, run, tables
@@ -38,7 +40,7 @@ class Small:
     """The budget of every run. On a GPU: preset=small steps=100000 batch=128. With more patience: preset=cpu."""
 
     data: str = "fashion_mnist"
-    preset: str = "nano"  # 166k parameters, 28 x 28: `cpu`, narrow, so that 22 runs and their measures are cheap
+    preset: str = "nano"  # 166k parameters, 28 x 28: `cpu`, narrow, so that many runs and their measures are cheap
     steps: int = 3000
     batch: int = 32
     seeds: int = 2
@@ -57,6 +59,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "linear, μ, L": {"schedule": "linear", "predict": "mu", "loss": "vlb"},
     "linear, μ, mse": {"schedule": "linear", "predict": "mu", "loss": "mse"},
     "linear, x0, mse": {"schedule": "linear", "predict": "x0", "loss": "mse"},
+    "v": {"predict": "v"},  # what follows: the same loss of ε, and other Gaussians from which the network continues
+    "gaussian, isotropic": {"predict": "gaussian", "gaussian": "isotropic"},
+    "gaussian, one": {"predict": "gaussian", "gaussian": "one"},
+    "gaussian, pooled": {"predict": "gaussian", "gaussian": "pooled"},
+    "gaussian, class": {"predict": "gaussian", "gaussian": "class"},
 }
 AVERAGE = "power_0.1"  # the average that is measured: its width is a tenth of the run, and it forgets the start at once
 
@@ -72,6 +79,7 @@ class Run:
     params: dict[str, Any]  # by average: params (none), ema, fixed_…, power_0.1
     parts: dict[int, Any]  # AVERAGE along the way, by step
     card: dict[str, Any]
+    gaussian: Any = None  # the Gaussian that the network continues, where it predicts `gaussian`
 
     def model(self, average: str = AVERAGE, step: int | None = None) -> Model:
         """The denoiser with that average of the parameters, at the end or at a quarter of the way."""
@@ -80,7 +88,8 @@ class Run:
         card = {**self.card, "sha256": cache.key(self.key, average, step or self.config.steps)}
         name = f"{self.key}, {average}, {step or self.config.steps} steps"
         params = jax.tree.map(jax.numpy.asarray, params)
-        return Model(name, self.unet, params, self.schedule, tuple(self.card["classes"]), card)
+        prior = self.gaussian and make_prior(LowRank(**jax.tree.map(jax.numpy.asarray, self.gaussian)), self.schedule)
+        return Model(name, self.unet, params, self.schedule, tuple(self.card["classes"]), card, prior)
 
 
 def config_of(small: Small, recipe: str, seed: int) -> TrainConfig:
@@ -127,7 +136,8 @@ def train(small: Small, recipe: str, seed: int) -> Run:
         shutil.rmtree(folder)
     arrays, card = files.load(home / key)
     parts = {int(k): v for k, v in arrays.pop("parts").items()}
-    return Run(key, config, unet, make_schedule(config.schedule, config.T), arrays, parts, card)
+    gaussian = arrays.pop("gaussian", None)
+    return Run(key, config, unet, make_schedule(config.schedule, config.T), arrays, parts, card, gaussian)
 
 
 def _share_baseline(folder: Path, home: Path, config: TrainConfig, dataset: data.Dataset) -> None:
@@ -148,6 +158,8 @@ def _keep(folder: Path, path: Path, config: TrainConfig, unet: UNetConfig, datas
     state = found[0]
     parts = {str(n): files.load(folder / "ema" / f"step_{n:08d}")[0][AVERAGE] for n in checkpoint.steps(folder / "ema")}
     tree = {"params": state.params, "ema": state.ema, **state.emas, "parts": parts}
+    if state.prior:
+        tree["gaussian"] = state.prior.gaussian._asdict()
     curve = tables.read_metrics(folder)
     card = {
         "train": dataclasses.asdict(config),

@@ -132,6 +132,7 @@ def test_augment_erases_a_square():
     assert np.all(gone.mean(0) > 0)  # anywhere
 
 
+@pytest.mark.slow
 def test_it_learns_the_digits(trained, digits):
     a = cl.accuracy(trained, digits.x_test, digits.y_test)
     assert a["accuracy"] > 0.93 and a["n"] == 297
@@ -140,6 +141,7 @@ def test_it_learns_the_digits(trained, digits):
     assert a["standard_error"] == pytest.approx(np.std(trained.predict(digits.x_test) == digits.y_test) / 297**0.5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(digits):
     x, y = digits.x_train[:256], digits.y_train[:256]
     a, b = (ct.train(TINY, HOW, x, y) for _ in range(2))
@@ -154,6 +156,7 @@ def test_training_that_diverges_is_an_error(digits):
         ct.train(TINY, dataclasses.replace(HOW, lr=1e30), digits.x_train[:256], digits.y_train[:256])
 
 
+@pytest.mark.slow
 def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
     command = dataclasses.replace(COMMAND, lr=0.05, erase=2, flip=True, out=tmp_path / "d")
@@ -233,6 +236,7 @@ def noisy(digits):
     return ct.train(config, how, digits.x_train, digits.y_train)
 
 
+@pytest.mark.slow
 def test_noisy_classifier_knows_the_time(noisy, digits):
     schedule, x, y = make_schedule("cosine", 100), digits.x_test, digits.y_test
     found = cr.by_time(lambda x_t, t: jax.nn.log_softmax(noisy.logits(x_t, t)), schedule, x, y, [0, 50, 100])

@@ -17,6 +17,7 @@ def images(n, seed=0):
     return jax.random.uniform(jax.random.key(seed), (n, 8, 8, 1), minval=-1)
 
 
+@pytest.mark.slow
 def test_folding_is_exact(x64):
     """Batch norm by a batch's own statistics, and the folded network on that batch, are one function."""
     init, apply = cn.build(TINY)

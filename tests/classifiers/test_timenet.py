@@ -39,6 +39,7 @@ def test_each_image_stands_alone():
     assert whole[0].shape == (6, 4) and whole[1].shape == (6, 5)
 
 
+@pytest.mark.slow
 def test_the_time_matters_and_every_parameter_is_used():
     apply, x = tn.build(TINY)[1], images(4)
     p = params()
@@ -47,6 +48,7 @@ def test_the_time_matters_and_every_parameter_is_used():
     assert all(float(abs(a).max()) > 0 for a in jax.tree.leaves(grad))
 
 
+@pytest.mark.slow
 def test_its_gradient_is_that_of_its_values(x64):
     """The one thing that guidance asks: d log p(c | x_t)/dx_t, against differences (the norms stay in float32)."""
     apply = tn.build(TINY)[1]

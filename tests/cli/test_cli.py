@@ -80,6 +80,7 @@ def test_sample_by_class_writes_a_grid_and_an_npz(tmp_path, monkeypatch):
     np.testing.assert_array_equal(arrays["arr_0"], np.load("y.npz")["arr_0"])
 
 
+@pytest.mark.slow
 def test_typicality_of_generated_garments(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert start.main(["typicality", "--label", "Trouser", "--n", "3", "--draws", "5"]) == 0
@@ -88,6 +89,7 @@ def test_typicality_of_generated_garments(tmp_path, monkeypatch, capsys):
     assert "Trouser" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_train_on_digits_makes_a_run_that_the_other_commands_take(tmp_path, monkeypatch, capsys):
     from ddpm import config
 

@@ -44,6 +44,7 @@ def mined(weights, out, *flags):
     return start.main(["mine", "--model", str(weights), "--label", "brevik", "--out", str(out), *FLAGS, *flags])
 
 
+@pytest.mark.slow
 def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     assert mined(weights, tmp_path, "--data", "cities") == 0
     printed = capsys.readouterr().out

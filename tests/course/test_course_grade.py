@@ -164,6 +164,7 @@ def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
     assert sum(t["max_score"] for t in result["tests"]) == 6 and result["tests"][1]["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_one_of_each_and_the_class_is_graded(tmp_path):
     """A loop, a forbidden import, megabytes, a crash, an exit, a default that never ends, a million brackets."""
     crash = "p = np.ctypeslib.ctypes.POINTER(np.ctypeslib.ctypes.c_double)\n"

@@ -128,6 +128,7 @@ def test_c6_bits(fashion):
     assert bits.gaussian_bits(fashion.x_train, fashion.x_test).mean() == pytest.approx(6.461, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_c7_classifiers_without_a_network(fashion, fitted):
     """LDA, QDA, and the diffusion classifier of the exact Gaussians, tolerance .002, linear schedule, all test images.
 

@@ -107,6 +107,7 @@ def test_the_flow_takes_a_probe_of_each_image_from_its_key():
         f(x[:2], times=[1, 20], key=own)
 
 
+@pytest.mark.slow
 def test_a_network_has_bits_by_both_ways():
     """Convolutions define their gradient backwards only; the flow's divergence must not ask for the other."""
     config = UNetConfig(image_size=8, channels=8, multipliers=(1, 2), blocks=1, attention=(), groups=4, num_classes=3)
@@ -126,6 +127,7 @@ def test_even_times_rise_from_1_to_T_and_are_even_in_log_sigma():
     assert np.diff(sigma)[5:].max() < 2 * (sigma[-1] - sigma[0]) / 40
 
 
+@pytest.mark.slow
 def test_measures_say_what_stands_beside():
     digits = sources.load("digits")
     schedule = linear(100)

@@ -120,6 +120,7 @@ def test_denoising_of_the_fit_equals_its_own_baseline(digits):
 # --- sets of images ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_test_images_stand_at_their_own_floor(digits, digits_classifier):
     m = score(digits.x_test, digits.y_test, digits, digits_classifier)
     assert m["accuracy"].value == pytest.approx(digits_classifier.card["test"]["accuracy"])
@@ -226,6 +227,7 @@ def test_images_that_cannot_be_scored_are_refused(digits, digits_classifier, x, 
 # --- a model ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_evaluate_the_gaussian_fit(digits, digits_classifier):
     """A 'model' whose answers are exact: its loss is its baseline, its samples are of the requested class."""
     schedule = make_schedule("cosine", T)

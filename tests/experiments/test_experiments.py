@@ -5,6 +5,7 @@ import pytest
 from experiments.lab import runner, speed
 
 
+@pytest.mark.slow
 def test_speed_quick(capsys):
     """The parts that have no row of their own in test_speed.py, on a tiny network."""
     result = speed.main(speed.Config(quick=True, parts=("training_step", "sampling", "typicality")))
@@ -20,6 +21,7 @@ EXACT = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_figures(name, tmp_path):
     """Each row that is checked agrees with its closed form, in the quick form; the picture is drawn."""

@@ -160,6 +160,7 @@ def test_unknown_experiment_is_named(capsys):
     assert "cfg_tilted" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_gallery_is_that_of_the_results():
     """No number in it was typed: it is made anew from metrics.json, and every result is that of the code as it is."""
     assert (runner.RESULTS / "README.md").read_text() == gallery.page()

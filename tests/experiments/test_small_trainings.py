@@ -34,12 +34,15 @@ def untrained(small, recipe, seed):
     setup = small_trainings.config_of(small, recipe, seed)
     unet, schedule = run.network_for(setup, sources.load(setup.data)), make_schedule(setup.schedule, setup.T)
     rng = np.random.default_rng(seed)
-    start = init_state(setup, unet).params
+    state = init_state(setup, unet)
+    start, gaussian = state.params, state.prior and state.prior.gaussian._asdict()
     params = jax.tree.map(lambda a: np.asarray(a) + 0.02 * rng.normal(size=a.shape).astype(np.float32), start)
     card = {"train": dataclasses.asdict(setup), "classes": list("0123456789")}
     names = ("params", "ema", "power_0.1", *(f"fixed_{d:g}" for d in setup.fixed_ema))
     parts = dict.fromkeys(range(1, setup.steps), params)
-    return small_trainings.Run(f"{recipe} {seed}", setup, unet, schedule, dict.fromkeys(names, params), parts, card)
+    return small_trainings.Run(
+        f"{recipe} {seed}", setup, unet, schedule, dict.fromkeys(names, params), parts, card, gaussian
+    )
 
 
 @pytest.mark.slow
@@ -67,7 +70,7 @@ def test_recipes_are_configurations_that_can_be_trained():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddpm_table2", "iddpm_table2", "min_snr", "ema_short", "cfg_p_uncond"])
+@pytest.mark.parametrize("name", ["ddpm_table2", "iddpm_table2", "min_snr", "ema_short", "cfg_p_uncond", "priors"])
 def test_figures(name, home, tmp_path, monkeypatch):
     monkeypatch.setattr(small_trainings, "train", untrained)
     folder = runner.make(name, quick=True, out=tmp_path)

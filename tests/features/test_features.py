@@ -60,6 +60,7 @@ def test_the_layer_to_begin_with_is_there_in_every_network():
     assert default_layer(TINY) == "up.1" in layers(TINY) and default_layer(flat) == "up.0.0" in layers(flat)
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_mean_over_its_draws():
     """ε̂ of each draw by hand, through the public denoiser; and without noise every ensemble is the same."""
     got = dift(NET, IMAGES, 1, KEY, t=30, layer="out", ensemble=3)
@@ -76,6 +77,7 @@ def test_the_ensemble_is_the_mean_over_its_draws():
     np.testing.assert_allclose(*clean, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_its_neighbours_and_the_label_matters():
     whole = dift(NET, IMAGES, np.array([0, 1, 2]), KEY)
     parts = dift(NET, IMAGES, np.array([0, 1, 2]), KEY, batch=2)

@@ -208,6 +208,7 @@ def test_parity_with_diffusers():
     np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_draw_of_all_arrays_at_once_is_the_draw_of_each_to_the_bit():
     """Array i of the network comes from its own initialiser with the key fold_in(key, i), as Flax's Rngs counts."""
     key = jax.random.key(5)
@@ -221,6 +222,7 @@ def test_the_draw_of_all_arrays_at_once_is_the_draw_of_each_to_the_bit():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_what_runs_once_can_also_be_a_part_of_another_program():
     """Compiled alone with little optimisation, or inside the caller's jit: the same bits."""
     init = build(dataclasses.replace(TINY, multipliers=(1,), attention=()))[0]

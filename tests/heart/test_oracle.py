@@ -168,6 +168,7 @@ def fashion():
     return {k: v / 127.5 - 1 if k[0] == "x" else v.astype(int) for k, v in data.items()}
 
 
+@pytest.mark.slow
 @REAL
 def test_the_best_linear_denoiser_of_fashion_mnist(x64, fashion):
     """L_simple .0870 (train) and .0873 (test), with the label .0644; L_t .978, .271, .0581, .00203 at four times."""

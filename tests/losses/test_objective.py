@@ -148,6 +148,7 @@ PAIR = UNetConfig(2, 1, channels=8, multipliers=(1,), blocks=1, attention=(), gr
 IMPORTANT = TrainConfig(loss="min_snr", importance=True, T=8, schedule="cosine", batch=16, warmup=0)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_remember_what_the_whole_does():
     """With importance: the same loss, and the same losses at the same times, whole or in four parts."""
     rng = np.random.default_rng(0)
@@ -178,6 +179,7 @@ def test_importance_draws_where_the_loss_was_large():
     np.testing.assert_allclose(even.weight, 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_its_own_objective_loads_as_a_denoiser(tmp_path, monkeypatch):
     """Its ε̂ is that of its head, its variance is learned, its history is in the checkpoint."""
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
@@ -207,6 +209,7 @@ def bound_of(schedule, t):
     return (x[:, None, None, None] for x in (b[t] * (1 - a[t - 1]) / (1 - a[t]), b[t]))
 
 
+@pytest.mark.slow
 def test_one_program_serves_every_seed():
     """The seed as an argument: the same step as with the seed inside, to the bit."""
     setup = TrainConfig(batch=8, steps=4, warmup=0, seed=3)

@@ -161,6 +161,7 @@ def test_refusals(call, words):
     assert patterns.check_model(a_model(3)) is None
 
 
+@pytest.mark.slow
 def test_dift_of_a_network_describes_the_patches():
     from ddpm.network import build
 

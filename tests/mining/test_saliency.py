@@ -44,6 +44,7 @@ def test_smooth_is_the_gradient_at_noisy_images_averaged():
     np.testing.assert_allclose(saliency(quadratic, X[..., :1], 0), X[..., 0] ** 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_its_neighbours_and_a_classifier_fits():
     config = ClassifierConfig(8, 1, 3, widths=(8, 16))
     net = Classifier(config, build(config)[0](jax.random.key(0)), {})

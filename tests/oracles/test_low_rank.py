@@ -86,6 +86,10 @@ def test_fit_finds_a_planted_gaussian():
     total = np.einsum("kr->k", pooled.var) + pooled.rest  # the trace, whatever the directions
     np.testing.assert_allclose(total[:2], VAR[:2].sum(1) + (D - R) * REST[:2], rtol=0.05)
     assert low_rank.fit(x, c, kind="one", rank=R).mean.shape == (1, D)
+    sphere = low_rank.fit(x, c, kind="isotropic")  # the mean of both classes, and the mean variance of a pixel
+    np.testing.assert_allclose(sphere.mean[0], MEAN[:2].mean(0), atol=0.05)
+    mixed = VAR[:2].sum(1) + (D - R) * REST[:2] + np.square(MEAN[:2] - MEAN[:2].mean(0)).sum(1)
+    np.testing.assert_allclose(sphere.rest[0], mixed.mean() / D, rtol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ddpm.training.config import TrainConfig
 WITHIN = 90  # seconds after a process was killed, until the others have stopped (devices.SILENCE, and some)
 
 
+@pytest.mark.slow
 def test_eight_devices_have_the_gradient_of_one():
     """One step of SGD, for Adam would hide a factor; each device's share is also cut into parts."""
     code = """

@@ -46,6 +46,7 @@ def content(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_other_images_under_the_same_name_are_refused(folder, monkeypatch):
     before, digits = content(folder), sources.load("digits")
     x = digits.x_train.copy()

@@ -33,7 +33,8 @@ def trained(tmp_path_factory):
         return run.train(BASE, tmp_path_factory.mktemp("runs"), quiet=True)
 
 
-@pytest.mark.parametrize("kind", ["class", "pooled", "one"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["class", "pooled", "one", "isotropic"])
 def test_the_first_loss_is_that_of_the_gaussian(kind):
     """On the same images, times, noises and labels; and the shapes without data are those of the fit."""
     digits, setup = sources.load("digits"), dataclasses.replace(BASE, gaussian=kind)
@@ -56,6 +57,7 @@ def test_the_first_loss_is_that_of_the_gaussian(kind):
     assert float(loss) == pytest.approx(float(of_gaussian), rel=1e-5) and loss < 0.6
 
 
+@pytest.mark.slow
 def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
     """Read from the checkpoint, and from weights with their card; it is not the Gaussian alone."""
     of_run = model.load(trained)

@@ -64,6 +64,7 @@ def goes_on(runs, whole, begun=()):
         np.testing.assert_array_equal(np.array(a[column])[kept], np.array(b[column])[kept])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil, at",
     [
@@ -79,6 +80,7 @@ def test_100_steps_are_50_and_a_kill_and_the_rest(spoil, at, tmp_path, whole):
     goes_on(tmp_path / "runs", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, number", [("int", signal.SIGINT), ("term", signal.SIGTERM)])
 def test_a_run_that_is_told_to_stop_saves_the_step_it_is_at(name, number, tmp_path, whole):
     """Ctrl-C, or the SIGTERM of a scheduler or a container: not the last checkpoint, at 50, but where it was."""

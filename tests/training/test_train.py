@@ -65,6 +65,7 @@ def test_learning_rate_rises_stays_and_falls():
     np.testing.assert_allclose(values, [0, 1e-3, 2e-3, 2e-3, 2e-3, 1e-3, 0], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_network_on_known_data_reaches_the_exact_floor():
     """Pixels ±1 by a fair coin, independent: ε* is known, and so is its loss. A trained network comes within 30 % of
     it, twice as low as the best linear denoiser (.2755), and never below it."""
@@ -97,6 +98,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(runs):
     np.testing.assert_array_equal(metrics["loss"], tables.read_metrics(runs / "c" / "r")["loss"])
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_in_training_alone(runs):
     """At the start the last convolution of each block is 0, so nothing that is dropped can be seen; later it is. The
     model that is read back drops nothing: its loss on given draws is one number."""
@@ -129,6 +131,7 @@ def test_a_run_whose_last_checkpoint_is_gone_goes_on_from_the_one_before(runs):
     np.testing.assert_array_equal(again["loss"], rows["loss"])
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_and_the_model_it_gives(runs, monkeypatch):
     monkeypatch.setattr(loop, "sample_grid", DRAW)
     folder = run.train(BASE, runs, quiet=True)
@@ -159,6 +162,7 @@ def test_a_config_that_does_not_fit_is_refused_by_field(runs):
         run.train(dataclasses.replace(BASE, lr=2e-3), runs, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(runs):
     bad = dataclasses.replace(BASE, lr=1e38, save_every=6, log_every=6)
     with pytest.raises(loop.Diverged, match=r"not finite after step \d+: on the way forward, the output of layer"):
@@ -212,6 +216,7 @@ def grad_of(setup, unet=SMALL):
     return jax.jit(lambda s: train.gradient(setup, unet, linear(1000), s, key, x0, jnp.asarray(LABELS))[:2])(state)
 
 
+@pytest.mark.slow
 def test_accumulated_parts_make_the_gradient_of_the_whole_batch():
     """To rounding, by layer; the flips, dropped labels, times and noises are those of the whole batch."""
     whole, parts = (grad_of(TrainConfig(batch=32, accumulate=A, flip=True)) for A in (1, 4))
@@ -220,6 +225,7 @@ def test_accumulated_parts_make_the_gradient_of_the_whole_batch():
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_many_steps_in_a_call_are_the_same_steps():
     """A loop in Python and one compiled loop: equal losses, equal parameters, to rounding."""
     setup = TrainConfig(batch=8, steps=4, warmup=0, decay=0.0, power_ema=(0.1,))
@@ -288,6 +294,7 @@ def test_learning_rates_by_name(name, middle):
     assert float(lr(350)) == pytest.approx(quarter[name])
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_only():
     """Parameters, gradients, averages and moments stay float32; the loss and the gradient stay close."""
     setup, half = TrainConfig(batch=32), dataclasses.replace(SMALL, dtype="bfloat16")
@@ -304,6 +311,7 @@ def test_bfloat16_computes_only():
 # --- what a run writes besides ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tables_snapshots_and_averages_of_a_run(runs):
     """With everything on; and a run from before these options resumes with their defaults."""
     more = {"accumulate": 2, "eval_every": 3, "watch": True, "more_ema": (0.9,), "power_ema": (0.1,)}

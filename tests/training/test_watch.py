@@ -54,6 +54,7 @@ def set_to(layer, value):
     layer["kernel"] = jnp.full_like(layer["kernel"], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, words",
     [

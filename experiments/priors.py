@@ -1,0 +1,139 @@
+"""One formula, three priors: a network that continues where the denoiser of a Gaussian stops, at an equal budget.
+
+Salimans and Ho's v and Karras et al.'s preconditioning are one formula, ε̂ = ε_G(x_t) + s_t net(x_t), with N(0, I) and
+N(m, σ² I) for G (`ddpm.networks.skip`). Nothing in it asks for so little knowledge: G may have the large directions of
+the data, or those of each class. We train a small network with two seeds for each G, the loss of ε, the cosine
+schedule and the labels given, on Fashion-MNIST (`lab.small_trainings`), and measure it at a quarter of the way, at half
+and at the end: ε-MSE, images drawn by DDIM with guidance 2 in the shipped classifier's features, and the share of test
+images whose own label helps to denoise them, T(x|c) > 0 on (.1T, .7T]. The exact column is the loss of the Gaussian's
+own denoiser on the test images, which the network has before its first step, and the distance of the networks' first
+loss to it, from draws of t and ε, is within its error. The network that predicts ε starts at 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm import data, plot, typicality
+from ddpm.datasets import sources
+from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.oracles import low_rank
+from ddpm.schedule import cosine
+from experiments.lab.runner import Result, Row
+from experiments.lab.small_trainings import Small, family
+from experiments.lab.training_scores import budget, error, held_out, judge_of, mean_range, scores
+
+PAPER = "Salimans and Ho 2022, Appendix D; Karras et al. 2022, Sec. 5"
+MINUTES = 35
+# recipe: (its name in the table, the kind of its Gaussian in `low_rank.fit`)
+RUNS = {
+    "cosine": ("ε", None),
+    "v": ("v, N(0, I)", "unit"),
+    "gaussian, isotropic": ("N(m, σ² I)", "isotropic"),
+    "gaussian, one": ("one Gaussian", "one"),
+    "gaussian, pooled": ("pooled directions", "pooled"),
+    "gaussian, class": ("a Gaussian for each class", "class"),
+}
+BINS = ((1, 1), (2, 3), (4, 6), (7, 8), (9, 10))  # tenths of 1…T that belong together
+
+
+@dataclass(frozen=True)
+class Config(Small):
+    """The trainings' budget, images drawn from each, steps of DDIM, test images of ε-MSE and of typicality."""
+
+    n: int = 500
+    draw_steps: int = 20
+    guidance: float = 2.0
+    n_test: int = 500
+    n_typical: int = 200
+    draws: int = 24
+
+
+QUICK = {"data": "digits", "preset": "digits", "steps": 4, "batch": 8, "seeds": 1, "n": 40, "draw_steps": 2}
+QUICK |= {"n_test": 20, "n_typical": 10, "draws": 4}
+
+
+def first_loss(kind: str | None, name: str, x: np.ndarray, c: np.ndarray) -> float:
+    """The exact ε-MSE of the Gaussian's own denoiser on images x, the mean over t; 1 where nothing is known."""
+    if kind is None:
+        return 1.0
+    d, schedule = sources.load(name), cosine(1000)
+    train = np.asarray(data.to_float(d.x_train))
+    g = low_rank.isotropic(x[0].size) if kind == "unit" else low_rank.fit(train, d.y_train, rank_of(name), kind)
+    return float(g.loss_on(schedule, x, c)[1:].mean())
+
+
+def rank_of(name: str) -> int:
+    """64 directions, as the trainings have; the digits are too small for more than 16."""
+    return 16 if name == "digits" else 64
+
+
+def helped(m: Any, x: np.ndarray, c: np.ndarray, draws: int) -> float:
+    """The share of images with T(x|c) > 0 on (.1T, .7T]."""
+    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(0), typicality.Draws(draws))
+    return float((T.value > 0).mean())
+
+
+def by_part(m: Any, x: np.ndarray, c: np.ndarray) -> list[float]:
+    """ε-MSE in five parts of 1…T."""
+    rows = eps_mse(m.eps, m.schedule, x, c, jax.random.key(0), repeats=2).detail["by_t"]
+    return [float(np.mean([r["value"] for r in rows[a - 1 : b]])) for a, b in BINS]
+
+
+def run(config: Config) -> Result:
+    """Train and measure every prior with each seed."""
+    judge, runs = judge_of(config.data), family(config, RUNS)
+    x, c = held_out(config.data, config.n_test)
+    quarter = max(1, config.steps // 4)
+    steps = [quarter, 2 * quarter, config.steps]
+    rows = [Row(f"Fréchet distance, floor: {config.n} test images", None, None, judge.floor(config.n))]
+    found: dict[str, dict[str, list[Any]]] = {}
+    for recipe, (name, kind) in RUNS.items():
+        of: dict[str, list[Any]] = {"mse": [], "distance": [], "accuracy": [], "helped": [], "parts": []}
+        rows.append(Row(f"{name}: ε-MSE before the first step", None, first_loss(kind, config.data, x, c), None))
+        for step in steps:
+            models = [r.model(step=step) for r in runs[recipe]]
+            drawn = [scores(judge, m, config.n, config.draw_steps, config.guidance) for m in models]
+            of["mse"].append([error(m, x, c) for m in models])
+            of["distance"].append([s.frechet for s in drawn])
+            of["accuracy"].append([s.accuracy for s in drawn])
+            rows += [
+                Row(f"{name}, {step:,} steps: ε-MSE", None, None, *mean_range(of["mse"][-1])),
+                Row(f"{name}, {step:,} steps: Fréchet distance", None, None, *mean_range(of["distance"][-1])),
+                Row(f"{name}, {step:,} steps: class accuracy", None, None, *mean_range(of["accuracy"][-1])),
+            ]
+        of["helped"] = [helped(m, x[: config.n_typical], c[: config.n_typical], config.draws) for m in models]
+        of["parts"] = [by_part(m, x, c) for m in models]
+        rows.append(Row(f"{name}: share with T(x|true class) > 0", None, None, *mean_range(of["helped"])))
+        found[name] = of
+    numbers = {"steps": steps, "found": found, "budget": budget(config)}
+    sizes = {k: getattr(config, k) for k in ("n", "n_test", "n_typical")}
+    return Result(rows, None, numbers | sizes)
+
+
+def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
+    """Draw ε-MSE along the training, then at its end by t, as a ratio to that of ε, and the distance."""
+    found, steps = numbers["found"], numbers["steps"]
+    colours = ["#7f8c8d", "#2e86c1", "#17a589", "#d4ac0d", "#ca6f1e", "#922b21"]
+    with plot.style():
+        figure = plot.new_figure(11.0, 3.2)
+        left, middle, right = figure.subplots(1, 3)
+        plain = np.mean(found["ε"]["parts"], axis=0)
+        for (name, of), colour in zip(found.items(), colours, strict=True):
+            mse, distance = np.array(of["mse"]), np.array(of["distance"])  # (steps, seeds)
+            left.plot(steps, mse.mean(1), "o-", color=colour, label=name)
+            middle.plot(range(5), np.mean(of["parts"], axis=0) / plain, "o-", color=colour)
+            right.plot(steps, distance.mean(1), "o-", color=colour)
+            for ax, values in ((left, mse), (right, distance)):
+                ax.vlines(steps, values.min(1), values.max(1), color=colour, linewidth=1)
+        middle.set_xticks(range(5), ["-.1T", "-.3T", "-.6T", "-.8T", "-T"])
+        left.set(xlabel="step", ylabel=f"ε-MSE, {numbers['n_test']} test images")
+        middle.set(xlabel="t", ylabel="ε-MSE, of that of ε")
+        right.set(xlabel="step", ylabel=f"Fréchet distance, {numbers['n']} images", yscale="log")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
+        figure.suptitle(f"{numbers['budget']}; a line from seed to seed", fontsize=9)
+    return figure
