@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm.tools.files import Damaged, check_regular, read_bytes, write_atomic
+from ddpm.tools.files import Damaged, check_members, check_regular, read_bytes, write_atomic
 
 Arrays = dict[str, np.ndarray]
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -63,8 +63,8 @@ def read_npz(file: Path) -> Arrays:
     """Read an .npz with the keys x_train, y_train, x_test, y_test."""
     check_regular(file)
     try:
-        with zipfile.ZipFile(file):  # np.load alone reports a truncated file as a pickle
-            pass
+        with zipfile.ZipFile(file) as archive:  # np.load alone reports a truncated file as a pickle
+            check_members(archive)
         with np.load(file, allow_pickle=False) as z:
             missing = [k for k in KEYS if k not in z]
             if missing:

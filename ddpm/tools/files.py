@@ -21,6 +21,7 @@ import re
 import socket
 import stat
 import time
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,17 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
 def read_bytes(file: str | Path, most: int = MOST_WEIGHTS) -> bytes:
     """Read a regular file of at most `most` bytes; anything else is `Damaged`."""
     return check_regular(file, most).read_bytes()
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile where the list of an .npz differs from its members, or hides one of them.
+
+    numpy.savez writes no comments; a changed length makes a comment of the member that is listed next.
+    """
+    for info in archive.infolist():
+        archive.open(info).close()  # a name that was changed in the list differs from that of its member
+        if info.comment:
+            raise zipfile.BadZipFile(f"{info.filename} has a comment of {len(info.comment)} bytes, numpy writes none")
 
 
 def check_regular(file: str | Path, most: int = MOST_WEIGHTS) -> Path:

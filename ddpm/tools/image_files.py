@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm.tools import pictures
-from ddpm.tools.files import Damaged, check_regular, read_bytes, write_atomic
+from ddpm.tools.files import Damaged, check_members, check_regular, read_bytes, write_atomic
 
 MOST_BYTES = 1 << 32  # of pixels that are read into memory
 MOST_FILE = 1 << 28  # bytes of one image file
@@ -72,8 +72,8 @@ def load_npz(path: str | Path, size: tuple[int, int] | None = None) -> tuple[np.
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            check_members(archive)
             for name in archive.namelist():
-                archive.open(name).close()  # a name that was changed in the list differs from that of its member
                 if name in ("arr_0.npy", "arr_1.npy"):
                     _check_header(archive, name, path, size)
         with np.load(path, allow_pickle=False) as file:

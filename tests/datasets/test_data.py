@@ -24,7 +24,7 @@ import pytest
 from ddpm import data
 from ddpm.datasets import formats, published, sources
 from ddpm.datasets import prepared as prepared_
-from ddpm.tools import cache
+from ddpm.tools import cache, image_files
 from ddpm.tools.files import Damaged
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -444,6 +444,26 @@ def test_flipped_byte_in_npz(tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"fashion_mnist\.npz is not a whole \.npz file"):
         sources.load("fashion_mnist", tmp_path)
+
+
+def test_no_flipped_bit_of_the_list_of_an_npz_loses_its_labels(tmp_path):
+    """The central directory, bit by bit: refused, or the same images and labels."""
+    file = tmp_path / "a.npz"
+    x, y = np.random.default_rng(0).integers(0, 255, (6, 2, 2), np.uint8), np.arange(6)
+    np.savez(file, arr_0=x, arr_1=y)
+    whole, refused = file.read_bytes(), 0
+    for i in range(8 * whole.find(b"PK\x01\x02"), 8 * len(whole)):
+        content = bytearray(whole)
+        content[i // 8] ^= 1 << i % 8
+        file.write_bytes(content)
+        try:
+            images, labels = image_files.load_npz(file)
+        except (ValueError, OSError):
+            refused += 1
+            continue
+        np.testing.assert_array_equal(images[..., 0], x)
+        np.testing.assert_array_equal(labels, y)
+    assert refused > 400
 
 
 def test_npy_and_pickles_are_refused(tmp_path):
