@@ -151,6 +151,7 @@ def test_the_same_seed_gives_the_same_bits(digits):
     assert not np.array_equal(flat[0]["head/kernel"], flat[2]["head/kernel"])
 
 
+@pytest.mark.slow
 def test_training_that_diverges_is_an_error(digits):
     with pytest.raises(RuntimeError, match="Lower lr"):
         ct.train(TINY, dataclasses.replace(HOW, lr=1e30), digits.x_train[:256], digits.y_train[:256])
@@ -179,6 +180,7 @@ def test_the_command_writes_weights_and_a_card_that_makes_them_again(tmp_path, c
         cl.load(str(tmp_path / "d"))
 
 
+@pytest.mark.slow
 def test_it_ships_where_it_is_asked_to(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "FOLDER", tmp_path / "package")
     classifier_cli.run(dataclasses.replace(COMMAND, ship=True, out=tmp_path / "d"))
@@ -198,6 +200,7 @@ def test_the_command_line_is_the_recipe(schedule):
     assert options.recipe_of(options.ClassifierCommand("digits", schedule)) == cc.default_recipe("digits", schedule)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch):
     x, y = digits.x_train[:1024], digits.y_train[:1024]
     how = dataclasses.replace(HOW, epochs=20)
@@ -220,6 +223,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(digits, tmp_path, monk
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_held_out_images_are_neither_trained_on_nor_the_test_images(capsys, tmp_path):
     made = classifier_cli.run(dataclasses.replace(COMMAND, validate=300, out=tmp_path / "v"))
     assert made.card["data"]["train_images"] == 1200 and made.card["test"]["n"] == 300

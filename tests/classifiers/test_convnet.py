@@ -71,6 +71,7 @@ def test_mirrored_images_have_the_same_features():
     assert not np.allclose(alone(params, x)[1], mean, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter_but_the_fixed_ones():
     params = cn.build(TINY)[0](jax.random.key(0))
 

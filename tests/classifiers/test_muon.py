@@ -49,6 +49,7 @@ def test_only_kernels_of_convolutions_get_the_norm():
     assert unit["head"] is params["head"] and unit["b"] is params["b"]
 
 
+@pytest.mark.slow
 def test_it_learns_the_digits_in_few_passes():
     d, config = sources.load("digits"), convnet.ClassifierConfig(8, 1, widths=(16, 32), mirror=False)
     how = dataclasses.replace(cc.default_recipe("digits"), epochs=6, ema=0.9, muon=0.24, momentum=0.85, lr=0.3)

@@ -29,6 +29,7 @@ def test_halving_keeps_every_number_and_adds_zeros_only():
     np.testing.assert_array_equal(out[0, 1, 1].reshape(2, 2, 3), h[0, 2:4, 2:4])
 
 
+@pytest.mark.slow
 def test_each_image_stands_alone():
     """No statistics of the batch: an image's answer does not depend on the others, nor on their times."""
     apply, p, x, t = tn.build(TINY)[1], params(), images(6), jnp.arange(6) * 10

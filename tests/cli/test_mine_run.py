@@ -82,6 +82,7 @@ def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     assert str(config) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_data_it_mines_what_the_model_draws(weights, tmp_path, capsys):
     assert mined(weights, tmp_path, "--others", "0") == 0
     assert (

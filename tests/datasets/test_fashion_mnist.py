@@ -74,6 +74,7 @@ def between_classes(fashion):
     return np.cov(np.stack([x[fashion.y_train == k].mean(0, dtype=np.float64) for k in range(10)]).T, bias=True)
 
 
+@pytest.mark.slow
 def test_c3_linear_gaussian_denoiser(fashion, fitted):
     """Averaged over t: .0870 on train and .0873 on test, .0644 on train with the class; the gap is the mean typicality.
 

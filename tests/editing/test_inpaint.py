@@ -62,6 +62,7 @@ def test_known_pixels_are_exact_and_without_a_mask_nothing_changes(x64, wrap):
     np.testing.assert_allclose(run(each)[1], plain[1], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_resampling_finds_the_conditional_distribution():
     """x_2 | x_1 = .6 ~ N(.48, .18). Straight down, a third of the mean is missing; resampling closes the gap."""
     m, schedule, mask = world()

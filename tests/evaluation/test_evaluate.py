@@ -132,6 +132,7 @@ def test_test_images_stand_at_their_own_floor(digits, digits_classifier):
         assert m[f"nearest_{space}"].value == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_what_each_measure_sees(digits, digits_classifier):
     """Copies, noise, a missing class, and wrong labels: each is seen by the measures that should."""
     rng, n = np.random.default_rng(0), 297

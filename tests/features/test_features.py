@@ -36,6 +36,7 @@ def test_the_last_activation_is_the_prediction_and_the_names_are_those_of_layers
     np.testing.assert_array_equal(seen["up.1"], seen["up.1.1"])  # no change of size after the last level
 
 
+@pytest.mark.slow
 def test_a_network_that_continues_a_gaussian_is_seen_as_it_is_used():
     """Its last activation, scaled and added to the Gaussian's ε, is the model's ε̂; without noise, x̂0 is the image."""
     config = dataclasses.replace(TINY, extra_channels=1)

@@ -166,6 +166,7 @@ def test_parts_of_a_batch_remember_what_the_whole_does():
     assert one.seen.sum() == 16
 
 
+@pytest.mark.slow
 def test_importance_draws_where_the_loss_was_large():
     """A history in which t = 1 weighs most: most draws are there, and their weights are 1/(T p)."""
     state = step.init_state(IMPORTANT, PAIR)

@@ -57,6 +57,7 @@ def test_other_images_under_the_same_name_are_refused(folder, monkeypatch):
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_without_config_json_the_card_of_the_checkpoint_is_compared(folder):
     (folder / "config.json").unlink()
     with pytest.raises(ValueError, match=r"step_00000002\.json\): seed was 0, now 1"):

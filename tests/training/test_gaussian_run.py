@@ -71,6 +71,7 @@ def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
     assert 1e-5 < float(abs(answers[0] - alone).max()) < 1
 
 
+@pytest.mark.slow
 def test_with_flip_the_gaussian_has_seen_mirrored_images(trained):
     """Half of them: the mean of all images is nearly its own mirror image, which that of the digits is not."""
     digits = data.to_float(sources.load("digits").x_train).mean(0)

@@ -121,6 +121,7 @@ def flip(file):
     file.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [cut, flip, lambda file: file.unlink()], ids=["cut", "flipped", "missing"])
 def test_a_damaged_last_checkpoint_is_passed_over(harm, tmp_path, whole):
     shutil.copytree(whole, tmp_path / "r")

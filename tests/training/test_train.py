@@ -86,6 +86,7 @@ def test_a_network_on_known_data_reaches_the_exact_floor():
     assert 0.97 * floor < reached < 1.3 * floor
 
 
+@pytest.mark.slow
 def test_a_run_in_two_parts_is_the_run_in_one(runs):
     run.train(dataclasses.replace(BASE, steps=3), runs / "b", quiet=True)
     part = newest(run.train(BASE, runs / "b", quiet=True))
@@ -117,6 +118,7 @@ def test_dropout_is_drawn_in_training_alone(runs):
         run.train(dataclasses.replace(other, dropout=0.1), runs, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_checkpoint_is_gone_goes_on_from_the_one_before(runs):
     """And metrics.csv has each step once."""
     folder = run.train(BASE, runs, quiet=True)
@@ -262,6 +264,7 @@ def test_adam_and_the_average_of_one_vector_are_those_of_the_tree():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_after_a_bad_step_no_later_one_counts():
     """Step 2 is spoiled (its number does not fit): the state stays that of step 1, and the losses are no numbers."""
     setup = TrainConfig(batch=8, steps=4, warmup=0, decay=0.0, power_ema=(0.1,))

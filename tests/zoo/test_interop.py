@@ -241,6 +241,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=["classes", "no classes", "patch", "film"])
 def test_export_then_import_is_the_same_denoiser(variant, tmp_path):
     m = random_model(dataclasses.replace(TINY, **variant))
