@@ -33,6 +33,7 @@ What continues one of them lives in the folder of its plural or kin:
     mining/      typical patches of a class, clustered, with p-values and baselines
     tools/       what knows nothing of diffusion: checks, files, batches, array operations
     course/      lessons with exercises that check themselves
+    testing/     checks of other people's schedules, losses, samplers and guidance, which name the mistake
     cli/         the command `ddpm`, one file a command
 
 `plot` draws pictures. Imports go one way only; tests/test_house.py has the order.
@@ -86,7 +87,7 @@ _MODULES = (
         "flows",
         "losses",
     ),
-    *("editing", "classifiers", "evaluation", "training", "features", "mining", "course", "cli", "weights"),
+    *("editing", "classifiers", "evaluation", "training", "features", "mining", "course", "testing", "cli", "weights"),
 )
 _LOADERS = {"load_data": "datasets", "load_model": "zoo"}  # their function `load`
 _get, _names = namespace(__name__, _NAMES | dict.fromkeys(_MODULES, ()))

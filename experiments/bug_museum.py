@@ -22,6 +22,7 @@ from ddpm import forward, guide, oracle, sample, schedule
 from ddpm import train as train_
 from ddpm.editing import inpaint
 from ddpm.losses import weighting
+from ddpm.testing.published import PUBLISHED
 
 KEY = jax.random.key(0)
 LINEAR = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))])  # ᾱ_0 … ᾱ_1000, float64
@@ -49,7 +50,7 @@ def wrapped_index() -> Exhibit:
     ours = sample.walk(step, KEY, jnp.ones((1, 1)), schedule.make_times(1000, 1000))[0, 0]
     exact = np.prod(np.cos(np.diff(np.arccos(np.sqrt(LINEAR)))))
     return Exhibit(
-        "negative index wraps", "yiyixuxu/denoising-diffusion-flax, sampling.py", "std of N(0, 1), 1,000 DDIM steps",
+        *PUBLISHED["wrapped_index"], "std of N(0, 1), 1,000 DDIM steps",
         exact, float(ours), math.prod(gains), "heart/test_forward.py::test_posterior_at_the_last_step_is_x0",
     )  # fmt: skip
 
@@ -61,8 +62,7 @@ def repaint_root() -> Exhibit:
     step = inpaint.repaint(sample.ddim_step(lambda x, t, c: x, s), s, known, np.ones((1, 1, 1)))
     ours = step(KEY, known, jnp.int32(251), jnp.int32(250)).std()
     return Exhibit(
-        "noise of the known pixels without its root", "RePaint Alg. 1, line 5; diffusers PR 10185, undone in PR 10644",
-        "std of the known pixels' noise at t = 250", exact, float(ours), bug,
+        *PUBLISHED["repaint_root"], "std of the known pixels' noise at t = 250", exact, float(ours), bug,
         "editing/test_inpaint.py::test_the_known_part_has_the_right_noise_level",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def next_time_not_on_the_list() -> Exhibit:
     ours = sample.walk(step, KEY, jnp.ones((1, 1)), times)[0, 0]
     exact = np.prod(np.cos(np.diff(angle[times])))
     return Exhibit(
-        "next time computed, not read", "diffusers issue 12633, DDIM with linspace spacing", "std of N(0, 1), 10 steps",
+        *PUBLISHED["next_time_not_on_the_list"], "std of N(0, 1), 10 steps",
         exact, float(ours), bug, "heart/test_sample.py::test_ddim_over_all_times_and_the_openai_list",
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def log_of_a_variance_as_its_square() -> Exhibit:
         bug = float(np.sqrt(np.log(beta)))
     ours = sample.make_variance("fixed_large")(schedule.linear(), jnp.zeros((1, 1)), 500, 499)
     return Exhibit(
-        "fixed_large_log is not a number", "diffusers issue 14569", "σ of the step 500 → 499", math.sqrt(beta),
+        *PUBLISHED["log_of_a_variance_as_its_square"], "σ of the step 500 → 499", math.sqrt(beta),
         float(jnp.sqrt(ours)), bug, "samplers/test_parity_diffusers.py::test_fixed_large_log_is_still_nan",
     )  # fmt: skip
 
@@ -100,9 +100,8 @@ def min_snr_for_v() -> Exhibit:
     s = schedule.linear()
     ours = weighting.for_target(s, weighting.min_snr(s), "v")[1000]
     return Exhibit(
-        "Min-SNR weight of another target", "diffusers issue 5654, PRs 5096, 5238, 6307, 8466",
-        "weight of a v-loss at t = T", min(snr, 5) / (snr + 1), float(ours), min(snr, 5) / snr,
-        "losses/test_weighting.py::test_min_snr_under_its_three_names",
+        *PUBLISHED["min_snr_for_v"], "weight of a v-loss at t = T", min(snr, 5) / (snr + 1), float(ours),
+        min(snr, 5) / snr, "losses/test_weighting.py::test_min_snr_under_its_three_names",
     )  # fmt: skip
 
 
@@ -111,7 +110,7 @@ def young_average() -> Exhibit:
     ours = math.prod(float(d) for d in train_.ema_decay(jnp.arange(5000.0), 0.9999))
     exact = math.prod(min(0.9999, (1 + n) / (10 + n)) for n in range(5000))
     return Exhibit(
-        "average without a warm-up", "improved-diffusion issue 59", "share of the initial weights after 5,000 steps",
+        *PUBLISHED["young_average"], "share of the initial weights after 5,000 steps",
         exact, ours, 0.9999**5000, "training/test_train.py::test_ema_is_a_weighted_sum_that_forgets_its_start",
     )  # fmt: skip
 
@@ -123,8 +122,8 @@ def cosine_blow_up() -> Exhibit:
     ours = forward.x0_from_eps(s, x_t, t, guide.clip_x0(eps, s)(x_t, t, None))
     bug = forward.x0_from_eps(s, x_t, t, eps(x_t, t, None))
     return Exhibit(
-        "cosine schedule without clipping", "improved-diffusion issue 105, guided-diffusion issue 42",
-        "|x̂0| at t = T, ε̂ wrong by .01 (a pixel is at most 1)", 1.0, abs(float(ours[0, 0])), abs(float(bug[0, 0])),
+        *PUBLISHED["cosine_blow_up"], "|x̂0| at t = T, ε̂ wrong by .01 (a pixel is at most 1)", 1.0,
+        abs(float(ours[0, 0])), abs(float(bug[0, 0])),
         "heart/test_guide.py::test_clipping_clips_x0_and_only_where_needed",
     )  # fmt: skip
 
@@ -141,8 +140,7 @@ def w_for_s() -> Exhibit:
         return float(weights @ np.asarray(x)[:, 0] / weights.sum())
 
     return Exhibit(
-        "w taken for s", "denoising-diffusion-pytorch issue 155, and the most repeated question of all",
-        "mean of class +1 of N(±1, .25), w = 1", 1.31969, mean(guide.w_to_s(1.0)), mean(1.0),
+        *PUBLISHED["w_for_s"], "mean of class +1 of N(±1, .25), w = 1", 1.31969, mean(guide.w_to_s(1.0)), mean(1.0),
         "heart/test_guide.py::test_guided_samples_of_the_mixture",
     )  # fmt: skip
 
@@ -156,7 +154,7 @@ def raw_eps_with_clipped_x0() -> Exhibit:
     sigma2 = (1 - LINEAR[to]) / (1 - LINEAR[t]) * (1 - LINEAR[t] / LINEAR[to])
     gap = math.sqrt(1 - LINEAR[to] - sigma2) * (eps(x_t, jnp.array([t]), None) - clipped(x_t, jnp.array([t]), None))
     return Exhibit(
-        "raw ε̂ with a clipped x̂0", "diffusers, DDIMScheduler's default", "DDIM(η = 1) - DDPM, x = 2.5, 300 → 200",
+        *PUBLISHED["raw_eps_with_clipped_x0"], "DDIM(η = 1) - DDPM, x = 2.5, 300 → 200",
         0.0, float(ours[0, 0]), float(gap[0, 0]),
         "heart/test_sample.py::test_ddim_with_eta_one_is_ddpm_with_fixed_small",
     )  # fmt: skip
@@ -180,7 +178,7 @@ def noise_on_top() -> Exhibit:
     step = sample.ddim_step(oracle.gaussian([0.0], lam).eps(s), s, eta=1.0)
     x = sample.walk(step, KEY, jax.random.normal(jax.random.key(1), (200_000, 1)), times)
     return Exhibit(
-        "DDIM's noise on top of its direction", "FlaxDiff; CoursIA PR 16158 (a course)", "std of N(0, .25), 10 steps",
+        *PUBLISHED["noise_on_top"], "std of N(0, .25), 10 steps",
         std(True), float(x.std()), std(False), "heart/test_sample.py::test_output_std_by_steps",
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
+from ddpm.cli.theirs import Doctor
 from ddpm.datasets.reading import divided, is_own, short_name
 from ddpm.samplers import table
 from ddpm.training.config import TrainConfig
@@ -282,6 +283,7 @@ OTHERS = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Course, tyro.conf.subcommand("course")]

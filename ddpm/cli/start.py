@@ -1,4 +1,4 @@
-"""The command `ddpm`: train, sample, typicality, evaluate, compare, import, export, info, demo.
+"""The command `ddpm`: train, sample, typicality, evaluate, compare, import, export, doctor, info, demo.
 
 Each command is a frozen dataclass; tyro turns its fields and their comments into options and help. JAX is imported only
 when a command needs it, so that `ddpm --help` and `ddpm info` answer at once.
@@ -29,6 +29,7 @@ RUN = {
     "Compare": "ddpm.cli.compare:run",
     "Import": "ddpm.cli.weights:import_",
     "Export": "ddpm.cli.weights:export_",
+    "Doctor": "ddpm.cli.doctor:run",
     "Info": "ddpm.cli.info:run",
     "Demo": "ddpm.cli.demo:run",
 }

@@ -1,0 +1,31 @@
+"""The options of commands about other people's code and images; reading them does not import JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check somebody's schedule, loss, sampler or guidance against exact answers; name the mistake and its effect.
+
+    Examples: ddpm doctor diffusers:DDIMScheduler --timestep-spacing trailing; ddpm doctor my_module:my_step --eta 1
+    """
+
+    what: tyro.conf.Positional[str]  # module:name, a function, or a class of diffusers' schedulers
+    kind: Annotated[str, tyro.conf.arg(name="as")] = (
+        ""  # step, sampler, forward, loss, …; else by the parameters' names
+    )
+    schedule: str = "linear"  # of a function: linear, linear_ho, cosine or sigmoid
+    steps: int = 10  # of the sampler
+    eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM with the variance β̃
+    clip: bool = False  # the function is meant to clip x̂0 to [-1, 1]
+    arrays: Literal["numpy", "jax", "torch"] = "numpy"  # that the function takes and returns
+    first_time: Literal[0, 1] = 1  # its times: t = 1…T, or t = 0…T-1
+    channels_first: bool = False  # its images are (n, C, H, W)
+    seconds: float = 60.0  # the longest that one call may take
+    timestep_spacing: str = ""  # of a scheduler: leading, trailing or linspace
+    set: tuple[str, ...] = ()  # other options of a scheduler: clip_sample=false variance_type=fixed_large
