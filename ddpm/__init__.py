@@ -21,7 +21,7 @@ What continues one of them lives in the folder of its plural or kin:
     networks/    heads for networks that predict x0, v, μ or a velocity; activations
     samplers/    Heun, DPM-Solver++(2M), EDM, learned and optimal variance, Langevin, respacing, many images at once
     guides/      negative, interval, classifier guidance, thresholding; AND, NOT, two scales; adaptive guidance
-    flows/       flow matching: Gaussian paths, the velocity, exact flow maps, solver errors, likelihood and losses
+    flows/       flow matching on Gaussian paths, exact maps and errors; MeanFlow, shortcut, consistency, progressive
     losses/      weightings, the variational bound, importance sampling of t, objectives by name, distillation
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
     datasets/    where data sets come from; the drawn world `cities`

@@ -1,4 +1,4 @@
-"""Flow matching: Gaussian paths in continuous time, exact velocities and maps, the loss and its values."""
+"""Flow matching and models of few steps: paths, exact velocities and maps, losses and their values at the solution."""
 
 from ddpm.tools.lazy import namespace
 
@@ -18,6 +18,26 @@ __getattr__, __dir__ = namespace(
         ),
         "exact": ("exact_velocity", "gaussian_map", "integrate", "log_prob", "quantile_map", "reflowed"),
         "errors": ("linear_solution", "loss_at_zero", "loss_floor", "straightness"),
+        "meanflow": (
+            "adaptive_weight",
+            "draw_pairs",
+            "exact_average",
+            "jump",
+            "loss_at_solution",
+            "meanflow_loss",
+            "meanflow_target",
+        ),
+        "shortcut": ("as_average", "as_shortcut", "draw_jumps", "self_consistency_loss"),
+        "consistency": (
+            "consistency_distillation_loss",
+            "consistency_function",
+            "consistency_training_loss",
+            "number_of_times",
+            "pseudo_huber",
+            "training_fixed_point",
+            "training_loss_at_solution",
+        ),
+        "progressive": ("halved", "progressive_loss", "progressive_target"),
         "matching": ("draw_tau", "flow_matching_loss", "pair_by_transport", "velocity_weight"),
     },
 )

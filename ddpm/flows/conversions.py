@@ -24,7 +24,13 @@ def level_for(path: Path, tau: Any, x: Any) -> Level:
     if tau.ndim > 1 or (tau.ndim == 1 and tau.shape[0] != x.shape[0]):
         raise ValueError(f"tau has shape {tau.shape}; give one time () or one for each of the {x.shape[0]} images")
     check.number("tau", tau, 0, 1)
-    return path.at(tau if tau.ndim == 0 else tau.reshape(tau.shape + (1,) * (x.ndim - 1)))
+    return path.at(shaped(tau, x))
+
+
+def shaped(a: Any, x: Any) -> jax.Array:
+    """a () or (B,), one number for each image, shaped to multiply x (B, ...)."""
+    a = jnp.asarray(a)
+    return a if a.ndim == 0 else a.reshape(a.shape + (1,) * (x.ndim - 1))
 
 
 def velocity_from_eps(path: Path, x: Any, tau: Any, eps: Any) -> jax.Array:

@@ -54,8 +54,9 @@ def test_mu_is_the_mean_of_the_posterior(draws):
 def test_the_error_of_the_prediction_is_a_weighted_error_of_the_noise(draws, predict):
     """mse = w ‖ε - ε̂‖² with the w that `for_target` turns into 1."""
     s, x0, noise, output = draws
-    mse = objectives.objective("mse", predict)(constant(output), s, x0, T_ALL, noise, None)
-    eps = heads.head(constant(output), s, predict)
+    net = lambda x_t, t, c: output + 0.3 * x_t  # noqa: E731
+    mse = objectives.objective("mse", predict)(net, s, x0, T_ALL, noise, None)
+    eps = heads.head(net, s, predict)
     w = 1 / weighting.for_target(s, weighting.simple(s), predict)[T_ALL]
     np.testing.assert_allclose(objectives.weight_of_eps("mse", predict, "", s)[T_ALL], w, rtol=1e-12)
     np.testing.assert_allclose(mse, w * per_image(squared_error(eps, s, x0, T_ALL, noise)), rtol=1e-9)

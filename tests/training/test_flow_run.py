@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import config, data
+from ddpm import config, data, flows
 from ddpm.cli import start
 from ddpm.config import UNetConfig
 from ddpm.flows import errors, paths
@@ -27,15 +27,18 @@ def grey(n, var=0.09):
     return np.round((x + 1) * 127.5).astype(np.uint8)
 
 
-def test_the_healthy_loss_of_flow_matching_is_the_floor_of_its_integral(tmp_path):
-    """On the linear path, (π/2)√λ at least, and 1 + E[x0²] of an output 0; T = 400 levels are nearly the integral."""
+@pytest.mark.parametrize("most", [3072, 0])
+@pytest.mark.parametrize("times", ["uniform", "logit_normal"])
+def test_the_healthy_loss_of_flow_matching_is_the_floor_of_its_integral(tmp_path, monkeypatch, times, most):
+    """On the linear path (π/2)√λ with uniform times, and 1 + E[x0²] of an output 0; T = 400 is nearly an integral."""
+    monkeypatch.setattr(gaussian_baseline, "MOST_NUMBERS", most)  # by the whole covariance, or by eigenvalues
     images = grey(4000)
     x = data.to_float(images).astype(np.float64)
-    setup = TrainConfig(predict="flow", path="linear", T=400, conditional=False)
+    setup = TrainConfig(predict="flow", path="linear", times=times, T=400, conditional=False)
     assert setup.loss == "mse"
     d = data.Dataset("x", (), images, np.zeros(4000, np.int32), images[:9], np.zeros(9, np.int32), source="x")
     found = gaussian_baseline.baseline(tmp_path, d, paths.make_chain(setup.chain, 400), False, setup)
-    assert found == pytest.approx(errors.loss_floor(paths.make_path("linear"), x.var()), rel=0.01)
+    assert found == pytest.approx(errors.loss_floor(paths.make_path("linear"), x.var(), times), rel=0.01)
     kept = json.loads((tmp_path / "baseline.json").read_text())
     assert kept["loss_of_zero"] == pytest.approx(1 + (x**2).mean(), rel=1e-4)
 
@@ -66,6 +69,8 @@ def test_what_a_training_draws():
     )
     for k in (0, 1):  # the same noises in each class
         np.testing.assert_allclose(np.sort(free.noise[k::2], 0)[:, 0, 0, 0], np.sort(ot.noise[k::2], 0)[:, 0, 0, 0])
+    order = flows.pair_by_transport(x0, free.noise, c)
+    np.testing.assert_array_equal(ot.noise, free.noise[order])
     assert ((ot.noise - x0) ** 2).sum() < ((free.noise - x0) ** 2).sum()
     assert 0.55 < ((free.t > 250) & (free.t <= 750)).mean() < 0.85  # 73 % of them; 50 % of uniform ones
 
