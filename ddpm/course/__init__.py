@@ -7,7 +7,8 @@ In a learner's lesson (`ddpm course init DIR` writes them):
 The modules: lesson (the text), load (definitions only), part and exercise (the kinds of questions), checks (the
 questions of each lesson), answers (run the functions), compare, judge, explain (from answers to one sentence), replay
 (print the failing input), student (files for learners), state, commands, cli (`ddpm course`); for instructors grade,
-process and worker (one process for each submission), limits, export (nbgrader, otter).
+rules (for the text of a submission), process and worker (processes that run it), parcel (functions by value), limits,
+export (nbgrader, otter).
 Importing this package imports neither NumPy nor JAX.
 """
 

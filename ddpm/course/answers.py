@@ -80,7 +80,7 @@ def locked(case: tuple) -> tuple:
 def line_of(e: BaseException, functions: Sequence[Callable]) -> int:
     """Find the deepest traceback line in the learner's file; 0 if there is none."""
     names = {f.__code__.co_filename for f in functions if hasattr(f, "__code__")}
-    lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename in names]
+    lines = [line for frame, line in traceback.walk_tb(e.__traceback__) if frame.f_code.co_filename in names]
     return lines[-1] or 0 if lines else 0
 
 
@@ -90,15 +90,22 @@ def cases_of(part: Part, seed: int, place: int) -> list[tuple]:
 
 
 def collect(part: Part, functions: Sequence[Callable], seeds: Sequence[int], place: int) -> list[Answer]:
-    """Run all cases of all seeds; at the end one call inside `jit`, if the lesson traces the function."""
-    answers, run = [], on_device(part.run) if part.traceable else part.run
-    for seed in seeds:
-        for case in cases_of(part, seed, place):
-            answers.append(ask(run, functions, case))
-            if answers[-1].error == "NotImplementedError":
-                return answers
-    if part.traceable and not any(a.error for a in answers):
-        answers.append(ask(traced(part.run), functions, cases_of(part, seeds[0], place)[0]))
+    """Run all cases of all seeds of a part."""
+    cases = [case for seed in seeds for case in cases_of(part, seed, place)]
+    return gather(part.run, functions, cases, part.traceable)
+
+
+def gather(
+    run: Callable[..., Any], functions: Sequence[Callable], cases: Sequence[tuple], traceable: bool
+) -> list[Answer]:
+    """Run all cases; at the end the first one again inside `jit`, if the lesson traces the function."""
+    answers, call = [], on_device(run) if traceable else run
+    for case in cases:
+        answers.append(ask(call, functions, case))
+        if answers[-1].error == "NotImplementedError":
+            return answers
+    if traceable and not any(a.error for a in answers):
+        answers.append(ask(traced(run), functions, cases[0]))
     return answers
 
 

@@ -1,8 +1,9 @@
 """Grade a folder of submissions: each exercise of each lesson, in processes that cannot hurt each other.
 
-A worker runs the learner's functions on inputs by seed and sends the answers back (process.py); this module makes the
-verdict. A worker that hangs, prints without end or dies costs its submission one exercise: the next worker continues
-with the rest. Results: scores.csv, and for each submission a JSON file in the format of Gradescope.
+A worker gets the learner's statements, the questions and their inputs, and sends the answers back (process.py); it
+never has the truth, and this module makes the verdict. A worker that hangs, prints without end or dies costs its
+submission one exercise: the next worker continues with the rest. Results: scores.csv, and for each submission a JSON
+file in the format of Gradescope.
 """
 
 from __future__ import annotations
@@ -13,19 +14,26 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ddpm.course import checks, judge, state
+from ddpm.course import checks, judge, load, rules, state
 from ddpm.course import lesson as lessons
+from ddpm.course.answers import cases_of
 from ddpm.course.judge import Verdict
 from ddpm.course.part import Artefact, Part
-from ddpm.course.process import Limits, run_worker, unpack
+from ddpm.course.process import Limits, isolated, run_worker, unpack
+from ddpm.course.rules import Forbidden
+from ddpm.course.worker import Job, Question
 
 if TYPE_CHECKING:
     from ddpm.course.options import Grade
+
+PARSING = Lock()  # Python 3.11 cannot make syntax trees in two threads at once
 
 
 def decide(number: str, head: dict[str, Any], body: bytes, seeds: list[int], folder: Path, limits: Limits) -> Verdict:
@@ -53,7 +61,42 @@ def exercises_of(lesson: int) -> list[str]:
     return [n for n in lessons.all_tasks() if lessons.task(n).lesson == lesson and n in checks.of_lesson(lesson)]
 
 
-def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
+def job(text: str, number: str, name: str, seeds: list[int]) -> tuple[Job, str]:
+    """Make the job of one exercise, and the remark on it; `Forbidden` or ValueError if it is not run."""
+    task = lessons.task(number)
+    nodes = load.closure(text, number, name)
+    shipped = load.closure(lessons.text_of(task.lesson), number, name)
+    if reason := rules.forbidden(nodes, name, shipped):
+        raise Forbidden(reason)
+    questions = [
+        Question(part.names, part.run, [c for seed in seeds for c in cases_of(part, seed, place)], part.traceable)
+        for place, part in enumerate(checks.find(number).parts)
+        if isinstance(part, Part)
+    ]
+    return Job(number, task.functions, nodes, name, questions), rules.remark(nodes, name, shipped)
+
+
+def jobs_of(text: str, numbers: list[str], name: str, seeds: list[int]) -> tuple[list[Job], dict[str, Any]]:
+    """Make the jobs of a lesson.   ->  (jobs, {number: a verdict if it is not run, else the remark})"""
+    jobs: list[Job] = []
+    notes: dict[str, Any] = {}
+    for number in numbers:
+        try:
+            made, notes[number] = job(text, number, name, seeds)
+            jobs.append(made)
+        except Forbidden as e:
+            notes[number] = Verdict(number, False, "forbidden", f"Not run: {e}.")
+        except ValueError as e:
+            notes[number] = Verdict(number, False, "load", str(e)[:500])
+    return jobs, notes
+
+
+def together(jobs: list[Job]) -> list[Job]:
+    """Choose the jobs of the next worker; one that is given another exercise's solution is alone in it."""
+    return [j for j in jobs if all(file == j.name for _, file in j.nodes)] or jobs[:1]
+
+
+def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits, until: float) -> list[Verdict]:
     """Grade all exercises of one lesson of one submission."""
     # The file of the lesson
     numbers = exercises_of(lesson)
@@ -61,36 +104,42 @@ def grade_lesson(folder: Path, lesson: int, seeds: list[int], limits: Limits) ->
         file = state.file_of(folder, lesson)
         if file.is_symlink() or file.stat().st_size > 2**24:
             raise ValueError(f"{file.name} is a link or larger than 16 MB")
-        lessons.read(file)
+        text = lessons.read(file)
     except (ValueError, OSError) as e:
         sentence = str(e) if "16 MB" in str(e) or "notebook" in str(e) else "Not handed in."
         return [Verdict(n, False, "missing", sentence) for n in numbers]
     # One worker after another, until every exercise has its verdict
-    verdicts: dict[str, Verdict] = {}
-    while left := [n for n in numbers if n not in verdicts]:
+    with PARSING:
+        jobs, notes = jobs_of(text, numbers, file.name, seeds)
+    verdicts: dict[str, Verdict] = {n: v for n, v in notes.items() if isinstance(v, Verdict)}
+    while left := [j for j in jobs if j.number not in verdicts]:
+        if time.monotonic() > until:
+            late = f"Not run: the submission took more than {limits.total / 60:g} minutes."
+            verdicts |= {j.number: Verdict(j.number, False, "time", late) for j in left}
+            break
+        batch = together(left)
         try:
-            results, guilty, why = run_worker(file, left, seeds, limits)
+            results, guilty, why = run_worker(batch, limits, until)
         except ValueError as e:
-            results, guilty, why = {}, left[0], f"sent something that cannot be read ({e})"
-        for number in [n for n in left if n in results]:
+            results, guilty, why = {}, batch[0].number, f"sent something that cannot be read ({e})"
+        for number in [j.number for j in batch if j.number in results]:
             head, body = results[number]
             try:
                 verdicts[number] = decide(number, head, body, seeds, folder, limits)
             except Exception as e:  # the frame was tampered with
                 verdicts[number] = Verdict(number, False, "crash", f"The answer cannot be read ({type(e).__name__}).")
         # The exercise that ended the worker has failed
-        guilty = guilty if guilty in left and guilty not in verdicts else None
-        remaining = [n for n in left if n not in verdicts]
+        remaining = [j.number for j in batch if j.number not in verdicts]
         if remaining:
-            number = guilty or remaining[0]
+            number = guilty if guilty in remaining else remaining[0]
             verdicts[number] = Verdict(number, False, "crash", f"The code {why or 'sent no answer'}.")
-    return [verdicts[n] for n in numbers]
+    return [replace(v, sentence=notes[v.number]) if v.passed else v for v in map(verdicts.__getitem__, numbers)]
 
 
-def row(folder: Path, lesson: int, seeds: list[int], limits: Limits) -> list[Verdict]:
+def row(folder: Path, lesson: int, seeds: list[int], limits: Limits, until: float) -> list[Verdict]:
     """Run `grade_lesson` and catch any error, so that the other submissions get their rows."""
     try:
-        return grade_lesson(folder, lesson, seeds, limits)
+        return grade_lesson(folder, lesson, seeds, limits, until)
     except Exception as e:
         return [
             Verdict(n, False, "crash", f"It cannot be graded ({type(e).__name__}: {e}).") for n in exercises_of(lesson)
@@ -131,7 +180,7 @@ def table(rows: dict[str, list[Verdict]]) -> str:
     writer.writerow(["student", "score", "of", *numbers, "remarks"])
     for student, verdicts in rows.items():
         student = no_formula(student)
-        remarks = " | ".join(f"{v.number}: {v.sentence}" for v in verdicts if not v.passed)
+        remarks = " | ".join(f"{v.number}: {v.sentence}" for v in verdicts if v.sentence)
         remarks = no_formula(" ".join(remarks.split()))
         writer.writerow(
             [student, sum(v.passed for v in verdicts), len(verdicts), *(int(v.passed) for v in verdicts), remarks]
@@ -141,7 +190,7 @@ def table(rows: dict[str, list[Verdict]]) -> str:
 
 def no_formula(cell: str) -> str:
     """Put a ' before a cell that a spreadsheet would compute."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def main(config: Grade) -> None:
@@ -151,20 +200,24 @@ def main(config: Grade) -> None:
     # Validation
     if os.name != "posix":
         raise ValueError("grade needs the process limits of Linux or macOS; use it there, or in a container")
-    if config.seconds <= 0 or config.memory <= 0 or config.jobs < 1 or config.seed < 0:
-        raise ValueError("seconds, memory and jobs have to be positive, and seed not negative")
+    if min(config.seconds, config.minutes, config.memory, config.jobs) <= 0 or config.seed < 0:
+        raise ValueError("seconds, minutes, memory and jobs have to be positive, and seed not negative")
     # Submissions, lessons, seeds and limits
     folders = submissions(config.submissions)
     chosen = [n for n in lessons.files() if checks.of_lesson(n) and (not config.lessons or n in config.lessons)]
     if not chosen:
         raise ValueError(f"lessons: none of {config.lessons} has checks; there are {checks.lessons_with_checks()}")
     seeds = [config.seed, config.seed + 1, config.seed + 2]
-    limits = Limits(config.seconds, config.memory)
+    hidden = (str(config.submissions.resolve()), str(config.out.resolve()))
+    limits = Limits(config.seconds, config.memory, total=60 * config.minutes, hidden=hidden, isolate=config.isolate)
+    if config.isolate:
+        isolated("", ())  # is bubblewrap there?
 
     # All lessons of one submission
     def one(folder: Path) -> tuple[list[Verdict], float]:
         start = time.monotonic()
-        return [v for n in chosen for v in row(folder, n, seeds, limits)], time.monotonic() - start
+        until = start + limits.total
+        return [v for n in chosen for v in row(folder, n, seeds, limits, until)], time.monotonic() - start
 
     # Several submissions at once; a JSON file for each
     rows: dict[str, list[Verdict]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -49,11 +50,17 @@ def is_literal(node: ast.expr) -> bool:
     return True
 
 
+@lru_cache(maxsize=8)
+def tree(text: str, name: str) -> ast.Module:
+    """Parse a file; the last few are kept, because every exercise of a lesson asks for its file."""
+    return ast.parse(text, name)
+
+
 def parse(text: str, name: str) -> ast.Module:
     """Parse a file; a SyntaxError becomes a ValueError with its line."""
     try:
-        return ast.parse(text, name)
-    except (SyntaxError, ValueError, RecursionError) as e:
+        return tree(text, name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         where = f", line {e.lineno}: `{(e.text or '').strip()}`" if isinstance(e, SyntaxError) else ""
         raise ValueError(f"{name} is not valid Python{where} ({getattr(e, 'msg', e)})") from None
 
@@ -61,8 +68,8 @@ def parse(text: str, name: str) -> ast.Module:
 def parse_around(text: str, name: str, number: str) -> ast.Module:
     """Parse a file without the cells of other exercises that are not valid Python; lines keep their numbers."""
     try:
-        return ast.parse(text, name)
-    except (SyntaxError, ValueError, RecursionError):
+        return tree(text, name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         rows = text.splitlines()
     task = lessons.task(number)
     others = [f for t in lessons.all_tasks().values() if t.lesson == task.lesson and t != task for f in t.functions]
@@ -79,17 +86,22 @@ def valid(code: str) -> bool:
     """Test whether the code is valid Python."""
     try:
         ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
 
 
 def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
-    """Collect all that exercise `number` needs: (statement, file name), in executable order."""
+    """Collect all that exercise `number` needs: (statement, file name), in executable order.
+
+    A file without one of its functions raises ValueError.
+    """
     task = lessons.task(number)
-    own, shipped = index(parse_around(text, name, number)), index(ast.parse(lessons.text_of(task.lesson)))
+    own, shipped = index(parse_around(text, name, number)), index(tree(lessons.text_of(task.lesson), "the lesson"))
     others = {f for t in lessons.all_tasks().values() if t.lesson == task.lesson for f in t.functions}
     others -= set(task.functions)
+    if missing := [f for f in task.functions if f not in own]:
+        raise ValueError(f"{name} has no function `{missing[0]}`; `ddpm course reset {number}` puts it back")
     wanted, seen, out = list(task.functions), set(), []
     while wanted:
         used = wanted.pop()
@@ -106,17 +118,9 @@ def closure(text: str, number: str, name: str) -> list[tuple[ast.stmt, str]]:
 
 def functions(text: str, number: str, name: str = "your file") -> dict[str, Any]:
     """Load the learner's functions of one exercise.   text: percent Python  ->  {function: callable}"""
-    return define(closure(text, number, name), number, name)
-
-
-def define(nodes: list[tuple[ast.stmt, str]], number: str, name: str) -> dict[str, Any]:
-    """Execute the statements of a `closure` and return the functions; ValueError if one is missing."""
     namespace: dict[str, Any] = {"__name__": "lesson"}
-    for node, file in nodes:
+    for node, file in closure(text, number, name):
         exec(compile(ast.Module([node], []), file, "exec"), namespace)
-    missing = [f for f in lessons.task(number).functions if f not in namespace]
-    if missing:
-        raise ValueError(f"{name} has no function `{missing[0]}`; `ddpm course reset {number}` puts it back")
     return {f: namespace[f] for f in lessons.task(number).functions}
 
 

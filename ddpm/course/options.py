@@ -68,7 +68,8 @@ class Reset:
 class Grade:
     """For instructors: grade a folder of submissions (one folder each) to CSV and Gradescope JSON.
 
-    Each runs in separate processes, with limits. This contains accidents; it is no sandbox against attackers.
+    Each runs in separate processes, with limits, which never have the answers. A hook refuses files, processes,
+    threads and the network. This contains accidents and curiosity; against attackers use --isolate or a container.
     """
 
     submissions: Positional[Path]  # one folder per student, with l01_forward.py or .ipynb and so on
@@ -76,7 +77,9 @@ class Grade:
     out: Path = Path("scores")  # the folder for scores.csv and one NAME.json per student
     lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
     seconds: float = 20.0  # of processor time for one exercise
+    minutes: float = 15.0  # on the clock for one submission; what is left then is not run
     memory: float = 4.0  # GB for one submission
+    isolate: bool = False  # also in bubblewrap (bwrap): no network, and no files but Python's
     jobs: int = 2  # submissions at once
 
 

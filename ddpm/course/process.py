@@ -10,6 +10,7 @@ import io
 import json
 import os
 import selectors
+import shutil
 import signal
 import struct
 import subprocess
@@ -23,7 +24,8 @@ from typing import Any
 import numpy as np
 
 import ddpm
-from ddpm.course import worker
+from ddpm.course import lesson as lessons
+from ddpm.course import parcel, worker
 from ddpm.course.answers import Answer
 
 OUTPUT = 2**20  # bytes that a worker may print
@@ -39,30 +41,71 @@ class Limits:
     seconds: float = 20.0  # of processor time
     memory: float = 4.0  # GB
     output: int = OUTPUT
+    total: float = 900.0  # seconds on the clock, for the whole submission
+    hidden: tuple[str, ...] = ()  # folders that no submission may read: those of the others
+    isolate: bool = False  # with bubblewrap
+
+
+PACKAGE = Path(ddpm.__file__).parent
+TRUTHS = (str(PACKAGE / "course" / "checks"), str(lessons.FOLDER))
+
+
+def readable(cwd: str) -> tuple[str, ...]:
+    """List the folders that a worker may read: those of Python, the package and the system's libraries."""
+    packages = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    system = [
+        p for p in ("/usr", "/lib", "/lib64", "/etc", "/sys", "/dev/urandom", "/proc/cpuinfo") if Path(p).exists()
+    ]
+    return (sys.prefix, sys.base_prefix, str(PACKAGE), *packages, *system, cwd)
+
+
+def isolated(cwd: str, hidden: tuple[str, ...]) -> list[str]:
+    """Begin a command with bubblewrap: no network, no processes but its own, of the files only the readable ones."""
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise ValueError("isolate: `bwrap` is not found; install bubblewrap, or run `grade` in a container without it")
+    command = [bwrap, "--unshare-all", "--die-with-parent", "--proc", "/proc", "--dev", "/dev"]
+    mounts = [(folder, ["--ro-bind", folder, folder]) for folder in readable(cwd)[:-1]]
+    mounts += [(folder, ["--tmpfs", folder]) for folder in (*TRUTHS, *hidden)]
+    for folder, mount in sorted(mounts, key=lambda m: len(m[0])):  # the innermost of the folders around it decides
+        if Path(folder).exists() and not folder.startswith(("/proc/", "/dev/")):
+            command += mount
+    return [*command, "--bind", cwd, cwd, "--chdir", cwd]
 
 
 class Worker:
     """One process with its pipe of answers and its output; it is ended with all its children."""
 
-    def __init__(self, file: Path, numbers: list[str], seeds: list[int], limits: Limits, cwd: str) -> None:
+    def __init__(self, jobs: list[worker.Job], limits: Limits, cwd: str) -> None:
         read, write = os.pipe()
-        job = {"file": str(file.resolve()), "name": file.name, "numbers": numbers, "seeds": seeds, "pipe": write}
-        job |= {"seconds": limits.seconds, "memory": limits.memory}
-        code = f"import sys; sys.path.insert(0, {str(Path(ddpm.__file__).parent.parent)!r})\n"
+        hidden = (*TRUTHS, *limits.hidden)
+        work = worker.Work(jobs, limits.seconds, limits.memory, readable(cwd), hidden)
+        code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
         code += f"sys.path += {[p for p in sys.path if p]!r}\n"
-        code += "from ddpm.course.worker import main; main()"
+        code += f"from ddpm.course.worker import main; main({write})"
         env = {"PATH": os.environ.get("PATH", ""), "HOME": cwd, "TMPDIR": cwd, "MPLCONFIGDIR": cwd, "LANG": "C.UTF-8"}
         env |= {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "DDPM_OFFLINE": "1", "PYTHONHASHSEED": "0"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-X", "utf8", "-c", code, json.dumps(job)],
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(write,),
-            start_new_session=True,
-        )
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(parcel.pack(work))
+            stdin.seek(0)
+            self.process = subprocess.Popen(
+                [
+                    *(isolated(cwd, limits.hidden) if limits.isolate else []),
+                    sys.executable,
+                    "-I",
+                    "-X",
+                    "utf8",
+                    "-c",
+                    code,
+                ],
+                cwd=cwd,
+                env=env,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write,),
+                start_new_session=True,
+            )
         os.close(write)
         assert self.process.stdout is not None
         self.answers, self.output = read, self.process.stdout.fileno()
@@ -94,20 +137,23 @@ def frames(buffer: bytearray) -> list[tuple[dict[str, Any], bytes]]:
 
 
 def run_worker(
-    file: Path, numbers: list[str], seeds: list[int], limits: Limits
+    jobs: list[worker.Job], limits: Limits, until: float = float("inf")
 ) -> tuple[dict[str, Any], str | None, str]:
-    """Run one worker as far as it gets: ({number: frame}, the exercise that ended it or None, why)."""
+    """Run one worker as far as it gets: ({number: frame}, the exercise that ended it or None, why).
+
+    until: the end of the submission's time, on the clock of time.monotonic
+    """
     results: dict[str, tuple[dict[str, Any], bytes]] = {}
     with tempfile.TemporaryDirectory() as cwd:
-        process = Worker(file, numbers, seeds, limits, cwd)
+        process = Worker(jobs, limits, cwd)
         try:
-            current, why = follow(process, results, limits)
+            current, why = follow(process, results, limits, until)
         finally:
             process.kill()
     return results, current, why
 
 
-def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[str | None, str]:
+def follow(process: Worker, results: dict[str, Any], limits: Limits, until: float) -> tuple[str | None, str]:
     """Read until the worker ends or breaks a limit; fills `results`."""
     # The two pipes, and the first deadline
     current, printed, buffer = None, b"", bytearray()
@@ -116,7 +162,7 @@ def follow(process: Worker, results: dict[str, Any], limits: Limits) -> tuple[st
         selector.register(process.answers, selectors.EVENT_READ)
         selector.register(process.output, selectors.EVENT_READ)
         while True:
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            ready = selector.select(max(0.0, min(deadline, until) - time.monotonic()))
             if not ready:
                 return current or "", f"did not finish in {ASLEEP * limits.seconds + GRACE:g} s on the clock"
             # Output counts towards its limit

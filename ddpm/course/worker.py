@@ -1,104 +1,111 @@
 """The process that runs one submission under limits and returns only the answers.
 
-It is started by `grade` with a pipe for the answers. It makes no verdict: it sends arrays, which the grader compares.
-Rules: imports from a list, no attributes with two underscores, no files written, no processes, no network.
-They protect the other submissions from accidents and curiosity; against deliberate attacks, grade in a container.
+`grade` starts it with jobs on its standard input and a pipe for the answers. A job holds the learner's statements, the
+questions and their inputs, but no truth: neither the checks nor the lessons are read here, and the grader compares.
+While the learner's code runs, a hook refuses to write files, to read the files of others, processes, threads and the
+network. It has no switch: it is set once, after everything is imported, and stays.
+This protects the other submissions from accidents and curiosity; `--isolate` or a container holds against attacks.
 """
 
 from __future__ import annotations
 
+import _thread
 import ast
 import io
 import json
 import os
+import pickle
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ddpm.course import checks, limits, load
-from ddpm.course import lesson as lessons
-from ddpm.course.answers import Answer, collect
-from ddpm.course.part import Part
+from ddpm.course import limits
+from ddpm.course.answers import Answer, gather
+from ddpm.course.rules import Forbidden, Nodes
 
-ALLOWED = {
-    *("numpy", "jax", "math", "cmath", "itertools", "functools", "collections", "dataclasses", "typing", "operator"),
-    *("scipy", "flax", "optax", "ddpm", "einops", "random", "statistics", "fractions", "string", "time", "__future__"),
-}
-REFUSED = ("ddpm.course", "ddpm.cli", "ddpm.testing", "jax.experimental.host_callback")
-REFUSED_NAMES = {
-    *("__import__", "eval", "exec", "compile", "open", "input", "globals", "locals", "vars", "breakpoint"),
-    *("__builtins__", "__loader__", "__spec__"),
-}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 EVENTS = (
     *("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "os.kill"),
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate"),
     *("subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "webbrowser.", "urllib.", "ftplib.", "smtplib."),
+    *("_thread.start_new_thread", "sys._current_frames", "sys.settrace", "sys.setprofile", "gc.get_objects"),
 )
 LARGEST = 32 * 2**20  # limit for the answers of one exercise, bytes
 
 
-class Forbidden(BaseException):
-    """Raised for actions that no exercise needs; not an Exception, so that it is not caught by accident."""
+@dataclass(frozen=True)
+class Question:
+    """A question about the learner's functions, without its answer."""
+
+    names: tuple[str, ...]
+    run: Callable[..., Any]
+    cases: list[tuple]
+    traceable: bool
 
 
-class Guard:
-    """An audit hook, which Python cannot remove again; it refuses only while a learner's code runs."""
+@dataclass(frozen=True)
+class Job:
+    """One exercise: the statements that define the functions, and the questions."""
 
-    def __init__(self) -> None:
-        self.active, self.caught = False, ""
-        sys.addaudithook(self.hook)
+    number: str
+    functions: list[str]
+    nodes: Nodes
+    name: str  # of the learner's file
+    questions: list[Question]
 
-    def hook(self, event: str, args: tuple) -> None:
-        """Refuse forbidden events; Python calls this before each event."""
-        if not self.active:
-            return
+
+@dataclass(frozen=True)
+class Work:
+    """The exercises of one process, their limits, and the folders that it may read or must not."""
+
+    jobs: list[Job]
+    seconds: float
+    memory: float
+    readable: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+def refuse(readable: tuple[str, ...], hidden: tuple[str, ...]) -> list[str]:
+    """Set the hook, which Python cannot remove again.   ->  a list to which it adds what it has refused"""
+    caught: list[str] = []
+    writes, events, real, null = WRITES, EVENTS, os.path.realpath, os.devnull
+    folders = [(real(f), True) for f in readable] + [(real(f), False) for f in hidden]
+
+    def allowed(path: Any) -> bool:  # the innermost of the folders around it decides
+        path = real(os.fsdecode(path))
+        around = [(len(f), may) for f, may in folders if path == f or path.startswith(f + os.sep)]
+        return max(around, default=(0, False))[1]
+
+    def hook(event: str, args: tuple) -> None:
+        what = event
         if event == "open":
-            writing = any(c in str(args[1] or "") for c in "wax+") or bool((args[2] or 0) & WRITES)
-            if not writing or str(args[0]) == os.devnull:
+            writing = any(c in str(args[1] or "") for c in "wax+") or bool((args[2] or 0) & writes)
+            if args[0] == null or (not writing and (isinstance(args[0], int) or allowed(args[0]))):
                 return
-        elif not event.startswith(EVENTS):
+            what = "open, to write" if writing else "open, to read outside of Python's folders"
+        elif event in ("os.listdir", "os.scandir"):
+            if allowed(args[0] or "."):
+                return
+        elif not event.startswith(events):
             return
-        self.caught = f"it tried something that no exercise needs: {event}"
-        raise Forbidden(self.caught)
+        caught.append(f"it tried something that no exercise needs: {what}")
+        raise Forbidden(caught[-1])
 
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """Refuse forbidden events inside the `with` block."""
-        self.active = True
-        try:
-            yield
-        finally:
-            self.active = False
+    def no_thread(*args: Any, **options: Any) -> None:
+        hook("_thread.start_new_thread", ())
 
-
-def forbidden(nodes: list[tuple[ast.stmt, str]], own: str, needed: set[str]) -> str:
-    """Find what the text may not contain, or ''.   needed: modules that the lesson's own solution imports"""
-    for node in (n for statement, file in nodes if file == own for n in ast.walk(statement)):
-        line = getattr(node, "lineno", 0)
-        for module in imported(node):
-            root = module.partition(".")[0]
-            if (root not in ALLOWED and root not in needed) or module.startswith(REFUSED):
-                return f"it imports {module} (line {line}), which no exercise needs"
-        if isinstance(node, ast.Name) and node.id in REFUSED_NAMES:
-            return f"it uses {node.id} (line {line}), which no exercise needs"
-        if isinstance(node, ast.Attribute) and node.attr.startswith("__"):
-            return f"it uses {node.attr} (line {line}), which no exercise needs"
-    return ""
-
-
-def imported(node: ast.AST) -> list[str]:
-    """List the full names of the modules that a statement imports."""
-    if isinstance(node, ast.Import):
-        return [a.name for a in node.names]
-    if isinstance(node, ast.ImportFrom):
-        return [f"{'.' * node.level}{node.module or ''}.{a.name}" for a in node.names]
-    return []
+    sys.dont_write_bytecode = True
+    sys.addaudithook(hook)
+    for module in (_thread, threading):  # Python 3.11 starts threads without an event
+        for name in ("start_new_thread", "_start_new_thread", "start_new"):
+            if hasattr(module, name):
+                setattr(module, name, no_thread)
+    return caught
 
 
 def set_limits(memory: float) -> None:
@@ -115,25 +122,18 @@ def set_limits(memory: float) -> None:
         resource.setrlimit(which, (value, value))
 
 
-def answers(text: str, number: str, name: str, seeds: list[int], guard: Guard) -> list[list[Answer]]:
-    """Collect the answers of each part that calls functions; ValueError if the text cannot be loaded."""
-    nodes = load.closure(text, number, name)
-    shipped = load.closure(lessons.text_of(lessons.task(number).lesson), number, "the lesson")
-    needed = {m.partition(".")[0] for node, _ in shipped for n in ast.walk(node) for m in imported(n)}
-    if reason := forbidden(nodes, name, needed):
-        raise Forbidden(reason)
-    for node, _ in nodes:  # modules are imported without the guard: some write caches
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            exec(compile(ast.Module([node], []), name, "exec"), {"__name__": "lesson"})
-    out = []
-    with guard.on():
-        functions = load.define(nodes, number, name)
-        for place, part in enumerate(checks.find(number).parts):
-            if isinstance(part, Part):
-                out.append(collect(part, [functions[f] for f in part.names], seeds, place))
-    if guard.caught:
-        raise Forbidden(guard.caught)
-    return out
+def define(job: Job) -> dict[str, Any]:
+    """Execute the statements of a job and return its functions."""
+    namespace: dict[str, Any] = {"__name__": "lesson"}
+    for node, file in job.nodes:
+        exec(compile(ast.Module([node], []), file, "exec"), namespace)
+    return {f: namespace[f] for f in job.functions}
+
+
+def answers(job: Job) -> list[list[Answer]]:
+    """Collect the answers to the questions of one exercise."""
+    functions = define(job)
+    return [gather(q.run, [functions[f] for f in q.names], q.cases, q.traceable) for q in job.questions]
 
 
 def send(pipe: BinaryIO, head: dict[str, Any], arrays: list[np.ndarray] = []) -> None:  # noqa: B006 (read only)
@@ -158,38 +158,44 @@ def frame(number: str, parts: list[list[Answer]]) -> tuple[dict[str, Any], list[
     return {"answers": number, "parts": plain}, arrays
 
 
-def one(pipe: BinaryIO, text: str, number: str, job: dict[str, Any], guard: Guard) -> None:
+def one(pipe: BinaryIO, job: Job, seconds: float, caught: list[str]) -> None:
     """Announce an exercise, run it, and send the answers or the error."""
+    number = job.number
     send(pipe, {"begin": number})
     try:
-        limits.end_after(job["seconds"] + 2)
-        with limits.seconds(job["seconds"], processor=True):
-            head, arrays = frame(number, answers(text, number, job["name"], job["seeds"], guard))
+        limits.end_after(seconds + 2)
+        with limits.seconds(seconds, processor=True):
+            head, arrays = frame(number, answers(job))
+        if caught:  # also if the learner's code went on afterwards
+            raise Forbidden(caught[0])
         send(pipe, head, arrays)
     except limits.TooLong:
         send(pipe, {"failed": number, "kind": "time", "sentence": "too long"})
     except Forbidden as e:
         send(pipe, {"failed": number, "kind": "forbidden", "sentence": f"Not run: {e}."})
-    except ValueError as e:
-        send(pipe, {"failed": number, "kind": "load", "sentence": str(e)[:500]})
     except BaseException as e:
         send(pipe, {"failed": number, "kind": "load", "sentence": f"cannot be loaded: {type(e).__name__}: {e}"[:500]})
     finally:
-        guard.active, guard.caught = False, ""
+        caught.clear()
 
 
-def main() -> None:
-    """Read the job from the arguments and run its exercises in turn."""
-    job = json.loads(sys.argv[1])
-    text = lessons.read(Path(job["file"]))
-    set_limits(job["memory"])
-    if any(part.traceable for n in job["numbers"] for part in checks.find(n).parts if isinstance(part, Part)):
+def main(pipe: int) -> None:
+    """Read the work from standard input and run its exercises in turn."""
+    work: Work = pickle.load(sys.stdin.buffer)
+    set_limits(work.memory)
+    # Everything is imported before the hook is set; an import that fails is reported with its exercise
+    for node in (node for job in work.jobs for node, _ in job.nodes if isinstance(node, (ast.Import, ast.ImportFrom))):
+        try:
+            exec(compile(ast.Module([node], []), "lesson", "exec"), {"__name__": "lesson"})
+        except Exception:
+            continue
+    if any(question.traceable for job in work.jobs for question in job.questions):
         import jax.numpy as jnp
 
-        jnp.zeros(1).block_until_ready()  # creates caches and threads before the guard
-    guard = Guard()
-    with os.fdopen(job["pipe"], "wb") as pipe:
-        for number in job["numbers"]:
-            one(pipe, text, number, job, guard)
-        send(pipe, {"end": True})
+        jnp.zeros(1).block_until_ready()  # creates caches and threads
+    with os.fdopen(pipe, "wb") as answers_:
+        caught = refuse(work.readable, work.hidden)
+        for job in work.jobs:
+            one(answers_, job, work.seconds, caught)
+        send(answers_, {"end": True})
     os._exit(0)  # without cleaning up after the learner's code

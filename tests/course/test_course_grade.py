@@ -1,20 +1,38 @@
 """Grading: each submission gets its row, whatever it does, and none can hurt the others; exports run in the graders."""
 
 import csv
+import dataclasses
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddpm.course import answers, export, grade, judge, load, process, student, worker
+from ddpm.course import (
+    answers,
+    checks,
+    exercise,
+    export,
+    grade,
+    judge,
+    load,
+    parcel,
+    process,
+    rules,
+    student,
+    worker,
+)
 from ddpm.course import lesson as lessons
 from ddpm.course.cli import main
+from ddpm.course.part import Part
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are those of Unix")
 SEEDS = [7, 8, 9]
@@ -32,18 +50,10 @@ def submission(folder, text=None, **bodies):
     return folder
 
 
-def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK):
+def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK, monkeypatch=None):
     """Those of some exercises that do without JAX."""
-    out, left = {}, list(numbers)
-    while left:
-        results, guilty, why = process.run_worker(folder / "l01_forward.py", left, SEEDS, limits)
-        for n in results:
-            out[n] = grade.decide(n, *results[n], SEEDS, folder, limits)
-        if guilty is not None:
-            guilty = guilty if guilty in left and guilty not in out else next(n for n in left if n not in out)
-            out[guilty] = judge.Verdict(guilty, False, "crash", why)
-        left = [n for n in left if n not in out]
-    return out
+    monkeypatch.setattr(grade, "exercises_of", lambda lesson: list(numbers))
+    return {v.number: v for v in grade.grade_lesson(folder, 1, SEEDS, limits, time.monotonic() + 200)}
 
 
 @pytest.mark.parametrize(
@@ -67,16 +77,17 @@ def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK):
         ("return np.zeros(10**7)", "forbidden", "32 MB"),
     ],
 )
-def test_whatever_one_exercise_does_the_others_are_graded(tmp_path, body, kind, words):
-    got = verdicts(submission(tmp_path / "ada", covariance=body))
+def test_whatever_one_exercise_does_the_others_are_graded(tmp_path, body, kind, words, monkeypatch):
+    got = verdicts(submission(tmp_path / "ada", covariance=body), monkeypatch=monkeypatch)
     assert got["1.1"].passed and got["1.4"].passed
     assert got["1.6"].kind == kind and words in got["1.6"].sentence, got["1.6"]
 
 
-def test_a_process_that_dies_costs_one_exercise(tmp_path):
+def test_a_process_that_dies_costs_one_exercise(tmp_path, monkeypatch):
+    monkeypatch.setattr(rules, "forbidden", lambda *args: "")
     crash = "pointer = np.ctypeslib.ctypes.POINTER(np.ctypeslib.ctypes.c_double)\n"
     crash += "return np.ctypeslib.as_array(np.ctypeslib.ctypes.cast(8, pointer), (5,)).sum()"
-    got = verdicts(submission(tmp_path / "ada", alpha_bar=crash))
+    got = verdicts(submission(tmp_path / "ada", alpha_bar=crash), monkeypatch=monkeypatch)
     assert not got["1.1"].passed and got["1.4"].passed and got["1.6"].passed
     assert "SIGSEGV" in got["1.1"].sentence or got["1.1"].kind == "forbidden"
 
@@ -84,7 +95,8 @@ def test_a_process_that_dies_costs_one_exercise(tmp_path):
 def test_nothing_is_left_running(tmp_path):
     """A worker is ended with its session, also one that ignores the alarm."""
     folder = submission(tmp_path / "ada", alpha_bar="return sum(range(10**12))")
-    running = process.Worker(folder / "l01_forward.py", ["1.1"], SEEDS, QUICK, str(tmp_path))
+    (made,), _ = grade.jobs_of((folder / "l01_forward.py").read_text(), ["1.1"], "l01_forward.py", SEEDS)
+    running = process.Worker([made], QUICK, str(tmp_path))
     time.sleep(1.0)
     running.kill()
     with pytest.raises(ProcessLookupError):
@@ -115,25 +127,143 @@ def test_answers_cross_the_pipe_as_they_are_and_pickles_do_not():
         worker.send(pipe, {}, [np.array([object()])])
 
 
-def test_the_audit_hook_refuses_what_the_text_hides(tmp_path):
-    """In a process of its own: a hook stays for ever."""
-    code = (
-        "from ddpm.course.worker import Guard, Forbidden\n"
-        "import os, sys\n"
-        "guard, caught = Guard(), 0\n"
-        "tries = [lambda: os.fork(), lambda: os.system('true'), lambda: open('x', 'w'), lambda: os.remove('x')]\n"
-        "tries += [lambda: __import__('socket').socket().connect(('127.0.0.1', 9)), lambda: os.kill(0, 0)]\n"
-        "import socket\n"
-        "for f in tries:\n"
-        "    try:\n"
-        "        with guard.on(): f()\n"
-        "    except Forbidden: caught += 1\n"
-        "open(os.devnull, 'w').close()\n"
-        "print(caught, len(tries), sys.path[0] is not None)\n"
+CHEATS = {  # what the text rules do not see, because they are switched off here
+    "load": "import ddpm.course.load as l\nreturn l.reference('1.6')['covariance'](alpha_bar_s, alpha_bar_t)",
+    "expect": "from ddpm.course import checks\n"
+    "return checks.find('1.6').parts[0].expect(alpha_bar_s, alpha_bar_t)[0][0]",
+    "neighbour": "return float(open(NEIGHBOUR).read())",
+    "folder": "import os\nreturn os.listdir(NEIGHBOUR_FOLDER)",
+    "frames": "import sys\nf = sys._getframe()\n"
+    "while f:\n    f.f_locals.get('caught', [''])[:] = []\n    f = f.f_back\nreturn open('x', 'w')",
+    "thread": "import threading\nthreading.Thread(target=print).start()",
+    "fork": "import os\nos.fork()",
+    "process": "import subprocess\nsubprocess.run(['true'])",
+    "network": "import socket\nsocket.socket().connect(('127.0.0.1', 9))",
+    "swallowed": "try:\n    open('x', 'w')\nexcept BaseException:\n    pass\n"
+    "return np.sqrt(alpha_bar_t / alpha_bar_s) * (1 - alpha_bar_s)",
+}
+
+
+def test_what_the_text_hides_is_refused_and_there_is_no_truth_to_find(tmp_path, monkeypatch):
+    """One worker for all: a job each, without the rules for the text."""
+    monkeypatch.setattr(rules, "forbidden", lambda *args: "")
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "bob" / "l01.py").write_text("1.0")
+    jobs = []
+    for name, body in CHEATS.items():
+        body = body.replace("NEIGHBOUR_FOLDER", repr(str(tmp_path / "bob")))
+        body = body.replace("NEIGHBOUR", repr(str(tmp_path / "bob" / "l01.py")))
+        text = (submission(tmp_path / name, covariance=body) / "l01_forward.py").read_text()
+        made, _ = grade.job(text, "1.6", "l01_forward.py", SEEDS)
+        jobs.append(dataclasses.replace(made, number=name))
+    results, guilty, _ = process.run_worker(jobs, dataclasses.replace(QUICK, hidden=(str(tmp_path),)))
+    assert guilty is None and {n: head.get("kind") for n, (head, _) in results.items()} == dict.fromkeys(
+        CHEATS, "forbidden"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split()[:2] == ["6", "6"], done.stdout + done.stderr
-    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", lessons.all_tasks())
+def test_a_question_is_sent_without_its_answer(number):
+    """Neither the truth nor a named mistake is among the functions that are sent."""
+    made, _ = grade.job(lessons.text_of(lessons.task(number).lesson), number, "solution.py", SEEDS)
+    sent = codes(pickle.loads(parcel.pack(made.questions)))
+    kept = codes([(part.expect, part.mistakes) for part in checks.find(number).parts if isinstance(part, Part)])
+    inputs = codes([q.cases for q in made.questions])
+    assert not sent & kept - inputs - {identity_of(exercise.call)}
+    assert all(np.array_equal(q.cases[0][0], answers.cases_of(p, 7, i)[0][0]) for i, (p, q) in asked(number, made))
+
+
+def asked(number, made):
+    """The parts that ask for an array, with the questions that are sent for them."""
+    parts = [(i, part) for i, part in enumerate(checks.find(number).parts) if isinstance(part, Part)]
+    pairs = [(i, (part, q)) for (i, part), q in zip(parts, made.questions, strict=True)]
+    return [(i, (part, q)) for i, (part, q) in pairs if q.cases[0] and isinstance(q.cases[0][0], np.ndarray)]
+
+
+def identity_of(function):
+    return function.__code__.co_code, function.__code__.co_consts[1:], function.__code__.co_names
+
+
+def codes(value, seen=None):
+    """What all functions in a value compute, also in closures and among the names that they use."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or isinstance(value, (np.ndarray, str, int, float)):
+        return set()
+    seen.add(id(value))
+    if isinstance(value, types.FunctionType):
+        inner = [value.__globals__[n] for n in parcel.names(value)] + [c.cell_contents for c in value.__closure__ or ()]
+        return {identity_of(value)}.union(*(codes(v, seen) for v in inner))
+    if dataclasses.is_dataclass(value):
+        value = list(vars(value).values())
+    return set().union(*(codes(v, seen) for v in value)) if isinstance(value, (list, tuple)) else set()
+
+
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        ("import ddpm\nreturn ddpm.course.load.reference('1.6')", "course"),
+        ("return np.ctypeslib.as_array(1)", "ctypeslib"),
+        ("return (lambda: (yield))().gi_frame.f_back", "f_back"),
+        ("import random\nreturn random._os.getpid()", "_os"),
+        ("import jax\njax.profiler.start_trace('x')", "profiler"),
+        ("from jax import distributed\ndistributed.initialize()", "distributed"),
+        ("return getattr(np, 'sq' + 'rt')(1)", "getattr"),
+    ],
+)
+def test_ways_out_are_refused_in_the_text(tmp_path, body, words):
+    text = (submission(tmp_path, covariance=body) / "l01_forward.py").read_text()
+    with pytest.raises(rules.Forbidden, match=words):
+        grade.job(text, "1.6", "l01_forward.py", SEEDS)
+
+
+def test_the_librarys_own_answer_is_remarked_and_the_lessons_is_not(tmp_path):
+    body = "from ddpm import forward\nreturn forward.covariance(alpha_bar_s, alpha_bar_t)"
+    text = (submission(tmp_path, covariance=body) / "l01_forward.py").read_text()
+    assert "library's ddpm.forward" in grade.job(text, "1.6", "l01_forward.py", SEEDS)[1]
+    whole = (submission(tmp_path, covariance="import ddpm\nreturn ddpm.forward.covariance()") / "l01_forward.py").read_text()
+    assert "library's ddpm, which" in grade.job(whole, "1.6", "l01_forward.py", SEEDS)[1]
+    nodes = load.closure(text, "1.6", "a.py")
+    assert rules.remark(nodes, "a.py", []) and not rules.remark(nodes, "a.py", nodes)
+    remarks = {n: grade.job(lessons.text_of(lessons.task(n).lesson), n, "a.py", SEEDS)[1] for n in lessons.all_tasks()}
+    assert set(remarks.values()) == {""}
+    passed = judge.Verdict("1.6", True, "passed", "It passes with the library's x.")
+    assert "1.6: It passes with" in grade.table({"ada": [passed]})
+
+
+def test_a_submission_has_its_time_and_then_the_rest_is_not_run(tmp_path):
+    folder = submission(tmp_path / "ada")
+    got = grade.grade_lesson(folder, 1, SEEDS, QUICK, until=time.monotonic() - 1)
+    assert len(got) == 6 and all(v.kind == "time" and "more than 15 minutes" in v.sentence for v in got)
+
+
+def test_an_exercise_that_is_given_anothers_solution_runs_alone():
+    """Else it could keep that solution for the exercise which asks for it."""
+    jobs, _ = grade.jobs_of(lessons.text_of(4), ["4.5", "4.6", "4.7"], "l04_train.py", SEEDS)
+    assert [j.number for j in grade.together(jobs)] == ["4.5", "4.7"]
+    assert [j.number for j in grade.together(jobs[1:2])] == ["4.6"]
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_shows_no_files_but_pythons(tmp_path):
+    """A process there, without hook and rules, finds neither the neighbour nor the truths nor the network."""
+    cwd, bob = tmp_path / "cwd", tmp_path / "subs" / "bob"
+    for folder in (cwd, bob):
+        folder.mkdir(parents=True)
+    command = process.isolated(str(cwd), (str(bob.parent),))
+    code = "import os, sys, socket\n"
+    code += "print(*(os.path.exists(p) and len(os.listdir(p)) for p in sys.argv[1:]), socket.if_nameindex())"
+    places = [str(bob.parent), *process.TRUTHS, str(process.PACKAGE / "course")]
+    done = subprocess.run([*command, sys.executable, "-I", "-c", code, *places], capture_output=True, text=True)
+    *truths, package, network = done.stdout.split(" ", 4)
+    assert not any(t.isdigit() and int(t) for t in truths) and int(package) > 9, done.stderr
+    assert network.strip() in ("[]", "[(1, 'lo')]")
+
+
+def test_isolate_without_bubblewrap_says_what_to_do(tmp_path, monkeypatch, capsys):
+    submission(tmp_path / "subs" / "ada")
+    monkeypatch.setenv("PATH", "")
+    assert main(["grade", str(tmp_path / "subs"), "--isolate", "--out", str(tmp_path / "out")]) == 2
+    assert "install bubblewrap" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
@@ -204,8 +334,6 @@ def test_a_submission_that_breaks_the_grader_itself_gets_its_row(tmp_path, monke
 
 def test_a_memorised_answer_fails_with_the_graders_seed():
     """Whoever returns what the learner's seed wants is right there, and wrong with the teacher's."""
-    from ddpm.course import checks
-
     part = checks.find("1.1").parts[0]
     known = {
         len(case[0]): answer
