@@ -65,7 +65,8 @@ def forbidden(nodes: Nodes, own: str, shipped: Nodes) -> str:
 
 def remark(nodes: Nodes, own: str, shipped: Nodes) -> str:
     """Name what an answer takes from the library though the lesson's solution does not, or ''."""
-    of_library = sorted(m for m in used([n for n in nodes if n[1] == own]) - used(shipped) if m.partition(".")[0] == "ddpm")
+    taken = used([entry for entry in nodes if entry[1] == own]) - used(shipped)
+    of_library = sorted(module for module in taken if module.partition(".")[0] == "ddpm")
     return f"It passes with the library's {', '.join(of_library)}, which the lesson does not use." if of_library else ""
 
 

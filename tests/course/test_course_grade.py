@@ -220,7 +220,8 @@ def test_the_librarys_own_answer_is_remarked_and_the_lessons_is_not(tmp_path):
     body = "from ddpm import forward\nreturn forward.covariance(alpha_bar_s, alpha_bar_t)"
     text = (submission(tmp_path, covariance=body) / "l01_forward.py").read_text()
     assert "library's ddpm.forward" in grade.job(text, "1.6", "l01_forward.py", SEEDS)[1]
-    whole = (submission(tmp_path, covariance="import ddpm\nreturn ddpm.forward.covariance()") / "l01_forward.py").read_text()
+    body = "import ddpm\nreturn ddpm.forward.covariance()"
+    whole = (submission(tmp_path, covariance=body) / "l01_forward.py").read_text()
     assert "library's ddpm, which" in grade.job(whole, "1.6", "l01_forward.py", SEEDS)[1]
     nodes = load.closure(text, "1.6", "a.py")
     assert rules.remark(nodes, "a.py", []) and not rules.remark(nodes, "a.py", nodes)
