@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ddpm.datasets import sources
 from ddpm.datasets.reading import is_own, short_name
 from ddpm.evaluation import (
     bits,
+    certificate,
     denoising_loss,
     distances,
     inception,
@@ -72,6 +72,12 @@ def run(command: options.Evaluate) -> None:
     closest = command.out.with_name(f"{command.out.stem}_neighbours.png")
     for file in (command.out, picture, closest):
         check_writable(file)
+    if command.certificate is not None:
+        if command.samples is None:
+            raise ValueError(
+                "a certificate is of images: draw them with `ddpm sample --npz`, and give them by --samples"
+            )
+        check_writable(certificate.suffix(command.certificate))
     # Model, data, classifier and images; a wrong option of the model is refused before any data are read
     found = walk_of(command) if command.samples is None else None
     dataset = sources.load(command.data, command.data_dir)
@@ -98,7 +104,17 @@ def run(command: options.Evaluate) -> None:
     write_atomic(command.out, (json.dumps(numbers, indent=1, ensure_ascii=False) + "\n").encode())
     plot.save_evaluation(picture, as_json(measures))
     save_neighbours(closest, measures, scored.x, dataset)
+    if command.certificate is not None:
+        asked = certified(command)
+        made = certificate.certify(scored.x, scored.c, dataset, judge, measures, asked)
+        certificate.write(command.certificate, made)
+        print(f"certificate: {command.certificate}")
     print(f"\nnumbers: {command.out}\npicture: {picture}\nnearest training images: {closest} (holds real images)")
+
+
+def certified(command: options.Evaluate) -> dict[str, Any]:
+    """The options with which the images of a certificate are measured again."""
+    return {k: getattr(command, k) for k in ("data", "classifier", "seed", "inception")}
 
 
 def judge_of(command: options.Evaluate, dataset: data.Dataset) -> classifier.Classifier | None:
@@ -134,7 +150,7 @@ def from_files(command: options.Evaluate, dataset: data.Dataset) -> Scored:
     assert command.samples is not None
     size, names = dataset.image_shape[:2], dataset.class_names
     x, c = image_files.load(command.samples, dataset.image_shape[-1], size, names)
-    checksum = hashlib.sha256(x.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
+    checksum = certificate.samples_sha256(x, c)
     return Scored(x, c, f"images of {command.samples}", {"samples_sha256": checksum}, {})
 
 

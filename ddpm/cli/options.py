@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
-from ddpm.cli.theirs import Doctor
+from ddpm.cli.theirs import Certificate, Doctor
 from ddpm.datasets.reading import divided, is_own, short_name
 from ddpm.samplers import table
 from ddpm.training.config import TrainConfig
@@ -198,6 +198,7 @@ class Evaluate:
     n_flow: int = 100  # and by the probability-flow ODE
     inception: bool = False  # also Inception FID and KID; this needs torch-fidelity, and weights from the internet
     cache: bool = True  # keep images and numbers under the hash of weights, data, settings and code
+    certificate: Path | None = None  # of --samples: NAME.json or NAME.html, for `ddpm certificate verify`
     out: Path = Path("out/evaluate.json")  # all numbers and their settings; the pictures are written next to it
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
     own: Own = Own()
@@ -284,6 +285,7 @@ OTHERS = (
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Certificate, tyro.conf.subcommand("certificate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Course, tyro.conf.subcommand("course")]

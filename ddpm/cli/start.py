@@ -1,4 +1,4 @@
-"""The command `ddpm`: train, sample, typicality, evaluate, compare, import, export, doctor, info, demo.
+"""The command `ddpm`: train, sample, typicality, evaluate, compare, import, export, doctor, certificate, info, demo.
 
 Each command is a frozen dataclass; tyro turns its fields and their comments into options and help. JAX is imported only
 when a command needs it, so that `ddpm --help` and `ddpm info` answer at once.
@@ -30,6 +30,7 @@ RUN = {
     "Import": "ddpm.cli.weights:import_",
     "Export": "ddpm.cli.weights:export_",
     "Doctor": "ddpm.cli.doctor:run",
+    "Certificate": "ddpm.cli.certificate:run",
     "Info": "ddpm.cli.info:run",
     "Demo": "ddpm.cli.demo:run",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -29,3 +30,16 @@ class Doctor:
     seconds: float = 60.0  # the longest that one call may take
     timestep_spacing: str = ""  # of a scheduler: leading, trailing or linspace
     set: tuple[str, ...] = ()  # other options of a scheduler: clip_sample=false variance_type=fixed_large
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Measure the images of a certificate again, and say whether its numbers are right.
+
+    Example: ddpm certificate verify out.json --samples theirs.npz
+    """
+
+    action: tyro.conf.Positional[Literal["verify"]]
+    file: tyro.conf.Positional[Path]  # of `ddpm evaluate --samples … --certificate`, .json or .html
+    samples: Path  # the images: an .npz with arr_0 (arr_1), or a folder of PNG
+    data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR

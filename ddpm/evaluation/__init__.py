@@ -5,6 +5,7 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
+        "certificate": ("certify",),
         "bits": ("bound_bits", "drawn_times", "even_times", "flow_bits", "gaussian_bits", "histogram_bits"),
         "denoising_loss": ("denoising", "eps_mse"),
         "distances": (

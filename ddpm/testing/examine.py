@@ -83,6 +83,8 @@ def examine_function(
     f: Callable[..., Any], kind: str, schedule: Any, steps: int, eta: float, clip: bool, convention: Convention
 ) -> list[Answer]:
     """Check one function as what it is."""
+    if isinstance(f, type):
+        raise ValueError(f"{f.__name__} is a class, and no scheduler with ᾱ (alphas_cumprod); give a function")
     kind = check.choice("--as", kind, ALL) if kind else kind_of(f)
     times = schedules.make_times(len(levels_of(schedule)) - 1, steps)
     if kind in ("step", "sampler"):
@@ -127,12 +129,10 @@ def examine_scheduler(make: type, options: dict[str, Any], steps: int, eta: floa
     T = len(alpha_bar)
     name = LIKE.get(config.beta_schedule, "")
     name = "linear_ho" if name == "linear" and T != 1000 else name or "linear"
-    answers = [
-        noising.check_schedule(alpha_bar, name, T),
-        noising.check_forward(lambda x0, t, noise: scheduler.add_noise(x0, noise, t), alpha_bar, TORCH),
-    ]
+    answers = [noising.check_schedule(alpha_bar, name, T)]
     if make.__name__ not in EXACT:
         return [*answers, sampling.check_samples(from_scheduler(scheduler, steps), alpha_bar, convention=TORCH)]
+    answers.append(noising.check_forward(lambda x0, t, noise: scheduler.add_noise(x0, noise, t), alpha_bar, TORCH))
     clip = bool(config.get("clip_sample"))
     if config.get("thresholding") or config.get("prediction_type", "epsilon") != "epsilon":
         raise ValueError("thresholding and predictions other than epsilon are not examined; leave these options out")

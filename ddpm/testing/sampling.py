@@ -218,14 +218,14 @@ def check_samples(
 ) -> Answer:
     """Compare mean and standard deviation of any sampler's samples of N(.3, .25) with the data's.
 
-    It passes if the mean is right to .02 and the deviation to 5 %, which a good solver reaches in some ten steps.
+    It passes if the mean is right to .02 and the deviation to 10 %, which second order reaches in twenty steps.
     """
     x_T = np.random.default_rng(1).normal(size=(N, *SHAPE))
     walk = record(sampler, x_T, levels_of(schedule), convention, 0.0, "x_T")
     mean, std = float(walk.x[-1].mean()), float(walk.x[-1].std())
     words = (f"times: {brief(walk.times)}; the steps are not compared one by one",)
     effect = f"samples of N({MEAN}, {LAM}) have the mean {mean:.3g} and the standard deviation {std:.3g}"
-    if abs(mean - MEAN) < 0.02 and abs(std / np.sqrt(LAM) - 1) < 0.05:
+    if abs(mean - MEAN) < 0.02 and abs(std / np.sqrt(LAM) - 1) < 0.1:
         return Answer("samples", True, effect=effect, conventions=words)
     sentence = f"With {len(walk.times) - 1} steps the samples are not those of the data; try more steps."
     return mistaken("samples", "another distribution", sentence, effect, conventions=words)

@@ -192,3 +192,28 @@ def test_the_library_gets_folders_of_colour_images(digits, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", SimpleNamespace(calculate_metrics=offline))
     with pytest.raises(RuntimeError, match="no route to host"):
         inception.measures(digits.x_train[:50], digits, n_train=200)
+
+
+def test_a_certificate_is_written_and_verified(judged, digits, capsys):
+    """Equal for these images; other images, and a number that was changed and signed again, are refused."""
+    from ddpm.evaluation import certificate
+    from ddpm.tools import files
+
+    file = judged.out.with_name("c.html")
+    evaluate_cli.run(dataclasses.replace(judged, certificate=file))
+    arguments = ["certificate", "verify", str(file), "--samples", str(judged.samples)]
+    assert start.main(arguments) == 0 and "equal: " in capsys.readouterr().out
+    made = certificate.read(file)
+    assert made["network"]["sha256"] and made["measures"]["frechet"]["floor"]["value"] > 0
+    made["measures"]["frechet"]["value"] *= 0.9
+    certificate.write(file, files.signed(made))
+    assert start.main(arguments) == 2 and "Fréchet distance is" in capsys.readouterr().err
+    image_files.save_npz(judged.samples, digits.x_test[100:200], digits.y_test[100:200].astype(int))
+    assert start.main(arguments) == 2 and "are other images" in capsys.readouterr().err
+
+
+def test_a_certificate_needs_samples_and_a_name_that_says_its_form(judged, capsys):
+    with pytest.raises(ValueError, match="give them by --samples"):
+        evaluate_cli.run(dataclasses.replace(judged, samples=None, certificate=judged.out))
+    with pytest.raises(ValueError, match=r"ends in \.json or \.html"):
+        evaluate_cli.run(dataclasses.replace(judged, certificate=judged.out.with_suffix(".txt")))
