@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps
 from ddpm.tools import check, ops
-from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, init_zero, runs_once
+from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, Resample, TimeMLP, init_zero, runs_once
 from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
 
 
@@ -31,10 +31,10 @@ class ResBlock(nnx.Module):
 
     def __init__(self, c_in: int, c_out: int, d_time: int, config: UNetConfig, *, draws: Draws):
         dtype = jnp.dtype(config.dtype)
-        self.norm1 = GroupNorm(c_in, config.groups)
+        self.norm1 = GroupNorm(c_in, config.groups, config.norm_eps)
         self.conv1 = Conv(c_in, c_out, draws=draws, dtype=dtype)
         self.time_emb_proj = Linear(d_time, c_out * (2 if config.scale_shift else 1), draws=draws)
-        self.norm2 = GroupNorm(c_out, config.groups)
+        self.norm2 = GroupNorm(c_out, config.groups, config.norm_eps)
         self.drop = nnx.Dropout(config.dropout)
         self.conv2 = Conv(c_out, c_out, draws=draws, init=init_zero, dtype=dtype)
         self.conv_shortcut = Conv(c_in, c_out, 1, draws=draws, dtype=dtype) if c_in != c_out else None
@@ -53,33 +53,20 @@ class ResBlock(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """x + softmax(q kᵀ/√C) v over the positions of the image, one head.   [Ho et al. 2020, App. B]"""
+    """x + softmax(q kᵀ/√C) v over the positions of the image, one head as in the paper.   [Ho et al. 2020, App. B]"""
 
-    def __init__(self, channels: int, config: UNetConfig, *, draws: Draws):
+    def __init__(self, channels: int, config: UNetConfig, groups: int, *, draws: Draws):
         linear = partial(Linear, channels, channels, draws=draws, dtype=jnp.dtype(config.dtype))
-        self.group_norm = GroupNorm(channels, config.groups)
+        self.heads = channels // config.head_width if config.head_width else 1
+        self.group_norm = GroupNorm(channels, groups, config.norm_eps) if groups else None
         self.to_q, self.to_k, self.to_v = linear(), linear(), linear()
         self.to_out = nnx.List([linear(init=init_zero)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         B, H, W, C = x.shape
-        h = self.group_norm(x).reshape(B, H * W, C)
+        h = (x if self.group_norm is None else self.group_norm(x)).reshape(B, H * W, C)
         q, k, v = self.to_q(h), self.to_k(h), self.to_v(h)  # (B, HW, C)
-        return x + self.to_out[0](ops.attend(q, k, v)).reshape(B, H, W, C)
-
-
-class Resample(nnx.Module):
-    """The last layer of a level: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
-
-    def __init__(self, channels: int, up: bool, config: UNetConfig, *, draws: Draws):
-        self.conv = Conv(channels, channels, stride=1 if up else 2, draws=draws, dtype=jnp.dtype(config.dtype))
-        self.up = up
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        if self.up:
-            B, H, W, C = x.shape
-            x = jnp.broadcast_to(x[:, :, None, :, None, :], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-        return self.conv(x)
+        return x + self.to_out[0](ops.attend(q, k, v, self.heads)).reshape(B, H, W, C)
 
 
 class Level(nnx.Module):
@@ -91,11 +78,12 @@ class Level(nnx.Module):
     ):  # fmt: skip
         self.resnets = nnx.List([ResBlock(c, c_out, d_time, config, draws=draws) for c in c_ins])
         if attend:
-            self.attentions = nnx.List([Attention(c_out, config, draws=draws) for _ in c_ins])
+            self.attentions = nnx.List([Attention(c_out, config, config.groups, draws=draws) for _ in c_ins])
+        change = partial(Resample, c_out, resample == "up", config.symmetric, dtype=jnp.dtype(config.dtype))
         if resample == "down":
-            self.downsamplers = nnx.List([Resample(c_out, False, config, draws=draws)])
+            self.downsamplers = nnx.List([change(draws=draws)])
         if resample == "up":
-            self.upsamplers = nnx.List([Resample(c_out, True, config, draws=draws)])
+            self.upsamplers = nnx.List([change(draws=draws)])
         self.attend, self.resample = attend, resample
 
 
@@ -104,16 +92,9 @@ class Middle(nnx.Module):
 
     def __init__(self, channels: int, d_time: int, config: UNetConfig, *, draws: Draws):
         self.resnets = nnx.List([ResBlock(channels, channels, d_time, config, draws=draws) for _ in range(2)])
-        self.attentions = nnx.List([Attention(channels, config, draws=draws)])
-
-
-class TimeMLP(nnx.Module):
-    def __init__(self, channels: int, d_time: int, *, draws: Draws):
-        self.linear_1 = Linear(channels, d_time, draws=draws)
-        self.linear_2 = Linear(d_time, d_time, draws=draws)
-
-    def __call__(self, h: jax.Array) -> jax.Array:
-        return self.linear_2(nnx.silu(self.linear_1(h)))
+        if config.middle_attention:
+            groups = config.groups if config.middle_groups is None else config.middle_groups
+            self.attentions = nnx.List([Attention(channels, config, groups, draws=draws)])
 
 
 class UNet(nnx.Module):
@@ -122,13 +103,12 @@ class UNet(nnx.Module):
     def __init__(self, config: UNetConfig, *, draws: Draws):
         self.config = config
         width = [config.channels * m for m in config.multipliers]
-        size = [config.image_size // config.patch // 2**i for i in range(len(width))]
-        d_time, dtype, last = 4 * config.channels, jnp.dtype(config.dtype), len(width) - 1
+        size, d_time, dtype, last = config.map_sizes, 4 * config.channels, jnp.dtype(config.dtype), len(width) - 1
         c_pixel = config.image_channels * config.patch**2
         # Embeddings of time and class
         self.time_embedding = TimeMLP(config.channels, d_time, draws=draws)
         if config.num_classes:
-            table = draws(nnx.initializers.normal(1.0), (config.num_classes + 1, d_time))
+            table = draws(nnx.initializers.normal(1.0), (config.num_classes + config.null_label, d_time))
             self.class_embedding = nnx.Param(table)  # the last row is the null label
         # The way down, the middle, and the way up with the skips
         self.conv_in = Conv(c_pixel + config.extra_channels * config.patch**2, width[0], draws=draws, dtype=dtype)
@@ -149,7 +129,7 @@ class UNet(nnx.Module):
             attend, resample = size[i] in config.attention, "up" if i > 0 else "none"
             up.append(Level(c_ins, c, attend, resample, d_time, config, draws=draws))
         self.up_blocks = nnx.List(up)
-        self.conv_norm_out = GroupNorm(width[0], config.groups)
+        self.conv_norm_out = GroupNorm(width[0], config.groups, config.norm_eps)
         c_out = c_pixel * (2 if config.learned_variance else 1)
         self.conv_out = Conv(width[0], c_out, draws=draws, init=init_zero, dtype=dtype)
 
@@ -164,10 +144,12 @@ class UNet(nnx.Module):
             n_block += 1
             return None if key is None or config.dropout == 0 else jax.random.fold_in(key, n_block)
 
-        temb = self.time_embedding(time_embedding(t, config.channels))  # (B, 4·channels)
+        temb = self.time_embedding(time_embedding(t, config.channels, config.time_shift))  # (B, 4·channels)
         if config.num_classes:
             temb = temb + self.class_embedding[...][c]
         # Down, keeping every activation as a skip
+        (H, W, _), (below, right) = config.image_shape, config.padded
+        x_t = jnp.pad(x_t, ((0, 0), (0, below - H), (0, right - W), (0, 0)))
         h = self.conv_in(space_to_depth(x_t, config.patch))
         skips = [h]
         seen["in"] = h
@@ -182,7 +164,7 @@ class UNet(nnx.Module):
             seen[f"down.{i}"] = h
         # The middle
         h = self.mid_block.resnets[0](h, temb, block_key())
-        h = self.mid_block.attentions[0](h)
+        h = self.mid_block.attentions[0](h) if config.middle_attention else h
         h = seen["mid"] = self.mid_block.resnets[1](h, temb, block_key())
         # Up, joined with the skips
         for i, level in enumerate(self.up_blocks):
@@ -194,11 +176,8 @@ class UNet(nnx.Module):
             seen[f"up.{i}"] = h
 
         h = self.conv_out(nnx.silu(self.conv_norm_out(h)))
-        seen["out"] = depth_to_space(h.astype(jnp.float32), config.patch)
+        seen["out"] = depth_to_space(h.astype(jnp.float32), config.patch)[:, :H, :W]
         return seen["out"]
-
-
-# --- the network as pure functions ------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=32)
@@ -207,8 +186,8 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
 
     The same config gives the same functions, so nothing compiles twice.
     """
-
     # The structure, without arrays
+    last = config.num_classes - (config.num_classes > 0 and not config.null_label)  # the greatest label
     draws = Draws()
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)
 
@@ -226,7 +205,9 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
             check.times(t, x_t, float("inf"), low=0)
         t = jnp.broadcast_to(t, (B,))
         if config.num_classes:
-            c = jnp.full((B,), config.num_classes) if c is None else check.labels(c, B, config.num_classes)
+            if c is None and not config.null_label:
+                raise ValueError("this network has no label for no class; give the classes c, and no guidance")
+            c = jnp.full((B,), last) if c is None else check.labels(c, B, last)
         elif c is not None:
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
         return nnx.merge(graphdef, params)(x_t, t, c, key, seen)

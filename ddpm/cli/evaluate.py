@@ -159,7 +159,7 @@ def walk_of(command: options.Evaluate) -> tuple[model.Model, Sampling]:
     m = model.load(command.model)
     if not m.num_classes and command.guidance not in (None, 0, 1):
         raise ValueError(f"guidance is {command.guidance:g}, but {m.name!r} knows no classes to follow; leave it out")
-    guidance = 2.0 if command.guidance is None else command.guidance
+    guidance = m.guided(command.guidance)
     return m, m.how(command.sampler, command.steps, guidance, command.times)
 
 

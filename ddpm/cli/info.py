@@ -87,10 +87,7 @@ def show(d: data.Dataset, lines: list[str]) -> None:
     # Networks
     fits = [name for name, u in UNETS.items() if u.image_shape == d.image_shape]
     print(f"\nnetwork presets for {'x'.join(map(str, d.image_shape))} images: {', '.join(fits) or 'none'}")
-    words = suggestion(d.image_shape)
-    print(
-        f"or: ddpm train --data … {words}" if words else "the networks take square images: --size brings these to one"
-    )
+    print(f"or: ddpm train --data … {suggestion(d.image_shape)}")
 
 
 def _version(package: str) -> str:

@@ -65,7 +65,7 @@ def run(command: options.Mine) -> None:
 
 def images(command: options.Mine, m: model.Model, label: int) -> tuple[Picked, Picked]:
     """Return the images of the label, and those of other labels."""
-    how = m.how(steps=command.steps, guidance=2.0)
+    how = m.how(steps=command.steps, guidance=m.guided(None))
     o = command
     picked = pick(m, Wanted(o.data, o.label, o.n, o.others, o.split, o.data_dir, o.seed, how))
     if picked.classes != m.classes:

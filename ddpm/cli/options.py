@@ -231,7 +231,8 @@ class Import:
     name: str = ""  # NAME; the last part of the source if empty
     schedule: str = ""  # where the source has no scheduler_config.json: linear_ho, linear or cosine
     T: int = 1000  # its noise levels, in that case
-    null_label: str = ""  # "last": the last row of its class table means "no class"
+    null_label: str = ""  # "last": the last row of its class table means "no class"; else each row is a class
+    size: int = 0  # of the images, pixels, where its config.json leaves the size open
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ddpm.zoo import model
 def run(command: options.Sample) -> None:
     """Draw images and write the grid."""
     m = model.load(command.model)
-    how = m.how(command.sampler, command.steps, 2.0 if command.guidance is None else command.guidance, command.times)
+    how = m.how(command.sampler, command.steps, m.guided(command.guidance), command.times)
     # Refusals, before anything is drawn
     label = command.label if m.num_classes or command.label != "all" else "none"
     if label == "none" and command.guidance not in (None, 0, 1):

@@ -23,7 +23,7 @@ def run(command: options.Typicality) -> None:
     for path in (command.out, numbers):
         check_writable(path)
     # Images and their typicality
-    how = m.how(steps=command.steps, guidance=2.0)
+    how = m.how(steps=command.steps, guidance=m.guided(None))
     wanted = Wanted(command.data, command.label, command.n, data_dir=command.data_dir, seed=command.seed, how=how)
     picked = pick(m, wanted)
     key = jax.random.fold_in(jax.random.key(command.seed), 1)

@@ -18,7 +18,7 @@ def import_(command: options.Import) -> None:
     target = command.out / name
     if (command.out / f"{name}.json").exists():
         raise ValueError(f"{target}.json is there already; give another --name or --out")
-    m = diffusers.load(command.source, command.schedule, command.T, command.null_label, name)
+    m = diffusers.load(command.source, command.schedule, command.T, command.null_label, name, size=command.size)
     model.save(target, m, m.card)
     print(f"{m.card['summary']}, {m.card['schedule']['name']} schedule, T = {m.schedule.T:,}")
     label = "" if m.num_classes else " --label none"
@@ -40,14 +40,15 @@ def export_(command: options.Export) -> None:
             f"{m.unet.patch}), and pixel_shuffle(·, {m.unet.patch}) its answer"
         )
     if m.num_classes:
-        print(f"class_labels: 0..{m.num_classes - 1}, and {m.num_classes} for no class")
+        print(f"class_labels: 0..{m.num_classes - 1}{f', and {m.num_classes} for no class' * m.unet.null_label}")
 
 
 def _onnx(m: model.Model, file: Path) -> None:
     from ddpm.zoo import onnx_graph
 
     onnx_graph.save(file, m)
-    label = f", c (B,) int64 with {m.num_classes} for no class" if m.num_classes else ""
+    null = f" with {m.num_classes} for no class" if m.unet.null_label else ""
+    label = f", c (B,) int64{null}" if m.num_classes else ""
     shape = ", ".join(map(str, m.image_shape))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB. Inputs: x_t (B, {shape}) float32, t (B,) int64 in 1…T{label}.")
     print(f"Output: {m.predict}. The file's metadata have alpha_bar of t = 0…{m.schedule.T}, and the classes.")

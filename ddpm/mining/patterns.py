@@ -75,6 +75,13 @@ def check_model(m: model.Model) -> None:
             f"model {m.name!r} has no null label: it was trained with p_uncond = 0 and never saw ∅; "
             f"train it with --p-uncond 0.1"
         )
+    if not m.unet.null_label:
+        raise ValueError(f"model {m.name!r} has no label for no class, with which typicality compares")
+    H, W, _ = m.image_shape
+    if m.unet.padded != (H, W) or H != W:
+        raise ValueError(
+            f"model {m.name!r} draws images of {H}x{W}; patches are described by feature maps that divide square images"
+        )
 
 
 def check_sizes(n: int, shape: tuple[int, ...], sizes: Sizes) -> None:

@@ -83,24 +83,51 @@ class Conv(nnx.Module):
         *,
         draws: Draws,
         init: Callable = init_uniform,
+        symmetric: bool = False,
         dtype: Any,
     ):
         self.kernel = nnx.Param(draws(init, (k, k, c_in, c_out)))
         self.bias = nnx.Param(jnp.zeros(c_out))
         self.stride, self.dtype = stride, dtype
+        # TensorFlow's SAME: with stride 2 on an even size it pads right and bottom only, as Ho et al.'s weights expect.
+        self.padding = ((k // 2, k // 2),) * 2 if symmetric else "SAME"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, w = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        # TensorFlow's SAME: with stride 2 on an even size it pads right and bottom only, as released weights expect.
-        y = conv(x, w) if self.stride == 1 else _conv(x, w, self.stride)
+        y = conv(x, w) if self.stride == 1 else _conv(x, w, self.stride, self.padding)
         return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 class GroupNorm(nnx.Module):
-    def __init__(self, channels: int, groups: int):
+    def __init__(self, channels: int, groups: int, epsilon: float = 1e-6):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
-        self.groups = groups
+        self.groups, self.epsilon = groups, epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return group_norm(x, self.scale[...], self.bias[...], self.groups)
+        return group_norm(x, self.scale[...], self.bias[...], self.groups, self.epsilon)
+
+
+class TimeMLP(nnx.Module):
+    """linear(silu(linear(h)))"""
+
+    def __init__(self, channels: int, d_time: int, *, draws: Draws):
+        self.linear_1 = Linear(channels, d_time, draws=draws)
+        self.linear_2 = Linear(d_time, d_time, draws=draws)
+
+    def __call__(self, h: jax.Array) -> jax.Array:
+        return self.linear_2(nnx.silu(self.linear_1(h)))
+
+
+class Resample(nnx.Module):
+    """The last layer of a level: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
+
+    def __init__(self, channels: int, up: bool, symmetric: bool, *, draws: Draws, dtype: Any):
+        self.conv = Conv(channels, channels, stride=1 if up else 2, symmetric=symmetric, draws=draws, dtype=dtype)
+        self.up = up
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.up:
+            B, H, W, C = x.shape
+            x = jnp.broadcast_to(x[:, :, None, :, None, :], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
+        return self.conv(x)

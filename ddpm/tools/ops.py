@@ -113,13 +113,13 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps
     return (centred * (inv_std * scale.reshape(1, 1, 1, C)) + bias.reshape(1, 1, 1, C)).astype(x.dtype)
 
 
-def time_embedding(t: jax.Array, dim: int) -> jax.Array:
-    """[sin(t ω_i), cos(t ω_i)], ω_i = 10000^(-i/(dim/2 - 1)), i = 0…dim/2-1: (B,) -> (B, dim) float32.
+def time_embedding(t: jax.Array, dim: int, shift: int = 1) -> jax.Array:
+    """[sin(t ω_i), cos(t ω_i)], ω_i = 10000^(-i/(dim/2 - shift)), i = 0…dim/2-1: (B,) -> (B, dim) float32.
 
-    This follows Ho et al.'s code. It is always float32: bfloat16 merges a thousand times into about five hundred.
+    Shift 1 follows Ho et al.'s code. It is always float32: bfloat16 merges a thousand times into about five hundred.
     """
     half = dim // 2
-    omega = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
+    omega = jnp.exp(-math.log(10_000) / (half - shift) * jnp.arange(half, dtype=jnp.float32))
     angle = t.astype(jnp.float32)[:, None] * omega[None, :]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
 
@@ -136,15 +136,21 @@ def depth_to_space(x: jax.Array, p: int) -> jax.Array:
     return x.reshape(B, H, W, p, p, C // p**2).transpose(0, 1, 3, 2, 4, 5).reshape(B, H * p, W * p, C // p**2)
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, heads: int = 1) -> jax.Array:
     """softmax(q kᵀ/√C) v: q (B, N, C), k and v (B, M, C) -> (B, N, C); the softmax in float32.
+
+    With several heads each does so on its own part of the channels, C/heads of them, which is then the C of √C.
 
     Keys and values may come from another sequence (M ≠ N), as in cross-attention. Where possible this uses cuDNN's
     fused kernel, which never stores the (N, M) table.
     """
+    if heads > 1:
+        shape = q.shape
+        q, k, v = (jnp.moveaxis(a.reshape(*a.shape[:2], heads, -1), 2, 0) for a in (q, k, v))  # (heads, B, N, C/heads)
+        return jnp.moveaxis(jax.vmap(attend)(q, k, v), 0, 2).reshape(shape)
     if fused_attention(q.shape[-1], q.dtype):
-        heads = (a[:, :, None] for a in (q, k, v))  # one head: (B, N, 1, C)
-        return jax.nn.dot_product_attention(*heads, implementation="cudnn")[:, :, 0]
+        one = (a[:, :, None] for a in (q, k, v))  # one head: (B, N, 1, C)
+        return jax.nn.dot_product_attention(*one, implementation="cudnn")[:, :, 0]
     logits = jnp.einsum("bqc,bkc->bqk", q, k).astype(jnp.float32) / math.sqrt(q.shape[-1])
     return jnp.einsum("bqk,bkc->bqc", jax.nn.softmax(logits).astype(v.dtype), v)
 

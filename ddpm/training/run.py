@@ -44,7 +44,7 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
         words = unet_options.suggestion(dataset.image_shape)
         raise ValueError(
             f"preset {config.preset!r} is for images {unet.image_shape}, but {config.data} has {dataset.image_shape}; "
-            f"presets that fit: {', '.join(fits) or 'none'}{f'; options that do: {words}' if words else ''}{brought}"
+            f"presets that fit: {', '.join(fits) or 'none'}; options that do: {words}{brought}"
         )
     return unet
 

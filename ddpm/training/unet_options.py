@@ -24,28 +24,23 @@ def adapted(base: UNetConfig, shape: tuple[int, int, int], options: dict[str, An
     are as many as divide all widths, at most those of the preset.
     """
     H, W, C = shape
-    if H != W:
-        raise ValueError(f"images are {H}x{W}; the network takes square ones: bring them to a size, such as --size {H}")
-    new = {"image_size": H, "image_channels": C} | options
-    patch, multipliers = new.get("patch", base.patch), new.get("multipliers", base.multipliers)
-    if "attention" not in options:
-        where = [i for i in range(len(base.multipliers)) if base.image_size // base.patch // 2**i in base.attention]
-        new["attention"] = tuple(H // max(patch, 1) // 2**i for i in where if i < len(multipliers))
+    new = {"image_size": H, "image_width": W if W != H else 0, "image_channels": C} | options
+    multipliers = new.get("multipliers", base.multipliers)
     widths = [new.get("channels", base.channels) * m for m in multipliers]
     common = math.gcd(*widths)
     new["groups"] = max((g for g in range(1, base.groups + 1) if common > 0 and common % g == 0), default=1)
-    return dataclasses.replace(base, **new)
+    if "attention" in options:
+        return dataclasses.replace(base, **new)
+    where = [i for i, size in enumerate(base.map_sizes) if size in base.attention and i < len(multipliers)]
+    unet = dataclasses.replace(base, **new | {"attention": ()})
+    return dataclasses.replace(unet, attention=tuple(unet.map_sizes[i] for i in where))
 
 
 def suggestion(shape: tuple[int, int, int]) -> str:
-    """Return options of a small network for images (H, W, C), as words of a command; "" if they are not square."""
-    H, W, _ = shape
-    if H != W:
-        return ""
-    patch = 2 if H >= 24 and H % 2 == 0 else 1
-    levels = max(
-        n for n in (1, 2, 3) if n == 1 or (H % (patch * 2 ** (n - 1)) == 0 and H // patch // 2 ** (n - 1) >= 4)
-    )
-    last = H // patch // 2 ** (levels - 1)
+    """Return options of a small network for images (H, W, C), as words of a command."""
+    short, long = sorted(shape[:2])
+    patch = 2 if short >= 24 else 1
+    levels = max(n for n in (1, 2, 3) if n == 1 or short / patch / 2 ** (n - 1) >= 4)
+    last = -(-long // (patch * 2 ** (levels - 1)))
     attention = f" --attention {last}" if levels > 1 and last <= 16 else " --attention"
     return f"--channels 32 --multipliers {' '.join(['1', '2', '2'][:levels])} --patch {patch}{attention}"

@@ -21,7 +21,7 @@ __getattr__, __dir__ = namespace(
         ),
         "diffusers_config": ("from_unet", "to_unet"),
         "diffusers_files": ("convert", "weights"),
-        "diffusers_schedule": ("Process", "from_sampling", "from_schedule", "refuse", "to_process", "to_schedule"),
+        "diffusers_schedule": ("Process", "from_sampling", "from_schedule", "Refusals", "to_process", "to_schedule"),
         "cards": ("RunCard", "SamplingCard", "ScheduleCard", "WeightsCard", "run_card", "same_run", "weights_card"),
         "onnx_graph": ("Graph", "to_onnx"),
         "model": ("Model", "load", "make", "save"),

@@ -23,6 +23,11 @@ LIMITS: schema.Limits = {
     "T": (1, 100_000),
     "image_size": (1, 2048),
     "image_channels": (1, 1024),
+    "image_width": (0, 2048),
+    "head_width": (0, 4096),
+    "middle_groups": (0, 4096),
+    "norm_eps": (0, 1),
+    "time_shift": (0, 1),
     "patch": (1, 256),
     "channels": (1, 4096),
     "multipliers": (1, 64),
@@ -37,6 +42,7 @@ LIMITS: schema.Limits = {
     "clip_range": (1e-6, 1e6),
     "percentile": (0, 100),
     "offset": (0, 100_000),
+    "beta": (0, 1),
     "var": (0, 1e12),
     "mean": (0, 1e9),
     "number": (1, 10**9),
@@ -47,7 +53,7 @@ PARAMETERS = 4 * 10**9  # 16 GiB as float32
 
 @dataclass(frozen=True)
 class ScheduleCard:
-    """A schedule by name, or the chain of a path as `linear_path`.
+    """A schedule by name, the chain of a path as `linear_path`, or by its β where this library has no name for it.
 
     `zero_terminal_snr` shifts and scales √ᾱ so that ᾱ_T = 0 (Lin et al. 2023).
     """
@@ -55,6 +61,11 @@ class ScheduleCard:
     name: str
     T: int
     zero_terminal_snr: bool = False
+    beta: tuple[float, ...] = ()  # β_1…β_T of an imported model
+
+    def __post_init__(self) -> None:
+        if self.beta and len(self.beta) != self.T:
+            raise ValueError(f"beta has {len(self.beta)} numbers, but T is {self.T}")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ddpm.tools import schema
 from ddpm.zoo import diffusers_config
 from ddpm.zoo.cards import LIMITS, ScheduleCard
 from ddpm.zoo.diffusers_files import CONFIG, OURS, SCHEDULER, WEIGHTS, Misfit, Ours, convert, find, weights
+from ddpm.zoo.diffusers_schedule import PREDICT
 from ddpm.zoo.model import Model, make
 
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # before diffusers 0.13
@@ -86,7 +88,7 @@ def reorder_pixels(unet: UNetConfig, flat: dict[str, np.ndarray], back: bool = F
     return flat | new
 
 
-def turn_time(kernel: np.ndarray) -> np.ndarray:
+def turn_time(kernel: np.ndarray, shift: int = 1) -> np.ndarray:
     """[sin tω, cos tω] K' = [sin (t+1)ω, cos (t+1)ω] K: return K' for the kernel K, (d, …) -> (d, …)
 
     This holds for every t, and is computed in float64.
@@ -94,7 +96,7 @@ def turn_time(kernel: np.ndarray) -> np.ndarray:
     sin (t+1)ω = sin tω cos ω + cos tω sin ω,   cos (t+1)ω = cos tω cos ω - sin tω sin ω
     """
     half = len(kernel) // 2
-    omega = np.exp(-np.log(10_000) / (half - 1) * np.arange(half))[:, None]
+    omega = np.exp(-np.log(10_000) / (half - shift) * np.arange(half))[:, None]
     sin, cos = np.split(kernel.astype(np.float64), 2)
     turned = np.cos(omega) * sin - np.sin(omega) * cos, np.sin(omega) * sin + np.cos(omega) * cos
     return np.concatenate(turned).astype(np.float32)
@@ -104,14 +106,15 @@ def turn_time(kernel: np.ndarray) -> np.ndarray:
 
 
 def load(
-    source: str | Path, schedule: str = "", T: int = 1000, null_label: str = "", name: str = "", about: str = ""
-) -> Model:
+    source: str | Path, schedule: str = "", T: int = 1000, null_label: str = "", name: str = "", about: str = "",
+    size: int = 0,
+) -> Model:  # fmt: skip
     """Load a model from a diffusers folder, or from the Hugging Face hub ("owner/name").
 
     The hub needs the package huggingface_hub. `Misfit` names the field or the tensor that does not fit.
     schedule, T: used only if the folder has no scheduler_config.json. about: what the card gives as the source, if
     not `source`. null_label: "last" if the last row of a class
-    table means "no class", as in classifier-free guidance.
+    table means "no class", as in classifier-free guidance. size: of the images, where config.json leaves it open.
     """
     # configuration of the network
     folder = find(source)
@@ -121,36 +124,31 @@ def load(
         if (folder / OURS).exists()
         else None
     )
-    unet = convert(
-        unet_folder / CONFIG,
-        lambda config: diffusers_config.to_unet(config, "last" if ours else null_label, ours.patch if ours else 1),
-    )
-    # schedule, what is predicted, and how it was sampled
-    more: dict[str, Any] = {}
-    file = next((f for f in (folder / "scheduler" / SCHEDULER, folder / SCHEDULER) if f.exists()), None)
-    if ours and ours.schedule:
-        named = ours.schedule
-        more = {"sampling": dataclasses.asdict(ours.sampling)} if ours.sampling else {}
-    elif file:
-        process = convert(file, diffusers_config.to_process)
-        named = process.schedule
-        if process.sampling.variance == "learned" and not unet.learned_variance:
-            raise Misfit(f"{file}: variance_type is learned_range, but {CONFIG} has no channels for a variance")
-        more = {"predict": process.predict, "sampling": dataclasses.asdict(process.sampling)}
-    elif schedule:
-        named = ScheduleCard(schedule, T)
-    else:
-        raise Misfit(f"{folder} has no {SCHEDULER}: say which schedule, --schedule linear_ho for Ho et al.'s")
+    table = "last" if ours and ours.null_label else "" if ours else null_label
+    misfits: list[str] = []  # all of them in one message
+
+    def network(config: dict[str, Any]) -> tuple[UNetConfig, bool]:
+        unet = diffusers_config.to_unet(config, table, ours.patch if ours else 1, size)
+        return unet, diffusers_config.cosines_first(config)
+
+    unet, flip = _noted(misfits, unet_folder / CONFIG, network) or (None, False)
+    learned = unet is None or unet.learned_variance
+    named, more = _process(folder, ours, ScheduleCard(schedule, T), learned, misfits)
+    if misfits or unet is None:
+        raise Misfit("; and ".join(misfits))
     # weights and card
     tensors, sha256 = weights(unet_folder)
     params = to_params(unet, tensors, str(unet_folder))
+    if flip:
+        first = params["time_embedding"]["linear_1"]
+        first["kernel"] = np.concatenate(np.split(first["kernel"], 2)[::-1])
     card = {
         "kind": "denoiser",
         "summary": f"{count(params):,} parameters, imported from {about or source}",
         "source": str(about or source),
         "source_sha256": sha256,
         "first_time": 0,
-        "schedule": {k: v for k, v in dataclasses.asdict(named).items() if v is not False},
+        "schedule": {k: v for k, v in dataclasses.asdict(named).items() if v is not False and v != ()},
         **more,
     }
     classes = (ours.classes if ours else ()) or tuple(map(str, range(unet.num_classes)))
@@ -161,6 +159,38 @@ def load(
     except ValueError as e:
         raise Misfit(f"the schedule of {folder}: {e}") from None
     return Model(name or Path(source).name, unet, params, made, classes, card)
+
+
+def _process(
+    folder: Path, ours: Ours | None, named: ScheduleCard, learned: bool, misfits: list[str]
+) -> tuple[ScheduleCard, dict[str, Any]]:
+    """Return the schedule, and what the card says about the prediction and the sampler; note what does not fit.
+
+    named: the schedule if the folder has none.  learned: the network has channels for a variance.
+    """
+    more: dict[str, Any] = {}
+    file = next((f for f in (folder / "scheduler" / SCHEDULER, folder / SCHEDULER) if f.exists()), None)
+    if ours and ours.schedule:
+        named = ours.schedule
+        more = {"sampling": dataclasses.asdict(ours.sampling)} if ours.sampling else {}
+        more |= {"predict": ours.predict} if ours.predict != "eps" else {}
+    elif file and (process := _noted(misfits, file, diffusers_config.to_process)):
+        named = process.schedule
+        if process.sampling.variance == "learned" and not learned:
+            misfits.append(f"{file}: variance_type is learned_range, but {CONFIG} has no channels for a variance")
+        more = {"predict": process.predict, "sampling": dataclasses.asdict(process.sampling)}
+    elif not file and not named.name:
+        misfits.append(f"{folder} has no {SCHEDULER}: say which schedule, --schedule linear_ho for Ho et al.'s")
+    return named, more
+
+
+def _noted(misfits: list[str], file: Path, into: Callable[[dict[str, Any]], Any]) -> Any:
+    """Convert a configuration; if it does not fit, note why and return None."""
+    try:
+        return convert(file, into)
+    except Misfit as e:
+        misfits.append(str(e))
+        return None
 
 
 def to_params(unet: UNetConfig, tensors: dict[str, np.ndarray], where: str = "these weights") -> dict:
@@ -194,7 +224,7 @@ def to_tensors(model: Model) -> dict[str, np.ndarray]:
     flat = reorder_pixels(model.unet, flat)
     if model.card.get("first_time", 1) == 1:
         first = "time_embedding/linear_1/kernel"
-        flat[first] = turn_time(flat[first])
+        flat[first] = turn_time(flat[first], model.unet.time_shift)
     return {peer_name(name): np.ascontiguousarray(to_peer(name, a)) for name, a in flat.items()}
 
 
@@ -205,15 +235,15 @@ def save(folder: str | Path, model: Model) -> None:
     """
     # configuration of the network and the schedule
     folder = Path(folder)
-    if model.predict != "eps":
-        raise Misfit(f"{model.name!r} predicts {model.predict}; only a network that predicts eps is exported")
+    if model.predict not in PREDICT.values():
+        names = ", ".join(PREDICT.values())
+        raise Misfit(f"{model.name!r} predicts {model.predict}; diffusers has networks that predict one of {names}")
     try:
         config = diffusers_config.from_unet(model.unet)
     except ValueError as e:
         raise Misfit(str(e)) from None
-    scheduler = diffusers_config.from_schedule(
-        model.card["schedule"]["name"], model.schedule.T, model.schedule, model.unet.learned_variance
-    )
+    named = schema.read(ScheduleCard, model.card["schedule"], f"{model.name}: schedule", LIMITS)
+    scheduler = diffusers_config.from_schedule(named, model.schedule, model.predict, model.unet.learned_variance)
     if "sampling" in model.card:
         scheduler |= diffusers_config.from_sampling(model.sampling)
     if folder.exists() and any(folder.iterdir()):
@@ -228,7 +258,9 @@ def save(folder: str | Path, model: Model) -> None:
         "about": "what diffusers' files have no room for; ddpm import reads it",
         "patch": model.unet.patch,
         "classes": list(model.classes),
-        "schedule": {"name": model.card["schedule"]["name"], "T": model.schedule.T},
+        "null_label": model.unet.null_label,
+        "predict": model.predict,
+        "schedule": model.card["schedule"],
         "unet": dataclasses.asdict(model.unet),
         **({"sampling": model.card["sampling"]} if "sampling" in model.card else {}),
         "card": {k: v for k, v in model.card.items() if k in ("summary", "commands", "commit", "source")},

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class Ours:
     patch: int = 1
     classes: tuple[str, ...] = ()
     sampling: SamplingCard | None = None
+    predict: Literal["eps", "x0", "v"] = "eps"
+    null_label: bool = True
 
 
 def convert(file: Path, into: Callable[[dict[str, Any]], Any]) -> Any:

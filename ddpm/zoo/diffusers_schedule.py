@@ -8,6 +8,7 @@ and variances is kept in the card and becomes the default of ours; the rest of i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,8 @@ KEPT = (
     *("solver_type", "tau_func", "time_shift_type", "use_beta_sigmas", "use_exponential_sigmas"),
     *("use_karras_sigmas", "use_lu_lambdas"),
 )
-PREDICT = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+PREDICT = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}  # theirs: ours
+BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 VARIANCE = {"fixed_small": "fixed_small", "fixed_small_log": "fixed_small", "fixed_large": "fixed_large"}
 
 
@@ -65,7 +67,7 @@ class _Config:
     beta_start: float = 1e-4
     beta_end: float = 0.02
     beta_schedule: str = "linear"
-    trained_betas: Any = None
+    trained_betas: tuple[float, ...] | None = None
     prediction_type: str = "epsilon"
     rescale_betas_zero_snr: bool = False
     use_flow_sigmas: bool = False
@@ -83,6 +85,7 @@ class _Config:
 
 _LIMITS = {
     "num_train_timesteps": LIMITS["T"],
+    **dict.fromkeys(("beta_start", "beta_end", "trained_betas"), LIMITS["beta"]),
     "clip_sample_range": LIMITS["clip_range"],
     "dynamic_thresholding_ratio": (0, 1),
     "sample_max_value": (1, 1e6),
@@ -90,9 +93,26 @@ _LIMITS = {
 }
 
 
-def refuse(field: str, value: Any, wanted: Any, why: str) -> None:
-    """Refuse a field value that we do not support."""
-    raise ValueError(f"unsupported: {field} is {schema.show(value)}, only {wanted!r} can be imported: {why}")
+class Refusals:
+    """Collects the fields of a configuration that cannot be imported, so that one message names them all."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def __call__(self, field: str, value: Any, wanted: Any, why: str) -> None:
+        """Note that a field has a value that we do not support."""
+        self.found.append(f"{field} is {schema.show(value)}, only {wanted!r} can be imported: {why}")
+
+    def unknown(self, config: dict[str, Any], known: Collection[str]) -> None:
+        """Note the fields that we do not know and that are set."""
+        for field in sorted(config.keys() - known):
+            if not field.startswith("_") and config[field] not in (None, False):
+                self(field, config[field], "no such field", "we do not know what it does")
+
+    def done(self) -> None:
+        """Raise a ValueError that names what was noted, if anything was."""
+        if self.found:
+            raise ValueError(f"unsupported: {'; '.join(self.found)}")
 
 
 def to_process(config: dict[str, Any]) -> Process:
@@ -101,14 +121,13 @@ def to_process(config: dict[str, Any]) -> Process:
     A class or a field that means another function is refused by name; so is a field that we do not know.
     """
     # class and fields
+    refuse = Refusals()
     kind = config.get("_class_name") if isinstance(config, dict) else None
     if not isinstance(kind, str) or kind not in CLASSES:
         refuse("_class_name", kind, "a scheduler of Ho et al.'s process", f"those are {', '.join(CLASSES)}")
+        refuse.done()
     assert isinstance(kind, str)
-    known = _Config.__dataclass_fields__.keys() | set(KEPT)
-    for field in sorted(config.keys() - known):
-        if not field.startswith("_") and config[field] not in (None, False):
-            refuse(field, config[field], "no such field", "we do not know what it does")
+    refuse.unknown(config, _Config.__dataclass_fields__.keys() | set(KEPT))
     c = schema.read(_Config, CLASSES[kind] | config, "the scheduler", _LIMITS)
     # the process
     if c.prediction_type not in PREDICT:
@@ -118,34 +137,36 @@ def to_process(config: dict[str, Any]) -> Process:
             refuse(field, getattr(c, field), ours, "our networks take the times of a schedule of β")
     if c.rescale_betas_zero_snr and c.prediction_type == "epsilon":
         refuse("rescale_betas_zero_snr", True, False, "at ᾱ_T = 0 an ε says nothing about the image")
-    schedule = ScheduleCard(_schedule_name(c), c.num_train_timesteps, c.rescale_betas_zero_snr)
-    return Process(schedule, PREDICT[c.prediction_type], _sampling(c, config))
+    if c.trained_betas is None and c.beta_schedule not in BETAS:
+        refuse("beta_schedule", c.beta_schedule, BETAS, "these are the formulas of β that we know")
+    sampling = _sampling(c, config, refuse)
+    refuse.done()
+    return Process(_schedule(c), PREDICT[c.prediction_type], sampling)
 
 
-def _schedule_name(c: _Config) -> str:
-    """Return our name of the schedule; refuse one that has none."""
-    if c.trained_betas is not None:
-        refuse("trained_betas", "a list", None, "a model's schedule has a name here; make one with schedule.from_beta")
-    if c.beta_schedule == "squaredcos_cap_v2":
-        return "cosine"
-    if c.beta_schedule != "linear":
-        refuse(
-            "beta_schedule", c.beta_schedule, ("linear", "squaredcos_cap_v2"), "we have no schedule that is this one"
-        )
-    for name, factor in (("linear_ho", 1.0), ("linear", 1000 / c.num_train_timesteps)):
-        if np.allclose((c.beta_start, c.beta_end), (1e-4 * factor, 0.02 * factor), rtol=1e-6, atol=0):
-            return name
-    ends = (c.beta_start, c.beta_end)
-    refuse("beta_start, beta_end", ends, (1e-4, 0.02), "ours are Ho et al.'s, or those times 1000/T")
-    raise AssertionError
+def _schedule(c: _Config) -> ScheduleCard:
+    """Return the schedule by our name for it, or with all its β where we have none."""
+    T, zero = c.num_train_timesteps, c.rescale_betas_zero_snr
+    if c.trained_betas is None:
+        if c.beta_schedule == "squaredcos_cap_v2":
+            return ScheduleCard("cosine", T, zero)
+        for name, factor in (("linear_ho", 1.0), ("linear", 1000 / T)):
+            ends = (1e-4 * factor, 0.02 * factor)
+            if c.beta_schedule == "linear" and np.allclose((c.beta_start, c.beta_end), ends, rtol=1e-6, atol=0):
+                return ScheduleCard(name, T, zero)
+        name = f"{c.beta_schedule} from {c.beta_start:g} to {c.beta_end:g}"
+        power = 0.5 if c.beta_schedule == "scaled_linear" else 1  # √β is linear in t, or β is
+        beta = np.linspace(c.beta_start**power, c.beta_end**power, T) ** (1 / power)
+    else:
+        name, beta = "trained_betas", np.array(c.trained_betas)
+    return ScheduleCard(name, T, zero, tuple(beta.tolist()))
 
 
-def _sampling(c: _Config, config: dict[str, Any]) -> SamplingCard:
+def _sampling(c: _Config, config: dict[str, Any], refuse: Refusals) -> SamplingCard:
     """Return the settings that our samplers follow."""
-    if c.timestep_spacing not in ("leading", "trailing", "linspace"):
-        refuse(
-            "timestep_spacing", c.timestep_spacing, ("leading", "trailing", "linspace"), "these are the rules we have"
-        )
+    rules = ("leading", "trailing", "linspace")
+    if c.timestep_spacing not in rules:
+        refuse("timestep_spacing", c.timestep_spacing, rules, "these are the rules we have")
     if c.variance_type not in (None, "learned_range", *VARIANCE):
         refuse("variance_type", c.variance_type, (*VARIANCE, "learned_range"), "these are the variances we have")
     return SamplingCard(
@@ -163,24 +184,31 @@ def _sampling(c: _Config, config: dict[str, Any]) -> SamplingCard:
 def to_schedule(config: dict[str, Any]) -> tuple[str, int]:
     """Convert the scheduler of a network that predicts ε to (our name, T): `linear_ho`, `linear` or `cosine`."""
     process = to_process(config)
-    if process.predict != "eps":
-        refuse("prediction_type", config["prediction_type"], "epsilon", "a name and T do not say more; see to_process")
+    if process.predict != "eps" or process.schedule.beta:
+        raise ValueError("a name and T do not say all about this scheduler; see to_process")
     return process.schedule.name, process.schedule.T
 
 
-def from_schedule(name: str, T: int, schedule: Schedule, learned_variance: bool = False) -> dict[str, Any]:
-    """Return the `DDPMScheduler` of our schedule, with all β listed if diffusers has no name for it."""
-    factor = 1000 / T if name == "linear" else 1.0
+def from_schedule(
+    card: ScheduleCard, schedule: Schedule, predict: str = "eps", learned_variance: bool = False
+) -> dict[str, Any]:
+    """Return the `DDPMScheduler` of our schedule, with all β listed if diffusers has no name for it.
+
+    card: of the schedule, as it is before `zero_terminal_snr`.
+    """
+    factor = 1000 / card.T if card.name == "linear" else 1.0
     known: dict[str, Any] = {
         "linear_ho": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
         "linear": {"beta_schedule": "linear", "beta_start": 1e-4 * factor, "beta_end": 0.02 * factor},
         "cosine": {"beta_schedule": "squaredcos_cap_v2"},
     }
+    beta = list(card.beta or np.asarray(schedule.beta, np.float64)[1:].tolist())
     return {
         "_class_name": "DDPMScheduler",
-        "num_train_timesteps": T,
-        **known.get(name, {"trained_betas": np.asarray(schedule.beta)[1:].tolist()}),
-        "prediction_type": "epsilon",
+        "num_train_timesteps": card.T,
+        **known.get(card.name, {"trained_betas": beta}),
+        "prediction_type": next(theirs for theirs, ours in PREDICT.items() if ours == predict),
+        "rescale_betas_zero_snr": card.zero_terminal_snr,
         "clip_sample": True,
         "variance_type": "learned_range" if learned_variance else "fixed_small",
     }

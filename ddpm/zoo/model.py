@@ -33,7 +33,7 @@ from ddpm.samplers import best_times, table
 from ddpm.samplers.names import RULES, STEPS
 from ddpm.samplers.respacing import zero_terminal_snr
 from ddpm.samplers.variance import learned, v_half
-from ddpm.schedule import Schedule
+from ddpm.schedule import Schedule, from_beta
 from ddpm.tools import check, checkpoint, files, schema
 from ddpm.tools.partials import affine
 from ddpm.training.gaussian_baseline import FILE
@@ -145,6 +145,15 @@ class Model:
         """Return the number of classes, which is also the null label; 0 if the network takes no labels."""
         return self.unet.num_classes
 
+    def guided(self, scale: float | None) -> float:
+        """Return this guidance scale; if None, our default: 2, or 1 where the network has no label for no class."""
+        if not self.unet.null_label and scale not in (None, 1):
+            raise ValueError(
+                f"guidance is {scale:g}, but {self.name!r} has no label for no class, which guidance compares with; "
+                f"leave it out"
+            )
+        return (2.0 if self.unet.null_label else 1.0) if scale is None else scale
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)"""
@@ -198,8 +207,8 @@ def load(name: str | Path) -> Model:
 
 
 def make(schedule: ScheduleCard) -> Schedule:
-    """Build the schedule that a card names."""
-    made = make_chain(schedule.name, schedule.T)
+    """Build the schedule of a card."""
+    made = from_beta(schedule.beta) if schedule.beta else make_chain(schedule.name, schedule.T)
     return zero_terminal_snr(made) if schedule.zero_terminal_snr else made
 
 

@@ -106,7 +106,8 @@ class Graph:
     def conv(self, x: str, at: str, stride: int = 1) -> str:
         kernel, bias = self.weights(at)
         k = kernel.shape[0] // 2
-        pads = [k, k, k, k] if stride == 1 else [0, 0, 1, 1]  # a strided one pads below and right
+        both = stride == 1 or self.unet.symmetric
+        pads = [k, k, k, k] if both else [0, 0, 1, 1]  # a strided one pads below and right
         return self.add("Conv", x, to_peer("kernel", kernel), bias, strides=[stride, stride], pads=pads)
 
     def silu(self, x: str) -> str:
@@ -115,13 +116,15 @@ class Graph:
     def reshape(self, x: str, *shape: int) -> str:
         return self.add("Reshape", x, np.array([0, *shape]))  # 0: the batch stays
 
-    def group_norm(self, x: str, at: str) -> str:
+    def group_norm(self, x: str, at: str, groups: int | None = None) -> str:
         """Norm over each group as one channel, then scale and bias of every channel."""
+        if f"{at}/scale" not in self.params:
+            return x
         scale, bias = (a[:, None, None] for a in self.weights(at, "scale"))
-        groups = self.unet.groups
+        groups = groups or self.unet.groups
         ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
         shape = self.add("Shape", x)
-        h = self.add("InstanceNormalization", self.reshape(x, groups, -1), ones, zeros, epsilon=1e-6)
+        h = self.add("InstanceNormalization", self.reshape(x, groups, -1), ones, zeros, epsilon=self.unet.norm_eps)
         return self.add("Add", self.add("Mul", self.add("Reshape", h, shape), scale), bias)
 
     def res_block(self, x: str, time: str, at: str) -> str:
@@ -142,20 +145,25 @@ class Graph:
         return self.add("Add", h, self.conv(x, shortcut) if f"{shortcut}/kernel" in self.params else x)
 
     def attention(self, x: str, at: str) -> str:
-        """x + softmax(q kᵀ/√C) v"""
+        """x + softmax(q kᵀ/√d) v, with heads of d channels each"""
         C = len(self.params[f"{at}/to_q/bias"])
-        h = self.add("Transpose", self.reshape(self.group_norm(x, f"{at}/group_norm"), C, -1), perm=[0, 2, 1])
-        q, k, v = (self.linear(h, f"{at}/to_{name}") for name in "qkv")  # (B, HW, C)
-        logits = self.add("MatMul", q, self.add("Transpose", k, perm=[0, 2, 1]))
-        share = self.add("Softmax", self.add("Mul", logits, np.array([C**-0.5], np.float32)), axis=-1)
-        h = self.linear(self.add("MatMul", share, v), f"{at}/to_out/0")
+        d = self.unet.head_width or C
+        groups = self.unet.middle_groups if at.startswith("mid_block") else None
+        h = self.reshape(self.group_norm(x, f"{at}/group_norm", groups), C, -1)
+        h = self.add("Transpose", h, perm=[0, 2, 1])  # (B, HW, C)
+        q, k, v = (self.reshape(self.linear(h, f"{at}/to_{name}"), -1, C // d, d) for name in "qkv")
+        q, v = (self.add("Transpose", a, perm=[0, 2, 1, 3]) for a in (q, v))  # (B, heads, HW, d)
+        logits = self.add("MatMul", q, self.add("Transpose", k, perm=[0, 2, 3, 1]))
+        share = self.add("Softmax", self.add("Mul", logits, np.array([d**-0.5], np.float32)), axis=-1)
+        h = self.add("Transpose", self.add("MatMul", share, v), perm=[0, 2, 1, 3])
+        h = self.linear(self.reshape(h, -1, C), f"{at}/to_out/0")
         h = self.add("Reshape", self.add("Transpose", h, perm=[0, 2, 1]), self.add("Shape", x))
         return self.add("Add", x, h)
 
     def embedding(self, t: str, c: str, first_time: int) -> str:
         """silu of the embedding of time and class, as every block takes it"""
         half = self.unet.channels // 2
-        omega = np.exp(-np.log(10_000) / (half - 1) * np.arange(half)).astype(np.float32)[None]
+        omega = np.exp(-np.log(10_000) / (half - self.unet.time_shift) * np.arange(half)).astype(np.float32)[None]
         count = self.add("Sub", self.add("Cast", t, to=1), np.array([1 - first_time], np.float32))
         angle = self.add("Mul", self.add("Unsqueeze", count, np.array([1])), omega)
         h = self.add("Concat", self.add("Sin", angle), self.add("Cos", angle), axis=1)
@@ -169,7 +177,9 @@ class Graph:
     def network(self, x_t: str, t: str, c: str, first_time: int) -> str:
         """Down through the levels, the middle, and up again with a skip from every layer."""
         time, patch, last = self.embedding(t, c, first_time), self.unet.patch, len(self.unet.multipliers) - 1
-        h = self.add("SpaceToDepth", self.add("Transpose", x_t, perm=[0, 3, 1, 2]), blocksize=patch)
+        (H, W, _), (below, right) = self.unet.image_shape, self.unet.padded
+        h = self.add("Pad", self.add("Transpose", x_t, perm=[0, 3, 1, 2]), np.array([0] * 6 + [below - H, right - W]))
+        h = self.add("SpaceToDepth", h, blocksize=patch)
         h = self.conv(h, "conv_in")
         skips = [h]
         for i in range(last + 1):
@@ -190,6 +200,7 @@ class Graph:
                 h = self.conv(self.add("Resize", h, "", twice, **how), f"up_blocks/{i}/upsamplers/0/conv")
         h = self.conv(self.silu(self.group_norm(h, "conv_norm_out")), "conv_out")
         h = self.add("DepthToSpace", h, blocksize=patch, mode="DCR")
+        h = self.add("Slice", h, np.array([0, 0]), np.array([H, W]), np.array([2, 3]))
         return self.add("Transpose", h, perm=[0, 2, 3, 1])
 
     def block(self, h: str, time: str, level: str, j: int) -> str:

@@ -133,6 +133,26 @@ def test_options_keep_the_shape(change):
     assert out.shape == (2, 8, 8, 2 if config.learned_variance else 1) and bool(jnp.isfinite(out).all())
 
 
+def test_an_image_that_the_levels_do_not_divide_is_padded_inside_and_cut_again():
+    """Its answer is a part of that for the image with zeros below and on the right."""
+    odd = dataclasses.replace(TINY, image_size=7, image_width=5, attention=())
+    assert (odd.image_shape, odd.padded, odd.map_sizes) == ((7, 5, 1), (8, 6), [8, 4])
+    even = dataclasses.replace(odd, image_size=8, image_width=6)
+    params = random_params(odd, size=0.1)
+    x, t = jax.random.normal(jax.random.key(1), (2, 7, 5, 1)), jnp.array([3, 700])
+    padded = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    got, want = run(eps_fn(odd, params), x, t, None), run(eps_fn(even, params), padded, t, None)
+    np.testing.assert_allclose(got, want[:, :7, :5], atol=1e-6)
+    assert float(jnp.abs(got).max()) > 0.1
+
+
+def test_heads_attend_apart():
+    """Attention with two heads is attention on each half of the channels."""
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 5, 6))
+    halves = [ops.attend(q[..., i], k[..., i], v[..., i]) for i in (slice(3), slice(3, 6))]
+    np.testing.assert_allclose(ops.attend(q, k, v, 2), jnp.concatenate(halves, -1), atol=1e-6)
+
+
 def test_bfloat16_stays_close_and_returns_float32():
     config = dataclasses.replace(TINY, dtype="bfloat16")
     params = random_params(TINY, size=0.1)
@@ -146,7 +166,8 @@ def test_bfloat16_stays_close_and_returns_float32():
     "change, words",
     [
         ({"groups": 3}, "not divisible by groups"),
-        ({"image_size": 9}, "not divisible by patch"),
+        ({"head_width": 3}, "not divisible by head_width"),
+        ({"image_width": -1}, "image_width is -1"),
         ({"attention": (5,)}, "feature map sizes"),
         ({"dropout": 1.0}, "dropout"),
         ({"dtype": "float16"}, "Known: float32, bfloat16"),

@@ -41,7 +41,7 @@ def test_one_number_for_each_time_also_inside_jit():
         ("dropout", 1.0, r"dropout is 1.0; give a rate in \[0, 1\)"),
         ("dropout", float("nan"), "dropout is nan"),
         ("dtype", "float16", "Known: float32, bfloat16"),
-        ("image_size", 27, "use fewer multipliers, a smaller patch, or pad the images"),
+        ("norm_eps", 1.0, r"norm_eps is 1.0; give a rate in \[0, 1\)"),
         ("channels", 33, r"channels 33 \* 1 is not divisible by groups 32"),
         ("attention", (9,), "attention at size 9 is not among"),
     ],

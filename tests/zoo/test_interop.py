@@ -21,6 +21,7 @@ from ddpm.tools.files import flatten
 from ddpm.tools.ops import time_embedding
 from ddpm.zoo import diffusers as interop
 from ddpm.zoo import diffusers_config, model
+from ddpm.zoo.cards import ScheduleCard
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1, 2), blocks=1, attention=(4,), groups=4, num_classes=3)
@@ -135,18 +136,18 @@ def test_unet_and_scheduler_in_folders_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"freq_shift": 0}, "freq_shift is 0, only 1"),
-        ({"flip_sin_to_cos": True}, "flip_sin_to_cos"),
-        ({"attention_head_dim": 8}, "attention_head_dim is 8"),
-        ({"norm_eps": 1e-5}, "norm_eps is 1e-05"),
-        ({"downsample_padding": 1}, "downsample_padding"),
+        ({"freq_shift": 2}, "freq_shift is 2; wanted a whole number in 0 to 1"),
+        ({"attention_head_dim": 7}, "channels 6 * 2 is not divisible by head_width 7"),
+        ({"norm_eps": -1.0}, "norm_eps is -1.0"),
+        ({"downsample_padding": 2}, "downsample_padding is 2"),
         ({"act_fn": "gelu"}, "act_fn is 'gelu'"),
         ({"block_out_channels": [6, 9]}, "block_out_channels"),
         ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "up_block_types"),
         ({"down_block_types": ["ResnetDownsampleBlock2D", "DownBlock2D"]}, "down_block_types"),
-        ({"num_class_embeds": 10}, "num_class_embeds is 10"),
-        ({"sample_size": None}, "sample_size"),
-        ({"resnet_time_scale_shift": "scale_shift"}, "attn_norm_num_groups is None"),
+        ({"num_class_embeds": 0}, "num_class_embeds is 0"),
+        ({"sample_size": None}, "the file leaves the size open; say it with --size"),
+        ({"sample_size": 7}, "sample_size is 7, only 'multiples of 2'"),
+        ({"resnet_time_scale_shift": "spatial"}, "resnet_time_scale_shift is 'spatial'"),
         ({"time_embedding_dim": 7}, "time_embedding_dim is 7"),
         ({"out_channels": 5}, "out_channels is 5"),
         ({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
@@ -160,20 +161,31 @@ def test_a_field_that_our_network_cannot_follow_is_named(folder, fields, words):
     assert words in str(e.value) and "config.json" in str(e.value)
 
 
-@pytest.mark.parametrize(
-    "fields, words",
-    [
-        ({"beta_schedule": "scaled_linear"}, "scaled_linear"),
-        ({"prediction_type": "flow_prediction"}, "flow_prediction"),
-        ({"trained_betas": [0.1]}, "trained_betas"),
-        ({"beta_end": 0.012}, "beta_end"),
-    ],
-)
-def test_a_schedule_that_is_not_ours_is_named(folder, fields, words):
+def test_one_message_names_every_field_of_both_files(folder):
+    change(folder, act_fn="gelu", center_input_sample=True, time_embedding_dim=7, dancing=True, out_channels=5)
     file = folder / interop.SCHEDULER
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
-    with pytest.raises(interop.Misfit, match=words):
+    wrong = {"prediction_type": "flow_prediction", "beta_schedule": "sigmoid"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    with pytest.raises(interop.Misfit) as e:
         interop.load(folder)
+    for field in ("act_fn", "center_input_sample", "time_embedding_dim", "dancing", "out_channels", *wrong):
+        assert str(e.value).count(f"{field} is") == 1
+
+
+def test_a_class_table_without_a_row_for_no_class(folder):
+    change(folder, num_class_embeds=4)
+    file = folder / interop.WEIGHTS
+    save_file(load_file(file) | {"class_embedding.weight": np.eye(4, 24, dtype=np.float32)}, file)
+    m = interop.load(folder)
+    assert m.num_classes == 4 and m.guided(None) == 1 and m.guided(1) == 1
+    with pytest.raises(ValueError, match=r"guidance is 2, but 'peer' has no label for no class"):
+        m.guided(2)
+    x, t = jnp.zeros((2, 8, 8, 3)), jnp.array([1, 2])
+    with pytest.raises(ValueError, match="no label for no class; give the classes c"):
+        m.net(x, t, None)
+    with pytest.raises(ValueError, match=r"outside 0\.\.3"):
+        m.net(x, t, jnp.array([0, 4]))
+    assert interop.load(folder, null_label="last").num_classes == 3
 
 
 def test_a_tensor_that_does_not_fit_is_named(folder):
@@ -237,8 +249,9 @@ VARIANTS = [
     {},
     {"num_classes": 0, "attention": (), "blocks": 2},
     {"patch": 2, "image_size": 16, "image_channels": 3, "learned_variance": True},
-    {"scale_shift": True, "multipliers": (1, 1, 2), "attention": (8, 2)},
-]
+    {"scale_shift": True, "attention": (8,), "image_width": 4, "head_width": 2,
+     "middle_groups": 0, "norm_eps": 1e-3, "time_shift": 0, "symmetric": True, "null_label": False},
+]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -250,7 +263,8 @@ def test_export_then_import_is_the_same_denoiser(variant, tmp_path):
     assert (back.unet, back.classes, back.card["schedule"]) == (m.unet, m.classes, m.card["schedule"])
     x = np.random.default_rng(1).normal(size=(3, *m.image_shape)).astype(np.float32)
     t = np.array([1, 500, 1000])
-    np.testing.assert_allclose(run(back, x, t), run(m, x, t), atol=1e-4)
+    c = jnp.array([0, 1, 2]) if m.num_classes else None
+    np.testing.assert_allclose(run(back, x, t, c), run(m, x, t, c), atol=1e-4)
     interop.save(tmp_path / "again", back)  # counts from zero already: nothing is turned twice
     one, two = (load_file(tmp_path / k / interop.WEIGHTS) for k in ("e", "again"))
     for name in one:
@@ -270,11 +284,13 @@ def test_what_the_peer_cannot_be_is_not_exported(tmp_path):
     with pytest.raises(interop.Misfit, match=r"multipliers \(2, 4\)"):
         interop.save(tmp_path / "e", random_model(dataclasses.replace(TINY, multipliers=(2, 4))))
     assert not (tmp_path / "e").exists()
+    with pytest.raises(interop.Misfit, match="images of 7x8 cannot be exported: our network pads them to 8x8"):
+        interop.save(tmp_path / "e", random_model(dataclasses.replace(TINY, image_size=7, image_width=8)))
 
 
 @pytest.mark.parametrize("name, T", [("linear", 200), ("linear_ho", 1000), ("cosine", 100)])
 def test_schedules_have_names_on_both_sides(name, T):
-    there = diffusers_config.from_schedule(name, T, make_schedule(name, T))
+    there = diffusers_config.from_schedule(ScheduleCard(name, T), make_schedule(name, T))
     assert diffusers_config.to_schedule(there) == (name, T)
 
 
@@ -332,6 +348,55 @@ def test_the_peer_reads_our_folder_and_answers_the_same(unet, tmp_path):
     got = run(m, x, t, jnp.asarray(c) if unet.num_classes else None)
     assert np.abs(want).max() > 0.1
     np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def peer_config(rng):
+    """A random `UNet2DModel`, of all the fields that are imported."""
+    levels, groups = int(rng.integers(1, 4)), int(rng.choice([2, 4]))
+    attend, image = rng.integers(2, size=levels), int(rng.integers(1, 4))
+    least = 2**levels
+    return {
+        "sample_size": [None, least, (least, least // 2 * 3)][rng.integers(3)],
+        "in_channels": image,
+        "out_channels": image * int(rng.integers(1, 3)),
+        "block_out_channels": [int(rng.choice([4, 8]))] + [8 * int(rng.integers(1, 4)) for _ in range(levels - 1)],
+        "down_block_types": ["Attn" * a + "DownBlock2D" for a in attend],
+        "up_block_types": ["Attn" * a + "UpBlock2D" for a in attend[::-1]],
+        "layers_per_block": int(rng.integers(1, 3)),
+        "flip_sin_to_cos": bool(rng.integers(2)),
+        "freq_shift": int(rng.integers(2)),
+        "downsample_padding": int(rng.integers(2)),
+        "norm_eps": float(rng.choice([1e-6, 1e-5, 1e-3])),
+        "attention_head_dim": [None, 2, 4][rng.integers(3)],
+        "norm_num_groups": groups,
+        "attn_norm_num_groups": [None, groups, 2][rng.integers(3)],
+        "resnet_time_scale_shift": ["default", "scale_shift"][rng.integers(2)],
+        "add_attention": bool(rng.integers(2)),
+        "num_class_embeds": [None, 3][rng.integers(2)],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_a_random_network_of_the_peer_is_imported_with_its_answers(seed, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers (pip install torch diffusers)")
+    rng = np.random.default_rng(seed)
+    fields = peer_config(rng)
+    peer = diffusers.UNet2DModel(**fields).eval()
+    with torch.no_grad():  # weights that are nowhere zero
+        for name, p in peer.named_parameters():
+            p.copy_(torch.from_numpy(rng.normal("norm" in name and name.endswith("weight"), 0.15, p.shape)))
+    peer.save_pretrained(tmp_path)
+    size = 0 if fields["sample_size"] else 2 ** len(fields["block_out_channels"])
+    m = interop.load(tmp_path, schedule="linear_ho", size=size)
+    x = rng.normal(size=(3, *m.image_shape)).astype(np.float32)
+    t, c = np.array([0, 400, 999]), np.array([0, 2, 1]) if m.num_classes else None
+    with torch.no_grad():
+        labels = None if c is None else torch.from_numpy(c)
+        want = nhwc(peer(torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(t), labels).sample.numpy())
+    assert np.abs(want).max() > 0.3
+    np.testing.assert_allclose(run(m, x, t + 1, None if c is None else jnp.asarray(c)), want, atol=2e-5)
 
 
 def test_the_peers_pipeline_runs_on_our_folder(tmp_path):

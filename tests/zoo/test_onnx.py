@@ -15,11 +15,14 @@ from ddpm.zoo import model, onnx_graph
 VARIANTS = [
     ({}, 1),
     ({"patch": 2, "image_size": 16, "image_channels": 3, "num_classes": 0, "learned_variance": True}, 0),
-    ({"scale_shift": True, "multipliers": (2, 1), "attention": (8, 4)}, 1),
-]
+    ({"scale_shift": True, "multipliers": (2, 1), "attention": (8, 4), "image_size": 7, "image_width": 5,
+      "head_width": 2, "middle_groups": 2, "norm_eps": 1e-3, "time_shift": 0, "symmetric": True}, 1),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("variant, first_time", VARIANTS, ids=["classes", "patch, times from 0", "film"])
+@pytest.mark.parametrize(
+    "variant, first_time", VARIANTS, ids=["classes", "patch, times from 0", "film, odd sizes, heads"]
+)
 def test_onnxruntime_gives_the_answer_of_jax(variant, first_time):
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime (pip install onnx onnxruntime)")
     pytest.importorskip("onnx", reason="needs onnx (pip install onnx onnxruntime)")
