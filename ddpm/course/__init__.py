@@ -8,7 +8,7 @@ The modules: lesson (the text), load (definitions only), part and exercise (the 
 questions of each lesson), answers (run the functions), compare, judge, explain (from answers to one sentence), replay
 (print the failing input), student (files for learners), state, commands, cli (`ddpm course`); for instructors grade,
 rules (for the text of a submission), process and worker (processes that run it), parcel (functions by value), limits,
-export (nbgrader, otter).
+report (what a class got wrong), export (nbgrader, otter).
 Importing this package imports neither NumPy nor JAX.
 """
 

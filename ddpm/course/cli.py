@@ -10,7 +10,20 @@ from pathlib import Path
 import tyro
 
 from ddpm.course import state
-from ddpm.course.options import COMMANDS, Check, Export, Grade, Hint, Init, Next, Reset, Solution, Status, Watch
+from ddpm.course.options import (
+    COMMANDS,
+    Check,
+    Export,
+    Grade,
+    Hint,
+    Init,
+    Next,
+    Report,
+    Reset,
+    Solution,
+    Status,
+    Watch,
+)
 from ddpm.tools.terminal import exit_status
 
 
@@ -49,6 +62,11 @@ def run(command: object) -> bool | None:
             from ddpm.course import grade
 
             grade.main(command)
+            return None
+        case Report(scores):
+            from ddpm.course import report
+
+            report.main(scores)
             return None
         case Export():
             from ddpm.course import export

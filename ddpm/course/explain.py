@@ -78,7 +78,7 @@ def exception(f: str, answer: Answer, in_jit: bool) -> str:
 def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:
     """Describe the entry that is furthest outside its band."""
     if part.secret:
-        return f"{f}: not within the tolerance. Keep your guess in mind, run the lesson, and compare."
+        return f"{f}: not within ±{np.max(want[0][1]):g} of it. Keep your guess in mind, run the lesson, and compare."
     found, total, bad = (-1.0, ""), 0, 0
     for k, (a, (value, band)) in enumerate(zip(arrays, want, strict=True)):
         outside = off(a, value, band)

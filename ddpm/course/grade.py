@@ -9,6 +9,7 @@ file in the format of Gradescope.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -160,16 +161,35 @@ def submissions(folder: Path) -> list[Path]:
     return found
 
 
-def gradescope(verdicts: list[Verdict], seconds: float) -> dict[str, Any]:
-    """Convert one submission to the results.json of Gradescope."""
+def gradescope(verdicts: list[Verdict], seconds: float, history: state.State) -> dict[str, Any]:
+    """Convert one submission to the results.json of Gradescope.   history: the learner's own state, as handed in"""
     tests = []
     for v in verdicts:
         name = f"{v.number} {lessons.task(v.number).title}"
         status = "passed" if v.passed else "failed"
         tests.append({"name": name, "number": v.number, "score": int(v.passed), "max_score": 1, "status": status})
-        tests[-1] |= {"output": v.sentence or "Right."}
+        kept = history.get(v.number, {})
+        extra = {"kind": v.kind, "gave_up": kept.get("gave_up") is True}
+        extra |= {k: kept[k] if isinstance(kept.get(k), int) else 0 for k in ("hints", "tries")}
+        tests[-1] |= {"output": v.sentence or "Right.", "extra_data": extra}
     score = sum(v.passed for v in verdicts)
     return {"score": score, "execution_time": round(seconds, 1), "output_format": "text", "tests": tests}
+
+
+def history_of(folder: Path) -> state.State:
+    """Read the tries and hints that a submission brings with it, if it does."""
+    try:
+        file = folder / state.NAME
+        return {} if file.is_symlink() or file.stat().st_size > 2**20 else state.load(folder)
+    except (ValueError, OSError, RecursionError):
+        return {}
+
+
+def seeds_of(seed: int, student: str, own: bool) -> list[int]:
+    """Choose the three seeds of a submission; with `own` they come from the seed and the name."""
+    if own:
+        seed = int(hashlib.sha256(f"{seed}/{student}".encode("utf-8", "replace")).hexdigest()[:7], 16)
+    return [seed, seed + 1, seed + 2]
 
 
 def table(rows: dict[str, list[Verdict]]) -> str:
@@ -207,7 +227,6 @@ def main(config: Grade) -> None:
     chosen = [n for n in lessons.files() if checks.of_lesson(n) and (not config.lessons or n in config.lessons)]
     if not chosen:
         raise ValueError(f"lessons: none of {config.lessons} has checks; there are {checks.lessons_with_checks()}")
-    seeds = [config.seed, config.seed + 1, config.seed + 2]
     hidden = (str(config.submissions.resolve()), str(config.out.resolve()))
     limits = Limits(config.seconds, config.memory, total=60 * config.minutes, hidden=hidden, isolate=config.isolate)
     if config.isolate:
@@ -216,6 +235,7 @@ def main(config: Grade) -> None:
     # All lessons of one submission
     def one(folder: Path) -> tuple[list[Verdict], float]:
         start = time.monotonic()
+        seeds = seeds_of(config.seed, folder.name, config.own_seeds)
         until = start + limits.total
         return [v for n in chosen for v in row(folder, n, seeds, limits, until)], time.monotonic() - start
 
@@ -226,9 +246,10 @@ def main(config: Grade) -> None:
         for folder, (verdicts, seconds) in graded:
             name = (folder.name or folder.resolve().name).encode("utf-8", "replace").decode()
             rows[name] = verdicts
-            result = json.dumps(gradescope(verdicts, seconds), indent=1, ensure_ascii=False) + "\n"
+            result = json.dumps(gradescope(verdicts, seconds, history_of(folder)), indent=1, ensure_ascii=False) + "\n"
             write_atomic(config.out / f"{name}.json", result.encode())
     write_atomic(config.out / "scores.csv", table(rows).encode())
     for name, verdicts in rows.items():
         print(f"{name:30.30} {sum(v.passed for v in verdicts)}/{len(verdicts)}")
     print(f"{config.out / 'scores.csv'}, and a JSON file for each submission")
+    print(f"  ddpm course report {config.out}    # what went wrong, by exercise: a page and a table")

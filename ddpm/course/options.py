@@ -74,6 +74,7 @@ class Grade:
 
     submissions: Positional[Path]  # one folder per student, with l01_forward.py or .ipynb and so on
     seed: int = 7  # of the inputs; learners check with 0
+    own_seeds: bool = False  # other inputs for each student, made from the seed and the name of the folder
     out: Path = Path("scores")  # the folder for scores.csv and one NAME.json per student
     lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
     seconds: float = 20.0  # of processor time for one exercise
@@ -81,6 +82,13 @@ class Grade:
     memory: float = 4.0  # GB for one submission
     isolate: bool = False  # also in bubblewrap (bwrap): no network, and no files but Python's
     jobs: int = 2  # submissions at once
+
+
+@dataclass(frozen=True)
+class Report:
+    """For instructors: which misconception, in which exercise, how many: a page and a CSV from a folder of scores."""
+
+    scores: Positional[Path]  # the folder that `grade` has written; report.html and report.csv go there
 
 
 @dataclass(frozen=True)
@@ -104,5 +112,6 @@ COMMANDS = (
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Reset, tyro.conf.subcommand("reset")]
     | Annotated[Grade, tyro.conf.subcommand("grade")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]
 )

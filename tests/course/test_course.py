@@ -216,7 +216,7 @@ def test_a_prediction_is_graded_by_distance_and_keeps_the_answer_to_itself():
     assert ask(part, lambda: (1.0, 0.85))[0] == "passed"
     assert ask(part, lambda: (1.0, 1.0)) == ("mistake", "Not both.")
     kind, sentence = ask(part, lambda: (0.5, 0.5))
-    assert kind == "value" and "854" not in sentence and "998" not in sentence
+    assert kind == "value" and "854" not in sentence and "998" not in sentence and "±0.03" in sentence
 
 
 def test_an_artefact_is_measured_again_and_a_figure_is_never_graded(tmp_path):

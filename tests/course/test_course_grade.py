@@ -295,6 +295,34 @@ def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
     assert sum(t["max_score"] for t in result["tests"]) == 6 and result["tests"][1]["status"] == "failed"
 
 
+def test_the_report_counts_sentences_and_their_hints(tmp_path, capsys):
+    """Two with one misconception after 1 and 3 hints, one with a wrong number, one who is right; names are text."""
+    no = judge.Verdict("1.2", False, "mistake", "The image has its root, 1 < 2.")
+    near = judge.Verdict("1.2", False, "value", "`q_step` at [0, 12] is 3.5; expected -2.")
+    far = judge.Verdict("1.2", False, "value", "`q_step` at [3, 4] is 7; expected 1e-05.")
+    right = judge.Verdict("1.2", True, "passed", "")
+    for name, verdict, hints in (("=ada", no, 1), ("bob", no, 3), ("eve", near, 0), ("joe", far, 0), ("zoe", right, 2)):
+        result = grade.gradescope([verdict], 1.0, {"1.2": {"hints": hints, "tries": "many"}})
+        assert result["tests"][0]["extra_data"]["tries"] == 0
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    assert main(["report", str(tmp_path)]) == 0
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert [(r["submissions"], r["hints"], r["sentence"], r["students"]) for r in rows] == [
+        ("2", "2.0", "The image has its root, 1 < 2.", "'=ada bob"),
+        ("2", "0.0", "`q_step` at […, …] is …; expected ….", "eve joe"),
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 5" in page and "root, 1 &lt; 2." in page and "http" not in page
+    (tmp_path / "mine.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 2 and "mine.json is not a result" in capsys.readouterr().err
+
+
+def test_own_seeds_differ_by_name_and_come_again():
+    assert grade.seeds_of(7, "ada", False) == [7, 8, 9] == grade.seeds_of(7, "bob", False)
+    ada, bob, other = (grade.seeds_of(s, n, True) for s, n in ((7, "ada"), (7, "bob"), (8, "ada")))
+    assert ada == grade.seeds_of(7, "ada", True) and len({*ada, *bob, *other}) == 9
+
+
 @pytest.mark.slow
 def test_one_of_each_and_the_class_is_graded(tmp_path):
     """A loop, a forbidden import, megabytes, a crash, an exit, a default that never ends, a million brackets."""

@@ -39,7 +39,8 @@ def with_images(rng, numbers):
 
 def falling(rng):
     """ᾱ_0 = 1 … ᾱ_T of several T, far from 1 already at t = 1; it passes 1/2 at a random place."""
-    return [(np.concatenate([[1.0], np.cumprod(rng.uniform(0.8, 0.98, T))]),) for T in (15, 22, 41)]
+    near = np.array([1.0, rng.uniform(0.8, 0.9), 0.505, rng.uniform(0.3, 0.4), 0.2])  # just above 1/2 at t = 2
+    return [(np.concatenate([[1.0], np.cumprod(rng.uniform(0.8, 0.98, T))]),) for T in (15, 22, 41)] + [(near,)]
 
 
 def pairs(rng):
@@ -114,6 +115,12 @@ EXERCISES = (
             alpha_bar,
             betas,
             {
+                "This is exp(-Σβ), the limit of small steps; a step of any size keeps 1-β.": lambda beta: (
+                    np.concatenate([[1.0], np.exp(-np.cumsum(beta))])
+                ),
+                "The 1 of the clean image stands at the end; t = 0 comes first.": lambda beta: np.append(
+                    np.cumprod(1 - beta), 1.0
+                ),
                 "The clean image is missing: the list begins with ᾱ_0 = 1, so it is one longer than β.": lambda beta: (
                     np.cumprod(1 - beta)
                 ),
@@ -147,6 +154,9 @@ EXERCISES = (
             q_step,
             small_steps,
             {
+                "β was taken as a standard deviation; it is the variance of the noise.": lambda x, b, e: (
+                    np.sqrt(1 - b**2) * x + b * e
+                ),
                 "The square roots are missing: β is a variance, and amplitudes are roots of powers.": lambda x, b, e: (
                     (1 - b) * x + b * e
                 ),
@@ -179,6 +189,9 @@ EXERCISES = (
             q_sample,
             all_levels,
             {
+                "A bracket closes too early: this is √1 - ᾱ ε, not √(1-ᾱ) ε.": lambda x, a, e: (
+                    np.sqrt(a) * x + np.sqrt(1) - a * e
+                ),
                 "The square roots are missing: ᾱ is a power, not an amplitude.": lambda x, a, e: a * x + (1 - a) * e,
                 "The image has its root, the noise has not: 1-ᾱ is a variance.": lambda x, a, e: (
                     np.sqrt(a) * x + (1 - a) * e
@@ -263,6 +276,9 @@ EXERCISES = (
             equal_power,
             falling,
             {
+                "This is the time whose SNR is nearest to 1; the exercise asks for the first with SNR ≤ 1.": lambda a: (
+                    1 + int(np.argmin(np.abs(snr(a) - 1)))
+                ),
                 "One too early: the first entry of snr belongs to t = 1, not to t = 0.": lambda a: equal_power(a) - 1,
                 "One too late: ᾱ_0 is the entry of t = 0 already.": lambda a: equal_power(a) + 1,
                 "This is the number of times with SNR ≤ 1; the exercise asks for the first of them.": lambda a: int(
@@ -284,6 +300,9 @@ EXERCISES = (
             covariance,
             pairs,
             {
+                "This is the correlation; the covariance is not divided by the two standard deviations.": lambda s, t: (
+                    np.sqrt(t / s * (1 - s) / (1 - t))
+                ),
                 "The root is missing: what a path keeps of x_s is an amplitude, √(ᾱ_t/ᾱ_s).": lambda s, t: (
                     t / s * (1 - s)
                 ),

@@ -186,6 +186,12 @@ EXERCISES = (
             cosine,
             cosines,
             {
+                "These are ᾱ_1…ᾱ_T; β_t is 1 minus the ratio of two neighbours.": cosine_with(
+                    square_cos, read=lambda f: f[1:] / f[0], most=np.inf
+                ),
+                "These are ᾱ_0…ᾱ_T; β_t is 1 minus the ratio of two neighbours.": cosine_with(
+                    square_cos, read=lambda f: f / f[0], most=np.inf
+                ),
                 "The last β is not clipped: without the minimum it is 1.": cosine_with(square_cos, most=np.inf),
                 "β is at most .999, not .9999.": cosine_with(square_cos, most=0.9999),
                 "The square is missing: f is cos², as ᾱ is a power.": cosine_with(np.cos),
@@ -228,6 +234,9 @@ EXERCISES = (
             end_point_bits,
             end_points,
             {
+                "Only the logarithm is in bits; divide the other terms by ln 2 too.": lambda a, x: np.mean(
+                    0.5 * (a * x**2 - a - np.log2(1 - a))
+                ),
                 "This is in nats; a bit is ln 2 nats.": lambda a, x: np.mean(kl(a, x)),
                 "You multiplied by ln 2; there are *more* bits than nats.": lambda a, x: np.mean(kl(a, x)) * np.log(2),
                 "This is the sum over the pixels; bits per dimension are the mean.": lambda a, x: (

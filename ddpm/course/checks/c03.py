@@ -195,6 +195,9 @@ EXERCISES = (
             posterior,
             steps_and_the_last,
             {
+                "The variance comes first; the exercise asks for the mean, and then the variance.": lambda *case: eq7()(
+                    *case
+                )[::-1],
                 "ᾱ_t stands where ᾱ_s belongs, in front of x0.": eq7(in_x0="t"),
                 "ᾱ_t stands where ᾱ_s belongs, in front of x_t: at s = 0 the share of x_t has to vanish.": eq7(
                     in_x_t="t"
@@ -237,6 +240,12 @@ EXERCISES = (
             x0_from_eps,
             guesses,
             {
+                "Only the noise is divided by √ᾱ; x_t has to be divided too.": lambda a, x, e: (
+                    x - np.sqrt(1 - a) * e / np.sqrt(a)
+                ),
+                "x0 is clipped to [-1, 1]; the exercise asks for the plain inverse.": lambda a, x, e: np.clip(
+                    (x - np.sqrt(1 - a) * e) / np.sqrt(a), -1, 1
+                ),
                 "The noise is taken away, but what is left is still shrunk: divide by √ᾱ.": lambda a, x, e: (
                     x - np.sqrt(1 - a) * e
                 ),
@@ -300,6 +309,9 @@ EXERCISES = (
             kl,
             gaussians,
             {
+                "The logarithm has no factor ½: it is of variances, and log σ is half of log σ².": lambda m, v, n, w: (
+                    np.log(w / v) + 0.5 * ((v + (m - n) ** 2) / w - 1)
+                ),
                 "q and p are swapped; the divergence is not symmetric.": lambda m, v, n, w: kl(n, w, m, v),
                 "The factor ½ is missing.": lambda m, v, n, w: 2 * kl(m, v, n, w),
                 "The logarithm is missing: then two equal means with different variances come out wrong.": (

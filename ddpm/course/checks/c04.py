@@ -82,14 +82,14 @@ def embed(t, dim, spacing=None, order="sin cos", base=10_000.0):
     return np.concatenate([cosine, sine], 1) if order == "cos sin" else np.stack([sine, cosine], 2).reshape(len(t), dim)
 
 
-def batch_loss(eps, alpha_bar, x0, t, noise, mix=None, error=None, mean=np.mean):
+def batch_loss(eps, alpha_bar, x0, t, noise, mix=None, error=None, mean=np.mean, seen=False):
     """Image by image."""
     mix = mix or (lambda a, x, e: a**0.5 * x + (1 - a) ** 0.5 * e)
     error = error or (lambda guess, x, e: (e - guess) ** 2)
     each = []
     for i in range(len(x0)):
         x_t = mix(alpha_bar[t[i]], x0[i], noise[i])
-        each.append(error(eps(x_t[None], t[i : i + 1])[0], x0[i], noise[i]))
+        each.append(error(eps(x_t[None], t[i : i + 1])[0], x0[i], x_t if seen else noise[i]))
     return mean(np.array(each))
 
 
@@ -205,7 +205,7 @@ def gaussian_eps(alpha_bar, m, lam, x_t, t):
     return (1 - a) ** 0.5 * (x_t - a**0.5 * m) / (a * lam + 1 - a)
 
 
-def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0):
+def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0, told=lambda t: t):
     """Samplers that go wrong, as functions of the learner's arguments."""
 
     def wrong(eps, alpha_bar, key, x):
@@ -217,7 +217,7 @@ def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0):
             if noise == "uniform":
                 z = jax.random.uniform(k, x.shape, minval=-(3**0.5), maxval=3**0.5)
             a_s, a_t = alpha_bar[s(t)], alpha_bar[t]
-            eps_hat = eps(x, np.full(len(x), t))
+            eps_hat = eps(x, np.full(len(x), told(t)))
             beta_tilde = (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
             x0 = (x - (1 - a_t) ** 0.5 * eps_hat) / a_t**0.5
             x = a_s**0.5 * x0 + abs(1 - a_s - beta_tilde) ** 0.5 * eps_hat
@@ -252,6 +252,10 @@ EXERCISES = (
             lambda t, dim: embed(t, dim),
             clocks,
             {
+                "The angle has a factor 2π; here it is t times the frequency.": lambda t, dim: embed(
+                    2 * np.pi * np.asarray(t), dim
+                ),
+                "The clocks show t-1; they show t.": lambda t, dim: embed(np.asarray(t) - 1, dim),
                 "The slowest clock stops short of 1/10000: the exponents run from 0 to 1, so divide by k-1.": (
                     lambda t, dim: embed(t, dim, spacing=lambda k: k)
                 ),
@@ -285,6 +289,15 @@ EXERCISES = (
             batch_loss,
             batches,
             {
+                "The guess is compared with x_t; the network predicts the noise.": lambda eps, a, x, t, e: batch_loss(
+                    eps, a, x, t, e, seen=True
+                ),
+                "The loss has a factor ½; the exercise asks for the plain mean of the squares.": lambda *args: (
+                    0.5 * batch_loss(*args)
+                ),
+                "The network was told t-1; x_t is at time t.": lambda eps, *rest: batch_loss(
+                    lambda x, t: eps(x, t - 1), *rest
+                ),
                 "All images got the noise level of the first; each has a time of its own.": lambda eps, a, x, t, e: (
                     np.mean((e - eps(a[t[0]] ** 0.5 * x + (1 - a[t[0]]) ** 0.5 * e, t)) ** 2)
                 ),
@@ -387,6 +400,9 @@ EXERCISES = (
             ancestral,
             steps,
             {
+                "1/√ᾱ_t stands where 1/√α_t belongs: a step undoes the shrinking of one step.": lambda a, b, x, e, z: (
+                    ancestral(a, b, x, e, z, mean=lambda guess: (x - (1 - b / a) / np.sqrt(1 - b) * e) / np.sqrt(b))
+                ),
                 "z is multiplied by the variance; a draw needs the standard deviation, its root.": lambda *args: (
                     ancestral(*args, variance=lambda small, beta: small)
                 ),
@@ -439,6 +455,7 @@ EXERCISES = (
             chain,
             chains,
             {
+                "The network was told t-1; x_t is at time t.": wrong_sampler(told=lambda t: t - 1),
                 "Every step has the same noise: give each a key of its own, fold_in(key, t).": wrong_sampler("same"),
                 "No noise is added on the way, so the walkers end too close together.": wrong_sampler("none"),
                 "The walk stops at t = 1: the last step goes to 0.": wrong_sampler(stop=1),

@@ -133,6 +133,9 @@ EXERCISES = (
             mixture_score,
             mixtures,
             {
+                "The normalisation is that of one dimension, v^(-½); it is v^(-D/2).": lambda x, w, m, v: mixture_score(
+                    x, w, m, v, lambda point, w, m, v: softmax(np.log(w) + half_square(point, m, v) - 0.5 * np.log(v))
+                ),
                 "The sign is wrong: the score points towards the means, uphill.": lambda x, w, m, v: (
                     -mixture_score(x, w, m, v)
                 ),
@@ -210,6 +213,9 @@ EXERCISES = (
             langevin_step,
             walkers,
             {
+                "This is x + δ s + √(2δ) z, another convention; here they are δ/2 and √δ.": lambda x, s, d, z: (
+                    x + d * s + np.sqrt(2 * d) * z
+                ),
                 "The drift is δ s; it is half of that, for noise of variance δ.": lambda x, s, d, z: (
                     x + d * s + np.sqrt(d) * z
                 ),

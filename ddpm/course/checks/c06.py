@@ -140,6 +140,9 @@ EXERCISES = (
             ddim_sigma,
             levels,
             {
+                "This is σ², the variance; the exercise asks for its root.": lambda s, t, eta: (
+                    ddim_sigma(s, t, eta) ** 2
+                ),
                 "The roots are missing: σ is a standard deviation, not a variance.": lambda s, t, eta: (
                     eta * (1 - s) / (1 - t) * (1 - t / s)
                 ),
@@ -160,6 +163,15 @@ EXERCISES = (
             ddim_step,
             steps,
             {
+                "z is multiplied by σ²; a draw needs the standard deviation σ.": lambda *args: (
+                    ddim_step(*args) + (args[4] ** 2 - args[4]) * args[5]
+                ),
+                "σ was taken for a variance: σ z with σ itself, and σ² under the root.": lambda *args: ddim_step(
+                    *args[:4], np.sqrt(args[4]), args[5]
+                ),
+                "x̂0 was made with ᾱ_s; x_t is at the level t.": lambda *args: ddim_step(
+                    *args, x0=lambda x, e, t: (x - np.sqrt(1 - args[0]) * e) / np.sqrt(args[0])
+                ),
                 "The old noise keeps all of its variance; σ² of it has to make room for the new.": lambda *args: (
                     ddim_step(*args, direction=lambda s, t, sigma: np.sqrt(1 - s))
                 ),
@@ -291,6 +303,9 @@ EXERCISES = (
             slerp,
             ends,
             {
+                "√(1-u) and √u would keep the length only of vectors at right angles.": lambda a, b, u: (
+                    np.sqrt(1 - u) * a + np.sqrt(u) * b
+                ),
                 "This is the straight line: it cuts through the inside of the sphere.": lambda a, b, u: (
                     (1 - u) * a + u * b
                 ),

@@ -79,7 +79,8 @@ def steps(rng):
 
 def schedules(rng):
     """ᾱ_0 = 1 … ᾱ_T"""
-    return [(np.concatenate([[1.0], np.cumprod(rng.uniform(0.7, 0.95, T))]),) for T in (6, 11, 30)]
+    kept = [*(rng.uniform(0.7, 0.95, T) for T in (6, 11, 30)), np.array([0.8, 0.7, 0.99, rng.uniform(0.7, 0.9)])]
+    return [(np.concatenate([[1.0], np.cumprod(k)]),) for k in kept]  # the last has its smallest step at t = 3
 
 
 # ------------------------------------------------------------------------------------------- truths
@@ -237,6 +238,9 @@ EXERCISES = (
             lambda *case: per_image(kl_nats(*case)) / math.log(2),
             distributions,
             {
+                "Only the logarithm is in bits; divide the other terms by log 2 too.": lambda m, v, k, w: per_image(
+                    0.5 * (np.log2(w / v) + v / w + (m - k) ** 2 / w - 1)
+                ),
                 "These are nats: divide by log 2.": lambda *case: per_image(kl_nats(*case)),
                 "It was multiplied by log 2; a nat is more than a bit.": lambda *case: (
                     per_image(kl_nats(*case)) * math.log(2)
@@ -419,6 +423,9 @@ EXERCISES = (
             "The zero was replaced by something tiny, whose logarithm is -46: the last step then claims to know every "
             "pixel to ten digits.",
             {
+                "Every entry is raised to β̃_2 at least; only that of t = 1 is to be replaced.": lambda a: np.log(
+                    np.maximum(betas(a)[1], betas(a)[1][1])
+                ),
                 "At t = 1 this is β, the other end; Ho et al. take β̃ of the next step.": lambda a: log_tilde(
                     a, lambda beta, tilde: beta[0]
                 ),

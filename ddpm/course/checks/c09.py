@@ -88,13 +88,13 @@ def without_normalising(x, log_p, log_p_c, s):
     return mean, np.sqrt((w * (x - mean) ** 2).sum())
 
 
-def dynamic_threshold(x0, percentile, each=True, least=1.0, divide=True, size=np.abs):
+def dynamic_threshold(x0, percentile, each=True, least=1.0, divide=True, size=np.abs, clip=True):
     """One image at a time"""
     groups = [x0[i : i + 1] for i in range(len(x0))] if each else [x0]
     out = []
     for x in groups:
         q = max(float(np.percentile(size(x), percentile)), least)
-        out.append(np.clip(x, -q, q) / (q if divide else 1))
+        out.append((np.clip(x, -q, q) if clip else x) / (q if divide else 1))
     return np.concatenate(out)
 
 
@@ -112,6 +112,9 @@ EXERCISES = (
             classifier_guidance,
             gradients,
             {
+                "This is 1+s, the paper's w; here s alone stands before the gradient.": lambda e, g, a, s: (
+                    e - (1 + s) * np.sqrt(1 - a) * g
+                ),
                 "The sign is wrong: ε̂ points against the score, so this leads away from the class.": (
                     lambda e, g, a, s: e + s * np.sqrt(1 - a) * g
                 ),
@@ -217,6 +220,9 @@ EXERCISES = (
             dynamic_threshold,
             images,
             {
+                "It was divided but not clipped: what is louder than q still leaves the range.": lambda x, p: (
+                    dynamic_threshold(x, p, clip=False)
+                ),
                 "One percentile for the whole batch: each image has its own.": lambda x, p: dynamic_threshold(
                     x, p, each=False
                 ),
@@ -253,6 +259,9 @@ EXERCISES = (
             frechet,
             two_gaussians,
             {
+                "These are roots of the entries of Σ_p Σ_q, not the root of the matrix.": lambda m, P, k, Q: (
+                    np.sum((m - k) ** 2) + np.trace(P + Q) - 2 * np.trace(np.sqrt(np.maximum(P @ Q, 0)))
+                ),
                 "The means are missing.": lambda m, P, k, Q: frechet(m, P, m, Q),
                 "The distance of the means is not squared.": lambda m, P, k, Q: (
                     frechet(m, P, m, Q) + np.linalg.norm(m - k)

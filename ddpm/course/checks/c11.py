@@ -182,6 +182,9 @@ EXERCISES = (
             put_in,
             half_filled,
             {
+                "The known pixels are scaled, but have no noise; x at level s has some.": lambda t, s, m, k, x, e: (
+                    m * np.sqrt(s) * k + (1 - m) * x
+                ),
                 "The known pixels are noised to the level t, where x was; after the step it is at s.": (
                     lambda t, s, m, k, x, e: put_in(t, t, m, k, x, e)
                 ),

@@ -236,7 +236,7 @@ def match(f_a, f_b, points, likeness=None):
     )
 
 
-def orientations(cell, bins, period=math.pi, weight=None, length=None, turn=math.atan2):
+def orientations(cell, bins, period=math.pi, weight=None, length=None, turn=math.atan2, cut=int):
     """Pixel by pixel: differences across two pixels inside, across one at the border."""
     h, w = cell.shape
     histogram = np.zeros(bins)
@@ -247,7 +247,7 @@ def orientations(cell, bins, period=math.pi, weight=None, length=None, turn=math
             dy = (cell[b, j] - cell[a, j]) / (b - a)
             dx = (cell[i, right] - cell[i, left]) / (right - left)
             size = math.hypot(dy, dx)
-            place = int(turn(dy, dx) % period * bins / period) % bins
+            place = cut(turn(dy, dx) % period * bins / period) % bins
             histogram[place] += size if weight is None else weight(size)
     total = math.sqrt((histogram**2).sum()) if length is None else length(histogram)
     return histogram / (total or 1.0)
@@ -292,6 +292,9 @@ EXERCISES = (
             typicality,
             measurements,
             {
+                "The spread was divided by K; the error of a mean of K draws falls with √K.": lambda *a: typicality(
+                    *a, spread=lambda u, c: (u - c).std(ddof=1) / len(u)
+                ),
                 "The sign is wrong: T is the loss without the class minus that with it; typical is positive.": (
                     lambda *a: (-typicality(*a)[0], typicality(*a)[1])
                 ),
@@ -553,6 +556,9 @@ EXERCISES = (
             orientations,
             patches,
             {
+                "The bins were rounded; bin k holds k to k+1 widths, so cut the decimals.": lambda c, b: orientations(
+                    c, b, cut=round
+                ),
                 "Angles over the whole circle: a line and its negative would fall into different bins.": lambda c, b: (
                     orientations(c, b, period=2 * math.pi)
                 ),

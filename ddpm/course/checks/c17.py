@@ -312,6 +312,12 @@ EXERCISES = (
             power,
             pictures,
             {
+                "The frequencies were shifted, with 0 in the middle; here they are as np.fft gives them.": lambda x: (
+                    np.fft.fftshift(power(x))
+                ),
+                "The mean image was transformed; take the mean of the powers, after the squares.": lambda x: power(
+                    x.mean(0, keepdims=True)
+                ),
                 "The transform is not orthonormal: its size is wrong by the root of HW.": (
                     lambda x: power(x, norm=lambda H, W: 1.0)
                 ),
