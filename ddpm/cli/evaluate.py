@@ -157,6 +157,7 @@ def from_files(command: options.Evaluate, dataset: data.Dataset) -> Scored:
 def walk_of(command: options.Evaluate) -> tuple[model.Model, Sampling]:
     """Load the model, and read how its images are to be drawn."""
     m = model.load(command.model)
+    m = m.plain if command.plain else m
     if not m.num_classes and command.guidance not in (None, 0, 1):
         raise ValueError(f"guidance is {command.guidance:g}, but {m.name!r} knows no classes to follow; leave it out")
     guidance = m.guided(command.guidance)

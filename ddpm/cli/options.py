@@ -121,7 +121,10 @@ class Sample:
     n: int = 10  # number of images (of each class)
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = None  # scale s: 1 = conditional, 0 = unconditional, above 1 = closer to the class; 2
+    guidance: float | None = (
+        None  # scale s: 1 conditional, 0 unconditional, above 1 nearer to the class; the card's, or 2
+    )
+    plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
@@ -191,7 +194,8 @@ class Evaluate:
     n: int = 2000  # images to draw
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = None  # scale s; 2 if not given
+    guidance: float | None = None  # scale s; if not given, what the model's card says, else 2
+    plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples
     n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none

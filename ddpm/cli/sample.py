@@ -15,6 +15,7 @@ from ddpm.zoo import model
 def run(command: options.Sample) -> None:
     """Draw images and write the grid."""
     m = model.load(command.model)
+    m = m.plain if command.plain else m
     how = m.how(command.sampler, command.steps, m.guided(command.guidance), command.times)
     # Refusals, before anything is drawn
     label = command.label if m.num_classes or command.label != "all" else "none"

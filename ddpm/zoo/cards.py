@@ -38,6 +38,8 @@ LIMITS: schema.Limits = {
     "num_classes": (0, 100_000),
     "extra_channels": (0, 1024),
     "gaussian_rank": (1, 100_000),
+    "guidance": (0, 1000),
+    "gaussian_above": (1, 100_000),
     "first_time": (0, 1),
     "clip_range": (1e-6, 1e6),
     "percentile": (0, 100),
@@ -96,6 +98,14 @@ class AxesCard:
 
 
 @dataclass(frozen=True)
+class DrawingCard:
+    """How a model of ours draws well, as measured: the default of the commands, and a part of its denoiser."""
+
+    guidance: float = 2.0  # the scale s
+    gaussian_above: int | None = None  # t*: above it, ε̂ is that of the Gaussian which the weights hold
+
+
+@dataclass(frozen=True)
 class WeightsCard:
     """What the card of a denoiser's weights must say."""
 
@@ -105,6 +115,7 @@ class WeightsCard:
     predict: Literal["eps", "x0", "v", "mu", "flow", "edm", "gaussian"] = "eps"
     first_time: int = 1
     sampling: SamplingCard | None = None
+    drawing: DrawingCard | None = None
     axes: AxesCard | None = None
     train: Any = None
 

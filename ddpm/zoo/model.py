@@ -21,7 +21,7 @@ from ddpm.config import UNetConfig
 from ddpm.contracts import Eps, Partial
 from ddpm.flows.paths import make_chain
 from ddpm.guide import clip_x0
-from ddpm.guides.rules import dynamic_threshold
+from ddpm.guides.rules import dynamic_threshold, gaussian_above
 from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import param_shapes
@@ -38,7 +38,7 @@ from ddpm.tools import check, checkpoint, files, schema
 from ddpm.tools.partials import affine
 from ddpm.training.gaussian_baseline import FILE
 from ddpm.zoo import cards
-from ddpm.zoo.cards import SamplingCard, ScheduleCard
+from ddpm.zoo.cards import DrawingCard, SamplingCard, ScheduleCard
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ class Model:
 
     @property
     def eps(self) -> Eps:
-        """ε̂(x_t, t, c), t = 1…T"""
+        """ε̂(x_t, t, c), t = 1…T; above the card's `gaussian_above`, that of the Gaussian"""
         eps = denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
+        if self.prior and self.drawing.gaussian_above:
+            eps = gaussian_above(eps, self.prior.gaussian.eps(self.schedule), self.drawing.gaussian_above)
         return Partial(_within(self.schedule.T), eps=eps)
 
     @property
@@ -82,6 +84,19 @@ class Model:
     def sampling(self) -> SamplingCard:
         """Return how samplers should be set: as at the model's origin if it was imported, else our defaults."""
         return schema.read(SamplingCard, self.card.get("sampling") or {}, f"{self.name}: sampling", cards.LIMITS)
+
+    @property
+    def drawing(self) -> DrawingCard:
+        """Return how the model draws well, as its card says; guidance 2 and the network alone if it says nothing."""
+        return schema.read(DrawingCard, self.card.get("drawing") or {}, f"{self.name}: drawing", cards.LIMITS)
+
+    @property
+    def plain(self) -> Model:
+        """The network at every t, without what `drawing` changes; results that are kept have another checksum."""
+        if not self.drawing.gaussian_above:
+            return self
+        card = {k: v for k, v in self.card.items() if k != "drawing"} | {"sha256": f"{self.card.get('sha256')} plain"}
+        return dataclasses.replace(self, card=card)
 
     def in_range(self, eps: Eps) -> Eps:
         """Keep the predicted image in range as `sampling` states: clipping, dynamic thresholding, or neither."""
@@ -146,13 +161,13 @@ class Model:
         return self.unet.num_classes
 
     def guided(self, scale: float | None) -> float:
-        """Return this guidance scale; if None, our default: 2, or 1 where the network has no label for no class."""
+        """Return this guidance scale; if None, that of the card, else 2; 1 where the network has no label for no class."""
         if not self.unet.null_label and scale not in (None, 1):
             raise ValueError(
                 f"guidance is {scale:g}, but {self.name!r} has no label for no class, which guidance compares with; "
                 f"leave it out"
             )
-        return (2.0 if self.unet.null_label else 1.0) if scale is None else scale
+        return (self.drawing.guidance if self.unet.null_label else 1.0) if scale is None else scale
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -219,7 +234,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         "unet": dataclasses.asdict(model.unet),
         "schedule": model.card["schedule"] | {"T": model.schedule.T},
         "classes": list(model.classes),
-        **({"axes": model.card["axes"]} if model.card.get("axes") else {}),
+        **{k: model.card[k] for k in ("axes", "drawing") if model.card.get(k)},
     } | ({"predict": model.predict} if model.predict != "eps" else {})
     gaussian = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
     files.save(path, model.params | gaussian, about | card)
@@ -246,6 +261,10 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
         raise ValueError(f"{path}.json: schedule: {e}") from None
     params = jax.tree.map(jax.numpy.asarray, params)
     prior = None if gaussian is None else make_prior(LowRank(**jax.tree.map(jax.numpy.float32, gaussian)), schedule)
+    above = card.drawing and card.drawing.gaussian_above
+    if above and (prior is None or above > schedule.T):
+        why = "the weights hold no Gaussian" if prior is None else f"the chain has the times 1..{schedule.T}"
+        raise ValueError(f"{path}.json: drawing: gaussian_above is {above}, but {why}")
     return Model(path.name, card.unet, params, schedule, card.classes, whole, prior)
 
 

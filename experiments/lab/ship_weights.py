@@ -34,6 +34,7 @@ from ddpm.training import config as config_
 from ddpm.training import tables
 from ddpm.training.gaussian_baseline import axes_card
 from ddpm.zoo import model
+from ddpm.zoo.cards import DrawingCard
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Config:
     run: Path | None = None  # folder of the training run; without it, measure the shipped weights of that name again
     n: int = 2000  # images drawn for the distances
     steps: int = 50  # DDIM steps
-    guidance: float = 2.0  # scale
+    guidance: float = 2.0  # scale, which the card then names as the model's own
+    gaussian_above: int | None = None  # t* above which the Gaussian of the weights takes over, for the card
     seed: int = 0  # of the samples
     note: str = ""  # a remark about the training
     measure: bool = True  # without it, shipped weights get the principal axes of their data, and nothing else changes
@@ -112,6 +114,7 @@ def main(config: Config) -> None:
     use_compile_cache()
     if config.run is None:
         m = model.load(config.name)
+        m.card.update(drawing_of(config))
         m.card["axes"] = axes_card(axes(sources.load(m.card["train"]["data"]).x_train))
         if not config.measure:
             model.save(config.out / config.name, m, m.card)
@@ -121,11 +124,18 @@ def main(config: Config) -> None:
         picture = Path("out") / f"{config.name}_evaluation.png"
     else:
         m = stored(model.load(config.run))
+        m.card.update(drawing_of(config))
         card, measures = card_of_run(config, config.run, m)
         picture = config.run / "evaluation.png"
     model.save(config.out / config.name, m, card)
     plot.save_evaluation(picture, measure_.as_json(measures))
     print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
+
+
+def drawing_of(config: Config) -> dict[str, Any]:
+    """The card's entry on how the model draws well; none where it is as everywhere."""
+    drawing = DrawingCard(config.guidance, config.gaussian_above)
+    return {} if drawing == DrawingCard() else {"drawing": dataclasses.asdict(drawing)}
 
 
 def stored(m: model.Model) -> model.Model:
