@@ -161,7 +161,7 @@ class Model:
         return self.unet.num_classes
 
     def guided(self, scale: float | None) -> float:
-        """Return this guidance scale; if None, that of the card, else 2; 1 where the network has no label for no class."""
+        """Return this guidance scale; if None, that of the card, else 2; 1 without a label for no class."""
         if not self.unet.null_label and scale not in (None, 1):
             raise ValueError(
                 f"guidance is {scale:g}, but {self.name!r} has no label for no class, which guidance compares with; "
