@@ -15,7 +15,8 @@ from pathlib import Path
 
 import tyro
 
-from ddpm.cli.options import Train, commands, folded
+from ddpm.cli.options import Train, commands
+from ddpm.cli.own import folded
 from ddpm.tools.terminal import exit_status, replace_unknown_characters
 
 # The function that runs a command, by the class of its options; its module is imported only then.
