@@ -35,6 +35,7 @@ __getattr__, __dir__ = namespace(
         ),
         "diagnose": ("explain", "not_finite"),
         "feed": ("Feed",),
+        "loggers": ("Board", "Csv", "Logger"),
         "loop": ("Diverged", "Training", "steps_per_call"),
         "reference": (
             "Comparison",
@@ -66,7 +67,7 @@ __getattr__, __dir__ = namespace(
             "seed_data",
             "take_step",
         ),
-        "tables": ("Board", "NoTable", "Table", "read_metrics", "read_table", "refuse_board"),
+        "tables": ("Table", "read_metrics", "read_table"),
         "vector": ("raveled",),
         "watching": ("grid_labels", "loss_on_test", "sample_grid"),
     },

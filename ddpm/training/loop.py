@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
 from ddpm.training.gaussian_baseline import baseline
+from ddpm.training.loggers import Board, Csv, Logger
 from ddpm.training.step import init_state, make_sharded_step, make_step
 from ddpm.training.watching import loss_on_test, sample_grid, save_film
 
@@ -55,6 +57,7 @@ class Training:
         folder: Path,
         mesh: Any = None,
         quiet: bool = False,
+        loggers: Sequence[Logger] = (),
     ):
         self.config, self.unet, self.schedule, self.dataset = config, unet, schedule, dataset
         self.folder, self.mesh, self.quiet, self.writes = folder, mesh, quiet, devices.lead()
@@ -70,6 +73,7 @@ class Training:
         self.k, self.on_cpu = steps_per_call(config, platform), platform == "cpu"
         self.programs: dict[int, Any] = {}
         self.placed = devices.replicate(mesh, schedule)
+        self.loggers = list(loggers) if self.writes else []
 
     def say(self, *words: Any) -> None:
         """Print, unless this process is quiet."""
@@ -122,20 +126,19 @@ class Training:
         fitted = low_rank.fit(x, c, config.gaussian_rank, config.gaussian, self.unet.num_classes or None)
         return make_prior(fitted, self.schedule)
 
-    def open_tables(self) -> None:
-        """Open the CSV files, truncated at the current step, and TensorBoard."""
-        columns = {
-            "metrics": tables.COLUMNS,
-            "eval": ["step", "images", "params", "ema", *averages.decays(self.config)]
-            if self.config.eval_every
-            else None,
-            "layers": ["step", *by_layer.layers(self.state.params)] if self.config.watch else None,
-        }
-        self.tables: dict[str, Any] = {
-            name: tables.Table(self.folder / f"{name}.csv", of, self.step) if of and self.writes else tables.NoTable()
-            for name, of in columns.items()
-        }
-        self.board = tables.Board(self.folder, self.step) if self.config.tensorboard and self.writes else None
+    def open_loggers(self) -> float:
+        """Add the CSV files, truncated at the current step, and TensorBoard; return the seconds of the run so far."""
+        if not self.writes:
+            return 0.0
+        columns = {"metrics": tables.COLUMNS[1:]}
+        if self.config.eval_every:
+            columns["eval"] = ["images", "params", "ema", *averages.decays(self.config)]
+        if self.config.watch:
+            columns["layers"] = list(by_layer.layers(self.state.params))
+        csv = Csv(self.folder, columns, self.step, min(1000, len(self.dataset.x_test)))
+        board = [Board(self.folder, self.step)] if self.config.tensorboard else []
+        self.loggers = [csv, *board, *self.loggers]
+        return csv.seconds
 
     def program(self, k: int) -> Any:
         """Return the compiled program for k steps."""
@@ -162,7 +165,7 @@ class Training:
         """Run all remaining steps."""
         if not self.restore():
             return
-        self.open_tables()
+        seconds_before = self.open_loggers()
         # cost, baseline and progress bar
         config, k = self.config, self.next_k()
         seconds = cost.time_step(self.program(k), self.state, self.placed, *self.feed(self.step, k)) / k
@@ -173,8 +176,7 @@ class Training:
             self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional, config)
         self.losses: list[jax.Array] = []
         now = time.perf_counter()
-        kept = self.tables["metrics"].last
-        self.start, self.last = now - (float(kept[-1]) if kept else 0.0), (now, self.step)
+        self.start, self.last = now - seconds_before, (now, self.step)
         self.bar = tqdm(
             total=config.steps, initial=self.step, unit="step", disable=self.quiet, file=sys.stderr, mininterval=0.5
         )
@@ -240,11 +242,13 @@ class Training:
             self.diverged()
         rate = config.batch * (self.step - self.last[1]) / (now - self.last[0])
         lr = float(learning_rate(config)(self.step))
-        row = [self.step, float(values.mean()), f"{norm:.4g}", f"{lr:.4g}", f"{rate:.1f}", f"{now - self.start:.1f}"]
-        self.tables["metrics"].add(row)
-        self.tables["layers"].add([self.step, *(f"{a:.4g}" for a in layers)])
-        if self.board:
-            self.board.add(self.step, {"loss": float(values.mean()), "grad_norm": float(norm), "lr": lr, "rate": rate})
+        found = {"loss": float(values.mean()), "grad_norm": float(norm), "lr": lr, "images_per_s": rate}
+        found |= {"seconds": now - self.start}
+        if config.watch:
+            names = by_layer.layers(self.state.params)
+            found |= {f"layers/{name}": float(a) for name, a in zip(names, layers, strict=True)}
+        for logger in self.loggers:
+            logger.add(self.step, found)
         baseline = "" if self.base is None else f", Gaussian {self.base:.4f}"
         words = f"loss {values.mean():.4f}{baseline}, {rate:,.0f} images/s"
         self.bar.set_postfix_str(words, False)
@@ -257,9 +261,8 @@ class Training:
         state = devices.on_host(self.mesh, self.state)
         config = self.config
         values = loss_on_test(self.unet, self.schedule, state, self.dataset, config.conditional, predict=config.predict)
-        self.tables["eval"].add([self.step, min(1000, len(self.dataset.x_test)), *values.values()])
-        if self.board:
-            self.board.add(self.step, {f"test_loss/{name}": v for name, v in values.items()})
+        for logger in self.loggers:
+            logger.add(self.step, {f"test_loss/{name}": float(v) for name, v in values.items()})
 
     def save(self, loss: bool = False, pictures: bool = False) -> None:
         """Save a checkpoint; optionally the loss curve, and samples from the average."""

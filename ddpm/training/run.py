@@ -8,7 +8,7 @@ Options add eval.csv, layers.csv, ema/ and tensorboard/.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from ddpm.datasets.reading import is_own
 from ddpm.flows.paths import make_chain
 from ddpm.tools import lock
 from ddpm.training import devices as distributed
-from ddpm.training import resume, tables, unet_options
+from ddpm.training import resume, unet_options
 from ddpm.training.config import TrainConfig
+from ddpm.training.loggers import Logger
+from ddpm.training.loggers import check as check_loggers
 from ddpm.training.loop import Training
 
 
@@ -62,13 +64,13 @@ def check_batch(config: TrainConfig, images: int, devices: int) -> None:
         )
 
 
-def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -> Path:
+def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False, loggers: Sequence[Logger] = ()) -> Path:
     """Start or resume Algorithm 1 with the options of `config`; return the run's folder.
 
+    loggers: objects with `add(step, values)`, which get all numbers of the training too (`ddpm.training.loggers`).
     With several processes (`devices.start`) each calls this; only process 0 writes, so only it needs the folder.
     """
-    if config.tensorboard:
-        tables.refuse_board()
+    check_loggers(loggers, config.tensorboard)
     # Data, network and schedule, checked before the folder is touched
     mesh = distributed.make_mesh(config.devices)
     if mesh and config.coupling == "transport":
@@ -82,7 +84,7 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False) -
     with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():
         config = dataclasses.replace(config, restart=False)
         resume.check_same(folder, config, unet, dataset.sha256)
-        training = Training(config, unet, schedule, dataset, folder, mesh, quiet)
+        training = Training(config, unet, schedule, dataset, folder, mesh, quiet, loggers)
         try:
             training.go()
         except jax.errors.JaxRuntimeError as e:

@@ -1,10 +1,9 @@
-"""Read and write the tables of a run: metrics.csv, eval.csv, layers.csv; optionally TensorBoard."""
+"""Read and write the tables of a run: metrics.csv, eval.csv, layers.csv."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,33 +63,3 @@ class Table:
                 f.write(",".join(text) + "\n")
         except OSError as e:
             raise type(e)(e.errno, e.strerror, str(self.file)) from e
-
-
-class NoTable:
-    """No-op table for non-writing processes."""
-
-    last = None
-
-    def add(self, row: Iterable[Any]) -> None:
-        """Discard the row."""
-
-
-class Board:
-    """Write scalars for TensorBoard, through tensorboardX."""
-
-    def __init__(self, folder: Path, step: int):
-        from tensorboardX import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Write each value under its name."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
-
-
-def refuse_board() -> None:
-    """Raise a clear error early if TensorBoard is requested but tensorboardX is missing."""
-    if find_spec("tensorboardX") is None:
-        raise ValueError("tensorboard wants tensorboardX, which is missing: pip install tensorboardX")

@@ -12,7 +12,15 @@ from ddpm.course import cli as course
 from experiments.lab import readme_pages
 
 ROOT = Path(__file__).parents[2]
-TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/scale.md", "docs/testing.md", *readme_pages.PAGES)
+TEXTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/scale.md",
+    "docs/testing.md",
+    "docs/loggers.md",
+    *readme_pages.PAGES,
+)
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
 
 

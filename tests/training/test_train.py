@@ -368,18 +368,6 @@ def test_steps_per_call_fit_every_event():
     assert loop.steps_per_call(dataclasses.replace(base, steps_per_call=25), "cpu") == 25
 
 
-def test_tensorboard_writes_or_says_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install tensorboardX"):
-        run.train(dataclasses.replace(BASE, tensorboard=True), tmp_path / "x", quiet=True)
-    assert not (tmp_path / "x").exists()
-    pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
-    board = tables.Board(tmp_path, 0)
-    board.add(1, {"loss": 0.5})
-    board.writer.close()
-    assert next((tmp_path / "tensorboard").iterdir()).stat().st_size > 50
-
-
 def test_the_command_of_a_run_makes_the_same_run():
     """What `command` writes, the command line reads back to the same configuration; defaults need no words."""
     import tyro
