@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
-from ddpm.cli.own import Own
+from ddpm.cli.own import NONE, Own
 from ddpm.cli.theirs import Certificate, Doctor
 from ddpm.datasets.reading import short_name
 from ddpm.samplers import table
@@ -29,7 +29,7 @@ class Train(TrainConfig):
 
     config: Path | None = None  # begin with the options of a run's config.json; options given as well override them
     like: str = ""  # begin with those of a trained model: shipped weights by name, a folder runs/NAME, or a path
-    own: Own = Own()
+    own: Own = NONE
 
     def kept(self) -> TrainConfig:
         """Return the options that a run keeps."""
@@ -62,7 +62,7 @@ class ClassifierCommand:
     out: Path | None = None  # the folder of the run; runs/DATA_classifier or runs/DATA_noisy_classifier if not given
     ship: bool = False  # also put weights and card into the package's own folder of weights
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
-    own: Own = Own()
+    own: Own = NONE
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ class Typicality:
     seed: int = 0  # of the draws (and of the generated images)
     out: Path = Path("out/typicality.png")  # the picture; the numbers are written next to it as .csv
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
-    own: Own = Own()
+    own: Own = NONE
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Mine:
     seed: int = 0  # of the draws (and of the generated images)
     out: Path | None = None  # the folder; out/mine/DATA-LABEL if not given. The same command resumes there
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
-    own: Own = Own()
+    own: Own = NONE
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Evaluate:
     certificate: Path | None = None  # of --samples: NAME.json or NAME.html, for `ddpm certificate verify`
     out: Path = Path("out/evaluate.json")  # all numbers and their settings; the pictures are written next to it
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
-    own: Own = Own()
+    own: Own = NONE
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Info:
     devices: bool = False  # also ask JAX for its devices (takes a second)
     data: str = ""  # show this data set instead: its images and classes, what was left out, and its exact baseline
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR
-    own: Own = Own()
+    own: Own = NONE
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,12 @@ class Own:
     skip_bad: bool = False  # leave out files that cannot be read, and name them; else one such file stops the command
 
 
+NONE = Own()  # no option given
+
+
 def folded(command: Any) -> Any:
     """Move the options of `Own` into the text of --data, `photos,size=32,grey`, which the config of a run keeps."""
-    own = getattr(command, "own", Own())
+    own = getattr(command, "own", NONE)
     given = {k: v for k, v in vars(own).items() if v is not None and v is not False}
     if not given:
         return command
@@ -39,4 +42,4 @@ def folded(command: Any) -> Any:
     path, words = divided(command.data)
     words = [w for w in words if w.partition("=")[0] not in given]
     words += [k if v is True else f"{k}={v}" for k, v in given.items()]
-    return dataclasses.replace(command, data=",".join([path, *words]), own=Own())
+    return dataclasses.replace(command, data=",".join([path, *words]), own=NONE)
