@@ -11,8 +11,8 @@ from pathlib import Path
 import ddpm
 from ddpm import data, weights
 from ddpm.cli import options
-from ddpm.config import UNETS
 from ddpm.datasets import sources
+from ddpm.networks.dit_config import PRESETS, DiTConfig
 from ddpm.training.unet_options import suggestion
 from ddpm.zoo import cards
 
@@ -43,10 +43,13 @@ def run(command: options.Info) -> None:
         print(f"  {name:28s} {sources.where(name) or 'not on this machine; downloaded when first used'}")
 
     print("\nnetwork presets (ddpm train --preset NAME)")
-    for name, u in UNETS.items():
+    for name, u in PRESETS.items():
         shape = "x".join(map(str, u.image_shape))
         patch = f", {u.patch}x{u.patch} pixels a position" if u.patch > 1 else ""
-        print(f"  {name:28s} {shape} images, {u.channels} channels x {u.multipliers}{patch}")
+        wide = f"{u.channels} channels x {u.multipliers}"
+        if isinstance(u, DiTConfig):
+            wide = f"transformer, {u.blocks} blocks of {u.channels} channels"
+        print(f"  {name:28s} {shape} images, {wide}{patch}")
 
     # Reference runs and own runs
     print("\nreference runs (ddpm compare runs/NAME)")
@@ -85,7 +88,7 @@ def show(d: data.Dataset, lines: list[str]) -> None:
         print(f"  {name:28s} {high:.4f}" if exact else f"  {name:28s} between {low:.4f} and {high:.4f}")
     print("A network has learned something that a Gaussian cannot once its loss is lower; 1 is the loss of ε̂ = 0.")
     # Networks
-    fits = [name for name, u in UNETS.items() if u.image_shape == d.image_shape]
+    fits = [name for name, u in PRESETS.items() if u.image_shape == d.image_shape]
     print(f"\nnetwork presets for {'x'.join(map(str, d.image_shape))} images: {', '.join(fits) or 'none'}")
     print(f"or: ddpm train --data … {suggestion(d.image_shape)}")
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.forward import at, q_sample
-from ddpm.network import eps_fn
+from ddpm.networks.dit import eps_fn
+from ddpm.networks.dit_config import DiTConfig
 from ddpm.networks.inspect import activations, param_shapes
 from ddpm.networks.preconditioning import InputScale, input_scale
 from ddpm.networks.skip import with_x0
@@ -76,10 +77,12 @@ def default_time(T: int) -> int:
 
 
 def default_layer(config: UNetConfig) -> str:
-    """Return `up.1`, or `up.0.0` for a network with one level.
+    """Return `up.1`, or `up.0.0` for a U-Net with one level, or the middle block of a transformer.
 
     `up.0.0` is its first block on the way up; the last block prepares ε̂.
     """
+    if isinstance(config, DiTConfig):
+        return f"block.{config.blocks // 2}"
     return "up.1" if len(config.multipliers) > 1 else "up.0.0"
 
 

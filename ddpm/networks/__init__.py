@@ -1,10 +1,12 @@
-"""What stands around the U-Net: heads for other predictions, and a look inside."""
+"""What stands around the U-Net: heads for other predictions, a transformer in its place, and a look inside."""
 
 from ddpm.tools.lazy import namespace
 
 __getattr__, __dir__ = namespace(
     __name__,
     {
+        "dit": ("build", "eps_fn"),
+        "dit_config": ("DITS", "DiTConfig", "network_config"),
         "heads": (
             "eps_from_mu",
             "eps_from_score",

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 
 from ddpm.config import UNetConfig
-from ddpm.network import build
+from ddpm.networks.dit import build
 
 
 def activations(config: UNetConfig, params: dict, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> dict:
     """Activations of every layer at (x_t, t, c) by name, in the order of the computation: {name: (B, h, w, C)}.
 
     `in`; then `down.i.j`, block j of level i with its attention, and `down.i`, the level with its change of size;
-    `mid`; `up.i.j` and `up.i` likewise (i = 0 is the smallest size); and `out`, which is ε̂. Inside `jit`, layers that
-    are not used cost nothing.
+    `mid`; `up.i.j` and `up.i` likewise (i = 0 is the smallest size); and `out`, which is ε̂. Of a transformer `in`,
+    `block.i` and `out`. Inside `jit`, layers that are not used cost nothing.
     """
     seen: dict[str, jax.Array] = {}
     build(config)[1](params, x_t, t, c, seen=seen)

@@ -8,7 +8,11 @@ import jax
 import jax.numpy as jnp
 
 # The names of the layers in the order of computation: between the parts of the network, and within a part.
-_PARTS = ("time_embedding", "class_embedding", "conv_in", "down_blocks", "mid_block", "up_blocks", "conv_norm_out")
+_PARTS = (
+    *("time_embedding", "time_1", "time_2", "class_embedding", "embed", "conv_in", "down_blocks", "mid_block"),
+    *("up_blocks", "conv_norm_out", "layers", "modulation", "last"),
+)
+_BLOCK = ("modulation", "to_qkv", "to_out", "mlp_in", "mlp_out")  # of a transformer
 _INSIDE = ("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut", "group_norm", "to_q", "to_k", "to_v")
 
 
@@ -24,6 +28,8 @@ def _place(name: str) -> tuple:
     kind = words[0] if words else ""
     late = kind in ("downsamplers", "upsamplers")
     within = [_INSIDE.index(p) if p in _INSIDE else len(_INSIDE) for p in words[1:]]
+    if parts[0] == "layers" and kind in _BLOCK:
+        within = [_BLOCK.index(kind)]
     if parts[0] == "mid_block":  # residual block, attention, residual block
         numbers = [0, {("resnets", 0): 0, ("attentions", 0): 1}.get((kind, numbers[0] if numbers else 0), 2)]
     return (head, numbers[:1], late, numbers[1:2], kind == "attentions", within, name)

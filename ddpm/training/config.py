@@ -23,7 +23,7 @@ class TrainConfig:
     """The options of a training run; they are written to runs/NAME/config.json."""
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits, … (`ddpm info`), or the path of your own images
-    preset: str = "cpu"  # the network: cpu, cities, small, medium or large (28x28), cifar10, … (`ddpm info` has all)
+    preset: str = "cpu"  # the network: cpu, small, medium, large or dit_small (28x28), cifar10, … (`ddpm info` has all)
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
     steps: int = 3000  # in total; a resumed run continues to this number
     batch: int = 64  # images per step

@@ -46,7 +46,7 @@ def check_same(folder: Path, config: TrainConfig, unet: UNetConfig, sha256: str 
     A field that is missing from the saved configuration had its default. sha256: of the images; "" is not compared
     """
     new = json.loads(json.dumps({"train": dataclasses.asdict(config), "unet": dataclasses.asdict(unet)}))
-    default = {part: _defaults(kind) for part, kind in (("train", TrainConfig), ("unet", UNetConfig))}
+    default = {part: _defaults(kind) for part, kind in (("train", TrainConfig), ("unet", type(unet)))}
     for file, old in saved(folder):
         # The configuration, field by field
         wrong = [

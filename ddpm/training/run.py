@@ -15,10 +15,11 @@ from pathlib import Path
 import jax
 
 from ddpm import data
-from ddpm.config import UNETS, UNetConfig, unet_config
+from ddpm.config import UNetConfig
 from ddpm.datasets import sources
 from ddpm.datasets.reading import is_own
 from ddpm.flows.paths import make_chain
+from ddpm.networks.dit_config import PRESETS, network_config
 from ddpm.tools import lock
 from ddpm.training import devices as distributed
 from ddpm.training import resume, unet_options
@@ -33,13 +34,13 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
     classes = dataset.num_classes if config.conditional else 0
     learns = config.variance == "learned"
     chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
-    unet = unet_config(config.preset, **chosen)
+    unet = network_config(config.preset, **chosen)
     if changed := unet_options.given(config):
         unet = unet_options.adapted(unet, dataset.image_shape, changed)
     if config.predict == "gaussian":
         unet = dataclasses.replace(unet, extra_channels=unet.image_channels)
     if unet.image_shape != dataset.image_shape:
-        fits = [name for name, u in UNETS.items() if u.image_shape == dataset.image_shape]
+        fits = [name for name, u in PRESETS.items() if u.image_shape == dataset.image_shape]
         size, C = unet.image_size, unet.image_channels
         own = is_own(config.data, sources.NAMES) and (C == dataset.image_shape[-1] or C == 1)
         brought = f"; or bring the images to its size: --size {size}{' --grey' if C == 1 else ''}" if own else ""

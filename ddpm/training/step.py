@@ -30,7 +30,7 @@ from ddpm.flows.matching import pair_by_transport
 from ddpm.loss import drop_labels, stratified_times
 from ddpm.losses import importance, objectives, times
 from ddpm.losses.objectives import Objective
-from ddpm.network import build
+from ddpm.networks.dit import build
 from ddpm.networks.skip import Prior, skip_head
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule

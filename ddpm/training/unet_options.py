@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ddpm.config import UNetConfig
+from ddpm.networks.dit_config import DiTConfig
 from ddpm.training.config import TrainConfig
 
 OPTIONS = ("channels", "multipliers", "blocks", "attention", "patch", "scale_shift")
@@ -25,6 +26,13 @@ def adapted(base: UNetConfig, shape: tuple[int, int, int], options: dict[str, An
     """
     H, W, C = shape
     new = {"image_size": H, "image_width": W if W != H else 0, "image_channels": C} | options
+    if isinstance(base, DiTConfig):
+        if wrong := options.keys() & {"multipliers", "attention", "scale_shift"}:
+            words = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(wrong))
+            raise ValueError(
+                f"{words}: of a U-Net; the preset is a transformer: --channels, --blocks and --patch are its"
+            )
+        return dataclasses.replace(base, **new)
     multipliers = new.get("multipliers", base.multipliers)
     widths = [new.get("channels", base.channels) * m for m in multipliers]
     common = math.gcd(*widths)

@@ -12,7 +12,7 @@ from PIL import Image
 from ddpm import data
 from ddpm.config import UNetConfig
 from ddpm.losses.objectives import denoiser
-from ddpm.network import eps_fn
+from ddpm.networks.dit import eps_fn
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
 from ddpm.tools import movies

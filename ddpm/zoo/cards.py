@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ddpm import weights
 from ddpm.config import UNetConfig
+from ddpm.networks.dit_config import DiTConfig
 from ddpm.tools import files, schema
 from ddpm.training.config import TrainConfig
 
@@ -34,6 +35,7 @@ LIMITS: schema.Limits = {
     "blocks": (1, 16),
     "attention": (1, 2048),
     "groups": (1, 4096),
+    "heads": (1, 4096),
     "dropout": (0, 1),
     "num_classes": (0, 100_000),
     "extra_channels": (0, 1024),
@@ -148,6 +150,23 @@ class RunCard:
             )
 
 
+@dataclass(frozen=True)
+class DiTWeightsCard(WeightsCard):
+    """The same of a transformer."""
+
+    unet: DiTConfig
+
+
+@dataclass(frozen=True)
+class DiTRunCard(RunCard):
+    """The same of a transformer."""
+
+    unet: DiTConfig
+
+
+TRANSFORMERS = {WeightsCard: DiTWeightsCard, RunCard: DiTRunCard}
+
+
 def check_network(unet: UNetConfig) -> None:
     """Refuse a network of more than `LEVELS` levels, or of about `PARAMETERS` parameters."""
     if len(unet.multipliers) > LEVELS:
@@ -230,8 +249,10 @@ def run_card(folder: Path) -> tuple[RunCard, dict[str, Any]]:
 
 def _read(kind: Any, card: dict[str, Any], file: Path) -> Any:
     try:
-        _names(UNetConfig, card.get("unet"), f"{file}: unet")
-        return schema.read(kind, card, str(file), LIMITS)
+        unet = card.get("unet")
+        transformer = isinstance(unet, dict) and "heads" in unet  # the field that a U-Net does not have
+        _names(DiTConfig if transformer else UNetConfig, unet, f"{file}: unet")
+        return schema.read(TRANSFORMERS[kind] if transformer else kind, card, str(file), LIMITS)
     except ValueError as e:
         unsigned = "" if "card_sha256" in card else " (the file has no digest, so it may also have been changed)"
         raise ValueError(f"{e}{unsigned}") from None

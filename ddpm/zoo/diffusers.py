@@ -28,6 +28,7 @@ import numpy as np
 from safetensors.numpy import save as save_bytes
 
 from ddpm.config import UNetConfig
+from ddpm.networks.dit_config import DiTConfig
 from ddpm.networks.inspect import count, param_shapes
 from ddpm.tools import files as store
 from ddpm.tools import schema
@@ -238,6 +239,8 @@ def save(folder: str | Path, model: Model) -> None:
     if model.predict not in PREDICT.values():
         names = ", ".join(PREDICT.values())
         raise Misfit(f"{model.name!r} predicts {model.predict}; diffusers has networks that predict one of {names}")
+    if isinstance(model.unet, DiTConfig):
+        raise Misfit(f"{model.name!r} is a transformer, which UNet2DModel is not; only U-Nets are exported")
     try:
         config = diffusers_config.from_unet(model.unet)
     except ValueError as e:

@@ -23,7 +23,7 @@ from ddpm.flows.paths import make_chain
 from ddpm.guide import clip_x0
 from ddpm.guides.rules import dynamic_threshold, gaussian_above
 from ddpm.losses.objectives import denoiser
-from ddpm.network import eps_fn
+from ddpm.networks.dit import eps_fn
 from ddpm.networks.inspect import param_shapes
 from ddpm.networks.skip import Prior, make_prior
 from ddpm.oracles.low_rank import LowRank

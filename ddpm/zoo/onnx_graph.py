@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ddpm.config import UNetConfig
+from ddpm.networks.dit_config import DiTConfig
 from ddpm.tools import files
 from ddpm.zoo.diffusers import to_peer
 from ddpm.zoo.model import Model
@@ -43,6 +44,12 @@ def to_onnx(model: Model) -> bytes:
             f"{model.name!r} predicts 'gaussian': its network continues a Gaussian, which the graph does not hold; "
             f"export a network that predicts eps, x0, v or mu"
         )
+    if model.predict == "edm":
+        raise ValueError(
+            f"{model.name!r} predicts 'edm': its input is scaled at each time, which the graph does not do"
+        )
+    if isinstance(model.unet, DiTConfig):
+        raise ValueError(f"{model.name!r} is a transformer; only U-Nets are exported to ONNX")
     # Inputs, nodes, output
     H, W, C = model.image_shape
     whole = onnx.TensorProto.INT64

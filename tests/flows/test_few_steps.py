@@ -120,6 +120,9 @@ def test_the_exact_shortcut_agrees_with_itself_and_euler_is_what_training_finds(
     x, (t, d) = jnp.asarray(X0 + 0.3 * N), full(0.75, 0.25)
     # M so large that d is not the finest jump
     np.testing.assert_allclose(flows.self_consistency_loss(exact, x, t, d, M=128), 0, atol=1e-20)
+    asked = []  # the finest jump is asked for as d = 0
+    flows.self_consistency_loss(lambda x, t, d, c: asked.append(float(d[0])) or x, x, t, d, M=4)
+    assert asked == [0, 0, 0.5]
     half, quarter = full(1.0, 0.25)
     assert float(flows.self_consistency_loss(lambda x, t, d, c: exact(x, t, 0 * d, c), x, half, quarter).max()) > 1e-4
 
@@ -163,6 +166,10 @@ def test_what_consistency_losses_are_at_the_exact_function(name, x64):
     x0, noise = jnp.asarray(X0), jnp.asarray(N)
     loss = flows.consistency_training_loss(exact_f(path), path, x0, t, s, noise)
     assert loss.mean() == pytest.approx(consistency.training_loss_at_solution(path, LAM, 0.7, 0.5)[0], rel=1e-9)
+    along = lambda g: lambda x, tau, c: g * exact_f(path)(x, tau)  # noqa: E731
+    mean_loss = lambda g: flows.consistency_training_loss(along(g), path, x0, t, s, noise).mean()  # noqa: E731
+    # by one side alone E[2 (f_t - f_s) f_t]: the loss itself; by both it would be twice that
+    assert jax.grad(mean_loss)(1.0) == pytest.approx(float(loss.mean()), rel=1e-9)
     velocity = flows.exact_velocity(data(), path)
     errors = []
     for s in (0.66, 0.68):  # by a teacher it is 0 but for the solver's step, of third order
@@ -195,6 +202,9 @@ def test_a_consistency_function_is_the_identity_at_zero_and_samples_in_any_numbe
     f = flows.consistency_function(lambda x, tau, c: 5 + x, LINEAR)
     x = jnp.asarray(X0 + N)
     np.testing.assert_allclose(f(x, jnp.zeros(4)), x, rtol=1e-12)
+    p, tau = LINEAR.at(0.4), jnp.full(4, 0.4)  # an output 0 is E[x0 | x] of N(0, σ_d²)
+    of_zero = flows.consistency_function(lambda x, tau, c: 0 * x, LINEAR)(x, tau)
+    np.testing.assert_allclose(of_zero, p.a * 0.25 / (p.a**2 * 0.25 + p.b**2) * x, rtol=1e-9)
     one = consistency.sample(exact_f(LINEAR), LINEAR, jax.random.key(0), x, [1.0])
     np.testing.assert_allclose(one, flows.gaussian_map(data(), LINEAR, x, 1.0, 0.0), rtol=1e-9)
     many = jax.random.normal(jax.random.key(1), (20_000, 1))
@@ -207,6 +217,7 @@ def test_pseudo_huber_and_the_growing_number_of_times():
     assert small == pytest.approx(4e-6 / (2 * 0.5), rel=1e-2) and large == pytest.approx(2e3 - 0.5, rel=1e-3)
     grown = [flows.number_of_times(k, 800) for k in range(0, 800, 100)]
     assert grown == [11, 21, 41, 81, 161, 321, 641, 1281]
+    assert [flows.number_of_times(k, 800) for k in (99, 199)] == [11, 21]
     assert flows.number_of_times(799, 801) == 1281  # never more than the last
 
 
