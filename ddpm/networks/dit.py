@@ -64,7 +64,7 @@ class Block(nnx.Module):
         self.to_out = Linear(D, D, draws=draws, dtype=dtype)
         self.mlp_in = Linear(D, 4 * D, draws=draws, dtype=dtype)
         self.mlp_out = Linear(4 * D, D, draws=draws, dtype=dtype)
-        self.heads = config.heads
+        self.heads = config.attention_heads
 
     def __call__(self, h: jax.Array, condition: jax.Array) -> jax.Array:
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(self.modulation(condition), 6, axis=-1)  # (B, D)

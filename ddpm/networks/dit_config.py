@@ -27,12 +27,12 @@ class DiTConfig(UNetConfig):
     blocks: int = 6  # transformer blocks
     attention: tuple[int, ...] = ()
     groups: int = 1
-    heads: int = 4  # of the attention, each D/heads wide
+    attention_heads: int = 4  # each D/attention_heads wide
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads < 1 or self.channels % self.heads:
-            raise ValueError(f"channels {self.channels} is not divisible by heads {self.heads}")
+        if self.attention_heads < 1 or self.channels % self.attention_heads:
+            raise ValueError(f"channels {self.channels} is not divisible by attention_heads {self.attention_heads}")
         if self.channels % 4:
             raise ValueError(f"channels is {self.channels}; a position is coded in four parts: give a multiple of 4")
         given = [f.name for f in dataclasses.fields(UNetConfig) if f.name not in SHARED]

@@ -35,7 +35,7 @@ LIMITS: schema.Limits = {
     "blocks": (1, 16),
     "attention": (1, 2048),
     "groups": (1, 4096),
-    "heads": (1, 4096),
+    "attention_heads": (1, 4096),
     "dropout": (0, 1),
     "num_classes": (0, 100_000),
     "extra_channels": (0, 1024),
@@ -250,7 +250,7 @@ def run_card(folder: Path) -> tuple[RunCard, dict[str, Any]]:
 def _read(kind: Any, card: dict[str, Any], file: Path) -> Any:
     try:
         unet = card.get("unet")
-        transformer = isinstance(unet, dict) and "heads" in unet  # the field that a U-Net does not have
+        transformer = isinstance(unet, dict) and "attention_heads" in unet  # the field that a U-Net does not have
         _names(DiTConfig if transformer else UNetConfig, unet, f"{file}: unet")
         return schema.read(TRANSFORMERS[kind] if transformer else kind, card, str(file), LIMITS)
     except ValueError as e:

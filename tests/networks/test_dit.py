@@ -19,7 +19,7 @@ from ddpm.training.config import TrainConfig
 from ddpm.zoo import cards
 from tests.tiny import random_params
 
-TINY = DiTConfig(8, 1, patch=4, channels=8, blocks=2, heads=2, num_classes=3)
+TINY = DiTConfig(8, 1, patch=4, channels=8, blocks=2, attention_heads=2, num_classes=3)
 X, T, C = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32), jnp.array([5, 900]), jnp.array([0, 3])
 
 
@@ -48,8 +48,8 @@ def by_hand(config, p, x, t, c):
         q = p["layers"][b]
         m = lin(q["modulation"], y).reshape(6, D)
         qkv = lin(q["to_qkv"], norm(h) * (1 + m[1]) + m[0])
-        d, out = D // config.heads, []
-        for head in range(config.heads):
+        d, out = D // config.attention_heads, []
+        for head in range(config.attention_heads):
             Q, K, V = (qkv[:, a * D + head * d :][:, :d] for a in range(3))
             out.append(softmax(Q @ K.T / np.sqrt(d), axis=1) @ V)
         h = h + m[2] * lin(q["to_out"], np.concatenate(out, 1))
@@ -116,9 +116,9 @@ def test_a_card_of_a_transformer_is_read_as_one(tmp_path):
     about = {"train": {"preset": "dit_small"}, "unet": dataclasses.asdict(TINY), "data": {"classes": ["a", "b", "c"]}}
     (tmp_path / "config.json").write_text(json.dumps(about))
     assert cards.run_card(tmp_path)[0].unet == TINY
-    about["unet"]["heads"] = 3
+    about["unet"]["attention_heads"] = 3
     (tmp_path / "config.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="not divisible by heads 3"):
+    with pytest.raises(ValueError, match="not divisible by attention_heads 3"):
         cards.run_card(tmp_path)
 
 
@@ -129,8 +129,8 @@ def test_options_of_a_network_change_the_preset():
     with pytest.raises(ValueError, match="--attention: of a U-Net"):
         unet_options.adapted(DITS["dit_small"], (28, 28, 1), {"attention": (7,)})
     for changes, message in (
-        ({"heads": 5}, "not divisible by heads 5"),
-        ({"channels": 6, "heads": 1}, "multiple of 4"),
+        ({"attention_heads": 5}, "not divisible by attention_heads 5"),
+        ({"channels": 6, "attention_heads": 1}, "multiple of 4"),
         ({"dropout": 0.1}, "dropout is 0.1; a DiT has no such choice"),
         ({"multipliers": (1, 2)}, "a DiT has no such choice"),
     ):
