@@ -209,14 +209,15 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model as a folder that diffusers' UNet2DModel and DDPMPipeline read, or as an ONNX graph.
+    """Write a model as a folder that diffusers' UNet2DModel and DDPMPipeline read, as an ONNX graph, or a page.
 
     Example: ddpm export fashion_mnist --to out/for_diffusers
     Example: ddpm export fashion_mnist --to onnx
+    Example: ddpm export fashion_mnist --to page
     """
 
     model: tyro.conf.Positional[str]  # shipped weights by name, a folder runs/NAME, or a path
-    to: Path  # a new folder for diffusers; onnx (out/MODEL.onnx) or NAME.onnx for an ONNX graph
+    to: Path  # a new folder for diffusers; onnx (out/MODEL.onnx) or NAME.onnx; page or NAME.html, which draws
 
 
 @dataclass(frozen=True)

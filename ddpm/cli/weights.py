@@ -1,4 +1,4 @@
-"""`ddpm import` and `ddpm export`: models in and out of diffusers' format, and out as ONNX."""
+"""`ddpm import` and `ddpm export`: models in and out of diffusers' format, and out as ONNX or as a page."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def import_(command: options.Import) -> None:
 
 
 def export_(command: options.Export) -> None:
-    """Write a model of this library as a folder of diffusers, or as an .onnx file."""
+    """Write a model of this library as a folder of diffusers, an .onnx file, or an .html page that draws."""
     m = model.load(command.model)
     if str(command.to) == "onnx" or command.to.suffix == ".onnx":
         return _onnx(m, Path("out", f"{m.name}.onnx") if str(command.to) == "onnx" else command.to)
+    if str(command.to) == "page" or command.to.suffix == ".html":
+        return _page(m, Path("out", f"{m.name}.html") if str(command.to) == "page" else command.to)
     from ddpm.zoo import diffusers
 
     diffusers.save(command.to, m)
@@ -52,3 +54,12 @@ def _onnx(m: model.Model, file: Path) -> None:
     shape = ", ".join(map(str, m.image_shape))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB. Inputs: x_t (B, {shape}) float32, t (B,) int64 in 1…T{label}.")
     print(f"Output: {m.predict}. The file's metadata have alpha_bar of t = 0…{m.schedule.T}, and the classes.")
+
+
+def _page(m: model.Model, file: Path) -> None:
+    from ddpm.zoo import web_page
+
+    web_page.save(file, m)
+    print(f"{file}: {file.stat().st_size / 1e6:.2f} MB. Open it in a browser; it needs no network and no GPU.")
+    if m.drawing.gaussian_above:
+        print("It draws as `ddpm sample --plain` does: without the Gaussian at the noisiest times.")

@@ -14,7 +14,7 @@ from ddpm.tools import check
 from ddpm.tools.partials import affine
 
 
-def _alpha_bar(schedule: Schedule) -> np.ndarray:
+def alpha_bar_in_float64(schedule: Schedule) -> np.ndarray:
     """ᾱ in float64, with the digits of √(1-ᾱ) where ᾱ is near 1."""
     alpha_bar, std = (np.asarray(a, dtype=np.float64) for a in (schedule.alpha_bar, schedule.std))
     return np.where(alpha_bar > 0.5, 1 - std**2, alpha_bar)
@@ -27,7 +27,7 @@ def respace(schedule: Schedule, times: Any) -> Schedule:
     know both of their times and need no respacing; this is for code that walks t = n…1 (see `guide.retime`).
     """
     times = check.falling_to_0(times, schedule.T)
-    alpha_bar = _alpha_bar(schedule)[times[:-1]][::-1]
+    alpha_bar = alpha_bar_in_float64(schedule)[times[:-1]][::-1]
     return from_alpha_bar(alpha_bar) if alpha_bar[-1] > 0 else _ending_in_noise(alpha_bar)
 
 
@@ -43,7 +43,7 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     At t = T, ε̂ then tells nothing about x0 (x̂0 = 0/0): walk from T with a network that predicts v or x0, through
     `v_head` or `x0_head`, and from T-1 with one that predicts ε.
     """
-    root = np.sqrt(_alpha_bar(schedule)[1:])
+    root = np.sqrt(alpha_bar_in_float64(schedule)[1:])
     if root.size < 2:
         raise ValueError("zero_terminal_snr needs a schedule with T >= 2")
     return _ending_in_noise(((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2)
