@@ -10,7 +10,7 @@ import numpy as np
 from ddpm.course.checks.c09 import frechet
 from ddpm.testing.answers import Answer, answered, mistaken
 from ddpm.testing.calling import Convention, Fault, by_name, call
-from ddpm.testing.mistakes import Mistake, of_lesson
+from ddpm.testing.mistakes import Mistake, of_lesson, tried
 
 MOMENTS = ("mean_a", "cov_a", "mean_b", "cov_b")
 
@@ -49,7 +49,7 @@ def check_fid(fid: Callable[..., Any], convention: Convention = Convention()) ->
         found.append(float(value.ravel()[0]))
 
     def of(f: Callable, ddof: int = 1) -> np.ndarray:
-        return np.array([f(*moments(a, ddof), *moments(b, ddof)) for a, b in cases()])
+        return np.array([tried(f, *moments(a, ddof), *moments(b, ddof)) for a, b in cases()])
 
     good = of(frechet)
     effect = f"{found[0]:.4g} instead of {good[0]:.4g} for two sets of 3 features"
@@ -57,9 +57,8 @@ def check_fid(fid: Callable[..., Any], convention: Convention = Convention()) ->
         return Answer("Fréchet distance", True, conventions=("squared, covariances with n-1",))
     root = Mistake("the root was taken", "This is the distance; FID is its square.", lambda *m: np.sqrt(frechet(*m)))
     for m in (*of_lesson("9.5", "frechet"), root):
-        with np.errstate(all="ignore"):
-            if np.allclose(found, of(m.wrong), rtol=2e-3, atol=1e-3):
-                return mistaken("Fréchet distance", m.key, m.sentence, effect)
+        if np.allclose(found, of(m.wrong), rtol=2e-3, atol=1e-3):
+            return mistaken("Fréchet distance", m.key, m.sentence, effect)
     if not of_moments and np.allclose(found, of(frechet, 0), rtol=1e-3, atol=1e-4):
         sentence = "The covariances are divided by n; the usual implementations divide by n-1."
         return mistaken("Fréchet distance", "covariance divided by n", sentence, effect)

@@ -11,7 +11,7 @@ import numpy as np
 from ddpm.course.checks.c09 import guided
 from ddpm.testing.answers import Answer, answered, mistaken
 from ddpm.testing.calling import Convention, array, call
-from ddpm.testing.mistakes import How, Mistake, of_lesson, right
+from ddpm.testing.mistakes import How, Mistake, of_lesson, right, tried
 from ddpm.testing.noising import SHAPE, levels_of
 from ddpm.tools import check
 
@@ -34,7 +34,7 @@ def check_guidance(guide: Callable[..., Any], scale: str = "s", convention: Conv
     ]
 
     def fits(f: Callable) -> bool:
-        wants = [f(u, c, np.full(len(c), v)) for v in values]
+        wants = [tried(f, u, c, np.full(len(c), v)) for v in values]
         return all(np.allclose(a, w, rtol=1e-4, atol=1e-4) for a, w in zip(found, wants, strict=True))
 
     def paper(u: np.ndarray, c: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -54,11 +54,8 @@ def check_guidance(guide: Callable[..., Any], scale: str = "s", convention: Conv
         lambda u, c, s: s[0] * (c - u),
     )  # fmt: skip
     for m in (*of_lesson("9.2", "guided"), swapped_w, plain, both):
-        try:
-            if fits(m.wrong):
-                return mistaken("guidance", m.key or "swapped", m.sentence, effect_of(m.wrong, scale))
-        except ValueError:  # shapes that do not broadcast
-            continue
+        if fits(m.wrong):
+            return mistaken("guidance", m.key or "swapped", m.sentence, effect_of(m.wrong, scale))
     a, b = np.linalg.lstsq(np.stack([c.ravel(), u.ravel()], 1), found[3].ravel(), rcond=None)[0]
     return mistaken("guidance", "unknown", f"At the scale 3 it is {a:.4g} ε̂_c + {b:.4g} ε̂_∅.", "")
 

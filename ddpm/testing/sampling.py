@@ -16,7 +16,7 @@ import numpy as np
 from ddpm import schedule as schedules
 from ddpm.testing.answers import Answer, answered, mistaken
 from ddpm.testing.calling import Convention, Fault, array, call, name_of
-from ddpm.testing.mistakes import How, Mistake, levels, moves, of_lesson, right, wrong_levels
+from ddpm.testing.mistakes import How, Mistake, levels, moves, of_lesson, right, tried, wrong_levels
 from ddpm.testing.noising import SHAPE, levels_of
 from ddpm.tools import check
 
@@ -80,8 +80,8 @@ def explains(walk: Walk, move: Callable, pairs: np.ndarray) -> Iterator[bool]:
     for x, e, after, (a_t, a_s) in zip(walk.x, walk.eps, walk.x[1:], pairs, strict=False):
         with np.errstate(all="ignore"):
             mean, sigma = move(x, e, a_t, a_s)
-            rest = after - mean
-        if not np.all(np.isfinite(rest)):
+            rest = after - mean if np.shape(mean) == x.shape else np.full(1, np.nan)
+        if not (np.all(np.isfinite(rest)) and np.isfinite(sigma)):
             yield False
         elif sigma < 1e-6:
             yield bool(np.abs(rest).max() <= 5e-4 * max(1.0, np.abs(after).max(), np.abs(x).max()))
@@ -267,8 +267,7 @@ def check_inversion(
         lambda eps, a, x, times: climb_clipped(eps, a, x, times),
     )  # fmt: skip
     for m in (*of_lesson("6.4", "encode_image"), clipped):
-        with np.errstate(all="ignore"):
-            guess = m.wrong(eps, alpha_bar, x0, times)
+        guess = np.asarray(tried(m.wrong, eps, alpha_bar, x0, times))
         if same(guess):
             return mistaken("inversion", m.key, m.sentence, effect)
     return mistaken("inversion", "unknown", f"x_T is off by up to {np.abs(found - want).max():.3g}.", effect)

@@ -13,7 +13,7 @@ from ddpm import train
 from ddpm.losses import weighting
 from ddpm.testing.answers import Answer, answered, mistaken
 from ddpm.testing.calling import Convention, Fault, array, by_name, call, name_of, timed
-from ddpm.testing.mistakes import Mistake
+from ddpm.testing.mistakes import Mistake, tried
 from ddpm.testing.noising import SHAPE, forward_mistakes, levels_of, per_image
 from ddpm.tools import check
 
@@ -136,7 +136,7 @@ def noise_of(q: Callable, x_t: np.ndarray, x0: np.ndarray, a: np.ndarray) -> np.
     shaped = per_image(a, x0)
     zero, one = np.zeros_like(shaped), np.ones_like(shaped)
     with np.errstate(all="ignore"):
-        e = (x_t - q(one, shaped, zero) * x0) / q(zero, shaped, one)
+        e = (x_t - tried(q, one, shaped, zero) * x0) / tried(q, zero, shaped, one)
     order = np.array_split(np.argsort(a), 8)
     for rows in order:
         z, x = e[rows], x0[rows]
