@@ -9,7 +9,15 @@ from ddpm import weights
 from ddpm.oracles.spectrum import Axes
 from ddpm.samplers.best_times import w2_of_times
 from ddpm.schedule import cosine, make_times
-from experiments import adaptive_guidance, cfg_tradeoff, classifier_guidance, few_calls, repaint_garments, teleportation
+from experiments import (
+    adaptive_guidance,
+    cfg_tradeoff,
+    classifier_guidance,
+    few_calls,
+    few_steps_line,
+    repaint_garments,
+    teleportation,
+)
 from experiments.lab import runner
 from experiments.lab.linear_denoisers import by_formula
 
@@ -84,3 +92,17 @@ def test_quick_forms(name, tmp_path):
     except runner.Unavailable as error:
         pytest.skip(str(error))
     assert (folder / "figure.png").stat().st_size > 5000
+
+
+def test_ends_of_few_step_losses_where_they_are_known():
+    """One time of consistency training gives E[x0] = 0; MeanFlow with r = t has the loss of flow matching."""
+    deviation = np.sqrt(1 + few_steps_line.VAR)
+    assert few_steps_line.exact_consistency(1) == pytest.approx(deviation, rel=2e-3)
+    assert few_steps_line.exact_euler(1) == pytest.approx(deviation, rel=2e-3)
+    x, t = few_steps_line.quantile((np.arange(200) + 0.5) / 200, 0.6), np.array([0.6])
+    floor = (few_steps_line.posterior(x, 0.6)[1] / 0.36).mean()
+    assert few_steps_line.exact_meanflow_loss((t, t)) == pytest.approx(floor)
+    mean, _ = few_steps_line.posterior(np.array([0.3]), 0.6)
+    around = np.log(few_steps_line.density(np.array([0.3 - 1e-5, 0.3 + 1e-5]), 0.6))
+    score = (around[1] - around[0]) / 2e-5  # Tweedie: E[x0 | x] = (x + τ² ∇ log p)/(1-τ)
+    assert mean == pytest.approx((0.3 + 0.36 * score) / 0.4, rel=1e-6)
