@@ -121,8 +121,8 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     x: (N, ...) images in [-1, 1];  c: (N,) labels in 0..num_classes-1, or None.
     kind: `class` each label its own directions, ∅ those of all images; `pooled` one set of directions for all, with
     each label's own mean and variances; `one` the same Gaussian for all labels; `isotropic` N(m, σ² I), no directions.
-    The seed is fixed: the same images give the same Gaussian. scikit-learn's PCA does the work: λ are its variances,
-    ρ its mean of those left out.
+    The seed is fixed: the same images give the same Gaussian. scikit-learn's PCA finds the directions; λ are its
+    variances, and ρ is the mean of those left out.
     """
     x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
     check.choice("kind", kind, GAUSSIANS)
@@ -162,6 +162,8 @@ def _pca(x: np.ndarray, rank: int, name: str) -> tuple[np.ndarray, ...]:
     if not 1 <= rank <= most:
         raise ValueError(f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most}")
     p = PCA(rank, svd_solver="randomized", iterated_power=4, random_state=0).fit(x)
-    return tuple(
-        np.asarray(a, np.float32) for a in (p.mean_, p.components_.T, p.explained_variance_, p.noise_variance_)
-    )
+    # Not p.noise_variance_, which divides by the number of images where there are fewer of them than numbers
+    square, var = np.einsum("nd,nd->d", x, x, dtype=np.float64), p.explained_variance_
+    total = (square - len(x) * np.square(p.mean_, dtype=np.float64)).sum() / (len(x) - 1)
+    rest = max(total - var.sum(), 0) / (x.shape[1] - rank)
+    return tuple(np.asarray(a, np.float32) for a in (p.mean_, p.components_.T, var, rest))

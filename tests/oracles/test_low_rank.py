@@ -92,6 +92,15 @@ def test_fit_finds_a_planted_gaussian():
     np.testing.assert_allclose(sphere.rest[0], mixed.mean() / D, rtol=0.05)
 
 
+@pytest.mark.parametrize("kind", ["class", "pooled", "one"])
+def test_few_images_have_the_variance_that_they_have(kind):
+    """Fewer images than numbers: the trace of the fit is the sum of the variances of the pixels, whatever the rank."""
+    x = RNG.normal(size=(30, 100)) * np.linspace(0.1, 2, 100)
+    m = low_rank.fit(x, np.zeros(30, int), rank=5, kind=kind)
+    trace = float(m.var[-1].sum() + (100 - 5) * m.rest[-1])
+    assert trace == pytest.approx(x.var(0, ddof=0 if kind == "pooled" else 1).sum(), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
