@@ -113,7 +113,7 @@ def main(config: Config) -> None:
     """Measure the run, write the weights, the card and the picture of the evaluation."""
     use_compile_cache()
     if config.run is None:
-        m = model.load(config.name)
+        m = stored(model.load(config.name))
         m.card.update(drawing_of(config))
         m.card["axes"] = axes_card(axes(sources.load(m.card["train"]["data"]).x_train))
         if not config.measure:

@@ -116,7 +116,7 @@ def draw(run: Path, m: model.Model, folder: Path) -> None:
     for kind, params in (("ema", found[0].ema), ("raw", found[0].params)):
         plot.save_grid(
             folder / f"samples_{kind}.png",
-            sample_grid(m.unet, m.schedule, params, train.seed, train.predict),
+            sample_grid(m.unet, m.schedule, params, train.seed, train.predict, m.prior),
             columns=8,
         )
 
