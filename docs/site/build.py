@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import pages  # noqa: E402
 
 from ddpm.course import lesson as lessons  # noqa: E402
+from ddpm.zoo import model, web_page  # noqa: E402
 
 
 def make_sources(source: Path, chosen: list[int]) -> None:
@@ -34,6 +35,8 @@ def make_sources(source: Path, chosen: list[int]) -> None:
     for name in ("conf.py", "sidebyside.py", "figures.py"):
         shutil.copy(HERE / name, source)
     shutil.copytree(HERE / "static", source / "static", dirs_exist_ok=True)
+    if set(chosen) & set(pages.DRAWS):
+        (source / "static" / "draw.html").write_text(web_page.page(model.load("fashion_mnist")), encoding="utf-8")
     results = ROOT / "experiments" / "results"
     pages.hero(results / "garments" / "figure.png", source)
     shutil.copy(results / "rosetta" / "rosetta.md", source / "rosetta.md")

@@ -50,11 +50,37 @@ def lesson_page(number: int) -> str:
             continue
         else:
             cells.append(cell("code", body))
+    if number in DRAWS:
+        cells = with_drawing(cells, number)
     cells.insert(1, cell("code", FIRST, tags=["remove-cell"]))
     for i, c in enumerate(cells):
         c["id"] = f"l{number:02d}-{i:03d}"
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+
+
+# Where the page that draws teaches: the lesson, the chapter below which it stands, and its first settings.
+DRAWS = {
+    6: ("Garments", "steps=5", "Few steps, and η: draw with them"),
+    9: ("Garments", "guidance=4", "Guidance: move the scale"),
+    15: ("Garments", "steps=20", "Typicality: measure it, also of a picture of yours"),
+}
+
+
+def drawing_cell(number: int) -> dict:
+    """A link to the page that draws; a click puts it into the lesson. Nothing of it is loaded before."""
+    _, settings, words = DRAWS[number]
+    here = f"../_static/draw.html?{settings}"
+    frame = f"Object.assign(document.createElement('iframe'),{{src:this.href,title:'{words}',className:'draw'}})"
+    link = f'<a class="draw" href="{here}" onclick="this.replaceWith({frame});return false">{words} ▸</a>'
+    return cell("markdown", f"```{{raw}} html\n<p>{link}</p>\n```")
+
+
+def with_drawing(cells: list[dict], number: int) -> list[dict]:
+    """The cells of a lesson, with the page that draws below its chapter."""
+    chapter = re.compile(rf"^## \d+\. {DRAWS[number][0]}$", re.M)
+    place = next(i for i, c in enumerate(cells) if c["cell_type"] == "markdown" and chapter.search(c["source"]))
+    return [*cells[: place + 1], drawing_cell(number), *cells[place + 1 :]]
 
 
 def header(number: int) -> dict[str, str]:

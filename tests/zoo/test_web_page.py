@@ -246,6 +246,17 @@ def test_the_command_writes_the_page_once(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_lessons_link_to_the_page_and_load_it_on_a_click(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE.parents[1] / "docs" / "site"))
+    import pages
+
+    for number, (chapter, settings, _) in pages.DRAWS.items():
+        cells = json.loads(pages.lesson_page(number))["cells"]
+        (place,) = (i for i, c in enumerate(cells) if 'class="draw"' in c["source"])
+        assert f"draw.html?{settings}" in cells[place]["source"] and "<iframe" not in cells[place]["source"]
+        assert re.search(rf"^## \d+\. {chapter}$", cells[place - 1]["source"], re.M)
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 

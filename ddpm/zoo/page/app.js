@@ -23,7 +23,7 @@ const [height, width, channels] = about.unet.shape, pixels = height * width, cla
 // --- workers ---------------------------------------------------------------------------------------------------------
 
 let requests = 0;
-class Worker1 {                                                         // one worker, and the newest request to it
+class Helper {                                                         // one worker, and the newest request to it
   constructor() {
     this.worker = new Worker(source);
     this.worker.postMessage({ about, data, wasm });
@@ -38,7 +38,7 @@ class Worker1 {                                                         // one w
     this.worker.postMessage({ id: this.id, kind, request });
   }
 }
-const main = new Worker1(), others = [];
+const main = new Helper(), others = [];
 
 function fail(message) {
   document.documentElement.dataset.state = 'failed';
@@ -186,7 +186,7 @@ async function picture(file) {                                            // one
 function row() {
   if (!valid('seed')) return;
   const cores = Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1));
-  while (others.length < cores) others.push(new Worker1());
+  while (others.length < cores) others.push(new Helper());
   document.documentElement.dataset.row = 'drawing';
   const left = about.classes.map((_, c) => c);
   let open = left.length;
@@ -224,6 +224,8 @@ if (!classes) for (const id of ['class-control', 'guidance-control', 'more']) $(
 $('steps').max = Math.min(250, about.T);
 $('class').value = classes ? classes - 1 : '';
 $('guidance').value = about.guidance;
+for (const [id, wanted] of new URLSearchParams(location.search))          // page.html?steps=5&guidance=4
+  if (['class', 'guidance', 'eta', 'sampler', 'steps', 'seed'].includes(id)) $(id).value = wanted;
 const outputs = { guidance: 1, eta: 2, steps: 0 };
 function write() {
   for (const [id, digits] of Object.entries(outputs)) say(`${id}-out`, value(id).toFixed(digits));
