@@ -6,6 +6,7 @@ __getattr__, __dir__ = namespace(
     __name__,
     {
         "adam": ("learning_rate", "optimiser"),
+        "auto": ("choose", "fitted", "ladder", "operations"),
         "averages": (
             "combine",
             "decays",

@@ -23,7 +23,8 @@ class TrainConfig:
     """The options of a training run; they are written to runs/NAME/config.json."""
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits, … (`ddpm info`), or the path of your own images
-    preset: str = "cpu"  # the network: cpu, small, medium, large or dit_small (28x28), cifar10, … (`ddpm info` has all)
+    preset: str = "cpu"  # the network: cpu, small, medium, large, dit_small (28x28), cifar10, … (`ddpm info`), or auto
+    minutes: float | None = None  # with --preset auto: the largest network, and the steps, that fit into this time
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
     steps: int = 3000  # in total; a resumed run continues to this number
     batch: int = 64  # images per step
@@ -86,6 +87,12 @@ class TrainConfig:
         for field in ("lr", "clip"):
             if not 0 < getattr(self, field) < float("inf"):
                 raise ValueError(f"{field} is {getattr(self, field)}; give a positive number")
+        if (self.preset == "auto") != (self.minutes is not None) or not (
+            self.minutes is None or 0 < self.minutes < float("inf")
+        ):
+            raise ValueError(
+                f"preset is {self.preset!r}, minutes is {self.minutes}; give both, such as --preset auto --minutes 10"
+            )
         for field in ("ema", "p_uncond", "decay"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} is {getattr(self, field)}; give a number in [0, 1]")

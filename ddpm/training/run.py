@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -21,8 +22,8 @@ from ddpm.datasets.reading import is_own
 from ddpm.flows.paths import make_chain
 from ddpm.networks.dit_config import PRESETS, network_config
 from ddpm.tools import lock
+from ddpm.training import auto, resume, unet_options
 from ddpm.training import devices as distributed
-from ddpm.training import resume, unet_options
 from ddpm.training.config import TrainConfig
 from ddpm.training.loggers import Logger
 from ddpm.training.loggers import check as check_loggers
@@ -77,10 +78,13 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False, l
     if mesh and config.coupling == "transport":
         raise ValueError("coupling transport pairs the batch of one device; give devices 1")
     dataset = sources.load(config.data, config.data_dir)
+    quiet = quiet or not distributed.lead()
+    if config.preset == "auto":
+        config = _auto(config, dataset, Path(runs), mesh, quiet)
     unet = network_for(config, dataset)
     check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
     schedule = make_chain(config.chain, config.T)
-    folder, quiet = Path(runs) / config.run_name, quiet or not distributed.lead()
+    folder = Path(runs) / config.run_name
     # The run, with the folder held
     with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():
         config = dataclasses.replace(config, restart=False)
@@ -96,6 +100,24 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False, l
                 f"command resumes from the last checkpoint in {folder / 'checkpoints'}, on any number of processes"
             ) from e
     return folder
+
+
+def _auto(config: TrainConfig, dataset: data.Dataset, runs: Path, mesh: Any, quiet: bool) -> TrainConfig:
+    """Return the options with the network and the steps that fit into the time, or those that the folder's run has."""
+    if jax.process_count() > 1:
+        raise ValueError("preset auto measures on one process, and would choose otherwise on each; give a preset")
+    say = (lambda line: None) if quiet else print
+    folder = runs / config.run_name
+    if (old := auto.settled(config, folder)) is not None:
+        say(f"auto: {folder} goes on with the network and the steps that it has; --restart chooses anew")
+        return old
+    check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
+    schedule = make_chain(config.chain, config.T)
+
+    def training(wanted: TrainConfig, unet: UNetConfig, where: Path) -> Training:
+        return Training(wanted, unet, schedule, dataset, where, mesh, quiet=True)
+
+    return auto.fitted(config, dataset.image_shape, lambda c: network_for(c, dataset), training, say)
 
 
 @contextmanager
