@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ddpm.config import UNETS, UNetConfig
-from ddpm.tools import check
 
 # The fields of a U-Net that a transformer has too; the others keep the values that they have here.
 SHARED = (
@@ -71,4 +70,6 @@ PRESETS: Mapping[str, UNetConfig] = ChainMap(DITS, UNETS)  # type: ignore[arg-ty
 
 def network_config(preset: str, **changes: object) -> UNetConfig:
     """Return the network preset of this name, a U-Net or a DiT, with some fields changed."""
+    from ddpm.tools import check  # which imports JAX
+
     return dataclasses.replace(PRESETS[check.choice("preset", preset, PRESETS)], **changes)  # type: ignore[arg-type]

@@ -24,7 +24,6 @@ class TrainConfig:
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits, … (`ddpm info`), or the path of your own images
     preset: str = "cpu"  # the network: cpu, small, medium, large, dit_small (28x28), cifar10, … (`ddpm info`), or auto
-    minutes: float | None = None  # with --preset auto: the largest network, and the steps, that fit into this time
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
     steps: int = 3000  # in total; a resumed run continues to this number
     batch: int = 64  # images per step
@@ -61,6 +60,7 @@ class TrainConfig:
     attention: tuple[int, ...] | None = None  # sizes of the feature maps that have attention; without a number: none
     patch: int | None = None  # patch x patch pixels become the channels of one position: faster, and less exact
     scale_shift: bool | None = None  # time enters as scale and shift of the norms, not as a sum
+    minutes: float | None = None  # with --preset auto: the largest network, and the steps, that fit into this time
     dtype: str = "float32"  # of convolutions and matrix products; bfloat16 for a GPU or TPU (parameters stay float32)
     seed: int = 0  # of the parameters, the noise, the times and the order of the data
     devices: int = 0  # devices that share a batch; 0: all available. On a CPU: that many virtual ones, to try it
