@@ -81,7 +81,7 @@ def quantile(p: np.ndarray, tau: float) -> np.ndarray:
     return low
 
 
-def distance(x: np.ndarray) -> float:
+def distance(x: Any) -> float:
     """W₂ between what is made of the quantiles of the noise and the data."""
     return float(np.sqrt(((np.sort(np.asarray(x).ravel()) - quantile(NODES, 0.0)) ** 2).mean()))
 

@@ -66,7 +66,7 @@ def ab(name: str, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, np.sqrt(np.maximum(1 - a**2, 0))
 
 
-def deviation(name: str, var: float, tau: np.ndarray) -> np.ndarray:
+def deviation(name: str, var: float, tau: Any) -> np.ndarray:
     """√v = √(a²λ + b²)"""
     a, b = ab(name, tau)
     return np.sqrt(a**2 * var + b**2)
