@@ -395,7 +395,8 @@ assert abs(width / widths[0] - 1) < 6 * np.sqrt(2 * 2 / n)
 #
 # For images the network is a **U-Net**. Its residual blocks of convolutions work at full size, at half size, and so on
 # down, and then back up again. At each size a skip connection appends what came down to what goes up. `ddpm.network` is
-# the U-Net of Ho et al., to the last of its 35,746,307 parameters for CIFAR-10. That one wants a GPU.
+# the U-Net of Ho et al., to the last of its 35,746,307 parameters for CIFAR-10. That one wants a GPU. Lesson 18, which
+# can be read next, writes such a network layer by layer.
 #
 # On two CPU cores one trick buys most: **space-to-depth**. The network looks at $14 \times 14$ positions of 4 numbers
 # instead of $28 \times 28$ positions of one. Each $2\times 2$ block of pixels becomes the channels of one position, and

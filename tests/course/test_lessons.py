@@ -58,7 +58,7 @@ def test_there_are_lessons():
 @pytest.mark.slow
 @pytest.mark.parametrize("file", LESSONS, ids=lambda f: f.stem)
 def test_imports_silently_and_runs_in_a_minute(file, tmp_path):
-    """Silent, then a picture, its numbers and one line; twelve lessons at a minute on two cores are six minutes."""
+    """Silent, then a picture, its numbers and one line; a minute of processor time for each lesson at most."""
     done = run(["-W", "error::UserWarning", "-c", TWICE, f"lessons.{file.stem}"], tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-3000:]
     imported, *lines, seconds = done.stdout.splitlines()
