@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from ddpm import config, data, forward, plot, schedule
 from ddpm import train as train_
@@ -424,15 +425,12 @@ theirs_drawn.std()
 real = sources.where("fashion_mnist") is not None
 if real:
     found = sources.load("fashion_mnist")
-    train_x, train_y, test_x, test_y = (
-        jnp.asarray(a) for a in (found.x_train, found.y_train, found.x_test, found.y_test)
-    )
+    train_set, test_set = (found.x_train, found.y_train), (found.x_test, found.y_test)
 else:
-    train_x = test_x = jnp.asarray(data.to_uint8(theirs_drawn))
-    train_y = test_y = labels
+    train_set = test_set = (data.to_uint8(theirs_drawn), np.arange(10))
 ceiling = garments.card["measures"]["eps_mse"]["reference"]
 assert round(ceiling, 4) == 0.1331
-len(train_x), ceiling
+len(train_set[0]), ceiling
 
 # %%
 n_steps, BATCH = {"smoke": 20, "short": 3000, "full": 30_000}[BUDGET], 32
@@ -444,45 +442,39 @@ def error(p, x0, c, t, noise):
     return per_image((noise - unet(p, forward.q_sample(lib, x0, t, noise), t, c)) ** 2)
 
 
-def draw_batch(key, x, y, n=BATCH):
+def draw_batch(x, y, n=BATCH):
     """n images with classes, times and noise"""
-    k = jax.random.split(key, 3)
-    ids = jax.random.randint(k[0], (n,), 0, len(x))
-    return (
-        data.to_float(x[ids]),
-        y[ids],
-        jax.random.randint(k[1], (n,), 1, 1001),
-        jax.random.normal(k[2], (n, 28, 28, 1)),
-    )
+    ids, t = rng.integers(0, len(x), n), rng.integers(1, 1001, n)
+    return data.to_float(x[ids]), y[ids], t, rng.normal(size=(n, 28, 28, 1)).astype("f")
 
 
 # %%
 tx = optax.adam(optax.cosine_decay_schedule(2e-3, n_steps))
+vector, as_dict = ravel_pytree(fresh)  # all parameters as one vector, so that Adam's step is a few operations
 
 
 @jax.jit
-def step(state, i, x, y):
+def step(state, i, x0, c, t, noise):
     """One step of Algorithm 1, by Adam: (parameters, their moving average, Adam's state), and the loss."""
     p, average, opt = state
-    x0, c, t, noise = draw_batch(jax.random.fold_in(jax.random.key(5), i.astype(int)), x, y)
-    loss, grad = jax.value_and_grad(lambda p: error(p, x0, c, t, noise).mean())(p)
+    loss, grad = jax.value_and_grad(lambda p: error(as_dict(p), x0, c, t, noise).mean())(p)
     updates, opt = tx.update(grad, opt)
-    p, d = optax.apply_updates(p, updates), train_.ema_decay(i, 0.995)
-    return (p, jax.tree.map(lambda a, b: d * a + (1 - d) * b, average, p), opt), loss
+    p, d = p + updates, train_.ema_decay(i, 0.995)
+    return (p, d * average + (1 - d) * p, opt), loss
 
 
-state, losses = (fresh, fresh, tx.init(fresh)), []
+state, losses = (vector, vector, tx.init(vector)), []
 for i in range(n_steps):
-    state, loss = step(state, float(i), train_x, train_y)
+    state, loss = step(state, float(i), *draw_batch(*train_set))
     losses.append(loss)
-trained, losses = state[1], np.array(losses)
+trained, losses = as_dict(state[1]), np.array(losses)
 assert losses[-10:].mean() < losses[0]
 
 # %%
 batches = {"smoke": 2, "short": 200, "full": 1000}[BUDGET]  # of ten images, so that the drawing needs no new program
 found = []
-for i in range(batches):
-    x0, c, t, noise = draw_batch(jax.random.fold_in(jax.random.key(6), i), test_x, test_y, 10)
+for _ in range(batches):
+    x0, c, t, noise = draw_batch(*test_set, 10)
     found.append(np.mean((noise - run(trained, forward.q_sample(lib, x0, t, noise), t, c)) ** 2, (1, 2, 3)))
 errors = np.concatenate(found)
 mse, spread = float(errors.mean()), float(errors.std() / np.sqrt(errors.size))

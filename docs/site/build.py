@@ -51,6 +51,8 @@ def make_sources(source: Path, chosen: list[int]) -> None:
     write("library/index.md", pages.library_page())
     write("gallery/index.md", pages.gallery_page(source))
     write("index.md", pages.index_page(chosen))
+    write("begin.md", pages.begin_page())
+    shutil.copy(HERE / "refreshers.md", source / "refreshers.md")
 
 
 def library_hash() -> str:

@@ -109,6 +109,34 @@ def hero(picture: Path, source: Path) -> None:
         figures.strip(image, (0, 3, 5, 8, 9), paper).save(source / f"{name}.png")
 
 
+def minutes(number: int) -> tuple[int, int]:
+    """The minutes in the header of a lesson: to read and do, to run (less than one counts as none)."""
+    read, run = re.fullmatch(r"(\d+) minutes to read and do, (.+) to run", header(number)["time"]).groups()  # type: ignore[union-attr]
+    words = run.split()
+    return int(read), int(words[0]) if words[0].isdigit() else int(words[0] == "a")
+
+
+def begin_page() -> str:
+    """What to know before one begins, and how long it takes: the numbers are those of the lessons."""
+    words = (HERE / "begin.md").read_text(encoding="utf-8")
+    times = {number: minutes(number) for number in lessons.files()}
+    total = sum(read for read, _ in times.values())
+
+    def track(match: re.Match) -> str:
+        numbers = [int(n) for n in match.group(1).split()]
+        return f"{', '.join(f'L{n}' for n in numbers)} | {sum(times[n][0] for n in numbers)}"
+
+    for name, value in {
+        "N_LESSONS": len(times),
+        "N_EXERCISES": len(lessons.all_tasks()),
+        "MINUTES": total,
+        "HOURS": round(total / 60),
+        "RUN": sum(run for _, run in times.values()),
+    }.items():
+        words = words.replace(f"{{{{{name}}}}}", str(value))
+    return re.sub(r"\{\{TRACK ([\d ]+)\}\}", track, words)
+
+
 def index_page(chosen: list[int]) -> str:
     """The start page, with the tables of contents."""
     words = (HERE / "index.md").read_text(encoding="utf-8")
@@ -123,7 +151,7 @@ def index_page(chosen: list[int]) -> str:
         words = words.replace(f"{{{{{name}}}}}", value)
     chapters = "\n".join(f"lessons/{lessons.files()[number].stem}" for number in chosen)
     toc = "\n\n```{{toctree}}\n:caption: {}\n:hidden:\n:maxdepth: 1\n\n{}\n```"
-    parts = {"Learn": chapters, "Read": "library/index\nrosetta", "Reproduce": "gallery/index"}
+    parts = {"Learn": f"begin\n{chapters}\nrefreshers", "Read": "library/index\nrosetta", "Reproduce": "gallery/index"}
     return words + "".join(toc.format(caption, entries) for caption, entries in parts.items()) + "\n"
 
 
