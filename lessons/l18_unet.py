@@ -240,7 +240,7 @@ def attention(p, x, groups):
 # place gets the plain mean of the values.
 
 # %%
-maps = {name: {"kernel": rng.normal(size=(6, 6)), "bias": np.zeros(6)} for name in ("to_q", "to_k", "to_v")}
+maps: dict = {name: {"kernel": rng.normal(size=(6, 6)), "bias": np.zeros(6)} for name in ("to_q", "to_k", "to_v")}
 p = maps | {"group_norm": norm, "to_out": [{"kernel": np.eye(6), "bias": np.zeros(6)}]}
 x, order = rng.normal(size=(2, 4, 5, 6)).astype("f"), rng.permutation(20)
 
@@ -467,16 +467,16 @@ state, losses = (vector, vector, tx.init(vector)), []
 for i in range(n_steps):
     state, loss = step(state, float(i), *draw_batch(*train_set))
     losses.append(loss)
-trained, losses = as_dict(state[1]), np.array(losses)
-assert losses[-10:].mean() < losses[0]
+trained, curve = as_dict(state[1]), np.array(losses)
+assert curve[-10:].mean() < curve[0]
 
 # %%
 batches = {"smoke": 2, "short": 200, "full": 1000}[BUDGET]  # of ten images, so that the drawing needs no new program
-found = []
+each = []
 for _ in range(batches):
     x0, c, t, noise = draw_batch(*test_set, 10)
-    found.append(np.mean((noise - run(trained, forward.q_sample(lib, x0, t, noise), t, c)) ** 2, (1, 2, 3)))
-errors = np.concatenate(found)
+    each.append(np.mean((noise - run(trained, forward.q_sample(lib, x0, t, noise), t, c)) ** 2, (1, 2, 3)))
+errors = np.concatenate(each)
 mse, spread = float(errors.mean()), float(errors.std() / np.sqrt(errors.size))
 if real and BUDGET != "smoke":
     assert mse + 3 * spread < ceiling  # better than every straight line
@@ -493,17 +493,17 @@ mse, spread, ceiling
 # %%
 def picture():
     """The figure of this lesson."""
-    figure, (curve, rows) = plt.subplots(2, 1, figsize=(10, 6.4), layout="constrained", height_ratios=[1.3, 1])
+    figure, (above, rows) = plt.subplots(2, 1, figsize=(10, 6.4), layout="constrained", height_ratios=[1.3, 1])
     width = max(1, n_steps // 40)
-    smooth = np.convolve(losses, np.ones(width) / width, "valid")
-    curve.plot(np.arange(len(smooth)) + width, smooth, color="#b5523b", lw=1.6, label="your network, training")
-    curve.plot([n_steps], [mse], "o", color="#b5523b", ms=5, label=f"on test images {mse:.3f}")
-    curve.axhline(ceiling, color="grey", ls="--", lw=1, label=f"best straight lines {ceiling:.4f}")
-    curve.set(
+    smooth = np.convolve(curve, np.ones(width) / width, "valid")
+    above.plot(np.arange(len(smooth)) + width, smooth, color="#b5523b", lw=1.6, label="your network, training")
+    above.plot([n_steps], [mse], "o", color="#b5523b", ms=5, label=f"on test images {mse:.3f}")
+    above.axhline(ceiling, color="grey", ls="--", lw=1, label=f"best straight lines {ceiling:.4f}")
+    above.set(
         xlabel="step", ylabel=r"$\|\varepsilon-\hat\varepsilon\|^2$ per pixel", yscale="log", xlim=(0, n_steps * 1.02)
     )
-    curve.legend(frameon=False, fontsize=8)
-    curve.spines[["top", "right"]].set_visible(False)
+    above.legend(frameon=False, fontsize=8)
+    above.spines[["top", "right"]].set_visible(False)
     both = np.concatenate([theirs_drawn, ours_drawn])
     rows.imshow(plot.grid(both, 10)[..., 0], cmap="gray")
     rows.set_yticks([16, 46], ["weights of the package", "your weights"], fontsize=8)
