@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 from ddpm.classifiers import recipes
@@ -120,3 +123,20 @@ def test_a_classifier_of_own_images_has_their_shape_and_classes(photos):
         classifier_cli.config_of("photos", "", dataclasses.replace(d, x_train=d.x_train[:, :, :5]))
     with pytest.raises(ValueError, match="fewer than two classes"):
         classifier_cli.config_of("photos", "", dataclasses.replace(d, class_names=()))
+
+
+def test_the_page_on_own_pictures_is_true(tmp_path, capsys):
+    """Its pictures are drawn and read, its commands are understood, and few pictures are known by heart."""
+    page = (Path(__file__).parents[2] / "docs" / "own_pictures.md").read_text(encoding="utf-8")
+    scope = {"__name__": "page"}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(code, "own_pictures.md", "exec"), scope)
+    scope["write"](tmp_path / "shapes", 30)
+    data = sources.load(f"{tmp_path / 'shapes'},size=32")
+    assert data.image_shape == (32, 32, 3) and data.class_names == ("cross", "disc", "square")
+    ((few, fresh),) = scope["expect"]((60,), 100)
+    assert few < 0.06 < 0.3 < fresh
+    lines = re.findall(r"^ddpm (.*)$", page, re.M)
+    for line in lines:
+        tyro.cli(options.commands(), args=line.split(), config=(tyro.conf.OmitArgPrefixes,))
+    assert len(lines) == 4

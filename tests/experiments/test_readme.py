@@ -19,6 +19,7 @@ TEXTS = (
     "docs/scale.md",
     "docs/testing.md",
     "docs/loggers.md",
+    "docs/own_pictures.md",
     *readme_pages.PAGES,
 )
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
