@@ -163,7 +163,7 @@ def moves(how: How) -> list[Mistake]:
             Mistake(
                 "noise at the last step",
                 "The last step adds noise; it leads to clean data, and adds none.",
-                with_sigma(how, lambda a_t, a_s: np.sqrt(1 - a_t / a_s)),
+                with_sigma(how, lambda a_t, a_s: sigma_of(how, a_t, a_s) if a_s < 1 else np.sqrt(1 - a_t)),
             ),
         ]
     if how.eta:

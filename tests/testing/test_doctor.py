@@ -205,6 +205,60 @@ def test_all_wrong_levels_differ():
     assert not any(np.allclose(a, b) for i, a in enumerate(rows) for b in rows[:i])
 
 
+def noise_at_the_end(x, t, s, eps, z):
+    return posterior(x, t, s, eps, z) + (0 if s else (1 - A[t]) ** 0.5 * z)
+
+
+def large(x, t, s, eps, z):
+    return posterior(x, t, s, eps, z, lambda t, s: 1 - A[t] / A[s])
+
+
+def one_loss(q):
+    """The loss with another q(x_t | x_0)."""
+
+    def f(model, x0):
+        rng = np.random.default_rng(5)
+        t, e = rng.integers(1, 1001, len(x0)), rng.normal(size=x0.shape)
+        return ((e - model(q(x0, t, e), t)) ** 2).mean()
+
+    return f
+
+
+NAMED = {
+    "the other variance, fixed_large": lambda: testing.check_sampler(testing.from_step(large, TIMES), step="ddpm"),
+    "the other variance, fixed_small": lambda: testing.check_sampler(
+        testing.from_step(posterior_small, TIMES), step="ddpm_large"
+    ),
+    "z is multiplied by σ²": lambda: testing.check_sampler(
+        testing.from_step(
+            lambda x, t, s, eps, z: posterior(x, t, s, eps, z, lambda t, s: beta_tilde(t, s) ** 2), TIMES
+        ),
+        step="ddpm",
+    ),
+    "noise at the last step": lambda: testing.check_sampler(testing.from_step(noise_at_the_end, TIMES), step="ddpm"),
+    "ᾱ one too early": lambda: testing.check_forward(lambda x0, t, e: q_sample(x0, t - 1, e)),
+    "ᾱ one too late": lambda: testing.check_forward(lambda x0, t, e: q_sample(x0, np.minimum(t + 1, 1000), e)),
+    "last level ᾱ_1": lambda: testing.check_sampler(
+        testing.from_step(lambda x, t, s, eps: ddim(x, t, max(s, 1), eps), TIMES)
+    ),
+    "noise of the known pixels without its root": lambda: testing.check_loss(
+        one_loss(lambda x0, t, e: at(t) ** 0.5 * x0 + (1 - at(t)) * e)
+    ),
+    "schedule cosine": lambda: testing.check_schedule(COSINE),
+    "reversed": lambda: testing.check_schedule(A[::-1]),
+}
+
+
+def posterior_small(x, t, s, eps, z):
+    return posterior(x, t, s, eps, z)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_further_mistakes_by_name(name):
+    answer = NAMED[name]()
+    assert answer.name == name, str(answer)
+
+
 # --- callables that cannot be checked ---------------------------------------------------------------------------------
 
 
