@@ -295,6 +295,12 @@ def test_a_bad_callable_gets_a_sentence(kind):
     assert not answer and answer.name == kind and words in answer.sentence, str(answer)
 
 
+def test_noise_that_is_not_fresh_does_not_pass():
+    """It has the right mean and variance, but it is x itself."""
+    old = testing.from_step(lambda x, t, s, eps: noisy(x, t, s, eps, (x - x.mean()) / x.std()), TIMES)
+    assert not testing.check_sampler(old, eta=1.0)
+
+
 def test_a_time_outside_the_convention_is_a_fault():
     sampler = testing.from_step(lambda x, t, s, eps: 0.7 * x + 0.1, TIMES, Convention(first_time=0))
     assert testing.check_sampler(sampler, convention=Convention(first_time=0)).name == "unknown"
