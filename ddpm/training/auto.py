@@ -99,6 +99,8 @@ def choose(
         each, compiling = measure(i)
         left = (seconds - (time.perf_counter() - start) - 2 * compiling) * SHARE
         measured[i] = int(max(left, 0) / each)
+        if left <= 0:  # no time to measure another one
+            return i, 0
         if measured[i] < steps:
             high = i
         # The largest that is predicted to fit, from the operations a second of this one
@@ -151,8 +153,8 @@ def fitted(
     i, steps = choose(sizes, measure, config.minutes * 60, config.steps)
     if steps < LEAST:
         raise ValueError(
-            f"minutes is {config.minutes:g}; the smallest network makes {steps} steps in that time. Give more minutes, "
-            f"a smaller --batch (it is {config.batch}), or smaller images"
+            f"minutes is {config.minutes:g}; compiling a small network leaves time for {steps} steps of it. Give more "
+            f"minutes, a smaller --batch (it is {config.batch}), or smaller images"
         )
     chosen = dataclasses.replace(rungs[i], steps=steps // LEAST * LEAST)
     fewer = "" if steps >= config.steps else f", fewer than the {config.steps:,} of --steps"

@@ -15,14 +15,14 @@ from ddpm.training.config import TrainConfig
 from ddpm.training.loop import Training
 
 
-@pytest.mark.parametrize("attention", [(), (64,)])
+@pytest.mark.parametrize("attention", [(), (128,)])
 def test_operations_are_those_of_xla(attention):
     """XLA leaves out the zeros around the image, and adds norms and activations: little for a wide one."""
-    shape = {"image_size": 64, "image_channels": 3, "image_width": 128, "patch": 2}
-    unet = UNetConfig(**shape, channels=32, multipliers=(1, 2), blocks=1, attention=attention, num_classes=3)
+    shape = {"image_size": 128, "image_channels": 3, "image_width": 256, "patch": 2}
+    unet = UNetConfig(**shape, channels=64, multipliers=(1, 2), blocks=1, attention=attention, num_classes=3)
     x, t = jax.ShapeDtypeStruct((1, *unet.image_shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     lowered = jax.jit(build(unet)[1]).lower(param_shapes(unet), x, t, t)
-    assert auto.operations(unet) == pytest.approx(lowered.cost_analysis()["flops"], rel=0.03)
+    assert auto.operations(unet) == pytest.approx(lowered.cost_analysis()["flops"], rel=0.015)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3, 10, 47, 200, 1000, 10_000])
@@ -70,7 +70,7 @@ def test_a_run_gets_the_options_that_were_chosen_and_keeps_them(tmp_path, monkey
     (folder / "config.json").write_text(json.dumps(training.about))
     run.train(dataclasses.replace(config, minutes=5), tmp_path)
     assert began[1].config == training.config and "goes on with the network" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"minutes is 0\.001; the smallest network makes"):
+    with pytest.raises(ValueError, match=r"minutes is 0\.001; compiling a small network leaves"):
         run.train(dataclasses.replace(config, minutes=0.001, name="b"), tmp_path)
     assert not (tmp_path / "b").exists()
 
