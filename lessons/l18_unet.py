@@ -433,7 +433,7 @@ assert round(ceiling, 4) == 0.1331
 len(train_set[0]), ceiling
 
 # %%
-n_steps, BATCH = {"smoke": 20, "short": 3000, "full": 30_000}[BUDGET], 32
+n_steps, BATCH = {"smoke": 20, "short": 4000, "full": 30_000}[BUDGET], 32
 assert inspect.count(fresh) == 165_556
 
 
