@@ -25,6 +25,7 @@ from ddpm.contracts import Eps, partial_of
 from ddpm.samplers.solvers import sigma_bar
 from ddpm.schedule import Schedule
 from ddpm.tools import check, keys
+from ddpm.tools.partials import check_denoiser
 
 
 def ode_log_prob(
@@ -47,6 +48,7 @@ def ode_log_prob(
     if times.ndim != 1 or times.size < 2 or times[0] < 1 or times[-1] > schedule.T or np.any(np.diff(times) <= 0):
         raise ValueError(f"times is {times}; give times in 1..{schedule.T} that rise")
     check.whole("probes", probes, 1)
+    check_denoiser(times, eps=eps, c=c)
     return _ode_log_prob(partial_of(eps), schedule, x_1, c, jnp.asarray(times), key, probes)
 
 

@@ -55,7 +55,10 @@ def saliency(
     # Validation
     check.choice("method", method, METHODS)
     x0 = np.asarray(check.images(x0))
-    c = np.broadcast_to(np.asarray(c), x0.shape[:1]).astype(np.int32)
+    c = check.classes("c", c, len(x0), one=True)
+    K = jax.eval_shape(partial_of(logits), x0).shape[-1]
+    if c.max(initial=0) >= K:
+        raise ValueError(f"c contains {c.max()}; the classes are 0..{K - 1}")
     check.whole("draws", draws, 1)
     check.number("sigma", sigma, 0)
     if method == "smooth" and key is None:

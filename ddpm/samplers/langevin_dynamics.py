@@ -17,12 +17,14 @@ from ddpm.contracts import Eps, Step, falls, partial_of, technique
 from ddpm.forward import x0_and_eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check, keys
+from ddpm.tools.partials import check_denoiser
 
 
 def langevin(
     eps: Eps, schedule: Schedule, key: jax.Array, x: jax.Array, t: jax.Array, c: Any = None, *, n: Any = 1, r: Any = 0.1
 ) -> jax.Array:
     """n Langevin steps at the noise level t ≥ 1, of size δ = r (1-ᾱ_t); ∇ log p_t = -ε̂/√(1-ᾱ_t)."""
+    check_denoiser(t, eps=eps, c=c)
     std = schedule.std[t]  # δ/2 ∇ log p = -r/2 √(1-ᾱ) ε̂
 
     def body(i: jax.Array, x: jax.Array) -> jax.Array:

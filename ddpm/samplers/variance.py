@@ -21,6 +21,7 @@ from ddpm.forward import at, q_sample
 from ddpm.sample import _beta, _beta_tilde, beta_tilde_clipped
 from ddpm.schedule import Schedule
 from ddpm.tools import check
+from ddpm.tools.partials import check_denoiser
 
 # --- learned ----------------------------------------------------------------------------------------------------------
 
@@ -88,6 +89,7 @@ def noise_power(
     times = np.arange(1, schedule.T + 1) if times is None else np.unique(times)
     check.times(int(times.min()), x0, schedule.T)
     check.times(int(times.max()), x0, schedule.T)
+    check_denoiser(times, eps=eps, c=c)
     power = _noise_power(partial_of(eps), schedule, key, x0, c, jnp.asarray(times))
     return jnp.interp(jnp.arange(schedule.T + 1), jnp.append(0, times), jnp.append(0.0, power))
 

@@ -96,7 +96,7 @@ def check_labels(eps: Any, c: Any, shape: tuple[int, ...], name: str = "c", one:
     return (jnp if traced else np).broadcast_to(a, shape).astype(np.int32)
 
 
-def check_denoiser(t: np.ndarray, *, eps: Any = None, c: Any = None, schedule: Any = None, **bound: Any) -> None:
+def check_denoiser(t: Any, *, eps: Any = None, c: Any = None, schedule: Any = None, **bound: Any) -> None:
     """Refuse labels that a denoiser lacks, and ε̂ as a step's prediction at times t of which one has ᾱ_t = 0.
 
     It is called with what a Partial binds: a step, or a guide inside it; and does nothing where there is no denoiser.

@@ -65,3 +65,6 @@ def test_refusals():
         logits_fn(Classifier(TimeNetConfig(), {}, {}))
     with pytest.raises(TypeError, match="to_float"):
         saliency(quadratic, X.astype(np.uint8), 0)
+    for wrong in (6, -1, 0.5):
+        with pytest.raises(ValueError, match=f"c .*{wrong}"):
+            saliency(Partial(linear, jnp.asarray(W)), X, wrong)

@@ -16,6 +16,7 @@ from ddpm.editing.inversion import decode
 from ddpm.editing.translation import translate
 from ddpm.evaluation.bits import bound_bits, flow_bits
 from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.evaluation.ode_likelihood import ode_log_prob
 from ddpm.features.activations import dift
 from ddpm.guide import cfg, clip_x0
 from ddpm.guides.adaptive import adaptive_step, begin
@@ -28,7 +29,9 @@ from ddpm.oracles.finite_set import finite
 from ddpm.oracles.low_rank import LowRank, isotropic
 from ddpm.sample import ddim_step, images, walk
 from ddpm.samplers.generation import generate
+from ddpm.samplers.langevin_dynamics import langevin
 from ddpm.samplers.solvers import heun_step
+from ddpm.samplers.variance import noise_power
 from ddpm.schedule import linear, make_times
 from ddpm.tools.partials import check_labels, known_labels
 from ddpm.zoo.model import Model
@@ -55,6 +58,9 @@ TAKERS = {
     "translate": lambda c: translate(TEN, SCHEDULE, X, 0, c),
     "eps_mse": lambda c: eps_mse(TEN, SCHEDULE, X, c),
     "bound_bits": lambda c: bound_bits(TEN, SCHEDULE, X, c),
+    "ode_log_prob": lambda c: ode_log_prob(TEN, SCHEDULE, X, c),
+    "noise_power": lambda c: noise_power(TEN, SCHEDULE, KEY, X, c),
+    "langevin": lambda c: langevin(TEN, SCHEDULE, KEY, X, 3, c),
     "flow_bits": lambda c: flow_bits(TEN, SCHEDULE, BYTES, c),
 }
 
