@@ -585,6 +585,8 @@ def find_model():
 
 cifar = find_model()
 each = {"smoke": 1, "short": 6, "full": 10}[BUDGET]
+
+# %%
 alone = None
 if cifar is None:  # the images of section 3 take their place
     drawn, names = clouds(10 * each, seed=2), ["(cloud)"] * 10

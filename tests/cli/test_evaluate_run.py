@@ -40,6 +40,7 @@ def judged(digits, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_samples_are_scored_once(judged, capsys, monkeypatch):
     evaluate_cli.run(judged)
     first = capsys.readouterr().out

@@ -40,6 +40,7 @@ def refused(capsys, *args):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_chain_shorter_than_fifty_steps_is_walked_whole(twenty, tmp_path, capsys, monkeypatch):
     """The number of steps is min(50, T) where it is not given: in sample, typicality and mine."""
     monkeypatch.chdir(tmp_path)

@@ -90,6 +90,7 @@ def test_without_data_it_mines_what_the_model_draws(weights, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, words",
     [

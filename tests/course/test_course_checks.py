@@ -84,6 +84,7 @@ def test_nothing_is_no_answer(case):
     assert kind not in ("passed", "todo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MISTAKES, ids=name_of)
 def test_every_mistake_is_caught_by_its_own_name(case):
     exercise, place, j = case
@@ -97,6 +98,7 @@ def test_every_mistake_is_caught_by_its_own_name(case):
     assert not any(row.removeprefix("return ") in mistake.sentence for row in answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PARTS, ids=name_of)
 def test_one_per_cent_off_is_wrong(case):
     exercise, place = case

@@ -267,6 +267,7 @@ def test_isolate_without_bubblewrap_says_what_to_do(tmp_path, monkeypatch, capsy
     assert "install bubblewrap" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_class_is_graded_to_csv_and_gradescope(tmp_path, capsys):
     subs = tmp_path / "subs"
     submission(subs / "ada")

@@ -112,6 +112,7 @@ C5 = {  # T - t + 1: bits/dim sent, root mean square error of 255
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_c5_progressive_coding(fitted):
     """The error from the library's ε-MSE, x̂0 - x0 = -√((1-ᾱ)/ᾱ) (ε̂ - ε); the rate from I(x0; x_t) - I(x0; x_T)."""
     a, loss = ALPHA_BAR[:, 0], on_train(fitted[0])[1:]

@@ -59,6 +59,7 @@ def test_bound_estimate_is_the_whole_sum(bytes_):
     assert at.min() == 2 and at.max() == T and weight.mean() == pytest.approx(T - 1, rel=0.02)  # Σ q · 1/q
 
 
+@pytest.mark.slow
 def test_flow_bits_are_those_of_the_gaussian_at_the_first_time(bytes_):
     """The flow of a fitted Gaussian gives -log₂ N(x; √ᾱ_1 μ, ᾱ_1 Σ + 1-ᾱ_1)/D + 7."""
     schedule = linear(1000)
@@ -77,6 +78,7 @@ def test_flow_bits_are_those_of_the_gaussian_at_the_first_time(bytes_):
     assert np.corrcoef(got, exact)[0, 1] > 0.85  # one probe each: not to the last digit
 
 
+@pytest.mark.slow
 def test_the_draws_of_an_image_do_not_depend_on_the_others(bytes_, monkeypatch):
     """Times, noises, u and probes belong to the image: the first 7 of 11 have the same ones, in other batches too."""
 

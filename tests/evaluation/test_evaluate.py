@@ -103,6 +103,7 @@ def test_one_key_pairs_two_denoisers_whatever_the_batch(world):
     assert denoising_loss.eps_mse(eps, schedule, x, None, jax.random.key(4)).value != a.value
 
 
+@pytest.mark.slow
 def test_denoising_of_the_fit_equals_its_own_baseline(digits):
     """The class-conditional oracle of the training digits, on test digits, under the labels and under ∅."""
     schedule = make_schedule("cosine", T)
@@ -165,6 +166,7 @@ def test_what_each_measure_sees(digits, digits_classifier):
         assert row["classifier_on_test"] == digits_classifier.card["test"]["per_class"][k]
 
 
+@pytest.mark.slow
 def test_every_measure_says_what_it_is(digits, digits_classifier):
     measures = scores.score_images(
         digits.x_test, digits.y_test, digits, digits_classifier, of="test digits", seed=5, cache=False

@@ -25,6 +25,7 @@ TEXTS = (
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
 
 
+@pytest.mark.slow
 def test_the_ten_lines_run():
     # Arrays of different rank are added in user code too: the strictness of the tests is not for the reader.
     result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS)

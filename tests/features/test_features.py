@@ -88,6 +88,7 @@ def test_an_image_does_not_depend_on_its_neighbours_and_the_label_matters():
     assert dift(NET, IMAGES[:0], None, KEY).shape == (0, 8, 8, 8)
 
 
+@pytest.mark.slow
 def test_dift_finds_a_known_shift():
     """An object on plain ground, moved by whole positions of the smallest map: each of its points is found."""
     config = dataclasses.replace(TINY, image_size=32, attention=(), num_classes=0)

@@ -40,6 +40,7 @@ def unet(dtype):
     return dataclasses.replace(UNET, dtype=dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
     "how, many", [({}, False), ({"accumulate": 2, "more_ema": (0.9,), "power_ema": (0.1,), "flip": True}, True)]

@@ -192,6 +192,7 @@ def test_refusals():
         unet_config("cifar")
 
 
+@pytest.mark.slow
 def test_parity_with_diffusers():
     """The same weights in diffusers' UNet2DModel give the same output: names, layouts, order, padding, epsilon."""
     torch = pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")

@@ -199,6 +199,7 @@ def variances(fashion):
     return np.maximum(np.linalg.eigvalsh(np.cov(x, rowvar=False)), 0)
 
 
+@pytest.mark.slow
 @REAL
 @pytest.mark.parametrize("row", FRECHET)
 def test_table_1_of_ddim_on_the_covariance_of_fashion_mnist(x64, variances, row):

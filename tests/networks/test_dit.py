@@ -59,6 +59,7 @@ def by_hand(config, p, x, t, c):
     return patches.transpose(0, 2, 1, 3).reshape(8, 8, 1)
 
 
+@pytest.mark.slow
 def test_forward_pass_is_that_in_numpy_and_has_a_forward_derivative():
     params = random_params(TINY)
     eps = dit.eps_fn(TINY, params)
@@ -93,6 +94,7 @@ def test_parameters_and_operations_are_counted_in_closed_form(config):
         assert config.flops < counted < 1.15 * config.flops
 
 
+@pytest.mark.slow
 def test_images_of_any_shape_are_padded_inside():
     """What is cut away at the end does not differ from zeros that were there before."""
     config = dataclasses.replace(TINY, image_size=6, image_width=9)

@@ -30,6 +30,7 @@ def record(sampler="ddim", guidance=2.0, steps=6):
     return film.record(EPS, SCHEDULE, KEY, SHAPE, IDS, C[IDS], how), how
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_2m"])
 def test_the_last_frame_is_the_image_that_generate_draws(sampler):
     found, how = record(sampler)

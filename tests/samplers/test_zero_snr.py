@@ -121,6 +121,7 @@ GUIDES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDES)
 def test_guides_act_on_v_as_on_eps(x64, name):
     """At a time with signal both ways agree; at T the way by v̂ continues them, and a guided walk is finite."""

@@ -80,6 +80,7 @@ def test_with_flip_the_gaussian_has_seen_mirrored_images(trained):
     assert abs(digits - digits[:, ::-1]).max() > 0.3
 
 
+@pytest.mark.slow
 def test_weights_without_their_gaussian_are_refused(trained, tmp_path):
     m = model.load(trained)
     model.save(tmp_path / "w", dataclasses.replace(m, prior=None), {})
@@ -87,8 +88,9 @@ def test_weights_without_their_gaussian_are_refused(trained, tmp_path):
         model.load(tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_it_is_not_exported(trained, tmp_path):
-    with pytest.raises(ValueError, match="predicts gaussian; only a network that predicts eps is exported"):
+    with pytest.raises(ValueError, match="predicts gaussian; diffusers has networks that predict one of eps, x0, v"):
         diffusers.save(tmp_path / "out", model.load(trained))
 
 
@@ -100,6 +102,7 @@ def test_a_rank_that_cannot_be_leaves_no_run(tmp_path, monkeypatch):
     assert not (tmp_path / "r" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
     with pytest.raises(ValueError, match="predict was 'gaussian', now 'eps'"):

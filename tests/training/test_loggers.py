@@ -33,6 +33,7 @@ def example(package):
     return scope["Logger"]
 
 
+@pytest.mark.slow
 def test_a_logger_gets_what_the_tables_have(runs):  # noqa: F811
     mine = Kept()
     config = dataclasses.replace(BASE, steps=2, eval_every=2, watch=True)

@@ -30,6 +30,7 @@ def test_layers_come_in_the_order_of_the_computation():
     assert places == sorted(places) and len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_the_norms_of_the_layers_make_the_norm_of_the_gradient():
     rng = np.random.default_rng(0)
     tree = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), inspect.param_shapes(UNET))

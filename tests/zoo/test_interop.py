@@ -333,6 +333,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unet", CONFIGS.values(), ids=CONFIGS.keys())
 def test_the_peer_reads_our_folder_and_answers_the_same(unet, tmp_path):
     torch = pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")

@@ -20,6 +20,7 @@ VARIANTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant, first_time", VARIANTS, ids=["classes", "patch, times from 0", "film, odd sizes, heads"]
 )

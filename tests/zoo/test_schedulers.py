@@ -145,6 +145,7 @@ def folder(tmp_path):
     return tmp_path / "peer"
 
 
+@pytest.mark.slow
 def test_a_v_network_comes_through_import_save_and_load(folder, tmp_path):
     put(folder, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
     m = interop.load(folder)
@@ -182,6 +183,7 @@ def test_settings_of_the_sampler_are_kept_and_become_the_defaults(folder):
         interop.load(folder)
 
 
+@pytest.mark.slow
 def test_drawn_images_follow_the_settings(folder):
     """The same step, by hand: times of `leading`, and x̂0 within ±.5."""
     put(folder, timestep_spacing="leading", clip_sample_range=0.5)

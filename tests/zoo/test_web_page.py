@@ -107,6 +107,7 @@ UNETS = {
 }
 
 
+@pytest.mark.slow
 @needs_node
 @pytest.mark.parametrize("name", UNETS)
 def test_the_network_gives_jaxs_numbers(name, tmp_path):
@@ -140,6 +141,7 @@ def linear_eps(x, t, c):
     return 0.6 * x + 0.004 * t - 0.2 * c + 0.3
 
 
+@pytest.mark.slow
 @needs_node
 def test_walks_and_typicality_are_those_of_the_library(tmp_path):
     """DDIM with and without noise, DDPM, with guidance, from a seed; T(x|c) with its standard error and map."""
