@@ -43,8 +43,9 @@ BINS = ((1, 1), (2, 3), (4, 6), (7, 8), (9, 10))  # tenths of 1…T that belong 
 
 @dataclass(frozen=True)
 class Config(Small):
-    """The trainings' budget, images drawn from each, steps of DDIM, test images of ε-MSE and of typicality."""
+    """Priors, the budget of their trainings, images drawn, steps of DDIM, test images of ε-MSE and of typicality."""
 
+    priors: tuple[str, ...] = tuple(RUNS)
     n: int = 500
     draw_steps: int = 20
     guidance: float = 2.0
@@ -54,7 +55,7 @@ class Config(Small):
 
 
 QUICK = {"data": "digits", "preset": "digits", "steps": 4, "batch": 8, "seeds": 1, "n": 40, "draw_steps": 2}
-QUICK |= {"n_test": 20, "n_typical": 10, "draws": 4}
+QUICK |= {"n_test": 20, "n_typical": 10, "draws": 4, "priors": ("cosine", "gaussian, class")}
 
 
 def first_loss(kind: str | None, name: str, x: np.ndarray, c: np.ndarray) -> float:
@@ -86,13 +87,14 @@ def by_part(m: Any, x: np.ndarray, c: np.ndarray) -> list[float]:
 
 def run(config: Config) -> Result:
     """Train and measure every prior with each seed."""
-    judge, runs = judge_of(config.data), family(config, RUNS)
+    judge, runs = judge_of(config.data), family(config, config.priors)
     x, c = held_out(config.data, config.n_test)
     quarter = max(1, config.steps // 4)
     steps = [quarter, 2 * quarter, config.steps]
     rows = [Row(f"Fréchet distance, floor: {config.n} test images", None, None, judge.floor(config.n))]
     found: dict[str, dict[str, list[Any]]] = {}
-    for recipe, (name, kind) in RUNS.items():
+    for recipe in config.priors:
+        name, kind = RUNS[recipe]
         of: dict[str, list[Any]] = {"mse": [], "distance": [], "accuracy": [], "helped": [], "parts": []}
         rows.append(Row(f"{name}: ε-MSE before the first step", None, first_loss(kind, config.data, x, c), None))
         for step in steps:
@@ -123,7 +125,7 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
         figure = plot.new_figure(11.0, 3.2)
         left, middle, right = figure.subplots(1, 3)
         plain = np.mean(found["ε"]["parts"], axis=0)
-        for (name, of), colour in zip(found.items(), colours, strict=True):
+        for (name, of), colour in zip(found.items(), colours, strict=False):
             mse, distance = np.array(of["mse"]), np.array(of["distance"])  # (steps, seeds)
             left.plot(steps, mse.mean(1), "o-", color=colour, label=name)
             middle.plot(range(5), np.mean(of["parts"], axis=0) / plain, "o-", color=colour)
