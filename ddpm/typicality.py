@@ -103,7 +103,7 @@ def _measure(
         value = per_image(difference)
         delta = value - mean  # Welford's running mean and sum of squares
         mean = mean + delta / (k + 1)
-        return (mean, m2 + delta * (value - mean), total + difference), None
+        return (mean, m2 + delta * (value - mean), (total + difference).astype(total.dtype)), None
 
     zero = jnp.zeros(x0.shape[0])
     (mean, m2, total), _ = jax.lax.scan(draw, (zero, zero, jnp.zeros_like(x0)), jnp.arange(n))

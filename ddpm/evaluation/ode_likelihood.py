@@ -49,6 +49,7 @@ def ode_log_prob(
         raise ValueError(f"times is {times}; give times in 1..{schedule.T} that rise")
     check.whole("probes", probes, 1)
     check_denoiser(times, eps=eps, c=c)
+    x_1 = jnp.asarray(x_1, jnp.result_type(x_1, schedule.alpha_bar))
     return _ode_log_prob(partial_of(eps), schedule, x_1, c, jnp.asarray(times), key, probes)
 
 

@@ -30,7 +30,8 @@ def langevin(
     def body(i: jax.Array, x: jax.Array) -> jax.Array:
         z = keys.normal_like(keys.fold_in(key, i), x)
         drift = eps(x, jnp.broadcast_to(t, x.shape[:1]), c)
-        return x - 0.5 * r * std * drift + jnp.sqrt(r) * std * z
+        new = x - 0.5 * r * std * drift + jnp.sqrt(r) * std * z
+        return new.astype(x.dtype)  # a float64 schedule keeps float32 images
 
     return jax.lax.fori_loop(0, n, body, x)
 

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm import oracle
+from ddpm import oracle, typicality
+from ddpm.evaluation.ode_likelihood import ode_log_prob
 from ddpm.oracles.gaussian import teleport
 from ddpm.sample import ddim_step, ddpm_step, walk
 from ddpm.samplers.langevin_dynamics import annealed_langevin, corrected, langevin
-from ddpm.schedule import linear, make_times
+from ddpm.schedule import cosine, linear, make_times
 
 
 @pytest.mark.parametrize("r", [0.1, 0.5, 1.0])
@@ -129,3 +130,16 @@ X = jnp.ones((2, 1))
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(linear())
+
+
+def test_float32_images_with_a_schedule_in_double_precision(x64):
+    """The state of a loop keeps its type: Langevin steps, typicality, and the likelihood, as `walk` does."""
+    m, x = oracle.gaussian([0.0], 0.25), jnp.ones((2, 1), jnp.float32)
+    schedule = cosine(20)
+    assert schedule.alpha_bar.dtype == jnp.float64
+    eps = m.eps(schedule)
+    assert langevin(eps, schedule, jax.random.key(0), x, 10, n=3).dtype == jnp.float32
+    assert np.isfinite(ode_log_prob(eps, schedule, x)).all()
+    images, shrink = x[:, :, None, None], lambda x_t, t, c=None: x_t * (schedule.std[20] if c is None else 0.5)
+    T = typicality.measure(shrink, schedule, images, np.zeros(2, int), jax.random.key(0), typicality.Draws(3))
+    assert np.isfinite(T.value).all()
