@@ -115,7 +115,7 @@ def _draw_losses(
     def draw(k: jax.Array, losses: jax.Array) -> jax.Array:  # losses: (n, B)
         noise = jax.random.normal(jax.random.fold_in(key, k), x0.shape[1:], x0.dtype)
         error = squared_error(eps, schedule, x0, times[k], jnp.broadcast_to(noise, x0.shape), c)
-        return losses.at[k].set(per_image(error))
+        return losses.at[k].set(per_image(error).astype(losses.dtype))
 
     return jax.lax.fori_loop(first, end, draw, jnp.full((len(times), len(x0)), jnp.nan, x0.dtype))
 

@@ -45,7 +45,7 @@ class ClassifierCommand:
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits, or the path of your own images
     schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
-    epochs: int | None = None
+    epochs: int | None = None  # passes over the training images
     batch: int | None = None  # images per step
     lr: float | None = None  # highest rate of the one-cycle schedule
     momentum: float | None = None  # Nesterov's; Adam's β1 for noisy images
@@ -89,9 +89,7 @@ class Sample:
     n: int = 10  # number of images (of each class)
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = (
-        None  # scale s: 1 conditional, 0 unconditional, above 1 nearer to the class; the card's, or 2
-    )
+    guidance: float | None = None  # 0: no class, 1: the class, above 1: nearer to it; if not given, the card's, or 2
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the initial noise

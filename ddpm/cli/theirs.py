@@ -17,9 +17,7 @@ class Doctor:
     """
 
     what: tyro.conf.Positional[str]  # module:name, a function, or a class of diffusers' schedulers
-    kind: Annotated[str, tyro.conf.arg(name="as")] = (
-        ""  # step, sampler, forward, loss, …; else by the parameters' names
-    )
+    kind: Annotated[str, tyro.conf.arg(name="as")] = ""  # step, sampler, loss, …; else by the parameters' names
     schedule: str = "linear"  # of a function: linear, linear_ho, cosine or sigmoid
     steps: int = 10  # of the sampler
     eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM with the variance β̃

@@ -54,14 +54,14 @@ def translate(
     a: Any,
     b: Any,
     *,
-    steps: int = 100,
+    steps: int | None = None,
     start: float = 0.9,
     guidance: float = 1.0,
 ) -> Translation:
     """Encode x0 as class a, decode as class b (and as a, for the round trip).
 
-    x0: (B, ...) in [-1, 1];  a, b: labels, () or (B,);  steps: of DDIM, each way;  start: share of T up to which it is
-    encoded;  guidance: s on the way to b, 1 for none. Results are not clipped.
+    x0: (B, ...) in [-1, 1];  a, b: labels, () or (B,);  steps: of DDIM, each way: 100 if None, or all there are;
+    start: share of T up to which it is encoded;  guidance: s on the way to b, 1 for none. Results are not clipped.
     """
     x0 = check.batch(x0)
     a, b = (check_labels(eps, c, x0.shape[:1], name, one=True) for name, c in (("a", a), ("b", b)))
@@ -73,12 +73,12 @@ def translate(
     return Translation(*(np.asarray(x) for x in (code, back, image)))
 
 
-def way(T: int, steps: int, start: float) -> np.ndarray:
-    """The times of the way down: `steps` equal steps from start·T to 0."""
+def way(T: int, steps: int | None, start: float) -> np.ndarray:
+    """The times of the way down: `steps` equal steps from start·T to 0; None: 100, or all if fewer."""
     if not 0 < start <= 1:
         raise ValueError(f"start is {start}; give the share of T to encode up to, in (0, 1]")
     top = max(1, round(start * T))
-    return make_times(top, check.whole("steps", steps, 1, top))
+    return make_times(top, check.whole("steps", min(100, top) if steps is None else steps, 1, top))
 
 
 def typicality_shift(

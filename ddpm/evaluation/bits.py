@@ -115,7 +115,7 @@ def bound_bits(
         for ids, m in parts(n, batch):
             x, own = jnp.asarray(x0[ids]), keys.of_images(key, ids)
             label = None if c is None else jnp.asarray(c[ids])
-            total = np.asarray(prior_bits(schedule, x), np.float64)
+            total = np.array(prior_bits(schedule, x), np.float64)
             for k in range(draws + 1):
                 t = jnp.asarray(times[k, ids], jnp.int32)
                 noise = keys.normal_like(keys.fold_in(own, k), x)

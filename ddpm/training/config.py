@@ -47,9 +47,7 @@ class TrainConfig:
     predict: str = "eps"  # eps, x0, v, mu (mean of the reverse step), flow (ε - x0), edm, or gaussian: what one leaves
     gaussian: str = "class"  # that Gaussian: of each class, pooled directions, one for all labels, isotropic
     gaussian_rank: int = 64  # large directions of the Gaussian; the rest has one variance
-    loss: str = (
-        "simple"  # of eps: simple (flow and edm: mse), min_snr, p2; of what is predicted: mse; velocity; vlb; hybrid
-    )
+    loss: str = "simple"  # eps: simple (flow, edm: mse), min_snr, p2; of what is predicted: mse; velocity; vlb; hybrid
     variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
     flip: bool = False  # mirror half of the images horizontally

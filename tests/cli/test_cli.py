@@ -31,6 +31,16 @@ def test_help_and_info_do_not_import_jax():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_every_option_says_what_it_does(capsys):
+    """A comment that is broken over lines by the formatter would vanish from the help."""
+    for command in "train sample typicality mine evaluate classifier compare import export doctor certificate".split():
+        with pytest.raises(SystemExit):
+            start.main([command, "--help"])
+        text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "--help" in text
+        assert not re.findall(r"--[\w-]+(?: [A-Z{\[]\S*)* \(default", text)
+
+
 @pytest.mark.parametrize(
     "args, words",
     [

@@ -70,3 +70,8 @@ def test_the_way_and_refusals():
             translate(eps, schedule, X0, **{"a": 0, "b": 1, "steps": 5, **change})
     with pytest.raises(ValueError, match=r"outside \[-1, 1\]"):
         translate(eps, schedule, np.full((1, 2, 2, 1), 3.0), 0, 1)
+
+
+def test_a_short_chain_is_translated_in_all_its_steps():
+    np.testing.assert_array_equal(way(20, None, 0.9), np.arange(18, -1, -1))
+    np.testing.assert_array_equal(way(1000, None, 0.9), way(1000, 100, 0.9))
