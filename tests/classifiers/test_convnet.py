@@ -59,6 +59,7 @@ def test_whitened_patches_have_the_unit_covariance(patch, channels):
     assert np.all(kernel[: 3 - patch] == 0) and np.all(kernel[:, : 3 - patch] == 0)
 
 
+@pytest.mark.slow
 def test_mirrored_images_have_the_same_features():
     """The features of use are the mean over an image and its mirror, the same for both."""
     config = dataclasses.replace(TINY, mirror=True)

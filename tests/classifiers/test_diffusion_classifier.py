@@ -61,6 +61,7 @@ def test_draws_have_the_exact_losses_as_their_mean():
     assert np.all(np.abs(losses.mean(2) - exact) < 4 * losses.std(2) / np.sqrt(2000))
 
 
+@pytest.mark.slow
 def test_classifies_a_mixture_as_its_posterior_does():
     m = mixture(3 * RNG.normal(size=(6, 8)), 0.2)
     x0, _ = m.sample(jax.random.key(1), 40)

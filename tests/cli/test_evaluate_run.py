@@ -27,13 +27,19 @@ def digits():
     return sources.load("digits")
 
 
-@pytest.fixture
-def judged(digits, tmp_path, monkeypatch):
-    """An `ddpm evaluate --samples` of 100 test digits, with a classifier of its own."""
-    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path / "cache"))
+@pytest.fixture(scope="module")
+def judge(digits):
+    """A classifier of two epochs."""
     config = convnet.ClassifierConfig(8, 1, widths=(8,), features=8, mirror=False)
     how = cc.ClassifierTrainConfig(data="digits", epochs=2, batch=64, lr=0.1, shift=0, flip=False, erase=0)
-    cl.save(tmp_path / "judge", ct.train(config, how, digits.x_train, digits.y_train))
+    return ct.train(config, how, digits.x_train, digits.y_train)
+
+
+@pytest.fixture
+def judged(digits, judge, tmp_path, monkeypatch):
+    """An `ddpm evaluate --samples` of 100 test digits, with a classifier of its own."""
+    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path / "cache"))
+    cl.save(tmp_path / "judge", judge)
     image_files.save_npz(tmp_path / "x.npz", digits.x_test[:100], digits.y_test[:100].astype(int))
     return options.Evaluate(
         samples=tmp_path / "x.npz", data="digits", classifier=str(tmp_path / "judge"), out=tmp_path / "out" / "e.json"

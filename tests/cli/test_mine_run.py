@@ -109,6 +109,7 @@ def test_what_is_refused_is_refused_at_once(weights, tmp_path, capsys, flags, wo
     assert words in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_model_without_a_null_label_is_refused(weights, tmp_path, capsys):
     m = model.load(weights)
     model.save(tmp_path / "never", m, {"train": {"p_uncond": 0.0}})
@@ -116,6 +117,7 @@ def test_a_model_without_a_null_label_is_refused(weights, tmp_path, capsys):
     assert "never saw ∅" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_label_without_images_is_refused(weights, monkeypatch):
     d = sources.load("cities")
     keep = d.y_test != 1

@@ -56,6 +56,7 @@ def verdicts(folder, numbers=("1.1", "1.4", "1.6"), limits=QUICK, monkeypatch=No
     return {v.number: v for v in grade.grade_lesson(folder, 1, SEEDS, limits, time.monotonic() + 200)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body, kind, words",
     [

@@ -639,6 +639,7 @@ def test_a_pickle_that_is_a_program_is_not_run(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_byte_in_a_whole_batch_of_cifar_is_noticed(tmp_path):
     """The real batches fit their checksums; one pixel more or less does not, in neither kind of file."""
     if REAL_DIR is None or sources.where("cifar10", REAL_DIR) is None:

@@ -48,6 +48,7 @@ def test_gaussian_bits_is_the_entropy_of_wide_gaussians():
     assert bits.gaussian_bits(b, b).mean() == pytest.approx(math.log2(20 * math.sqrt(2 * math.pi * math.e)), abs=0.01)
 
 
+@pytest.mark.slow
 def test_bound_estimate_is_the_whole_sum(bytes_):
     x0, schedule = jnp.asarray(data.to_float(bytes_[:100])), linear(T)
     eps = gaussian.fit(np.asarray(x0)).eps(schedule)

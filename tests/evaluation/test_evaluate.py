@@ -194,6 +194,7 @@ def test_a_subset_has_of_each_class_its_share():
     assert sorted(statistics.stratified_subset(y, 5000, seed=1)) == list(range(1000))
 
 
+@pytest.mark.slow
 def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classifier, tmp_path, monkeypatch):
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
     saved = dataclasses.replace(digits_classifier, card={"sha256": "ab" * 32}, name="mine")
@@ -212,6 +213,7 @@ def test_features_of_the_real_images_are_kept_and_checked(digits, digits_classif
     assert len(list(tmp_path.glob("features-*"))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("x", "labels", "error", "message"),
     [

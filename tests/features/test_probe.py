@@ -33,6 +33,7 @@ def test_separable_classes_are_certain_and_shuffled_ones_chance():
     assert scaled.accuracy == 1.0
 
 
+@pytest.mark.slow
 def test_features_are_the_means_of_the_activations():
     x = RNG.uniform(-1, 1, (5, 8, 8, 1)).astype(np.float32)
     got = pooled_features(NET, x, KEY, 0, batch=2)
@@ -44,6 +45,7 @@ def test_features_are_the_means_of_the_activations():
     assert len(np.unique(noisy)) == 5  # each image has its own noise
 
 
+@pytest.mark.slow
 def test_grid():
     x = RNG.uniform(-0.2, 0.2, (60, 8, 8, 1)).astype(np.float32)
     y = np.arange(60) % 2

@@ -115,6 +115,7 @@ def test_images_of_a_batch_do_not_meet():
     np.testing.assert_allclose(run(eps, x, t, None)[1:2], run(eps, x[1:2], t[1:2], None), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_needs_a_key_and_obeys_it():
     config = dataclasses.replace(TINY, dropout=0.5)
     apply, params = build(config)[1], random_params(config)
@@ -153,6 +154,7 @@ def test_heads_attend_apart():
     np.testing.assert_allclose(ops.attend(q, k, v, 2), jnp.concatenate(halves, -1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close_and_returns_float32():
     config = dataclasses.replace(TINY, dtype="bfloat16")
     params = random_params(TINY, size=0.1)

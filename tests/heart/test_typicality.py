@@ -63,6 +63,7 @@ def test_a_class_that_says_nothing_has_measure_zero():
     np.testing.assert_allclose(T.value, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_shared_noise_is_what_makes_it_quiet():
     """Two Gaussians in 784 dimensions, var .348, squared distance 24.7: 25.7 times the variance unpaired at t = 300."""
     D, m = 784, np.zeros((2, 784))

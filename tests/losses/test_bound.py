@@ -118,6 +118,7 @@ def test_a_term_is_the_weighted_squared_error(x64):
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bits_per_dim_adds_its_parts():
     """The Monte-Carlo bound of bytes: prior and terms add up; a step list is the bound of the respaced chain."""
     schedule = linear(50)

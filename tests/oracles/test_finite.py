@@ -84,6 +84,7 @@ def test_it_takes_part_in_jit_and_its_score_in_grad(x64):
     np.testing.assert_allclose(-jnp.sqrt(1 - schedule.alpha_bar[300]) * grad, m.eps(schedule)(x, 300), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("DDPM_DATA_DIR" not in os.environ, reason="needs Fashion-MNIST; set DDPM_DATA_DIR")
 def test_the_ideal_denoiser_of_fashion_mnist():
     """60,000 images fit. At t = 100 a test image meets one of them, at t = 700 a quarter of them; the errors are those

@@ -61,6 +61,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(sampler):
     assert np.ptp(first, axis=0).min() > 0.5  # and they differ
 
 
+@pytest.mark.slow
 def test_repaint_with_keys_of_images():
     schedule, mask = linear(40), np.array([[1, 0], [0, 0]]).reshape(2, 2, 1)
     x = jax.random.normal(KEY, (5, 2, 2, 1))

@@ -89,6 +89,7 @@ def test_solvers_of_second_order_are_nearer_than_ddim(x64, name):
     np.testing.assert_allclose(*first, atol=1e-12)  # σ̄_T is infinite: the first step is Euler's
 
 
+@pytest.mark.slow
 def test_steps_with_a_memory_or_a_corrector_begin_in_noise_too():
     """The multistep solver is linear here; the others are measured on 4,000 numbers."""
     eps, times = denoiser("v"), make_times(T, 20)

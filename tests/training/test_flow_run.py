@@ -57,6 +57,7 @@ def test_the_loss_of_an_output_zero_is_the_mean_square_of_the_target(predict):
     assert gaussian_baseline.loss_of_zero(setup, s, 1.0) == pytest.approx(found, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_a_training_draws():
     """Transport moves noises within their class, to nearer images; logit-normal times are rare at the ends."""
     rng = np.random.default_rng(0)

@@ -65,6 +65,7 @@ def test_without_config_json_the_card_of_the_checkpoint_is_compared(folder):
     assert not (folder / "config.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text, words", [("{", "not valid JSON"), ("[]", "a list"), ('{"unet": {}}', "no train")])
 def test_a_damaged_config_json_is_named_with_a_remedy(folder, text, words):
     (folder / "config.json").write_text(text)
@@ -72,6 +73,7 @@ def test_a_damaged_config_json_is_named_with_a_remedy(folder, text, words):
         run.train(BASE, folder.parent, quiet=True)
 
 
+@pytest.mark.slow
 def test_what_has_changed_since_the_last_step_is_said_when_a_run_is_resumed(folder, capsys, monkeypatch):
     """Versions, learning rate, the lock and the temporary file of a process that was killed."""
     kept = folder / "checkpoints"
@@ -102,6 +104,7 @@ def test_a_learning_rate_that_goes_on_as_it_was_is_not_mentioned():
         assert words in printed and bool(words) == bool(printed)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_that_can_be_read_stops_and_starts_anew_only_when_told(folder):
     for file in (folder / "checkpoints").glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-9])
@@ -120,6 +123,7 @@ def test_a_run_without_a_checkpoint_that_can_be_read_stops_and_starts_anew_only_
     assert not json.loads((folder / "config.json").read_text())["train"]["restart"]
 
 
+@pytest.mark.slow
 def test_a_second_process_in_the_folder_is_refused(folder):
     before = content(folder)
     with lock.held(folder), pytest.raises(ValueError, match=r"r is in use by process \d+ on "):
@@ -127,12 +131,14 @@ def test_a_second_process_in_the_folder_is_refused(folder):
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_a_table_that_holds_no_numbers_is_named(folder):
     (folder / "metrics.csv").write_text("step,loss,grad_norm,lr,images_per_s,seconds\n1,x,1,1,1,1\n")
     with pytest.raises(files.Damaged, match=r"metrics\.csv.*'x'"):
         run.train(dataclasses.replace(BASE, steps=3), folder.parent, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_names_the_file_and_the_step_that_is_saved(folder, monkeypatch):
     """The table cannot grow; the checkpoints are whole."""
     add = tables.Table.add

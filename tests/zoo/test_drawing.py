@@ -30,6 +30,7 @@ def saved(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_above_its_time_it_is_the_gaussian_and_below_the_network(saved):
     m = model.load(saved)
     x, c = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.array([0, 1])
