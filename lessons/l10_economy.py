@@ -98,16 +98,16 @@ def both(x, t):
     return plain(x, jnp.full(N, t), labels), plain(x, jnp.full(N, t), None)
 
 
-x, alike, apart = noise, [], []
+x, gammas, distances = noise, [], []
 for t, s in pairwise(times):
     eps_c, eps_null = (np.asarray(e) for e in both(x, int(t)))
-    alike.append(similarity(eps_c, eps_null))
-    apart.append(((eps_c - eps_null) ** 2).reshape(N, -1).mean(1))
+    gammas.append(similarity(eps_c, eps_null))
+    distances.append(((eps_c - eps_null) ** 2).reshape(N, -1).mean(1))
     eps = eps_null + 2 * (eps_c - eps_null)
     x_0 = np.clip((x - np.sqrt(1 - chain.alpha_bar[t]) * eps) / np.sqrt(chain.alpha_bar[t]), -1, 1)  # Lesson 6
     eps = (x - np.sqrt(chain.alpha_bar[t]) * x_0) / np.sqrt(1 - chain.alpha_bar[t])
     x = np.sqrt(chain.alpha_bar[s]) * x_0 + np.sqrt(1 - chain.alpha_bar[s]) * eps
-alike, apart = np.array(alike), np.array(apart)  # (steps, N)
+alike, apart = np.array(gammas), np.array(distances)  # (steps, N)
 x_again = walk(
     ddim_step(guide.clip_x0(guide.cfg(garments.eps, 2.0), chain), chain, labels), jax.random.key(0), noise, times
 )
