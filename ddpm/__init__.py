@@ -17,14 +17,14 @@ Twelve files teach the chain. Read them in this order, which is also the order o
 
 What continues one of them lives in the folder of its plural or kin:
 
-    oracles/     finite sets of images, grids of independent cells, fitted Gaussians
+    oracles/     finite sets of images, grids of independent cells, regions of one colour, fitted Gaussians
     networks/    heads for networks that predict x0, v, μ, a velocity or EDM's F; a transformer (DiT); activations
     samplers/    Heun, DPM-Solver++(2M), EDM, learned and optimal variance, Langevin, respacing, many images at once
     guides/      negative, interval, classifier guidance, thresholding; AND, NOT, two scales; adaptive guidance
     flows/       flow matching on Gaussian paths, exact maps and errors; MeanFlow, shortcut, consistency, progressive
     losses/      weightings, the variational bound, importance sampling of t, objectives by name, distillation
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
-    datasets/    where data sets come from; the drawn world `cities`
+    datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising
     evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor
     training/    a run: options, step, loop, folder, averages, devices, comparison with reference runs

@@ -23,6 +23,7 @@ __getattr__, __dir__ = namespace(
         "published": ("PUBLISHED", "Published", "fetch"),
         "split": ("Divided", "divided", "sides"),
         "reading": ("Reading", "parse", "short_name"),
+        "wardrobe": (),
         "sources": ("cache_dir", "load", "where"),
         "world": ("Motif", "Tiles", "World", "distribution", "draw", "planted", "probabilities", "tiles"),
     },

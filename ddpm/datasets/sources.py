@@ -34,7 +34,15 @@ def cities() -> Dataset:
     return world.cities()
 
 
-BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits, "cities": cities}  # sets that need no file
+def wardrobe() -> Dataset:
+    """Draw the garments of `ddpm.datasets.wardrobe`: 28x28 RGB, six classes, with captions."""
+    from ddpm.datasets.wardrobe import pairs
+
+    return pairs.wardrobe()
+
+
+# Sets that need no file
+BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits, "cities": cities, "wardrobe": wardrobe}
 NAMES = tuple(dict.fromkeys(["fashion_mnist", "cifar10", *BUILT_IN, *PUBLISHED]))
 
 

@@ -1,4 +1,4 @@
-"""More data whose best denoiser is exact: fitted Gaussians, finite sets of images, grids of independent cells."""
+"""More data whose best denoiser is exact: Gaussians, finite sets, grids of independent cells, regions of one colour."""
 
 from ddpm.tools.lazy import namespace
 
@@ -8,6 +8,7 @@ __getattr__, __dir__ = namespace(
         "cell_grid": ("Cells", "cells", "join", "split"),
         "finite_set": ("FiniteSet", "finite"),
         "low_rank": ("LowRank", "isotropic"),
+        "region_colours": ("Evidence", "Posterior", "Regions", "regions"),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
         "gaussian": ("exact_v", "fit", "gaussian_losses", "linear_loss", "teleport"),
     },
