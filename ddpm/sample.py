@@ -21,7 +21,7 @@ from ddpm.contracts import Eps, Partial, Step, falls, partial_of, technique
 from ddpm.forward import at, q_posterior, x0_and_eps
 from ddpm.guide import cfg, clip_x0
 from ddpm.schedule import Schedule, make_times
-from ddpm.tools import check, keys
+from ddpm.tools import check, keys, loops
 from ddpm.tools.partials import check_denoiser, check_labels, find, inside
 
 
@@ -85,18 +85,17 @@ def walk(step: Step, key: jax.Array, x_T: Any, times: Any, path: bool = False, f
         if hasattr(part.func, "check_times"):
             part.func.check_times(times[:-1][down], times[1:][down], **part.keywords)
         check_denoiser(times[:-1], **part.keywords)
-    return _walk(step, key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(first), path)
+    n, times = times.size - 1, times if path else loops.padded(times)  # lists of many lengths share one program
+    return _walk(step, key, x_T, jnp.asarray(times, jnp.int32), jnp.asarray(n), jnp.asarray(first), path)
 
 
 @partial(jax.jit, static_argnames="path")
-def _walk(step: Step, key: jax.Array, x_T: Any, times: jax.Array, first: jax.Array, path: bool) -> Any:
-    def body(x: Any, i_t_s: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, Any]:
-        i, t, s = i_t_s
-        new = step(keys.fold_in(key, first + i), x, t, s)
-        x = jax.tree.map(lambda new, old: new.astype(old.dtype), new, x)  # a float64 schedule keeps float32 images
-        return x, x if path else None
+def _walk(step: Step, key: Any, x_T: Any, times: jax.Array, n: jax.Array, first: jax.Array, path: bool) -> Any:
+    def body(x: Any, i: jax.Array) -> Any:
+        new = step(keys.fold_in(key, first + i), x, times[i], times[i + 1])
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), new, x)  # a float64 schedule keeps float32 images
 
-    x, xs = jax.lax.scan(body, x_T, (jnp.arange(len(times) - 1), times[:-1], times[1:]))
+    x, xs = loops.first_steps(body, x_T, n, len(times) - 1, path)
     return (x, xs) if path else x
 
 

@@ -126,7 +126,8 @@ def run(command: ClassifierCommand) -> Classifier:
     how, images = recipe_of(command), sources.load(command.data, command.data_dir)
     config = config_of(command.data, command.schedule, images)
     if not 1 <= how.batch <= len(images.x_train):
-        raise ValueError(f"batch is {how.batch}; {images.name} has {len(images.x_train):,} training images")
+        n = len(images.x_train)
+        raise ValueError(f"batch is {how.batch}; {images.name} has {n:,} training images, so give --batch 1..{n}")
     x, y, x_test, y_test = images.x_train, images.y_train, images.x_test, images.y_test
     if command.validate:
         split = len(x) - check.whole("validate", command.validate, 1, len(x) - how.batch)

@@ -45,16 +45,16 @@ class ClassifierCommand:
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10 or digits, or the path of your own images
     schedule: str = ""  # train p(c | x_t, t) on this noise schedule; empty: clean images
-    epochs: int | None = None  # passes over the training images
+    epochs: int | None = None  # passes over the training images; the recipes have 12, 4 (cifar10) or 20 (your own)
     batch: int | None = None  # images per step
     lr: float | None = None  # highest rate of the one-cycle schedule
-    momentum: float | None = None  # Nesterov's; Adam's β1 for noisy images
-    weight_decay: float | None = None  # of the kernels only
-    smoothing: float | None = None  # label smoothing
+    momentum: float | None = None  # Nesterov's momentum; with --schedule Adam's β1
+    weight_decay: float | None = None  # weight decay, of the kernels only
+    smoothing: float | None = None  # label smoothing: this share of each label goes to all classes
     shift: int | None = None  # each image is moved by up to this many pixels in both directions
     flip: bool | None = None  # mirror half of the images, left and right
     erase: int | None = None  # side of the square that is set to mid grey at a random place, pixels; 0: none
-    ema: float | None = None  # of the average of the parameters, which is what is kept
+    ema: float | None = None  # decay of the average of the parameters, which is what is kept
     muon: float | None = None  # highest rate of Muon for the convolutions; 0: all by SGD
     seed: int = 0  # of the parameters, the order of the data and its augmentation
     validate: int = 0  # leave out this many training images, the last ones, and measure on them; nothing is written
@@ -89,14 +89,17 @@ class Sample:
     n: int = 10  # number of images (of each class)
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = None  # 0: no class, 1: the class, above 1: nearer to it; if not given, the card's, or 2
+    # scale s of classifier-free guidance: 0 is no class, 1 the class, above 1 nearer to the class and less varied. If
+    # not given: what the model's card says, else 2
+    guidance: float | None = None
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
     npz: Path | None = None  # also write the images as uint8 arr_0 and the labels as arr_1
     film: tuple[Path, ...] = ()  # also films of up to ten images: NAME.webp, .gif, .png (a strip), .npz (all numbers)
-    film_with: tuple[Literal["guidance", "typicality"], ...] = ()  # more in it: what the class changes; T of the image
+    # more in the film: guidance (what the class changes in ε̂), typicality (the map T(x|c) of the image)
+    film_with: tuple[Literal["guidance", "typicality"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Evaluate:
     n: int = 2000  # images to draw
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = None  # scale s; if not given, what the model's card says, else 2
+    guidance: float | None = None  # scale of classifier-free guidance; if not given, what the model's card says, else 2
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples
@@ -198,24 +201,22 @@ class Import:
 
     source: tyro.conf.Positional[str]  # a folder with config.json and .safetensors, or owner/name on the hub
     out: Path = Path("out")  # the folder for NAME.safetensors and its card NAME.json
-    name: str = ""  # NAME; the last part of the source if empty
-    schedule: str = ""  # where the source has no scheduler_config.json: linear_ho, linear or cosine
-    T: int = 1000  # its noise levels, in that case
-    null_label: str = ""  # "last": the last row of its class table means "no class"; else each row is a class
-    size: int = 0  # of the images, pixels, where its config.json leaves the size open
+    name: str = ""  # NAME of the two files; the last part of the source if empty
+    schedule: str = ""  # linear_ho, linear or cosine: needed where the source has no scheduler_config.json
+    T: int = 1000  # number of noise levels, in that case
+    null_label: str = ""  # "last": the last row of the class table means "no class"; empty: each row is a class
+    size: int = 0  # side of the images in pixels, where the source's config.json leaves it open
 
 
 @dataclass(frozen=True)
 class Export:
     """Write a model as a folder that diffusers' UNet2DModel and DDPMPipeline read, as an ONNX graph, or a page.
 
-    Example: ddpm export fashion_mnist --to out/for_diffusers
-    Example: ddpm export fashion_mnist --to onnx
-    Example: ddpm export fashion_mnist --to page
+    Examples: ddpm export fashion_mnist --to out/for_diffusers; the same with --to onnx, or with --to page
     """
 
     model: tyro.conf.Positional[str]  # shipped weights by name, a folder runs/NAME, or a path
-    to: Path  # a new folder for diffusers; onnx (out/MODEL.onnx) or NAME.onnx; page or NAME.html, which draws
+    to: Path  # a new folder, for diffusers; onnx or NAME.onnx; page or NAME.html, a page that draws
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ class Doctor:
     """
 
     what: tyro.conf.Positional[str]  # module:name, a function, or a class of diffusers' schedulers
-    kind: Annotated[str, tyro.conf.arg(name="as")] = ""  # step, sampler, loss, …; else by the parameters' names
-    schedule: str = "linear"  # of a function: linear, linear_ho, cosine or sigmoid
-    steps: int = 10  # of the sampler
-    eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM with the variance β̃
+    kind: Annotated[str, tyro.conf.arg(name="as")] = ""  # step, sampler, loss, …; empty: told by its parameters' names
+    schedule: str = "linear"  # with which a function is called: linear, linear_ho, cosine or sigmoid
+    steps: int = 10  # number of steps of a sampler
+    eta: float = 0.0  # η of DDIM: 0 is deterministic, 1 is DDPM with the variance β̃
     clip: bool = False  # the function is meant to clip x̂0 to [-1, 1]
-    arrays: Literal["numpy", "jax", "torch"] = "numpy"  # that the function takes and returns
+    arrays: Literal["numpy", "jax", "torch"] = "numpy"  # kind of arrays that the function takes and returns
     first_time: Literal[0, 1] = 1  # its times: t = 1…T, or t = 0…T-1
     channels_first: bool = False  # its images are (n, C, H, W)
     seconds: float = 60.0  # the longest that one call may take
@@ -38,6 +38,6 @@ class Certificate:
     """
 
     action: tyro.conf.Positional[Literal["verify"]]
-    file: tyro.conf.Positional[Path]  # of `ddpm evaluate --samples … --certificate`, .json or .html
+    file: tyro.conf.Positional[Path]  # the certificate, .json or .html, of `ddpm evaluate --samples … --certificate`
     samples: Path  # the images: an .npz with arr_0 (arr_1), or a folder of PNG
     data_dir: str | None = None  # where the data are; else DDPM_DATA_DIR

@@ -183,7 +183,8 @@ def _skip_notes(skipped: Counter[str], bad: Sequence[str], paths: Sequence[str])
     if bad:
         notes.append(f"skipped: {len(bad):,} files that cannot be read: {'; '.join(bad[:5])}{' …' * (len(bad) > 5)}")
     if twice := len(paths) - len({p.casefold() for p in paths}):
-        notes.append(f"{twice:,} names differ from another only in case: a copy for Windows or macOS would lose them")
+        differ = "1 name differs" if twice == 1 else f"{twice:,} names differ"
+        notes.append(f"{differ} from another only in case: a copy for Windows or macOS would lose images")
     return notes
 
 

@@ -23,16 +23,16 @@ class TrainConfig:
     """The options of a training run; they are written to runs/NAME/config.json."""
 
     data: str = "fashion_mnist"  # fashion_mnist, cifar10, digits, … (`ddpm info`), or the path of your own images
-    preset: str = "cpu"  # the network: cpu, small, medium, large, dit_small (28x28), cifar10, … (`ddpm info`), or auto
+    preset: str = "cpu"  # the network: cpu, small, … (`ddpm info` has all); or auto, where --minutes is given
     name: str = ""  # the folder runs/NAME; DATA-PRESET if empty
-    steps: int = 3000  # in total; a resumed run continues to this number
+    steps: int = 3000  # training steps in total; a resumed run continues to this number
     batch: int = 64  # images per step
     accumulate: int = 1  # parts of a batch, computed one after the other: the same step with less memory
     lr: float = 1e-3  # Adam's learning rate after the warm-up
     lr_schedule: str = "late_cosine"  # after the warm-up: late_cosine (see decay), cosine, linear (to 0), or constant
     warmup: int = 200  # steps during which the learning rate rises from 0
     decay: float = 0.5  # late_cosine: the last share of the steps, during which the rate falls to 0 along a half cosine
-    clip: float = 1.0  # largest norm of the gradient
+    clip: float = 1.0  # largest norm of the gradient; a longer one is shortened to it
     ema: float = 0.999  # the average of the parameters decays by min(ema, (1+n)/(10+n)); samples come from this one
     more_ema: tuple[float, ...] = ()  # additional averages with these decays
     fixed_ema: tuple[float, ...] = ()  # averages with these decays, without the slow start of min(d, (1+n)/(10+n))
@@ -40,20 +40,29 @@ class TrainConfig:
     p_uncond: float = 0.1  # share of the labels replaced by the null label, for guidance; ignored without classes
     conditional: bool = True  # give the network the class labels
     schedule: str = "cosine"  # linear, linear_ho or cosine
-    path: str = ""  # in place of schedule, the chain of a flow's path: linear, trigonometric, cosine or vp
-    T: int = 1000  # noise levels
+    path: str = ""  # in place of --schedule, the chain of a flow's path: linear, trigonometric, cosine or vp
+    T: int = 1000  # number of noise levels
     times: str = "uniform"  # how often each t is drawn: uniform, logit_normal (as SD3), log_normal (in σ, as EDM)
-    coupling: str = "independent"  # of noise and image; transport: least distance in the batch, within each class
-    predict: str = "eps"  # eps, x0, v, mu (mean of the reverse step), flow (ε - x0), edm, or gaussian: what one leaves
-    gaussian: str = "class"  # that Gaussian: of each class, pooled directions, one for all labels, isotropic
-    gaussian_rank: int = 64  # large directions of the Gaussian; the rest has one variance
-    loss: str = "simple"  # eps: simple (flow, edm: mse), min_snr, p2; of what is predicted: mse; velocity; vlb; hybrid
-    variance: str = "fixed_large"  # of the bound's steps (vlb, hybrid): fixed_large (β), fixed_small (β̃) or learned
+    coupling: str = "independent"  # which noise of the batch an image gets; transport: a near one, class by class
+    # what the network predicts: eps; x0; v; mu (the mean of the reverse step); flow (ε - x0); edm; or gaussian: the
+    # difference from the best linear denoiser, of which it gets the estimate as a further input
+    predict: str = "eps"
+    # with --predict gaussian, whose denoiser that is: class (each class has one), pooled (each class has means and
+    # variances along common directions), one (the same for all classes), or isotropic (one variance)
+    gaussian: str = "class"
+    gaussian_rank: int = 64  # directions of that Gaussian with a variance of their own; the rest has one
+    # what is minimised: simple (the mean of ‖ε - ε̂‖²); min_snr and p2 (the same with weights over t); mse (the error of
+    # what --predict names; flow and edm take it in place of simple); velocity (the error of the velocity of --path);
+    # vlb (the variational bound); hybrid (simple, while vlb trains the variance)
+    loss: str = "simple"
+    # of the steps in vlb and hybrid: fixed_large (β), fixed_small (β̃), or learned by the network
+    variance: str = "fixed_large"
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
     flip: bool = False  # mirror half of the images horizontally
     dropout: float = 0.0  # rate in each residual block during training (Ho et al. on CIFAR-10: 0.1)
-    channels: int | None = None  # width of the first level; this option and the next five change the preset's network,
-    multipliers: tuple[int, ...] | None = None  # and fit it to the size of the images. Width of each level, in channels
+    # width of the first level. This option and the next five change the preset's network, and fit it to the images
+    channels: int | None = None
+    multipliers: tuple[int, ...] | None = None  # widths of the levels, as multiples of --channels: 1 2 2
     blocks: int | None = None  # residual blocks of each level
     attention: tuple[int, ...] | None = None  # sizes of the feature maps that have attention; without a number: none
     patch: int | None = None  # patch x patch pixels become the channels of one position: faster, and less exact

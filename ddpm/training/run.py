@@ -56,7 +56,9 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
 def check_batch(config: TrainConfig, images: int, devices: int) -> None:
     """Refuse a batch that cannot be split as requested."""
     if config.batch > images:
-        raise ValueError(f"batch is {config.batch}; {config.data} has {images} training images")
+        raise ValueError(
+            f"batch is {config.batch}; {config.data} has {images} training images, so give --batch {images} or less"
+        )
     if config.batch % (devices * config.accumulate):
         parts = f"{devices} devices" + (f" x accumulate {config.accumulate}" if config.accumulate > 1 else "")
         least = devices * config.accumulate

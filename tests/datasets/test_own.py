@@ -423,7 +423,7 @@ def test_names_that_differ_in_case_are_said(tmp_path, capsys):
     if len(list(tmp_path.iterdir())) < 3:
         pytest.skip("this file system does not tell cases apart")
     assert len(everything(sources.load(tmp_path))) == 3
-    assert "1 names differ from another only in case" in capsys.readouterr().err
+    assert "1 name differs from another only in case" in capsys.readouterr().err
 
 
 def test_zips_that_are_refused(tmp_path):

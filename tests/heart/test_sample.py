@@ -180,6 +180,9 @@ def test_new_numbers_do_not_compile_again():
         schedule = linear()
         walk(ddim_step(Partial(eps, jnp.asarray(shift)), schedule), jax.random.key(0), x, times).block_until_ready()
     assert len(traces) <= 2  # scan may trace its body twice, once
+    for steps in (1, 7, 64):
+        walk(ddim_step(Partial(eps, jnp.asarray(0.1)), schedule), jax.random.key(0), x, make_times(1000, steps))
+    assert len(traces) <= 4  # nor for other numbers of steps
     schedule = linear()
     step = ddim_step(oracle.gaussian([0.0], 1.0).eps(schedule), schedule)
     walk(step, jax.random.key(0), x, times).block_until_ready()

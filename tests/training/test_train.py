@@ -181,7 +181,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(ru
         ({"preset": "cpu"}, "presets that fit: digits, tiny"),
         ({"preset": "tny"}, "Did you mean 'tiny'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
-        ({"batch": 5000}, "batch is 5000; digits has 1500 training images"),
+        ({"batch": 5000}, "batch is 5000; digits has 1500 training images, so give --batch 1500 or less"),
         ({"schedule": "linear", "T": 20}, "T is 20"),
     ],
 )
