@@ -296,7 +296,7 @@ for s, t in ((0, 1), (299, 300), (500, 700)):
 
 # %%
 def guess():
-    """The two final variances, before any of it is run.   ->  (number for β, number for β̃)"""
+    """Your bet: the two final variances, with β and with β̃.   ->  two numbers"""
     ### BEGIN SOLUTION
     return 0.998, 0.854
     ### END SOLUTION

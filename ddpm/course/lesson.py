@@ -56,6 +56,11 @@ def cells(text: str) -> list[Cell]:
     return out
 
 
+def is_bet(code: str) -> bool:
+    """Whether a cell asks for a number that the learner writes down before running what follows."""
+    return BEGIN in code and '"""Your bet' in code
+
+
 def tasks(text: str) -> list[Task]:
     """List the exercises of a lesson with solutions, in order."""
     found: list[Task] = []

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 import figures
+import formulas
 from PIL import Image
 
 from ddpm.course import lesson as lessons
@@ -30,15 +31,23 @@ def cell(kind: str, source: str, **metadata: object) -> dict:
     return out | ({"outputs": [], "execution_count": None} if kind == "code" else {})
 
 
+# What follows a bet, up to the next heading, is folded: it tells the answer.
+OPEN = '```{raw} html\n<details class="bet"><summary>You have written your number down? What happened</summary>\n```'
+CLOSE = "```{raw} html\n</details>\n```"
+
+
 def lesson_page(number: int) -> str:
     """A lesson as a notebook: of an exercise the stub is shown, and the solution is run and folded."""
     cells = []
-    task = ""
+    task, bet = "", False
     for part in lessons.cells(lessons.text_of(number)):
         part.lines = [line for line in part.lines if not line.startswith("# ruff:")]
         body = "\n".join(part.lines).strip("\n")
         for heading in filter(None, map(lessons.HEADING.match, part.lines)):
             task = heading.group(1)
+        if bet and part.markdown and any(line.startswith("# #") for line in part.lines):
+            cells.append(cell("markdown", CLOSE))
+            bet = False
         if part.markdown:
             cells.append(cell("markdown", "\n".join(line.removeprefix("#").removeprefix(" ") for line in part.lines)))
         elif lessons.BEGIN in body:
@@ -46,6 +55,9 @@ def lesson_page(number: int) -> str:
             cells.append(cell("markdown", f"```python\n{stub}\n```"))
             solved = "\n".join(line for line in part.lines if line.strip() not in (lessons.BEGIN, lessons.END))
             cells.append(cell("code", solved, tags=["hide-input"]))
+            if not bet and lessons.is_bet(body):
+                cells.append(cell("markdown", OPEN))
+                bet = True
         elif re.fullmatch(r"(\s*#.*\n?)*", body):
             continue
         else:
@@ -159,11 +171,13 @@ def index_page(chosen: list[int]) -> str:
 
 
 def docstring_html(words: str) -> str:
-    """A docstring as paragraphs; a line that ends early ends there, and indented blocks keep their columns."""
+    """A docstring as paragraphs; a line that ends early ends there; an indented block is a formula or keeps its columns."""
     out = []
     for block in re.split(r"\n\s*\n", words.strip("\n")):
         if all(line.startswith("    ") for line in block.splitlines()):
-            out.append(f"<pre>{escape(block, quote=False)}</pre>")
+            tex = formulas.block(block)
+            shown = f"<pre>{escape(block, quote=False)}</pre>"
+            out.append(f'</div>\n\n$$\n{tex}\n$$\n\n<div class="docstring">' if tex else shown)
             continue
         text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(block, quote=False))
         lines = block.splitlines()

@@ -67,6 +67,11 @@ def keep_together(formula: nodes.math) -> None:
         after.parent.replace(after, nodes.Text(after[1:]))
 
 
+def is_fold(node: nodes.Node) -> bool:
+    """The beginning or the end of what is folded after a bet: no box may hold one of them without the other."""
+    return isinstance(node, nodes.raw) and "details" in node.astext()
+
+
 def paired(children: list[nodes.Node]) -> list[nodes.Node]:
     """Titles, inner sections and pictures stay; each run of text and the code after it become one box."""
     out: list[nodes.Node] = []
@@ -83,7 +88,7 @@ def paired(children: list[nodes.Node]) -> list[nodes.Node]:
         code.clear()
 
     for child in children:
-        if isinstance(child, (nodes.title, nodes.section)) or is_picture(child):
+        if isinstance(child, (nodes.title, nodes.section)) or is_picture(child) or is_fold(child):
             flush()
             out.append(child)
         elif is_code(child):

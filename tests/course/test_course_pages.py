@@ -1,12 +1,14 @@
 """The pages around the lessons: the numbers are those of the lessons, and the formulas hold."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from ddpm.course import checks
 from ddpm.course import lesson as lessons
 
 SITE = Path(__file__).parents[2] / "docs" / "site"
@@ -39,3 +41,43 @@ def test_the_page_before_the_lessons_has_their_numbers(pages):
     assert pages.minutes(0) == (20, 0) and pages.minutes(5) == (60, 1)
     for name in set(re.findall(r"`(ddpm\.\w+)`", text)):
         importlib.import_module(name)
+
+
+@pytest.mark.parametrize(
+    "text, tex",
+    [
+        ("x_t = √ᾱ_t x0 + √(1-ᾱ_t) β", r"x_{t} = \sqrt{\bar{\alpha}_{t}} x_{0} + \sqrt{1-\bar{\alpha}_{t}} \beta"),
+        ("s = ε_∅ + Σ_i w_i (ε̂_i)", r"s = \varepsilon_{\varnothing} + \sum_{i} w_{i} (\hat{\varepsilon}_{i})"),
+        ("Σ_t⁻¹ = L_simple", r"\Sigma_{t}^{-1} = L_{\text{simple}}"),
+        ("W = aḃ - ȧb", r"W = a\dot{b} - \dot{a}b"),
+        ("p ∝ E[L_t²]   [Ho 2020, Eq. 4]", r"p \propto \mathbb{E}[L_{t}^{2}]\qquad\text{\small[Ho 2020, Eq. 4]}"),
+    ],
+)
+def test_a_formula_of_a_docstring_becomes_tex(pages, text, tex):
+    made = pages.formulas.block(f"    {text}")
+    assert re.sub(r"\s+", " ", made).replace(" }", "}") == tex
+
+
+@pytest.mark.parametrize(
+    "text", ["    pip install it", "    step : (key, x_t) -> x_s", "    a = `code`", "    1  seeds of it"]
+)
+def test_what_is_no_formula_stays_as_it_is_written(pages, text):
+    assert pages.formulas.block(text) is None and "<pre>" in pages.docstring_html(text)
+
+
+def test_what_follows_a_bet_is_folded_up_to_the_next_heading(pages):
+    """Each lesson with a bet opens and closes as many folds, none within another, and none around a heading."""
+    bets = 0
+    for number in lessons.files():
+        open_now = False
+        for source in (c["source"] for c in json.loads(pages.lesson_page(number))["cells"]):
+            if source == pages.OPEN:
+                assert not open_now
+                open_now, bets = True, bets + 1
+            elif source == pages.CLOSE:
+                assert open_now
+                open_now = False
+            assert not (open_now and re.match("#+ ", source))
+        assert not open_now
+    parts = [p for n in checks.lessons_with_checks() for e in checks.of_lesson(n).values() for p in e.parts]
+    assert bets == sum(p.kind == "prediction" for p in parts) > 5
