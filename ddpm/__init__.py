@@ -27,7 +27,7 @@ What continues one of them lives in the folder of its plural or kin:
     datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising
     evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor
-    training/    a run: options, step, loop, folder, averages, devices, comparison with reference runs
+    training/    a run: options, step, loop, folder, averages, devices, few-step losses, comparison with reference runs
     zoo/         trained models by name, in and out of diffusers' format, out as ONNX; their files are in weights/
     features/    what the layers know: DIFT, correspondence, linear probes
     mining/      typical patches of a class, clustered, with p-values and baselines

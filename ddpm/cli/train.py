@@ -5,6 +5,7 @@ from __future__ import annotations
 from ddpm.cli import earlier, options
 from ddpm.training import devices
 from ddpm.training import run as training_run
+from ddpm.zoo import model
 
 
 def run(command: options.Train) -> None:
@@ -12,4 +13,5 @@ def run(command: options.Train) -> None:
     if changes := earlier.changes(command):
         print(changes)
     devices.start(command.devices)  # before any other use of JAX
-    training_run.train(command.kept())
+    kept = command.kept()
+    training_run.train(kept, **({"teacher": model.load(kept.teacher)} if kept.teacher else {}))

@@ -38,6 +38,14 @@ __getattr__, __dir__ = namespace(
             "training_loss_at_solution",
         ),
         "progressive": ("halved", "progressive_loss", "progressive_target"),
-        "matching": ("draw_tau", "flow_matching_loss", "pair_by_transport", "velocity_weight"),
+        "matching": (
+            "draw_tau",
+            "flow_matching_loss",
+            "measured_straightness",
+            "pair_by_transport",
+            "velocity_weight",
+        ),
+        "steps": ("average_of", "consistency_step", "end_of", "jump_step", "velocity_of"),
+        "table": ("FEW_STEPS",),
     },
 )

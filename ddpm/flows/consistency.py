@@ -74,8 +74,8 @@ def pseudo_huber(difference: jax.Array, k: float = 0.0) -> jax.Array:
     return jnp.sqrt((difference**2).reshape(len(difference), -1).sum(1) + k**2) - k
 
 
-def number_of_times(step: int, steps: int, first: int = 10, last: int = 1280) -> int:
-    """N = min(first·2^⌊step/K'⌋, last) + 1 times, K' = ⌊steps/(log₂⌊last/first⌋ + 1)⌋.
+def number_of_times(step: Any, steps: int, first: int = 10, last: int = 1280) -> Any:
+    """N = min(first·2^⌊step/K'⌋, last) + 1 times, K' = ⌊steps/(log₂⌊last/first⌋ + 1)⌋; inside jit too.
 
     [Song and Dhariwal 2023, Sec. 3.4]
     """
@@ -83,6 +83,8 @@ def number_of_times(step: int, steps: int, first: int = 10, last: int = 1280) ->
     if last < first:
         raise ValueError(f"last is {last}; the number of times grows from first = {first}, so give last >= first")
     each = max(1, int(steps // (np.floor(np.log2(last // first)) + 1)))
+    if not check.known(step):
+        return jnp.minimum(first * 2 ** (step // each), last) + 1
     return int(min(first * 2.0 ** (step // each), last)) + 1
 
 

@@ -63,15 +63,19 @@ def adaptive_weight(error: jax.Array, p: float = 1.0, c: float = 0.01) -> jax.Ar
 
 
 def draw_pairs(
-    key: jax.Array, B: int, equal: float = 0.75, mean: float = -0.4, std: float = 1.0
+    key: jax.Array, B: int, equal: float = 0.75, mean: float = -0.4, std: float = 1.0, times: str = "logit_normal"
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw r ≤ t: two logit-normal times in order, and r = t for the share `equal`: (B,), (B,)
+    """Draw r ≤ t: two times in order, logit-normal or `uniform`, and r = t for the share `equal`: (B,), (B,)
 
     [Geng et al. 2025, Sec. 4.3]   equal: .75 on ImageNet, .25 on CIFAR-10. Where r = t the loss is flow matching.
     """
     check.number("equal", equal, 0, 1)
+    check.choice("times", times, ("uniform", "logit_normal"))
     key_pair, key_equal = jax.random.split(key)
-    pair = jax.nn.sigmoid(mean + std * jax.random.normal(key_pair, (2, B)))
+    if times == "uniform":
+        pair = jax.random.uniform(key_pair, (2, B))
+    else:
+        pair = jax.nn.sigmoid(mean + std * jax.random.normal(key_pair, (2, B)))
     t = pair.max(0)
     return jnp.where(jax.random.uniform(key_equal, (B,)) < equal, t, pair.min(0)), t
 

@@ -28,6 +28,7 @@ __getattr__, __dir__ = namespace(
             "x0_from_v",
             "x0_head",
         ),
+        "numbers": ("at_number", "numbered", "with_number"),
         "preconditioning": ("InputScale", "edm_head", "edm_target", "input_scale", "scaled_input"),
         "skip": ("Prior", "gaussian_skip", "make_prior", "sees_x0", "skip_head", "skip_scale"),
         "inspect": ("activations", "count", "param_shapes"),

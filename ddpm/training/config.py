@@ -9,12 +9,14 @@ from typing import Any
 
 from ddpm.config import DTYPES, GAUSSIANS, LOSSES, TIMES
 from ddpm.datasets.reading import short_name
+from ddpm.flows.table import FEW_STEPS, GUIDABLE, ON_A_LINE, TAUGHT
 
 LR_SCHEDULES = ("late_cosine", "cosine", "linear", "constant")
 PREDICT = ("eps", "x0", "v", "mu", "flow", "edm", "gaussian")
 PATHS = ("linear", "trigonometric", "cosine", "vp")  # of `ddpm.flows.paths`
 COUPLINGS = ("independent", "transport")
 VARIANCES = ("fixed_large", "fixed_small", "learned")
+ANY_TIMES = ("meanflow", "guided", "reflow")  # few-step losses whose times may be logit-normal
 MOST_POWER = 0.288  # √(1/12): the relative width of the average with equal weights, the widest of its family
 
 
@@ -53,8 +55,14 @@ class TrainConfig:
     gaussian_rank: int = 64  # directions of that Gaussian with a variance of their own; the rest has one
     # what is minimised: simple (the mean of ‖ε - ε̂‖²); min_snr and p2 (the same with weights over t); mse (the error of
     # what --predict names; flow and edm take it in place of simple); velocity (the error of the velocity of --path);
-    # vlb (the variational bound); hybrid (simple, while vlb trains the variance)
+    # vlb (the variational bound); hybrid (simple, while vlb trains the variance). For models of few steps: meanflow,
+    # shortcut, consistency; and with --teacher consistency_distillation, progressive, guided, reflow
     loss: str = "simple"
+    # the model that such a loss learns from and begins with: shipped weights by name, a folder runs/NAME, or a path
+    teacher: str = ""
+    # the guidance scale inside a model of few steps, which then draws without guidance
+    guidance: float = 1.0
+    calls: int = 0  # progressive: steps of the new model, half of those of --teacher; reflow: steps of --teacher
     # of the steps in vlb and hybrid: fixed_large (β), fixed_small (β̃), or learned by the network
     variance: str = "fixed_large"
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
@@ -120,7 +128,7 @@ class TrainConfig:
             "dtype": DTYPES,
             "predict": PREDICT,
             "gaussian": GAUSSIANS,
-            "loss": LOSSES,
+            "loss": (*LOSSES, *FEW_STEPS),
             "path": ("", *PATHS),
             "times": TIMES,
             "coupling": COUPLINGS,
@@ -130,6 +138,7 @@ class TrainConfig:
                 names_of = ", ".join(filter(None, known))
                 raise ValueError(f"{field} {getattr(self, field)!r} is not known. Known: {names_of}")
         self._refuse_exclusive_choices()
+        self._refuse_for_few_steps()
         # divisibility of batches and intervals
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is not divisible by accumulate {self.accumulate}")
@@ -159,6 +168,37 @@ class TrainConfig:
             raise ValueError("loss velocity is the error of a path's velocity; give a path, such as path linear")
         if self.importance and self.times != "uniform":
             raise ValueError(f"importance draws t by its loss, so times cannot be {self.times}; leave one of them out")
+
+    def _refuse_for_few_steps(self) -> None:
+        loss, few = self.loss, self.loss in FEW_STEPS
+        if loss in ON_A_LINE and (self.predict != "flow" or self.path != "linear"):
+            raise ValueError(
+                f"loss {loss} trains velocities of the linear path; give predict flow and path linear (they are "
+                f"{self.predict} and {self.path or self.schedule!r})"
+            )
+        if few and self.predict in ("gaussian", "mu"):
+            raise ValueError(f"loss {loss} does not train predict {self.predict}; give eps, x0, v, flow or edm")
+        if (loss in TAUGHT) != bool(self.teacher):
+            raise ValueError(
+                f"loss {loss} learns from a teacher; give teacher, such as runs/NAME"
+                if loss in TAUGHT
+                else f"teacher is {self.teacher!r}, but loss {loss} has none; losses with one: {', '.join(TAUGHT)}"
+            )
+        if not 0 < self.guidance < float("inf") or (self.guidance != 1 and loss not in GUIDABLE):
+            raise ValueError(
+                f"guidance is {self.guidance} in a training by loss {loss}; give a positive number to one of "
+                f"{', '.join(GUIDABLE)}, else leave it at 1"
+            )
+        if self.guidance != 1 and not (self.conditional and (self.teacher or self.p_uncond > 0)):
+            raise ValueError("guidance compares with no class; give conditional, and p_uncond above 0")
+        if (self.calls >= 1) != (loss in ("progressive", "reflow")) or self.calls > self.T // 2:
+            raise ValueError(
+                f"calls is {self.calls} with loss {loss}; progressive and reflow want 1..{self.T // 2}, others none"
+            )
+        if few and (self.importance or self.eval_every or self.preset == "auto"):
+            raise ValueError(f"loss {loss} goes without importance, eval_every and preset auto; leave them out")
+        if (few and self.times == "log_normal") or (few and self.times != "uniform" and loss not in ANY_TIMES):
+            raise ValueError(f"loss {loss} draws its own times; leave times {self.times} out")
 
     # The intervals of what happens between two steps.
     EVENTS = ("log_every", "save_every", "sample_every", "eval_every", "snapshot_every")

@@ -17,13 +17,15 @@ from tqdm import tqdm
 
 from ddpm import data, plot
 from ddpm.config import UNetConfig
+from ddpm.flows.own_sampling import FewStepsCard, card_of
+from ddpm.flows.table import FEW_STEPS
 from ddpm.networks.skip import make_prior
 from ddpm.oracles import low_rank
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import Damaged, sweep, write_atomic
 from ddpm.train import TrainState
-from ddpm.training import averages, by_layer, cost, devices, diagnose, resume, signals, tables
+from ddpm.training import averages, by_layer, cost, devices, diagnose, few_steps, resume, signals, tables
 from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
@@ -47,6 +49,8 @@ def steps_per_call(config: TrainConfig, platform: str) -> int:
 
 class Training:
     """A training run: its state, its compiled step, and what runs between steps."""
+
+    teacher: Any = None  # the model that a few-step loss learns from
 
     def __init__(
         self,
@@ -115,8 +119,10 @@ class Training:
         return True
 
     def prior(self) -> Any:
-        """Fit the Gaussian that the network continues, if it is to; else return ()."""
+        """Fit the Gaussian that the network continues, or take the teacher's parameters, if there is one; else ()."""
         config = self.config
+        if self.teacher is not None:
+            return few_steps.Teacher(self.teacher.params)
         if config.predict != "gaussian":
             return ()
         self.say(f"fitting the Gaussian of the data: {config.gaussian}, rank {config.gaussian_rank}")
@@ -172,7 +178,7 @@ class Training:
         left = config.steps - self.step
         self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
         self.base = None  # for errors of a prediction: the bound has another floor
-        if self.writes and config.loss not in ("vlb", "hybrid"):
+        if self.writes and config.loss not in ("vlb", "hybrid", *FEW_STEPS):
             self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional, config)
         self.losses: list[jax.Array] = []
         now = time.perf_counter()
@@ -275,7 +281,8 @@ class Training:
             what = "ε-MSE per pixel" if self.config.loss == "simple" else f"loss: {self.config.loss}"
             plot.save_loss(self.folder / "loss.png", tables.read_metrics(self.folder), self.base, what)
         if pictures:
-            drawn = sample_grid(self.unet, self.schedule, state.ema, self.config.seed, self.config.predict, state.prior)
+            config, few = self.config, FewStepsCard(**card_of(self.about))
+            drawn = sample_grid(self.unet, self.schedule, state.ema, config.seed, config.predict, state.prior, few)
             plot.save_grid(self.folder / f"samples_{self.step:08d}.png", drawn, columns=8)
             if self.config.film:
                 save_film(self.folder)

@@ -22,7 +22,7 @@ from ddpm.datasets.reading import is_own
 from ddpm.flows.paths import make_chain
 from ddpm.networks.dit_config import PRESETS, network_config
 from ddpm.tools import lock
-from ddpm.training import auto, resume, unet_options
+from ddpm.training import auto, few_steps, resume, unet_options
 from ddpm.training import devices as distributed
 from ddpm.training.config import TrainConfig
 from ddpm.training.loggers import Logger
@@ -68,9 +68,16 @@ def check_batch(config: TrainConfig, images: int, devices: int) -> None:
         )
 
 
-def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False, loggers: Sequence[Logger] = ()) -> Path:
+def train(
+    config: TrainConfig,
+    runs: str | Path = "runs",
+    quiet: bool = False,
+    loggers: Sequence[Logger] = (),
+    teacher: Any = None,
+) -> Path:
     """Start or resume Algorithm 1 with the options of `config`; return the run's folder.
 
+    teacher: the `ddpm.zoo.model.Model` of config.teacher, for a loss that learns from one.
     loggers: objects with `add(step, values)`, which get all numbers of the training too (`ddpm.training.loggers`).
     With several processes (`devices.start`) each calls this; only process 0 writes, so only it needs the folder.
     """
@@ -86,12 +93,15 @@ def train(config: TrainConfig, runs: str | Path = "runs", quiet: bool = False, l
     unet = network_for(config, dataset)
     check_batch(config, len(dataset.x_train), mesh.size if mesh else 1)
     schedule = make_chain(config.chain, config.T)
+    few_steps.check_teacher(config, unet, schedule, dataset.sha256, teacher)
+    unet = few_steps.network(config, unet, teacher)
     folder = Path(runs) / config.run_name
     # The run, with the folder held
     with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():
         config = dataclasses.replace(config, restart=False)
         resume.check_same(folder, config, unet, dataset.sha256)
         training = Training(config, unet, schedule, dataset, folder, mesh, quiet, loggers)
+        training.teacher = teacher
         try:
             training.go()
         except jax.errors.JaxRuntimeError as e:

@@ -27,15 +27,17 @@ from ddpm.config import UNetConfig
 from ddpm.contracts import Partial
 from ddpm.data import to_float
 from ddpm.flows.matching import pair_by_transport
+from ddpm.flows.table import FEW_STEPS, TAUGHT
 from ddpm.loss import drop_labels, stratified_times
 from ddpm.losses import importance, objectives, times
 from ddpm.losses.objectives import Objective
 from ddpm.networks.dit import build
+from ddpm.networks.inspect import param_shapes
 from ddpm.networks.skip import Prior, skip_head
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule
 from ddpm.train import TrainState
-from ddpm.training import averages, by_layer
+from ddpm.training import averages, by_layer, few_steps
 from ddpm.training.adam import optimiser
 from ddpm.training.config import TrainConfig
 from ddpm.training.devices import everywhere, rows
@@ -58,10 +60,14 @@ class Draws(NamedTuple):
     noise: jax.Array  # like x0
     c: jax.Array | None  # (B,) some replaced by the null label
     weight: jax.Array | None = None  # (B,) 1/(T p_t), for times drawn with non-uniform p_t
+    more: Any = ()  # (B,) each: a second time, a jump or a scale; t of a flow's loss is then τ, and no integer
 
 
 def empty_prior(config: TrainConfig, unet: UNetConfig) -> Any:
     """Return a prior of the right shapes without data; () where nothing but the network predicts."""
+    if config.loss in TAUGHT:
+        like = param_shapes(few_steps.of_teacher(config, unet))
+        return few_steps.Teacher(jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like))
     if config.predict != "gaussian":
         return ()
     K = unet.num_classes + 1 if unet.num_classes and config.gaussian in ("class", "pooled") else 1
@@ -75,6 +81,7 @@ def init_state(config: TrainConfig, unet: UNetConfig, prior: Any = None) -> Trai
     """Initialise the state before the first step, a pure function of the seed (and of the data's Gaussian)."""
     prior = empty_prior(config, unet) if prior is None else prior
     params = build(unet)[0](jax.random.fold_in(jax.random.key(config.seed), 0))
+    params = few_steps.first_params(unet, params, prior)
     emas = {name: jax.tree.map(jnp.copy, params) for name in averages.decays(config)}
     history = importance.loss_history(config.T) if config.importance else ()
     opt = optimiser(config).init(params)
@@ -92,23 +99,26 @@ def draw(
     x0: jax.Array,
     c: jax.Array,
     history: Any = (),
+    now: Any = 0,
 ) -> tuple[Draws, jax.Array]:
-    """Draw flips, dropped labels, times and noises of the whole batch; return the dropout key too."""
+    """Draw flips, dropped labels, times and noises of the whole batch; return the dropout key too. now: the step"""
     key_flip, key_drop, key_loss, key_dropout = jax.random.split(key, 4)
     if config.flip:
         flip = jax.random.bernoulli(key_flip, 0.5, (x0.shape[0], 1, 1, 1))
         x0 = jnp.where(flip, x0[:, :, ::-1], x0)
     label = drop_labels(key_drop, c, unet.num_classes, config.p_uncond) if unet.num_classes else None
     key_t, key_noise = jax.random.split(key_loss)  # as in loss.simple_loss
-    t, weight = stratified_times(key_t, x0.shape[0], schedule.T), None
-    if config.importance:
+    t, weight, more = stratified_times(key_t, x0.shape[0], schedule.T), None, ()
+    if config.loss in FEW_STEPS:
+        t, more = few_steps.draw(config, key_t, x0.shape[0], schedule, now)
+    elif config.importance:
         t, weight = importance.draw_times(history, key_t, x0.shape[0])
     elif config.times != "uniform":
         t = times.draw(key_t, x0.shape[0], schedule, config.times)
     noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
     if config.coupling == "transport":
         noise = noise[_nearest(x0, noise, c if unet.num_classes else jnp.zeros_like(c))]
-    return Draws(x0, t, noise, label, weight), key_dropout
+    return Draws(x0, t, noise, label, weight, more), key_dropout
 
 
 def _nearest(x0: jax.Array, noise: jax.Array, c: jax.Array) -> jax.Array:
@@ -129,6 +139,12 @@ def draws_loss(
     config: TrainConfig, unet: UNetConfig, schedule: Schedule, params: dict, draws: Draws, key: jax.Array, prior: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the mean of the objective over these draws, and its terms (B,); `key` is for dropout."""
+    if config.loss in FEW_STEPS:
+        teacher = few_steps.raw(few_steps.of_teacher(config, unet), prior.params) if prior else None
+        student = few_steps.raw(unet, params, key if unet.dropout else None)
+        nets = few_steps.Nets(student, teacher, unet.extra_channels > 0, unet.num_classes)
+        terms = few_steps.terms(config, nets, schedule, draws)
+        return terms.mean(), terms
     net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))
     net = skip_head(net, prior, schedule) if prior else net
     terms = of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
@@ -151,7 +167,7 @@ def gradient(
     """
     params, prior, history = state.params, state.prior, state.history
     # random draws
-    draws, key_dropout = draw(config, unet, schedule, key, x0, c, history)
+    draws, key_dropout = draw(config, unet, schedule, key, x0, c, history, state.step)
     loss_and_grad = jax.value_and_grad(partial(draws_loss, config, unet, schedule), has_aux=True)
     A = config.accumulate
     if A == 1:

@@ -11,8 +11,13 @@ from PIL import Image
 
 from ddpm import data
 from ddpm.config import UNetConfig
+from ddpm.contracts import Eps
+from ddpm.flows import own_sampling
+from ddpm.flows.own_sampling import FewStepsCard
 from ddpm.losses.objectives import denoiser
 from ddpm.networks.dit import eps_fn
+from ddpm.networks.numbers import at_number, numbered
+from ddpm.networks.skip import Prior
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
 from ddpm.tools import movies
@@ -25,13 +30,28 @@ def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
 
 
 def sample_grid(
-    unet: UNetConfig, schedule: Schedule, params: dict, seed: int = 0, predict: str = "eps", prior: Any = None
+    unet: UNetConfig,
+    schedule: Schedule,
+    params: dict,
+    seed: int = 0,
+    predict: str = "eps",
+    prior: Any = None,
+    few: FewStepsCard | None = None,
 ) -> np.ndarray:
-    """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2."""
+    """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2; or by the sampler of `few`."""
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
-    eps = denoiser(eps_fn(unet, params), unet.learned_variance, schedule, predict, prior)
-    how = Sampling(steps=min(25, schedule.T), guidance=2.0)
+    net = eps_fn(unet, params)
+    few = few or FewStepsCard()
+    net = numbered(net) if few.told else net
+    prior = prior if isinstance(prior, Prior) else None
+
+    def at(h: float) -> Eps:
+        return denoiser(at_number(net, h) if few.told else net, unet.learned_variance, schedule, predict, prior)
+
+    eps, how = at(0.0), Sampling(steps=min(25, schedule.T), guidance=2.0)
+    if few.loss:
+        how = own_sampling.how(few, "this run", net, at, None, own_sampling.guided(few, "this run", None))
     return np.asarray(images(eps, schedule, jax.random.key(seed), shape, c, how))
 
 

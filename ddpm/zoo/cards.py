@@ -50,6 +50,7 @@ LIMITS: schema.Limits = {
     "var": (0, 1e12),
     "mean": (0, 1e9),
     "number": (1, 10**9),
+    "calls": (0, 100_000),
 }
 LEVELS = 8  # the longest list of multipliers
 PARAMETERS = 4 * 10**9  # 16 GiB as float32

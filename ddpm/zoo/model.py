@@ -19,12 +19,15 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps, Partial
+from ddpm.flows import own_sampling
+from ddpm.flows.own_sampling import FewStepsCard
 from ddpm.flows.paths import make_chain
 from ddpm.guide import clip_x0
 from ddpm.guides.rules import dynamic_threshold, gaussian_above
 from ddpm.losses.objectives import denoiser
 from ddpm.networks.dit import eps_fn
 from ddpm.networks.inspect import param_shapes
+from ddpm.networks.numbers import at_number, numbered
 from ddpm.networks.skip import Prior, make_prior
 from ddpm.oracles.low_rank import LowRank
 from ddpm.oracles.spectrum import Axes
@@ -39,6 +42,7 @@ from ddpm.tools.partials import affine
 from ddpm.training.gaussian_baseline import FILE
 from ddpm.zoo import cards
 from ddpm.zoo.cards import DrawingCard, SamplingCard, ScheduleCard
+from ddpm.zoo.offset import OffsetSampling
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,22 @@ class Model:
     @property
     def eps(self) -> Eps:
         """ε̂(x_t, t, c), t = 1…T; above the card's `gaussian_above`, that of the Gaussian"""
-        eps = denoiser(self.net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
+        eps = self.told(0.0) if self.few.told else self._denoiser(self.net)
         if self.prior and self.drawing.gaussian_above:
             eps = gaussian_above(eps, self.prior.gaussian.eps(self.schedule), self.drawing.gaussian_above)
         return Partial(_within(self.schedule.T), eps=eps)
+
+    def told(self, h: float) -> Eps:
+        """ε̂ of a network that is told a number, at that number: of a few-step model, a jump or a scale."""
+        return self._denoiser(at_number(self.net, h))
+
+    def _denoiser(self, net: Eps) -> Eps:
+        return denoiser(net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
+
+    @property
+    def few(self) -> FewStepsCard:
+        """How the model draws if it is one of few steps; its `loss` is empty if it is not."""
+        return schema.read(FewStepsCard, own_sampling.card_of(self.card), f"{self.name}: few_steps", cards.LIMITS)
 
     @property
     def net(self) -> Eps:
@@ -67,7 +83,7 @@ class Model:
 
         Imported weights that number their noise levels from 0 are evaluated at t-1.
         """
-        net = eps_fn(self.unet, self.params)
+        net = numbered(eps_fn(self.unet, self.params)) if self.few.told else eps_fn(self.unet, self.params)
         return net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)
 
     @property
@@ -130,6 +146,10 @@ class Model:
         sampler, rule: names of `ddpm.samplers.table`. Up to `FEW` steps of ddim are `searched` if the card has `axes`.
         """
         make: Any = check.choice("sampler", sampler, table.SAMPLERS)
+        if self.few.loss:
+            if sampler != "ddim" or rule:
+                raise ValueError(f"{self.name!r} is of few steps and has its own sampler; leave sampler and times out")
+            return own_sampling.how(self.few, self.name, self.net, self.told, steps, guidance)
         if sampler == "ddpm_learned":
             make = self._learned_step()
         if "sampling" not in self.card:
@@ -162,6 +182,8 @@ class Model:
 
     def guided(self, scale: float | None) -> float:
         """Return this guidance scale; if None, that of the card, else 2; 1 without a label for no class."""
+        if self.few.loss:
+            return own_sampling.guided(self.few, self.name, scale)
         if not self.unet.null_label and scale not in (None, 1):
             raise ValueError(
                 f"guidance is {scale:g}, but {self.name!r} has no label for no class, which guidance compares with; "
@@ -173,24 +195,6 @@ class Model:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)"""
         return self.unet.image_shape
-
-
-@dataclass(frozen=True)
-class OffsetSampling(Sampling):
-    """Sampling at times that lie `offset` above those of the rule; the last, 0, stays."""
-
-    offset: int = 0
-
-    def times(self, schedule: Schedule) -> np.ndarray:
-        """The times from noise down to 0, (steps+1,)"""
-        times = super().times(schedule)
-        times = np.append(times[:-1] + self.offset, times[-1:])
-        if times[0] > schedule.T:
-            raise ValueError(
-                f"steps is {len(times) - 1}; the offset {self.offset} of this model's times then leads above "
-                f"T = {schedule.T}. Give fewer steps, or a rule such as trailing"
-            )
-        return times
 
 
 @functools.lru_cache
@@ -235,6 +239,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         "schedule": model.card["schedule"] | {"T": model.schedule.T},
         "classes": list(model.classes),
         **{k: model.card[k] for k in ("axes", "drawing") if model.card.get(k)},
+        **({"few_steps": own_sampling.card_of(model.card)} if model.few.loss else {}),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
     gaussian = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
     files.save(path, model.params | gaussian, about | card)
@@ -282,4 +287,12 @@ def _from_run(folder: Path) -> Model:
     card = {**about, "schedule": dataclasses.asdict(schedule), "step": saved["step"]}
     if (folder / FILE).exists():
         card["axes"] = files.read_json(folder / FILE).get("axes")
-    return Model(folder.name, run.unet, state.ema, make(schedule), run.data.classes, card, state.prior or None)
+    return Model(
+        folder.name,
+        run.unet,
+        state.ema,
+        make(schedule),
+        run.data.classes,
+        card,
+        state.prior if isinstance(state.prior, Prior) else None,
+    )

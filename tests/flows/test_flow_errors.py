@@ -136,3 +136,14 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_straightness_along_a_flow_is_that_of_the_closed_form(x64):
+    """(2 - π/2) √λ of a Gaussian's velocity, and 0 after reflow."""
+    linear, data = paths.make_path("linear"), oracle.gaussian([0.0], 0.25)
+    x = jnp.asarray([[-1.0], [1.0]])  # the mean square of N(0, 1), by which a linear flow's is exact
+    found = flows.measured_straightness(flows.exact_velocity(data, linear), x, steps=1000)
+    assert found == pytest.approx(flows.straightness(linear, 0.25).item(), rel=5e-3)
+    assert flows.measured_straightness(lambda x, tau, c: x - x / (2 - tau[:, None]), x) > 0.001
+    straight = lambda x, tau, c: 0.5 * x / ((1 - tau[:, None]) * 0.5 + tau[:, None])  # noqa: E731
+    assert flows.measured_straightness(straight, x) < 1e-20
