@@ -14,4 +14,7 @@ def run(command: options.Train) -> None:
         print(changes)
     devices.start(command.devices)  # before any other use of JAX
     kept = command.kept()
-    training_run.train(kept, **({"teacher": model.load(kept.teacher)} if kept.teacher else {}))
+    if kept.teacher:
+        training_run.train(kept, teacher=model.load(kept.teacher))
+    else:
+        training_run.train(kept)
