@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ddpm.contracts import Eps, Partial
+from ddpm.flows.paths import LAST
 from ddpm.flows.steps import consistency_step, jump_step
 from ddpm.flows.table import MOST_SCALE, OWN_STEPS
 from ddpm.guide import clip_x0
+from ddpm.networks.numbers import told_net
 from ddpm.sample import Sampling, ddim_step
 from ddpm.schedule import Schedule
 
@@ -22,6 +24,15 @@ class FewStepsCard:
     loss: Literal["", *OWN_STEPS, "guided"] = ""  # type: ignore[valid-type]
     calls: int = 0
     told: bool = False  # the network is told a number
+
+
+def raw(few: FewStepsCard, net: Eps, T: int) -> Eps:
+    """Return the network as its loss has it: told a number or not, and for average velocities with its t as τ in 0…1.
+
+    The derivative of MeanFlow's loss goes along τ; on t = 0…T the sinusoids of the time would make it T times as large.
+    """
+    slow = LAST / T if few.loss in ("meanflow", "shortcut") else 0.0
+    return told_net(net, slow) if few.told else net
 
 
 def card_of(card: dict[str, Any]) -> dict[str, Any]:

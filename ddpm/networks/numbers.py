@@ -39,6 +39,17 @@ def at_number(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, h: An
     return eps(x_t, t, (c, jnp.full(x_t.shape[0], h, x_t.dtype)))
 
 
+@technique(net=partial_of)
+def slowed(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, net: Eps, factor: Any) -> jax.Array:
+    """net(x_t, factor·t, c): for losses with a derivative by the time, which the sinusoids of t = 0…T make steep."""
+    return net(x_t, factor * t, c)
+
+
+def told_net(net: Eps, slow: float = 0.0) -> Eps:
+    """Return a network (x_t, t, (c, h)) of one whose input has the channels; `slow`, if not 0, multiplies its t."""
+    return numbered(slowed(net, slow) if slow else net)
+
+
 def with_channels(unet: UNetConfig) -> UNetConfig:
     """Return the configuration of the network that is told a number."""
     return dataclasses.replace(unet, extra_channels=CHANNELS)

@@ -17,8 +17,9 @@ import numpy as np
 
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps, Partial
-from ddpm.flows import consistency, matching, meanflow, progressive, shortcut
+from ddpm.flows import consistency, matching, meanflow, own_sampling, progressive, shortcut
 from ddpm.flows.conversions import shaped
+from ddpm.flows.own_sampling import FewStepsCard
 from ddpm.flows.paths import LAST, make_path
 from ddpm.flows.steps import average_of, end_of, velocity_of
 from ddpm.flows.table import FEW_STEPS, MOST_SCALE, NUMBERED, TAUGHT
@@ -28,7 +29,7 @@ from ddpm.loss import per_image, stratified_times
 from ddpm.losses import objectives, times
 from ddpm.losses.distillation import distillation_loss
 from ddpm.networks.dit import build
-from ddpm.networks.numbers import CHANNELS, numbered, widened, with_channels, without_channels
+from ddpm.networks.numbers import CHANNELS, widened, with_channels, without_channels
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import Schedule, make_times
 from ddpm.training.config import TrainConfig
@@ -45,6 +46,15 @@ class Teacher(NamedTuple):
     params: Any
 
 
+class Nets(NamedTuple):
+    """The networks that a loss compares, as of `nets`."""
+
+    student: Eps
+    teacher: Eps | None
+    told: bool  # the student is told a number
+    null: int  # the null label
+
+
 # --- the networks -----------------------------------------------------------------------------------------------------
 
 
@@ -59,10 +69,18 @@ def of_teacher(config: TrainConfig, unet: UNetConfig) -> UNetConfig:
     return unet if config.loss == "progressive" else without_channels(unet)
 
 
-def raw(unet: UNetConfig, params: Any, key: Any = None) -> Eps:
-    """Return the network (x_t, t, c), or (x_t, t, (c, h)) if it is told a number."""
-    net = Partial(build(unet)[1], params, **({} if key is None else {"key": key}))
-    return numbered(net) if unet.extra_channels == CHANNELS else net
+def nets(config: TrainConfig, unet: UNetConfig, params: Any, prior: Any, key: Any = None) -> Nets:
+    """Return the networks that a loss compares: (x_t, t, c), or (x_t, t, (c, h)) if they are told a number."""
+
+    def of(unet: UNetConfig, params: Any, **dropout: Any) -> Eps:
+        told = unet.extra_channels == CHANNELS
+        return own_sampling.raw(
+            FewStepsCard(config.loss, 0, told), Partial(build(unet)[1], params, **dropout), config.T
+        )
+
+    student = of(unet, params, **({"key": key} if unet.dropout else {}))
+    teacher = of(of_teacher(config, unet), prior.params) if prior else None
+    return Nets(student, teacher, unet.extra_channels == CHANNELS, unet.num_classes)
 
 
 def first_params(unet: UNetConfig, params: Any, prior: Any) -> Any:
@@ -146,15 +164,6 @@ def draw(config: TrainConfig, key: jax.Array, B: int, schedule: Schedule, step: 
 
 
 # --- what is compared -------------------------------------------------------------------------------------------------
-
-
-class Nets(NamedTuple):
-    """The networks that a loss compares, as of `raw`."""
-
-    student: Eps
-    teacher: Eps | None
-    told: bool  # the student is told a number
-    null: int  # the null label
 
 
 def terms(config: TrainConfig, nets: Nets, schedule: Schedule, draws: Any) -> jax.Array:

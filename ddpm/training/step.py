@@ -140,9 +140,7 @@ def draws_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the mean of the objective over these draws, and its terms (B,); `key` is for dropout."""
     if config.loss in FEW_STEPS:
-        teacher = few_steps.raw(few_steps.of_teacher(config, unet), prior.params) if prior else None
-        student = few_steps.raw(unet, params, key if unet.dropout else None)
-        nets = few_steps.Nets(student, teacher, unet.extra_channels > 0, unet.num_classes)
+        nets = few_steps.nets(config, unet, params, prior, key)
         terms = few_steps.terms(config, nets, schedule, draws)
         return terms.mean(), terms
     net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))

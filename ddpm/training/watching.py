@@ -16,7 +16,7 @@ from ddpm.flows import own_sampling
 from ddpm.flows.own_sampling import FewStepsCard
 from ddpm.losses.objectives import denoiser
 from ddpm.networks.dit import eps_fn
-from ddpm.networks.numbers import at_number, numbered
+from ddpm.networks.numbers import at_number
 from ddpm.networks.skip import Prior
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
@@ -41,9 +41,8 @@ def sample_grid(
     """Sample images for a grid, one row per class: DDIM, min(25, T) steps, guidance 2; or by the sampler of `few`."""
     c = grid_labels(unet)
     shape = (64 if c is None else len(c), *unet.image_shape)
-    net = eps_fn(unet, params)
     few = few or FewStepsCard()
-    net = numbered(net) if few.told else net
+    net = own_sampling.raw(few, eps_fn(unet, params), schedule.T)
     prior = prior if isinstance(prior, Prior) else None
 
     def at(h: float) -> Eps:

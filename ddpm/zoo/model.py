@@ -27,7 +27,7 @@ from ddpm.guides.rules import dynamic_threshold, gaussian_above
 from ddpm.losses.objectives import denoiser
 from ddpm.networks.dit import eps_fn
 from ddpm.networks.inspect import param_shapes
-from ddpm.networks.numbers import at_number, numbered
+from ddpm.networks.numbers import at_number
 from ddpm.networks.skip import Prior, make_prior
 from ddpm.oracles.low_rank import LowRank
 from ddpm.oracles.spectrum import Axes
@@ -83,7 +83,7 @@ class Model:
 
         Imported weights that number their noise levels from 0 are evaluated at t-1.
         """
-        net = numbered(eps_fn(self.unet, self.params)) if self.few.told else eps_fn(self.unet, self.params)
+        net = own_sampling.raw(self.few, eps_fn(self.unet, self.params), self.schedule.T)
         return net if self.card.get("first_time", 1) == 1 else Partial(_from_zero, net)
 
     @property

@@ -87,7 +87,7 @@ def train(budget: Budget, name: str) -> model.Model:
         raise Unavailable(f"the experiment trains on {config.data}, which is not here: {error}") from error
     teacher = train(budget, config.teacher) if config.teacher else None
     of = teacher.name if teacher else ""
-    key = cache.key({**dataclasses.asdict(config), "teacher": of, "data_dir": None}, sha256)
+    key = cache.key(config.command(), of, sha256)
     home = cache.folder() / "few"
     if not (home / key / f"samples_{config.steps:08d}.png").exists():
         print(f"training: {name}, {config.steps:,} steps of {config.batch}", flush=True)

@@ -164,7 +164,7 @@ def test_a_number_enters_by_channels_and_a_wider_network_begins_as_the_old_one()
     params, new = (jax.jit(dit.build(config)[0])(jax.random.key(1)) for config in (unet, wide))
     params = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(a.size), a.shape), params)
     begun = few_steps.first_params(wide, new, few_steps.Teacher(params))
-    call = jax.jit(lambda params, h: few_steps.raw(wide, params)(x, t, (c, h)))
+    call = jax.jit(lambda params, h: numbers.told_net(dit.eps_fn(wide, params))(x, t, (c, h)))
     np.testing.assert_allclose(call(begun, h), jax.jit(dit.build(unet)[1])(params, x, t, c), atol=1e-4)
     bent = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(1), a.shape), begun)
     assert abs(call(bent, h) - call(bent, 0 * h)).max() > 1e-3
@@ -174,6 +174,17 @@ def test_a_number_enters_by_channels_and_a_wider_network_begins_as_the_old_one()
     image = jax.random.normal(jax.random.key(3), (2, 8, 8, 1))
     pixels, more = (ops.space_to_depth(a, 2) for a in (image, numbers.with_number(image, h)))
     np.testing.assert_allclose(jnp.einsum("bhwc,co->bhwo", more, grown[1, 1]), pixels @ kernel[1, 1], atol=1e-5)
+
+
+def test_average_velocities_are_given_a_slow_time():
+    """τ in 0…1, and not t = 0…T: else the derivative of MeanFlow's loss is that of fast sinusoids."""
+    seen = []
+    net = lambda x, t, c: seen.append(float(t[0])) or x[..., :1]  # noqa: E731
+    for loss, wanted in (("meanflow", 0.5), ("guided", 500)):
+        told = own_sampling.raw(FewStepsCard(loss, 0, True), net, 1000)
+        told(jnp.ones((1, 2, 2, 1)), jnp.asarray([500.0]), (None, jnp.zeros(1)))
+        assert seen[-1] == pytest.approx(wanted, rel=2e-3)
+    assert own_sampling.raw(FewStepsCard("consistency"), net, 1000) is net
 
 
 @pytest.mark.parametrize(
