@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddpm.course import classroom, student
 from ddpm.course import lesson as lessons
-from ddpm.course import student
+from ddpm.course.student import put
 
 if TYPE_CHECKING:
     from ddpm.course.options import Export
@@ -44,6 +45,9 @@ def main(config: Export) -> None:
         )
     if config.seed < 0:
         raise ValueError(f"seed is {config.seed}; give a whole number >= 0")
+    if config.to == "classroom":
+        classroom.write(config.out, chosen, config.source)
+        return
     for lesson in chosen:
         stem = lessons.files()[lesson].stem
         inside = Path("source") / stem / f"{stem}.ipynb" if config.to == "nbgrader" else Path(stem) / f"{stem}.ipynb"
@@ -77,14 +81,6 @@ def environment(source: str) -> str:
     """Format the environment of otter; without a source, a comment states what to add."""
     ours = f'- "{source}"' if source else "# add the address or the wheel of the course's package, imported as ddpm"
     return ENVIRONMENT.format(ours=ours)
-
-
-def put(file: Path, text: str) -> None:
-    """Write a file that does not exist yet."""
-    if file.exists():
-        raise ValueError(f"{file} is there already; choose another --out, or delete it first")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
 
 
 def notebook(lesson: int, to: str, seed: int, source: str = "") -> str:

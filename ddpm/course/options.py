@@ -93,12 +93,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Export:
-    """For instructors: write source notebooks for nbgrader or otter-grader, with solutions and tests."""
+    """For instructors: notebooks with solutions and tests for nbgrader or otter, or a template for GitHub Classroom."""
 
-    to: Literal["nbgrader", "otter"]  # the grader
-    out: Path = Path("export")  # the folder for the notebooks
-    seed: int = 7  # of the inputs that the tests use
-    source: str = ""  # what the first cell installs: git+https://…, or a wheel's address or path
+    to: Literal["nbgrader", "otter", "classroom"]  # the grader; classroom: a repository with stubs and a workflow
+    out: Path = Path("export")  # the folder for the notebooks, or for the template
+    seed: int = 7  # of the inputs that the notebooks' tests use
+    source: str = ""  # what is installed where they run: git+https://…, or a wheel's address or path
     lessons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[N …]")] = ()  # only these; else all
 
 

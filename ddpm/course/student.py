@@ -126,6 +126,14 @@ def notebook(lesson: int, source: str = "") -> str:
     return nbformat.writes(book) + "\n"
 
 
+def put(file: Path, text: str) -> None:
+    """Write a file that does not exist yet."""
+    if file.exists():
+        raise ValueError(f"{file} is there already; choose another --out, or delete it first")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
 def write(folder: Path, notebooks: bool = False, source: str = "") -> tuple[list[Path], list[Path]]:
     """Write all lessons into `folder`; existing files are kept.   ->  (written, kept)"""
     folder.mkdir(parents=True, exist_ok=True)

@@ -171,7 +171,7 @@ def index_page(chosen: list[int]) -> str:
 
 
 def docstring_html(words: str) -> str:
-    """A docstring as paragraphs; a line that ends early ends there; an indented block is a formula or keeps its columns."""
+    """A docstring as paragraphs, with the ends of its lines; an indented block is a formula or keeps its columns."""
     out = []
     for block in re.split(r"\n\s*\n", words.strip("\n")):
         if all(line.startswith("    ") for line in block.splitlines()):

@@ -11,7 +11,20 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm.course import answers, checked, checks, commands, exercise, judge, learners, load, require, state, student
+from ddpm.course import (
+    answers,
+    checked,
+    checks,
+    classroom,
+    commands,
+    exercise,
+    judge,
+    learners,
+    load,
+    require,
+    state,
+    student,
+)
 from ddpm.course import lesson as lessons
 from ddpm.course.cli import main
 
@@ -567,3 +580,33 @@ def test_the_course_works_from_a_wheel(tmp_path, wheel):
     wanted = there + "from ddpm.course import lesson; print(lesson.FOLDER)"
     place = subprocess.run([sys.executable, "-c", wanted], capture_output=True, text=True, cwd=tmp_path)
     assert place.stdout.strip() == str(tmp_path / "site" / "lessons")
+
+
+# ------------------------------------------------------------------------------------------- GitHub Classroom
+
+
+def test_the_template_for_classroom_has_a_step_worth_a_point_for_each_exercise(tmp_path, monkeypatch, capsys):
+    yaml = pytest.importorskip("yaml")
+    address = "git+https://example.org/x/ddpm"
+    classroom.write(tmp_path, [1, 9], address)
+    job = yaml.safe_load((tmp_path / ".github/workflows/classroom.yml").read_text())["jobs"]["exercises"]
+    graded = [step for step in job["steps"] if "command-grader" in step.get("uses", "")]
+    numbers = [t.number for t in lessons.all_tasks().values() if t.lesson in (1, 9)]
+    assert [step["with"]["command"] for step in graded] == [f"ddpm course check {n}" for n in numbers]
+    assert sum(step["with"]["max-score"] for step in graded) == len(numbers)
+    report = job["steps"][-1]
+    assert report["with"]["runners"].split(",") == [step["id"] for step in graded]
+    for step in graded:  # the reporter looks for the result of each runner under this name
+        assert report["env"][f"{step['id'].upper()}_RESULTS"] == f"${{{{steps.{step['id']}.outputs.result}}}}"
+    assert sum(address in str(step) for step in job["steps"]) == 1
+    # The folder is a course with stubs, whose check fails and says so
+    assert "NotImplementedError" in (tmp_path / "l01_forward.py").read_text() and state.find(tmp_path) == tmp_path
+    with pytest.raises(ValueError, match="is there already"):
+        classroom.write(tmp_path, [1], address)
+
+
+@pytest.mark.parametrize("source, words", [("", "source is empty"), ("ddpm", "bare name")])
+def test_the_template_needs_an_address_of_the_package(tmp_path, source, words):
+    with pytest.raises(ValueError, match=words):
+        classroom.write(tmp_path, [1], source)
+    assert not list(tmp_path.iterdir())

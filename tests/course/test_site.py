@@ -233,3 +233,26 @@ def test_dark_is_dark_and_pictures_are_shown_once(seen):
         assert r["broken"] == []
         assert r["pictures"] == seen[page, width, "light"]["pictures"]
         assert r["pictures"] > 0 or not page.startswith(("lessons/", "gallery/", "index"))
+
+
+def test_the_book_holds_every_lesson_and_the_slides_no_answers(site, tmp_path):
+    """The book ends with the heart; a slide has no code, and nothing of what follows a bet."""
+    sys.path.insert(0, str(BUILD.parent))
+    import printed
+
+    copy = shutil.copytree(site, tmp_path / "html")
+    text = printed.book(copy).read_text(encoding="utf-8")
+    titles = re.findall(r"<h1>([^<]+)", text)
+    assert [t for t in titles if re.match(r"L\d", t)] == [
+        re.search(r"<h1>([^<]+)", f.read_text(encoding="utf-8")).group(1) for f in lesson_pages(site)
+    ]
+    assert titles[-2:] != titles[:2] and "ddpm.typicality" in titles and "Show the reference solution" not in text
+    for src in re.findall(r'<img[^>]*src="([^"]+)"', text):
+        assert (copy / unquote(src)).is_file(), src
+    for lesson in lesson_pages(copy):
+        slides = printed.slides(copy, lesson).read_text(encoding="utf-8")
+        assert slides.count('<section class="slide">') > 4 and "<pre" not in slides
+        for src in re.findall(r'<img[^>]*src="([^"]+)"', slides):
+            assert (copy / "slides" / unquote(src)).is_file(), src
+        fold = re.search(r'<details class="bet">.*?<p>(.{40})', lesson.read_text(encoding="utf-8"), re.S)
+        assert fold is None or fold.group(1) not in slides
