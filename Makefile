@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo figures lessons site test test-slow lint format clean
+.PHONY: help install demo figures lessons site publish test test-slow lint format clean
 
 help:             ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ lessons: .venv/installed  ## run every lesson, and compare its time with its hea
 site: .venv/installed     ## build the course as a site, in site/html (needs node; installs the extra `course`)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,course]'
 	$(BIN)/python docs/site/build.py
+
+publish:          ## push the site to the branch gh-pages of origin
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ghp-import
+	$(BIN)/ghp-import --no-jekyll --push --message "The site" site/html
 
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/installed     ## run the quick tests, without network and without data: ten minutes on two cores
