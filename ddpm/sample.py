@@ -203,9 +203,9 @@ def images(
 ) -> jax.Array:
     """Images (B, H, W, C) in [-1, 1] from noise, with the usual pieces put together.
 
-    shape: (B, H, W, C);  c: (B,) labels or None;  how: sampler ddim, ddpm, ddpm_large, or a function. The initial noise
-    is normal(split(key)[0]): the same for every sampler and number of steps.
+    shape: (B, H, W, C);  c: (B,) labels, a `Condition`, or None;  how: sampler ddim, ddpm, ddpm_large, or a function.
+    The initial noise is normal(split(key)[0]): the same for every sampler and number of steps.
     """
-    step = how.step(eps, schedule, None if c is None else jnp.asarray(check_labels(eps, c, shape[:1])))
+    step = how.step(eps, schedule, None if c is None else jax.tree.map(jnp.asarray, check_labels(eps, c, shape[:1])))
     key_x, key_walk = jax.random.split(key)
     return walk(step, key_walk, jax.random.normal(key_x, shape), how.times(schedule))

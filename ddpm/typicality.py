@@ -21,6 +21,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.conditions import rows
 from ddpm.tools.partials import check_labels
 
 
@@ -78,7 +79,7 @@ def measure(
     batch = (20 if jax.default_backend() == "cpu" else 256) if batch is None else batch
     found = []
     for ids, m in progress(parts(B, batch), desc="typicality", unit="batch"):
-        labels = c[ids], None if null is None else null[ids]
+        labels = rows((c, null), ids)
         part = _measure(loss, x0[ids], labels, key, window, jnp.asarray(weight, jnp.float32), draws.n, draws.paired)
         found.append([np.asarray(a)[:m] for a in part])
     return Typicality(*(np.concatenate(field) for field in zip(*found, strict=True)))

@@ -42,6 +42,7 @@ from ddpm.samplers.solvers import sigma_bar
 from ddpm.schedule import Schedule
 from ddpm.tools import check, keys
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.conditions import rows
 from ddpm.tools.partials import check_labels
 
 # --- baselines --------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def bound_bits(
     with progress(total=n * (draws + 1), desc="bits/dim, bound", unit="call") as bar:
         for ids, m in parts(n, batch):
             x, own = jnp.asarray(x0[ids]), keys.of_images(key, ids)
-            label = None if c is None else jnp.asarray(c[ids])
+            label = jax.tree.map(jnp.asarray, rows(c, ids))
             total = np.array(prior_bits(schedule, x), np.float64)
             for k in range(draws + 1):
                 t = jnp.asarray(times[k, ids], jnp.int32)
@@ -155,7 +156,7 @@ def flow_bits(
         for ids, m in parts(n, batch):
             key_u, key_probe = keys.split(keys.of_images(key, ids))
             x = dequantise(key_u, jnp.asarray(images[ids]))
-            label = None if c is None else jnp.asarray(c[ids])
+            label = jax.tree.map(jnp.asarray, rows(c, ids))
             log_prob = ode_log_prob(eps, schedule, x, label, times=times, key=key_probe)
             bits[ids[:m]] = np.asarray(density_bits_per_dim(log_prob, int(np.prod(x.shape[1:]))))[:m]
             bar.update(m)

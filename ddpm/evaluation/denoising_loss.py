@@ -19,6 +19,7 @@ from ddpm.oracles.gaussian import MOST_NUMBERS, fit, linear_loss
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.conditions import rows
 from ddpm.tools.partials import check_labels
 
 RANK = 128  # directions of the low-rank baseline of large images
@@ -64,7 +65,7 @@ def eps_mse(
     # losses, batch by batch
     eps, loss = partial_of(eps), np.empty(n)
     for ids, m in progress(parts(n, batch), desc="ε-MSE", unit="batch"):
-        label = None if c is None else jnp.asarray(c[image[ids]])
+        label = jax.tree.map(jnp.asarray, rows(c, image[ids]))
         errors = _errors(
             eps, schedule, jnp.asarray(x0[image[ids]]), jnp.asarray(t[ids]), label, key_noise, jnp.asarray(ids)
         )

@@ -54,7 +54,7 @@ def _has_labels(threshold: Any, c: Any, **_: Any) -> None:
 @technique(
     _has_labels,
     eps=partial_of,
-    c=jnp.asarray,
+    c=partial(jax.tree.map, jnp.asarray),
     scale=check.scale_array,
     threshold=lambda threshold: jnp.asarray(threshold, dtype=float),
     make_step=Partial,

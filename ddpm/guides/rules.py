@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,13 +18,14 @@ from ddpm.tools import check
 from ddpm.tools.partials import affine, find
 
 
-@technique(eps=partial_of, scale=check.scale_array, label=jnp.asarray)
+@technique(eps=partial_of, scale=check.scale_array, label=partial(jax.tree.map, jnp.asarray))
 @affine
 def negative(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale: Any, label: Any) -> jax.Array:
-    """Away from a label instead of from ∅: ε̂_neg + s (ε̂_c - ε̂_neg).   label: () or (B,) int, what is not wanted"""
+    """Away from a label instead of from ∅: ε̂_neg + s (ε̂_c - ε̂_neg).   label: () or (B,) int, or a `Condition`."""
     if c is None:
         raise ValueError("negative needs labels c to guide towards")
-    eps_neg = eps(x_t, t, jnp.broadcast_to(label, x_t.shape[:1]))
+    one = x_t.shape[:1]  # a single label stands for all images
+    eps_neg = eps(x_t, t, jax.tree.map(lambda a: a if a.ndim else jnp.broadcast_to(a, one), label))
     return eps_neg + per_image_scale(scale, x_t) * (eps(x_t, t, c) - eps_neg)
 
 

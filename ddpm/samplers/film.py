@@ -39,7 +39,7 @@ def record(
     those of any sampler, also of one that remembers.
     """
     ids = np.asarray(ids)
-    how, c = resolved(how), None if c is None else jnp.asarray(check_labels(eps, c, ids.shape))
+    how, c = resolved(how), None if c is None else jax.tree.map(jnp.asarray, check_labels(eps, c, ids.shape))
     times = how.times(schedule)
     # The walk
     key_x, key_walk = jax.random.split(key)

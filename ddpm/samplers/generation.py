@@ -13,7 +13,7 @@ from ddpm.sample import Sampling, walk
 from ddpm.samplers.names import STEPS, name, resolved
 from ddpm.samplers.solvers import begun, image
 from ddpm.schedule import Schedule
-from ddpm.tools import check, keys
+from ddpm.tools import check, conditions, keys
 from ddpm.tools.batches import parts, progress
 from ddpm.tools.partials import check_labels
 
@@ -32,13 +32,14 @@ def generate(
 ) -> np.ndarray:
     """n images (n, H, W, C) float32 in [-1, 1].
 
-    c: (n,) labels, or None together with n;  how: its sampler and its rule may be names of `ddpm.samplers.names`. Image
-    i begins from the noise of fold_in(split(key)[0], i) and walks with fold_in(split(key)[1], i), whatever n and the
-    batch: so the same key shows the same images with more or fewer of them, and with more or fewer steps.
+    c: (n,) labels or a `Condition`, or None together with n;  how: its sampler and its rule may be names of
+    `ddpm.samplers.names`. Image i begins from the noise of fold_in(split(key)[0], i) and walks with
+    fold_in(split(key)[1], i), whatever n and the batch: so the same key shows the same images with more or fewer of
+    them, and with more or fewer steps.
     """
     if c is None and n is None:
         raise ValueError("give the labels c, or the number of images n")
-    n = check.whole("n", n if c is None else np.size(c), 1)  # type: ignore[arg-type]
+    n = check.whole("n", n if c is None else conditions.count(c), 1)  # type: ignore[arg-type]
     c = None if c is None else check_labels(eps, c, (n,))
     how = resolved(how)
     times = how.times(schedule)
@@ -48,7 +49,7 @@ def generate(
     done = []
     with progress(total=n * (len(times) - 1), desc=f"{name(how)} {len(times) - 1}", unit="step") as bar:
         for ids, m in parts(n, batch):
-            step = how.step(eps, schedule, None if c is None else jnp.asarray(c[ids]), STEPS)
+            step = how.step(eps, schedule, jax.tree.map(jnp.asarray, conditions.rows(c, ids)), STEPS)
             x = begun(step, keys.normal_like(keys.of_images(key_x, ids), jnp.zeros((len(ids), *shape))))
             for first in range(0, len(times) - 1, PIECE):
                 piece = times[first : first + PIECE + 1]

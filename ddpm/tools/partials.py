@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from ddpm.tools import conditions
+from ddpm.tools.conditions import Condition
+
 
 def find(tree: Any, kind: type) -> list[Any]:
     """All parts of a pytree that are of that class, such as the schedules inside a step."""
@@ -69,12 +72,28 @@ def known_labels(eps: Any) -> np.ndarray | None:
     return None
 
 
+def known_parts(eps: Any) -> tuple[str, ...] | None:
+    """The parts of a `Condition` that a denoiser takes; None if that cannot be read.
+
+    The network inside names them by its attribute `conditions`, called with what its Partial binds; else it is the
+    label where there are labels.
+    """
+    for part in inside(eps) if isinstance(eps, Partial) else ():
+        if hasattr(part.func, "conditions"):
+            return tuple(part.func.conditions(*part.args, **part.keywords))
+    known = known_labels(eps)
+    return None if known is None else ("label",) if len(known) else ()
+
+
 def check_labels(eps: Any, c: Any, shape: tuple[int, ...], name: str = "c", one: bool = False) -> Any:
     """Check labels of this shape, or with `one` a single one for all, against those of the denoiser: int32, this shape.
 
     Inside `jit` JAX would wrap a label below 0 and clamp one that is too large, without a word. There, values cannot be
-    read: call this before.
+    read: call this before. A condition of several parts (`ddpm.tools.conditions`) has one row for each image, and holds
+    what the denoiser takes; where that is the label alone, it is returned as labels.
     """
+    if conditions.structured(c):
+        return _check_condition(eps, c, shape, name)
     traced = isinstance(c, jax.core.Tracer)
     a, known = c if traced else np.asarray(c), known_labels(eps)
     if known is None:
@@ -94,6 +113,15 @@ def check_labels(eps: Any, c: Any, shape: tuple[int, ...], name: str = "c", one:
     if a.shape != shape and not (one and a.ndim == 0):
         raise ValueError(f"{name} has shape {a.shape}; give {each}")
     return (jnp if traced else np).broadcast_to(a, shape).astype(np.int32)
+
+
+def _check_condition(eps: Any, c: Any, shape: tuple[int, ...], name: str) -> Any:
+    takes = known_parts(eps)
+    if isinstance(c, Condition) and takes is not None:
+        conditions.check_parts(c, takes, name)
+        if takes == ("label",) and c.label is not None:
+            return check_labels(eps, c.label, shape, f"{name}.label")
+    return conditions.check_rows(c, shape[0], name)
 
 
 def check_denoiser(t: Any, *, eps: Any = None, c: Any = None, schedule: Any = None, **bound: Any) -> None:
