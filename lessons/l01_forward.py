@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ddpm import data, forward, oracle, schedule
-from ddpm.datasets import sources
+from ddpm.datasets import garments, sources
 
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many random draws to afford
@@ -344,9 +344,10 @@ assert kl[0] > 0.5 and 1.1e-4 < kl[-1] < 1.2e-4
 # %% [markdown]
 # ## 6. The picture
 #
-# The picture shows three digits on their way to noise. Under each time stand the histogram of all 96,000 noisy pixels
-# (bars), the exact density (line) and the standard normal density that it approaches (dashed). At the bottom are the
-# two amplitudes that make every one of these pictures, and the KL divergence that is left.
+# The picture shows three garments on their way to noise. (A network drew them; from Lesson 4 on you train such networks
+# yourself.) Under each time stand the histogram of all 96,000 noisy pixels of the digits (bars), the exact density
+# (line) and the standard normal density that it approaches (dashed). At the bottom are the two amplitudes that make
+# every one of these pictures, and the KL divergence that is left.
 
 # %%
 SHOWN = [0, 20, 60, 120, 200, 350, 600, 1000]
@@ -376,7 +377,7 @@ def draw_histograms(axes, colours):
         axis.set(xlim=(-3.5, 3.5), ylim=(0, 1.25), yticks=[], xticks=[-2, 0, 2])
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].set_ylabel("pixels", fontsize=9)
+    axes[0].set_ylabel("digits' pixels", fontsize=9)
 
 
 # %%
@@ -406,8 +407,8 @@ def picture():
     strip, bottom = figure.subfigures(2, 1, height_ratios=[3.1, 1.25])
     axes = strip.subplots(4, 8, height_ratios=[1, 1, 1, 0.85])
     colours = plt.colormaps["viridis"](np.linspace(0.05, 0.85, len(SHOWN)))
-    which = [int(np.argmax(digits.y_train == c)) for c in (0, 3, 6)]
-    draw_strip(axes[:3], images[np.array(which)], jax.random.normal(jax.random.key(4), (3, 8, 8, 1)))
+    drawn, _ = garments.load()  # two of each of ten classes
+    draw_strip(axes[:3], data.to_float(drawn[[18, 3, 4]]), jax.random.normal(jax.random.key(4), (3, 28, 28, 1)))
     draw_histograms(axes[3], colours)
     left, right = bottom.subplots(1, 2)
     draw_time_line(left, right, colours)

@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ddpm import data, forward, schedule
-from ddpm.datasets import sources
+from ddpm.datasets import garments, sources
 from ddpm.oracles import gaussian
 
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
@@ -313,8 +313,8 @@ assert abs(np.sqrt(1 - wrong[-1]) / np.sqrt(1 - right[-1]) - 1) < 1e-6
 # %% [markdown]
 # ## 7. The picture
 #
-# Above are the same two digits, with the same noise, at the same nine times of both schedules (Fig. 3 of the paper).
-# Below are the two curves $\bar\alpha_t$ (Fig. 5), and the bits that are left of a digit.
+# Above are the same two garments (a network drew them), with the same noise, at the same nine times of both schedules
+# (Fig. 3 of the paper). Below are the two curves $\bar\alpha_t$ (Fig. 5), and the bits that are left of a digit.
 
 # %%
 COLOUR = {"linear": "#b5523b", "cosine": "#2a6f97"}
@@ -322,7 +322,7 @@ SHOWN = np.linspace(0, 1000, 9).astype(int)
 
 
 def draw_strip(axes, name, x0, eps):
-    """Two digits (rows) at nine times (columns)."""
+    """Two garments (rows) at nine times (columns)."""
     abar = schedules[name]
     for row, column in np.ndindex(axes.shape):
         a = abar[SHOWN[column]]
@@ -359,7 +359,7 @@ def picture():
     """The figure of this lesson."""
     figure = plt.figure(figsize=(11, 9), layout="constrained")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.35, 1.35, 1.6])
-    x0 = images[np.array([int(np.argmax(digits.y_train == c)) for c in (0, 3)])]
+    x0 = np.asarray(data.to_float(garments.load()[0][[18, 4]]))  # an ankle boot and a pullover
     eps = np.random.default_rng(3).standard_normal(x0.shape)
     draw_strip(top.subplots(2, 9), "linear", x0, eps)
     draw_strip(middle.subplots(2, 9), "cosine", x0, eps)

@@ -262,10 +262,21 @@ def small(pictures: list[Path], folder: Path) -> None:
             image.resize((480, round(480 * image.height / image.width))).save(folder / picture.name, optimize=True)
 
 
+# Six figures that stand above the others, large.
+LARGE = ("mining", "cfg_tilted", "solver_orders", "progressive_garments", "ddim_table1", "typicality_exact")
+
+
+def paper_of(result: dict) -> str:
+    """The first paper that a result names, with its year: its place in the gallery."""
+    return re.match(r"[^;(]*?\d{4}[a-z]?|[^;(]*", result["paper"]).group().strip()  # type: ignore[union-attr]
+
+
 def gallery_page(source: Path) -> str:
-    """Each result with its picture, what it shows, and its table folded."""
-    parts, cards = [], []
-    for name, result in gallery.results().items():
+    """Six large figures, all the others by paper and year; then each with what it shows, and its table folded."""
+    parts: list[str] = []
+    cards: dict[str, str] = {}
+    by_paper = sorted(gallery.results().items(), key=lambda item: (paper_of(item[1])[-4:], paper_of(item[1]), item[0]))
+    for name, result in by_paper:
         picture, module = runner.RESULTS / name / "figure.png", runner.find(name)
         if not picture.is_file():
             continue
@@ -275,7 +286,10 @@ def gallery_page(source: Path) -> str:
         target = name.replace("_", "-")
         image = '<img class="only-{}" src="../_static/gallery/{}.png" alt="" loading="lazy">'
         both = image.format("light", name) + image.format("dark", f"{name}-dark")
-        cards.append(f'<a class="thumb" href="#{target}">{both}<span>{title}</span></a>')
+        cards[name] = (
+            f'<a class="thumb" href="#{target}">{both}<span>{title}<br>'
+            f"<small>{escape(paper_of(result))}</small></span></a>"
+        )
         width = f":width: {Image.open(picture).width * 5 // 8}px"
         table = runner.table(result["rows"])
         parts += [
@@ -292,5 +306,7 @@ def gallery_page(source: Path) -> str:
         "is *exact* (a closed form or a quadrature in NumPy, no training), and what *our* code gives: the library on "
         "the same exact case, or the shipped network on data. The command under a title makes it again."
     )
-    grid = '<div class="thumbs">\n' + "\n".join(cards) + "\n</div>"
-    return "\n\n".join(["# Gallery", words, grid, *parts]) + "\n"
+    first = [cards.pop(name) for name in LARGE if name in cards]
+    large = '<div class="thumbs large">\n' + "\n".join(first) + "\n</div>"
+    grid = '<div class="thumbs">\n' + "\n".join(cards.values()) + "\n</div>"
+    return "\n\n".join(["# Gallery", words, large, "All by paper, the oldest first:", grid, *parts]) + "\n"
