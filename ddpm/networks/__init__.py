@@ -5,6 +5,8 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
+        "crossattention": ("build_text", "masked_attention"),
+        "text_config": ("TEXTS", "TextConfig"),
         "dit": ("build", "eps_fn"),
         "dit_config": ("DITS", "DiTConfig", "network_config"),
         "heads": (

@@ -23,7 +23,9 @@ from jax.tree_util import Partial
 from ddpm import network
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps
+from ddpm.networks.crossattention import build_text
 from ddpm.networks.dit_config import DiTConfig
+from ddpm.networks.text_config import TextConfig
 from ddpm.tools import check, ops
 from ddpm.tools.layers import Draws, Linear, runs_once
 from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
@@ -125,7 +127,9 @@ class DiT(nnx.Module):
 
 
 def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
-    """Build `init(key) -> params` and `apply(params, x_t, t, c=None, key=None) -> ε̂` of a U-Net or a DiT."""
+    """Build `init(key) -> params` and `apply(params, x_t, t, c=None, key=None) -> ε̂` of a network of any kind."""
+    if isinstance(config, TextConfig):
+        return build_text(config)
     return _build(config) if isinstance(config, DiTConfig) else network.build(config)
 
 

@@ -19,6 +19,6 @@ __getattr__, __dir__ = namespace(
         "evidence": ("badge", "exactly", "in_grey", "instructed", "known", "merged", "outlined", "subject"),
         "drawing": ("draw", "draw_attributes", "painted", "values_of"),
         "pairs": ("Captioned", "values_for"),
-        "captions": ("VOCABULARY", "caption", "mentioned", "parsed", "words_of"),
+        "captions": ("VOCABULARY", "caption", "mentioned", "parsed"),
     },
 )

@@ -9,14 +9,13 @@ one after `with` is the ink's, one after `on` the ground's: the same words in an
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ddpm.datasets.wardrobe.words import ATTRIBUTES, COLOURS, INKED
+from ddpm.tools import tokens
 
 MENTIONED = 0.9  # the probability that a caption mentions an attribute
 FORMS: dict[str, Any] = {  # how a value is said
@@ -71,29 +70,13 @@ def log_prob(said: np.ndarray, rate: float = MENTIONED) -> np.ndarray:
     return total + np.where(inked, np.where(ink < 0, np.log(1 - rate), told), never)
 
 
-def words_of(text: str) -> list[str]:
-    """Split a prompt into known words; unknown ones are named, with near ones suggested.
-
-    Case, commas and full stops do not matter.
-    """
-    words = re.sub(r"[.,;]", " ", text.lower()).split()
-    if not words:
-        raise ValueError('the prompt is empty; give words such as "a large striped red dress at night"')
-    for word in words:
-        if word not in VOCABULARY:
-            near = difflib.get_close_matches(word, VOCABULARY, n=3, cutoff=0.6)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ValueError(f"the prompt holds {word!r}, which is not known. Known: {', '.join(VOCABULARY)}.{hint}")
-    return words
-
-
 def parsed(text: str) -> np.ndarray:
     """The values that a prompt asks for, (8,) in the order of ATTRIBUTES; -1: not mentioned.
 
     Two values of one attribute are refused, and ink where the pattern has none.
     """
     said, role = dict.fromkeys(NAMES, -1), "colour"
-    for word in words_of(text):
+    for word in tokens.split(text, VOCABULARY):
         role = ROLE_AFTER.get(word, role)
         name = role if word in COLOURS else next((n for n in NAMES if word in ATTRIBUTES[n]), None)
         if name is None:
