@@ -1,5 +1,7 @@
 """Words in the U-Net: masked cross-attention by its identities, and step 0 equal to the network without words."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,8 @@ from ddpm.config import UNetConfig
 from ddpm.guide import cfg
 from ddpm.networks.crossattention import masked_attention
 from ddpm.networks.dit import build, eps_fn
-from ddpm.networks.dit_config import network_config
 from ddpm.networks.inspect import count, param_shapes
-from ddpm.networks.text_config import TextConfig
+from ddpm.networks.text_config import TEXTS, TextConfig
 from ddpm.tools import tokens
 from ddpm.tools.conditions import Condition
 
@@ -102,7 +103,7 @@ def test_the_words_and_their_order_matter_and_filling_does_not():
 
 
 def test_the_preset_has_1_2_million_parameters():
-    assert 1.1e6 < count(param_shapes(network_config("wardrobe", words=tuple("abcdefghij")))) < 1.3e6
+    assert 1.1e6 < count(param_shapes(replace(TEXTS["wardrobe"], words=tuple("abcdefghij")))) < 1.3e6
 
 
 @pytest.mark.parametrize(
