@@ -248,6 +248,11 @@ class Course:
     """Lessons with exercises that check themselves: `ddpm course --help`."""
 
 
+@dataclass(frozen=True)
+class Challenge:
+    """Few calls of an exact denoiser, scored without sampling error: `ddpm challenge --help`."""
+
+
 OTHERS = (
     Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Typicality, tyro.conf.subcommand("typicality")]
@@ -262,6 +267,7 @@ OTHERS = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Course, tyro.conf.subcommand("course")]
+    | Annotated[Challenge, tyro.conf.subcommand("challenge")]
 )
 
 

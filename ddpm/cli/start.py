@@ -46,6 +46,10 @@ def main(args: list[str] | None = None) -> int:
         from ddpm.course import cli as course
 
         return course.main(args[1:])
+    if args[:1] == ["challenge"]:
+        from ddpm.course import challenge
+
+        return challenge.main(args[1:])
     # Parsing; a training may begin with the options of an earlier one
     train = Train()
     try:
