@@ -32,7 +32,7 @@ What continues one of them lives in the folder of its plural or kin:
     features/    what the layers know: DIFT, correspondence, linear probes
     mining/      typical patches of a class, clustered, with p-values and baselines
     tools/       what knows nothing of diffusion: checks, files, batches, array operations
-    course/      lessons with exercises that check themselves
+    course/      lessons with exercises that check themselves; the challenge of few calls
     testing/     checks of other people's schedules, losses, samplers and guidance, which name the mistake
     cli/         the command `ddpm`, one file a command
 

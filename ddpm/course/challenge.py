@@ -1,8 +1,8 @@
 """The laptop challenge, Gaussian track: draw with 1, 2, 4 and 8 calls of an exact denoiser.
 
 An entry is a file with a function `sample(eps, noise, calls)`: `eps(x, alpha_bar)` is ε* of N(μ, diag λ), with the axes
-of the 28 x 28 garments, and may be called `calls` times on the whole batch; it returns what it draws from the noise. The
-score is W₂² to the data, direction by direction, on quantiles of the noise: no sampling error. For DDIM steps it is
+of the 28 x 28 garments, and may be called `calls` times on the whole batch; it returns what it draws from the noise.
+The score is W₂² to the data, direction by direction, on quantiles of the noise: no sampling error. For DDIM steps it is
 `ddpm.samplers.best_times.w2_of_times` exactly, and 0 is the optimum. The entry runs in the course's sandbox: of its
 process the grader takes arrays, and the data's quantiles are never in it.
 """
@@ -173,7 +173,7 @@ def main(args: list[str]) -> int:
         Run | Submit | Board,
         prog="ddpm challenge",
         description="The laptop challenge, Gaussian track. An entry is a file with sample(eps, noise, calls), which "
-        "draws from a Gaussian with the axes of the garments in 1, 2, 4 and 8 calls of its exact denoiser eps(x, alpha_bar). "
+        "draws from a Gaussian with the axes of the garments in 1, 2, 4 and 8 calls of its denoiser eps(x, alpha_bar). "
         "The score is W2^2 to the data, 0 is the optimum. More: docs/challenge.md.",
         args=args or ["--help"],
         config=(tyro.conf.OmitArgPrefixes,),
