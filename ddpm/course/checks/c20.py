@@ -58,7 +58,7 @@ def with_parameter(p, x, r, t):
 def trainings(rng):
     """(p, u, x0, ε, r, t)"""
     return [
-        (float(rng.uniform(0.5, 1.5)), with_parameter, x, velocity + x, r, t) for _, x, r, t, velocity in pairs(rng)
+        (float(rng.uniform(0.5, 1.5)), with_parameter, x, velocity + x, r, t) for _, x, r, t, velocity in pairs(rng)[:2]
     ]
 
 
