@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ddpm.config import UNETS, UNetConfig
+from ddpm.networks.text_config import TEXTS
 
 # The fields of a U-Net that a transformer has too; the others keep the values that they have here.
 SHARED = (
@@ -65,11 +66,11 @@ DITS: dict[str, DiTConfig] = {
     "dit_small": DiTConfig(28, 1),  # as many parameters as the U-Net `cpu`, 49 tokens
     "dit_digits": DiTConfig(8, 1, patch=2, channels=48, blocks=3),
 }
-PRESETS: Mapping[str, UNetConfig] = ChainMap(DITS, UNETS)  # type: ignore[arg-type]
+PRESETS: Mapping[str, UNetConfig] = ChainMap(DITS, TEXTS, UNETS)  # type: ignore[arg-type]
 
 
 def network_config(preset: str, **changes: object) -> UNetConfig:
-    """Return the network preset of this name, a U-Net or a DiT, with some fields changed."""
+    """Return the network preset of this name, a U-Net, a DiT or one that reads captions, with some fields changed."""
     from ddpm.tools import check  # which imports JAX
 
     return dataclasses.replace(PRESETS[check.choice("preset", preset, PRESETS)], **changes)  # type: ignore[arg-type]

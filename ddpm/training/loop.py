@@ -25,7 +25,7 @@ from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import Damaged, sweep, write_atomic
 from ddpm.train import TrainState
-from ddpm.training import averages, by_layer, cost, devices, diagnose, few_steps, resume, signals, tables
+from ddpm.training import averages, by_layer, captions, cost, devices, diagnose, few_steps, resume, signals, tables
 from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
@@ -72,7 +72,7 @@ class Training:
             "versions": machine.versions(),
             "device": machine.device_name(),
         }
-        self.feed = Feed(config.seed, config.batch, dataset.x_train, dataset.y_train, mesh)
+        self.feed = Feed(config.seed, config.batch, dataset.x_train, captions.conditions(unet, dataset), mesh)
         platform = jax.devices()[0].platform
         self.k, self.on_cpu = steps_per_call(config, platform), platform == "cpu"
         self.programs: dict[int, Any] = {}
@@ -179,7 +179,7 @@ class Training:
         self.say(cost.describe(self.program(k), config, self.state.params, seconds, left))
         self.base = None  # for errors of a prediction: the bound has another floor
         if self.writes and config.loss not in ("vlb", "hybrid", *FEW_STEPS):
-            self.base = baseline(self.folder, self.dataset, self.schedule, config.conditional, config)
+            self.base = baseline(self.folder, self.dataset, self.schedule, self.unet.num_classes > 0, config)
         self.losses: list[jax.Array] = []
         now = time.perf_counter()
         self.start, self.last = now - seconds_before, (now, self.step)
@@ -292,7 +292,7 @@ class Training:
         self.step = int(self.state.step)
         self.save()
         ids, state = self.feed.ids(self.step), devices.on_host(self.mesh, self.state)
-        x, c = self.dataset.x_train[ids], self.dataset.y_train[ids]
+        x, c = self.dataset.x_train[ids], captions.conditions(self.unet, self.dataset)[ids]
         why = diagnose.explain(self.config, self.unet, self.schedule, state, x, c)
         raise Diverged(
             f"the loss or its gradient was not finite after step {self.step}: {why}. The state of that step, the last "

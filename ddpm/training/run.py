@@ -21,8 +21,9 @@ from ddpm.datasets import sources
 from ddpm.datasets.reading import is_own
 from ddpm.flows.paths import make_chain
 from ddpm.networks.dit_config import PRESETS, network_config
+from ddpm.networks.text_config import TextConfig
 from ddpm.tools import lock
-from ddpm.training import auto, few_steps, resume, unet_options
+from ddpm.training import auto, captions, few_steps, resume, unet_options
 from ddpm.training import devices as distributed
 from ddpm.training.config import TrainConfig
 from ddpm.training.loggers import Logger
@@ -36,6 +37,8 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
     learns = config.variance == "learned"
     chosen = {"num_classes": classes, "dtype": config.dtype, "learned_variance": learns, "dropout": config.dropout}
     unet = network_config(config.preset, **chosen)
+    if isinstance(unet, TextConfig):
+        unet = captions.with_words(unet, config, dataset)
     if changed := unet_options.given(config):
         unet = unet_options.adapted(unet, dataset.image_shape, changed)
     if config.predict == "gaussian":

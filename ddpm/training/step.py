@@ -28,7 +28,7 @@ from ddpm.contracts import Partial
 from ddpm.data import to_float
 from ddpm.flows.matching import pair_by_transport
 from ddpm.flows.table import FEW_STEPS, TAUGHT
-from ddpm.loss import drop_labels, stratified_times
+from ddpm.loss import stratified_times
 from ddpm.losses import importance, objectives, times
 from ddpm.losses.objectives import Objective
 from ddpm.networks.dit import build
@@ -37,7 +37,7 @@ from ddpm.networks.skip import Prior, skip_head
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule
 from ddpm.train import TrainState
-from ddpm.training import averages, by_layer, few_steps
+from ddpm.training import averages, by_layer, captions, few_steps
 from ddpm.training.adam import optimiser
 from ddpm.training.config import TrainConfig
 from ddpm.training.devices import everywhere, rows
@@ -58,7 +58,7 @@ class Draws(NamedTuple):
     x0: jax.Array  # (B, H, W, C), some mirrored if flip is set
     t: jax.Array  # (B,) int
     noise: jax.Array  # like x0
-    c: jax.Array | None  # (B,) some replaced by the null label
+    c: Any  # (B,) labels or a `Condition`, some replaced by ∅; None
     weight: jax.Array | None = None  # (B,) 1/(T p_t), for times drawn with non-uniform p_t
     more: Any = ()  # (B,) each: a second time, a jump or a scale; t of a flow's loss is then τ, and no integer
 
@@ -106,7 +106,7 @@ def draw(
     if config.flip:
         flip = jax.random.bernoulli(key_flip, 0.5, (x0.shape[0], 1, 1, 1))
         x0 = jnp.where(flip, x0[:, :, ::-1], x0)
-    label = drop_labels(key_drop, c, unet.num_classes, config.p_uncond) if unet.num_classes else None
+    label = captions.dropped(unet, key_drop, c, config.p_uncond)
     key_t, key_noise = jax.random.split(key_loss)  # as in loss.simple_loss
     t, weight, more = stratified_times(key_t, x0.shape[0], schedule.T), None, ()
     if config.loss in FEW_STEPS:

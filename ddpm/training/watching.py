@@ -21,7 +21,9 @@ from ddpm.networks.skip import Prior
 from ddpm.sample import Sampling, images
 from ddpm.schedule import Schedule
 from ddpm.tools import movies
+from ddpm.tools.conditions import Condition
 from ddpm.train import TrainState
+from ddpm.training import captions
 
 
 def grid_labels(unet: UNetConfig, per_class: int = 8) -> np.ndarray | None:
@@ -77,10 +79,14 @@ def loss_on_test(
     """Compute the ε-MSE on the first test images for each average, with fixed times and noises."""
     from ddpm.evaluation.denoising_loss import eps_mse
 
-    x, c = data.to_float(dataset.x_test[:most]), dataset.y_test[:most] if conditional else None
+    x, c = (
+        data.to_float(dataset.x_test[:most]),
+        captions.conditions(unet, dataset, "test", most) if conditional else None,
+    )
+    given: Any = Condition(text=c) if c is not None and c.ndim == 2 else c  # tokens of captions, or labels
     which = {"params": state.params, "ema": state.ema, **state.emas}
     denoisers = {
         name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior)
         for name, p in which.items()
     }
-    return {name: eps_mse(eps, schedule, x, c, jax.random.key(0)).value for name, eps in denoisers.items()}
+    return {name: eps_mse(eps, schedule, x, given, jax.random.key(0)).value for name, eps in denoisers.items()}

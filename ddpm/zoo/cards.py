@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ddpm import weights
 from ddpm.config import UNetConfig
 from ddpm.networks.dit_config import DiTConfig
+from ddpm.networks.text_config import TextConfig
 from ddpm.tools import files, schema
 from ddpm.training.config import TrainConfig
 
@@ -36,6 +38,10 @@ LIMITS: schema.Limits = {
     "attention": (1, 2048),
     "groups": (1, 4096),
     "attention_heads": (1, 4096),
+    "tokens": (2, 1024),
+    "text_width": (1, 4096),
+    "text_layers": (0, 64),
+    "text_heads": (1, 256),
     "dropout": (0, 1),
     "num_classes": (0, 100_000),
     "extra_channels": (0, 1024),
@@ -151,21 +157,13 @@ class RunCard:
             )
 
 
-@dataclass(frozen=True)
-class DiTWeightsCard(WeightsCard):
-    """The same of a transformer."""
-
-    unet: DiTConfig
+KINDS = {"attention_heads": DiTConfig, "text_width": TextConfig}  # networks by a field that no other kind has
 
 
-@dataclass(frozen=True)
-class DiTRunCard(RunCard):
-    """The same of a transformer."""
-
-    unet: DiTConfig
-
-
-TRANSFORMERS = {WeightsCard: DiTWeightsCard, RunCard: DiTRunCard}
+@lru_cache
+def _card_of(kind: type, network: type) -> type:
+    """The same card with a network of another kind."""
+    return dataclasses.make_dataclass(kind.__name__, [("unet", network)], bases=(kind,), frozen=True)
 
 
 def check_network(unet: UNetConfig) -> None:
@@ -251,9 +249,9 @@ def run_card(folder: Path) -> tuple[RunCard, dict[str, Any]]:
 def _read(kind: Any, card: dict[str, Any], file: Path) -> Any:
     try:
         unet = card.get("unet")
-        transformer = isinstance(unet, dict) and "attention_heads" in unet  # the field that a U-Net does not have
-        _names(DiTConfig if transformer else UNetConfig, unet, f"{file}: unet")
-        return schema.read(TRANSFORMERS[kind] if transformer else kind, card, str(file), LIMITS)
+        mark = next((field for field in KINDS if isinstance(unet, dict) and field in unet), "")
+        _names(KINDS.get(mark, UNetConfig), unet, f"{file}: unet")
+        return schema.read(_card_of(kind, KINDS[mark]) if mark else kind, card, str(file), LIMITS)
     except ValueError as e:
         unsigned = "" if "card_sha256" in card else " (the file has no digest, so it may also have been changed)"
         raise ValueError(f"{e}{unsigned}") from None

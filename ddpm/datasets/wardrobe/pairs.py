@@ -22,6 +22,7 @@ class Captioned(Dataset):
 
     text_train: tuple[str, ...]
     text_test: tuple[str, ...]
+    words: tuple[str, ...]  # the vocabulary of the captions
 
     @cached_property
     def sha256(self) -> str:
@@ -41,13 +42,15 @@ def wardrobe() -> Captioned:
         arrays |= {f"x_{split}": images, f"y_{split}": z.garment}
         texts.append(tuple(map(captions.caption, captions.mentioned(drawing.values_of(z), seed).tolist())))
     arrays = formats.checked(arrays, "the drawn wardrobe", (SIZE, SIZE, 3), len(GARMENTS))
+    source = "drawn by ddpm.datasets.wardrobe"
     return Captioned(
         "wardrobe",
         GARMENTS,
         **arrays,
-        source="drawn by ddpm.datasets.wardrobe",
+        source=source,
         text_train=texts[0],
         text_test=texts[1],
+        words=captions.VOCABULARY,
     )
 
 
