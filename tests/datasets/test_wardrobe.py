@@ -133,6 +133,7 @@ def conditions():
     }
 
 
+@pytest.mark.slow
 def test_a_condition_decides_what_it_tells():
     """At t = T nothing is known but the condition, and the posterior of the attributes is that of the condition."""
     x_T = jax.random.normal(jax.random.key(0), (64, 28, 28, 3))

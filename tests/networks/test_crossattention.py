@@ -56,6 +56,7 @@ def without_words(params):
     return {k: without_words(v) for k, v in params.items() if k != "text"} if isinstance(params, dict) else params
 
 
+@pytest.mark.slow
 def test_step_0_is_the_network_without_words_to_the_bit():
     """W_o is 0 at first, with any other parameters; and it is what learns first."""
     plain, apply = network.build(UNetConfig(8, 1, **SIZES)), build(CONFIG)[1]
