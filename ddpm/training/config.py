@@ -58,8 +58,7 @@ class TrainConfig:
     # vlb (the variational bound); hybrid (simple, while vlb trains the variance). For models of few steps: meanflow,
     # shortcut, consistency; and with --teacher consistency_distillation, progressive, guided, reflow
     loss: str = "simple"
-    # the model that such a loss learns from and begins with: shipped weights by name, a folder runs/NAME, or a path
-    teacher: str = ""
+    teacher: str = ""  # the model that such a loss learns from: shipped weights by name, a folder runs/NAME, or a path
     # the guidance scale inside a model of few steps, which then draws without guidance
     guidance: float = 1.0
     calls: int = 0  # progressive: steps of the new model, half of those of --teacher; reflow: steps of --teacher
