@@ -61,7 +61,7 @@ class TrainConfig:
     teacher: str = ""  # the model that such a loss learns from: shipped weights by name, a folder runs/NAME, or a path
     # the guidance scale inside a model of few steps, which then draws without guidance
     guidance: float = 1.0
-    calls: int = 0  # progressive: steps of the new model, half of those of --teacher; reflow: steps of --teacher
+    calls: int = 0  # progressive: steps of the new model, half of its teacher's; reflow: steps of the teacher
     # of the steps in vlb and hybrid: fixed_large (β), fixed_small (β̃), or learned by the network
     variance: str = "fixed_large"
     importance: bool = False  # draw t where the loss is large, not evenly (made for vlb)
