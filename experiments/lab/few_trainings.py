@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
@@ -50,8 +51,8 @@ RECIPES: dict[str, tuple[float, dict[str, Any]]] = {
     "consistency training": (1, {"loss": "consistency"}),
     "guided": (0.5, {"loss": "guided", "teacher": TEACHER}),
     "reflow": (0.5, {"loss": "reflow", "calls": 8, "teacher": TEACHER, "guidance": None}),
-    "flow, logit-normal times": (1, {"times": "logit_normal"}),
-    "MeanFlow, no guidance": (1, {"loss": "meanflow"}),
+    "flow, logit-normal times": (0.5, {"times": "logit_normal"}),
+    "MeanFlow, no guidance": (0.5, {"loss": "meanflow"}),
 }
 
 
@@ -78,21 +79,25 @@ def config_of(budget: Budget, name: str) -> TrainConfig:
     )
 
 
-def train(budget: Budget, name: str) -> model.Model:
-    """Return the model from the cache, or train it now, its teacher before it."""
+def folder_of(budget: Budget, name: str) -> Path:
+    """Return the folder of a training in the cache; its name is that of its options, its teacher and the data."""
     config = config_of(budget, name)
     try:
         sha256 = sources.load(config.data).sha256
     except (FileNotFoundError, ConnectionError) as error:
         raise Unavailable(f"the experiment trains on {config.data}, which is not here: {error}") from error
-    teacher = train(budget, config.teacher) if config.teacher else None
-    of = teacher.name if teacher else ""
-    key = cache.key(config.command(), of, sha256)
-    home = cache.folder() / "few"
-    if not (home / key / f"samples_{config.steps:08d}.png").exists():
+    of = folder_of(budget, config.teacher).name if config.teacher else ""
+    return cache.folder() / "few" / cache.key(config.command(), of, sha256)
+
+
+def train(budget: Budget, name: str) -> model.Model:
+    """Return the model from the cache, or train it now, its teacher before it."""
+    config, folder = config_of(budget, name), folder_of(budget, name)
+    if not (folder / f"samples_{config.steps:08d}.png").exists():
+        teacher = train(budget, config.teacher) if config.teacher else None
         print(f"training: {name}, {config.steps:,} steps of {config.batch}", flush=True)
-        run.train(dataclasses.replace(config, name=key), home, teacher=teacher)
-    return model.load(home / key)
+        run.train(dataclasses.replace(config, name=folder.name), folder.parent, teacher=teacher)
+    return model.load(folder)
 
 
 def main(names: list[str]) -> None:

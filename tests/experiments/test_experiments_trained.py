@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ddpm import weights
+from ddpm import flows, weights
+from ddpm.flows.paths import make_chain
 from ddpm.oracles.spectrum import Axes
 from ddpm.samplers.best_times import w2_of_times
 from ddpm.schedule import cosine, make_times
@@ -14,6 +15,7 @@ from experiments import (
     cfg_tradeoff,
     classifier_guidance,
     few_calls,
+    few_steps,
     few_steps_line,
     repaint_garments,
     teleportation,
@@ -21,6 +23,7 @@ from experiments import (
 from experiments.lab import runner
 from experiments.lab.linear_denoisers import by_formula
 
+CHAIN = make_chain("linear_path", 1000)
 COSINE = SimpleNamespace(schedule=cosine(1000), card={"schedule": {"name": "cosine"}})
 ALPHA_BAR = np.asarray(cosine(1000).alpha_bar, np.float64)
 
@@ -106,3 +109,17 @@ def test_ends_of_few_step_losses_where_they_are_known():
     around = np.log(few_steps_line.density(np.array([0.3 - 1e-5, 0.3 + 1e-5]), 0.6))
     score = (around[1] - around[0]) / 2e-5  # Tweedie: E[x0 | x] = (x + τ² ∇ log p)/(1-τ)
     assert mean == pytest.approx((0.3 + 0.36 * score) / 0.4, rel=1e-6)
+
+
+def test_where_few_step_trainings_end_on_a_gaussian():
+    """(√λ - gain)² of the steps that each converges to; nothing is left of what converges to the flow map."""
+    lam, one = np.array([0.25, 0.09]), np.ones(2, int)
+    axes, linear = Axes(lam, np.zeros(2), one), flows.make_path("linear")
+    for name, N in (("shortcut", 128), ("progressive", 16)):
+        gain, _ = flows.linear_solution(linear, lam, np.linspace(1, 0, N + 1))
+        left = ((np.sqrt(lam) - gain) ** 2).sum()
+        assert few_steps.end_of_training(name, 1, CHAIN, axes) == pytest.approx(left, rel=0.1)
+    gain, _ = flows.linear_solution(linear, lam, np.linspace(1, 0, 161))  # consistency training ends as DDIM does
+    left = ((np.sqrt(lam) - gain) ** 2).sum()
+    assert few_steps.end_of_training("consistency training", 1, CHAIN, axes) == pytest.approx(left, rel=1e-6)
+    assert few_steps.end_of_training("MeanFlow", 1, CHAIN, axes) == 0
