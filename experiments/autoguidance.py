@@ -34,7 +34,6 @@ from experiments.lab.runner import Result, Row
 
 PAPER = "Karras et al. 2024, Autoguidance, Sec. 4"
 MINUTES = 4
-UNCHECKED = "The networks have no exact answer; the rows of the Gaussian are held to theirs."
 TRUE, GOOD, BAD = 0.25, 0.30, 0.40  # variances of the data, of a good model, and of a worse one
 
 
