@@ -122,7 +122,9 @@ def curve(name: str, config: Config) -> list[tuple[float, int, float]]:
 
 def run(config: Config) -> Result:
     """Count and time each network, and train some."""
-    rows, table, curves = [], {}, {}
+    rows: list[Row] = []
+    table: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
     for name in config.networks:
         unet = network_of(name)
         init, apply = build(unet)
@@ -147,7 +149,7 @@ def run(config: Config) -> Result:
     return Result(rows, picture(table, curves), {"batch": config.batch, "n": config.n, "curves": curves})
 
 
-def picture(table: dict[str, tuple[float, ...]], curves: dict[str, list[tuple[float, int, float]]]) -> Figure:
+def picture(table: dict[str, Any], curves: dict[str, Any]) -> Figure:
     """Draw operations, the processor time of a call and of a gradient, and the loss against processor time."""
     with plot.style():
         figure = plot.new_figure(10.4, 2.8)
