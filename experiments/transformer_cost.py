@@ -104,7 +104,8 @@ def curve(name: str, config: Config) -> list[tuple[float, int, float]]:
     def loss(params: Any, key: jax.Array, x: jax.Array) -> jax.Array:
         return simple_loss(Partial(apply, params), s, key, x)
 
-    step, measure = make_step(loss, optimiser, 0.99), jax.jit(loss)
+    step: Any = make_step(loss, optimiser, 0.99)
+    measure = jax.jit(loss)
     state = TrainState(jnp.int32(0), params, params, optimiser.init(params))
     compiled = step.lower(state, key, jnp.asarray(images[: config.batch])).compile()
     found, used, n = [], 0.0, 0
@@ -131,7 +132,8 @@ def run(config: Config) -> Result:
         params = init(jax.random.key(0))
         x = jax.random.normal(jax.random.key(1), (config.batch, *unet.image_shape))
         t = jnp.full(config.batch, 500)
-        one = jax.jit(apply).lower(param_shapes(unet), x[:1], t[:1]).cost_analysis()["flops"]
+        count_of: Any = jax.jit(apply).lower(param_shapes(unet), x[:1], t[:1]).cost_analysis()
+        one = count_of["flops"]
         loss = lambda p, x, t, apply=apply: ((apply(p, x, t) - x) ** 2).mean()  # noqa: E731
         forward, backward = least_ms(apply, (params, x, t), config), least_ms(jax.grad(loss), (params, x, t), config)
         exact = (unet.parameters, unet.flops) if isinstance(unet, DiTConfig) else (None, None)
