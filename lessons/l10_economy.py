@@ -93,6 +93,7 @@ times = schedule.make_times(1000, steps)
 plain = jax.jit(garments.eps)
 
 
+# %%
 def both(x, t):
     """ε̂_c and ε̂_∅ of all images"""
     return plain(x, jnp.full(N, t), labels), plain(x, jnp.full(N, t), None)

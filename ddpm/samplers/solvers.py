@@ -23,6 +23,8 @@ from ddpm.contracts import Eps, Partial, falls, partial_of, technique
 from ddpm.forward import x0_and_eps
 from ddpm.schedule import Schedule
 
+PURE = 1e-6  # ᾱ_t below this is noise: σ̄_t > 1000, where one long step by a trapezoid multiplies ε's error by σ̄_t
+
 
 def _call(eps: Eps, x: jax.Array, t: jax.Array, c: Any) -> jax.Array:
     return eps(x, jnp.broadcast_to(t, x.shape[:1]), c)
@@ -52,12 +54,12 @@ def heun_step(
 ) -> jax.Array:
     """x̄_s = x̄_t + (σ̄_s - σ̄_t) ½(ε_t + ε_s), ε_s at Euler's guess of x̄_s.   [Karras et al. 2022, Alg. 1]
 
-    It may climb (DDIM inversion of second order). Where s = 0 it is Euler's step, as in the paper, and where ᾱ_t = 0,
-    since σ̄_t is infinite there.
+    It may climb (DDIM inversion of second order). Where s = 0 it is Euler's step, as in the paper, and where
+    ᾱ_t < PURE: σ̄_t is infinite or very large there.
     """
     x0, eps_t = x0_and_eps(eps, schedule, x_t, t, c)
     euler = _towards(schedule, x0, eps_t, 0.0, t, s)
-    first_order = (s == 0) | (schedule.alpha_bar[t] == 0)
+    first_order = (s == 0) | (schedule.alpha_bar[t] < PURE)
     eps_s = jax.lax.cond(first_order, lambda: eps_t, lambda: _call(eps, euler, s, c))
     return _towards(schedule, x0, eps_t, 0.5 * (eps_s - eps_t), t, s)
 
@@ -71,12 +73,12 @@ def midpoint_step(
 
     x_s = √(ᾱ_s/ᾱ_t) x_t - √(1-ᾱ_s) (e^h - 1) (ε_t + (ε_m - ε_t)/(2r)),  h = λ_s - λ_t   [Lu et al. 2022, DPM-Solver-2]
     m is the schedule's time whose λ is nearest the middle, so t - s must be 2 at least. Otherwise, and
-    where ᾱ_t = 0 and λ_t is infinite, it is DDIM's step.
+    where ᾱ_t < PURE, it is DDIM's step.
     """
     lam = -jnp.log(sigma_bar(schedule, jnp.arange(schedule.T + 1)))  # (T+1,), infinite at 0
     between = (jnp.arange(schedule.T + 1) < t) & (jnp.arange(schedule.T + 1) > s)
     m = jnp.argmin(jnp.where(between, jnp.abs(lam - 0.5 * (lam[t] + lam[s])), jnp.inf))
-    first_order = (s == 0) | (t - s < 2) | (schedule.alpha_bar[t] == 0)
+    first_order = (s == 0) | (t - s < 2) | (schedule.alpha_bar[t] < PURE)
     m = jnp.where(first_order, t, m)
     x0, eps_t = x0_and_eps(eps, schedule, x_t, t, c)
     x_m = _towards(schedule, x0, eps_t, 0.0, t, m)

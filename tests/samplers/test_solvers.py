@@ -10,7 +10,7 @@ from ddpm.forward import x0_from_eps
 from ddpm.sample import ddim_step, walk
 from ddpm.samplers.edm import edm_sigmas, edm_weight, from_sigma, preconditioned, preconditioning
 from ddpm.samplers.solvers import begin, heun_step, midpoint_step, multistep
-from ddpm.schedule import from_alpha_bar, linear, make_times
+from ddpm.schedule import cosine, from_alpha_bar, linear, make_times
 
 KEY = jax.random.key(0)
 
@@ -182,3 +182,16 @@ def test_the_right_network_gives_the_oracle(x64):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call(linear())
+
+
+@pytest.mark.parametrize("make", [heun_step, midpoint_step])
+def test_from_nearly_pure_noise_the_second_order_is_not_worse_than_the_first(x64, make):
+    """The cosine chain ends at ᾱ_T = 2.4e-9, σ̄_T = 20,000: x_0 = μ + √(λ/(λ + σ̄_T²)) (x̄_T - μ) for N(μ, λ)."""
+    lam, mu, chain = 0.25, 0.5, cosine(1000)
+    x_T = jnp.linspace(-2, 2, 5)[:, None]
+    a = float(chain.alpha_bar[1000])
+    exact = mu + np.sqrt(lam / (lam + (1 - a) / a)) * (np.asarray(x_T) / np.sqrt(a) - mu)
+    eps = oracle.gaussian([mu], lam).eps(chain)
+    ours = [np.asarray(walk(step(eps, chain), KEY, x_T, make_times(1000, 8))) for step in (make, ddim_step)]
+    errors = [np.abs(x - exact).max() for x in ours]
+    assert (1 - a) / a > 15_000**2 and errors[0] < errors[1] < 0.5
