@@ -94,6 +94,10 @@ def test_taught_losses_vanish_at_what_the_teacher_does():
     student = lambda x_t, t, c: (c[0] * (1 + 3 * c[1]))[:, None] + 0 * x_t  # noqa: E731
     drawn = step.Draws(jnp.asarray(X0), m, jnp.asarray(N), jnp.arange(4), None, (jnp.linspace(0, 1, 4),))
     assert terms("guided", student, drawn, labelled, predict="eps", path="").max() < 1e-9
+    asked = []
+    seen = lambda x_t, t, c: asked.append(np.asarray(c[1])) or student(x_t, t, c)  # noqa: E731
+    terms("guided", seen, drawn, labelled, predict="eps", path="")
+    np.testing.assert_allclose(asked[0], np.linspace(0, 1, 4), atol=1e-6)  # the network is told h, not the scale
     wanted = cfg(labelled, 2.0)(jnp.asarray(X0), m, jnp.arange(4))
     np.testing.assert_allclose(wanted[:, 0], 2 * np.arange(4))
     # reflow: the target is ε minus the teacher's own image, here √λ times the product of cosines
@@ -101,6 +105,11 @@ def test_taught_losses_vanish_at_what_the_teacher_does():
     drawn = step.Draws(jnp.asarray(X0), m, jnp.asarray(N), None, None, ())
     target = lambda x_t, t, c: jnp.asarray((1 - gain) * N)  # noqa: E731
     assert terms("reflow", target, drawn, VELOCITY, calls=4).max() < 1e-4
+    # and of guidance 2 what a teacher says of twice the label: velocities ε - label/8 lead to label/8, about
+    flow = lambda x_t, t, c: jnp.asarray(N) - (0 if c is None else c[:, None] / 8)  # noqa: E731
+    labels = drawn._replace(c=jnp.asarray([0, 1, 2, 3]))
+    target = lambda x_t, t, c: jnp.asarray(N) - c[:, None] / 4  # noqa: E731
+    assert terms("reflow", target, labels, flow, calls=1, guidance=2.0).max() < 1e-4
 
 
 def _eps(net):
