@@ -31,9 +31,9 @@ def arranged(answer: Answer, n: int) -> tuple[np.ndarray, ...]:
 
 
 def off(a: np.ndarray, value: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """Mark entries outside the band, and NaN unless NaN is expected; an equal infinity is inside."""
+    """Mark entries outside the band, and NaN unless NaN is expected; an equal infinity is inside; true is 1."""
     with np.errstate(all="ignore"):
-        near = np.isfinite(value) & (np.abs(np.subtract(a, value, dtype=float)) <= band)  # the band around an infinity is infinite
+        near = np.isfinite(value) & (np.abs(1 * a - 1 * value) <= band)  # the band around an infinity is infinite
     return ~(near | (a == value) | (np.isnan(a) & np.isnan(value)))
 
 

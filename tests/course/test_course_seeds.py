@@ -141,3 +141,11 @@ def test_the_failing_input_can_be_replayed():
     exec(long.partition("\n")[2].partition("#")[0], scope)
     assert scope["x"].shape == scope["e"].shape == (3, 5, 7, 1)
     assert not replay.first_failure("0.4", {"times_traced": lambda: 6.0})  # a bet keeps its answer
+
+
+@pytest.mark.parametrize(
+    "given, wrong", [([True, False], [False, True]), ([1.0, 0.0], [1, 1]), ([1 + 0j, 0j], [1j, 1j])]
+)
+def test_answers_that_are_true_or_false_or_complex_are_compared(given, wrong):
+    truth, band = np.array([True, False]), np.zeros(2)
+    assert not compare.off(np.array(given), truth, band).any() and compare.off(np.array(wrong), truth, band).any()
