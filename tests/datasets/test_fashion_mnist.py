@@ -124,6 +124,7 @@ def test_c5_progressive_coding(fitted):
         assert information[t - 1] - information[-1] == pytest.approx(rate, abs=max(6e-6, 5e-5 * (n == 1000)))
 
 
+@pytest.mark.slow
 def test_c6_bits(fashion):
     """4.588 bits/dim for a histogram at each pixel, 6.461 for one full Gaussian: test images, 8 bit."""
     assert bits.histogram_bits(fashion.x_train, fashion.x_test).mean() == pytest.approx(4.588, abs=1e-3)

@@ -144,6 +144,7 @@ def test_a_condition_decides_what_it_tells():
             assert (p[name][told, decided[told, i]] > 0.99).all(), (condition, name)
 
 
+@pytest.mark.slow
 def test_a_caption_leaves_open_what_it_does_not_tell():
     """At t = T the posterior of what is not mentioned is the prior, up to what x_T tells."""
     values = law.asked(np.full((64, 8), -1))

@@ -24,6 +24,7 @@ def test_log_prob_of_a_mixture(x64, make):
         np.testing.assert_allclose(ours, m.log_prob(schedule, x, 1, c), atol=2e-2)
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_square_of_the_step(x64):
     m, x = oracle.gaussian([0.0], 0.25), jnp.array([[0.4]])
     errors = []

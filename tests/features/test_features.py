@@ -25,6 +25,7 @@ KEY = jax.random.key(5)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_last_activation_is_the_prediction_and_the_names_are_those_of_layers():
     x, t, c = jnp.asarray(IMAGES), jnp.array([1, 50, 100]), jnp.array([0, 2, 3])
     seen, out = jax.jit(lambda p: (activations(TINY, p, x, t, c), eps_fn(TINY, p)(x, t, c)))(PARAMS)

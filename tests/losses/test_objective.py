@@ -129,6 +129,7 @@ def test_hybrid_is_simple_and_a_thousandth_of_the_bound(draws):
     np.testing.assert_allclose(hybrid, simple + 0.001 * s.T * vlb, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_sum_of_the_vlb_is_the_bound(draws):
     """T times its mean over t, and L_T: what `bits_per_dim` adds up for the same ε̂ and σ²."""
     s, x0, _, _ = draws

@@ -90,6 +90,7 @@ def drawn_out(params):
     return {"conv_out": jax.tree.map(lambda a: 0.3 * jnp.ones_like(a), params["conv_out"])}
 
 
+@pytest.mark.slow
 def test_the_words_and_their_order_matter_and_filling_does_not():
     """With random parameters: other words, another order, ∅; a row without filling; guidance at s = 1 and 0."""
     eps = eps_fn(CONFIG, random_params(CONFIG))

@@ -23,6 +23,7 @@ TINY = DiTConfig(8, 1, patch=4, channels=8, blocks=2, attention_heads=2, num_cla
 X, T, C = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32), jnp.array([5, 900]), jnp.array([0, 3])
 
 
+@pytest.mark.slow
 def test_a_new_network_is_zero_and_its_blocks_are_the_identity():
     params = dit.build(TINY)[0](jax.random.key(0))
     seen = activations(TINY, params, X, T, C)

@@ -65,6 +65,7 @@ def brute(schedule, x_t, t, c):
     return np.einsum("bp,phwc->bhwc", p, x0), total, *posteriors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["all", "nothing"])
 def test_it_is_the_sum_over_all_its_pictures(x64, given):
     schedule, rng = linear(), np.random.default_rng(1)

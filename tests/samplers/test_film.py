@@ -40,6 +40,7 @@ def test_the_last_frame_is_the_image_that_generate_draws(sampler):
     assert found.t.tolist() == how.times(SCHEDULE).tolist() and not found.eps[-1].any()
 
 
+@pytest.mark.slow
 def test_predictions_fit_together():
     """x_t = √ᾱ_t x̂0 + √(1-ᾱ_t) ε̂, and each DDIM step puts the same two together at the next time."""
     found, _ = record()
@@ -51,6 +52,7 @@ def test_predictions_fit_together():
     assert np.abs(found.x0).max() <= 1.001  # clipped, as in the walk; up to rounding
 
 
+@pytest.mark.slow
 def test_the_difference_is_what_the_class_changes():
     found, _ = record()
     i, t = 2, jnp.full(3, int(found.t[2]))
@@ -72,6 +74,7 @@ def test_frames_show_x_t_beside_x0():
     assert frames[0].shape[1] == 4 * width and film_cli.frames(found)[0].shape[1] == 2 * width
 
 
+@pytest.mark.slow
 def test_every_kind_of_film_is_written(tmp_path, capsys):
     class Model:
         eps, schedule, image_shape = EPS, SCHEDULE, SHAPE

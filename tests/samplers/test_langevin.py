@@ -57,6 +57,7 @@ def test_a_corrector_leaves_the_last_step_alone(x64):
     )
 
 
+@pytest.mark.slow
 def test_annealed_langevin_samples_a_mixture():
     """Weights 3:1, no predictor: the share of each mode and its width come out."""
     m, schedule = oracle.mixture([[0.8], [-0.8]], 0.01, [0.75, 0.25]), linear()

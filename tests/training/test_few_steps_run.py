@@ -60,6 +60,7 @@ def terms(loss, student, drawn, teacher=None, **options):
     return few_steps.terms(setup, nets, CHAIN, drawn)
 
 
+@pytest.mark.slow
 def test_each_loss_at_its_exact_solution():
     """What is left of it is known: λ v_r/v_t², the floor of flow matching, 0, and of consistency 2λ (1 - cos Δθ)."""
     t, s, full = 0.8, 0.3, lambda a: (jnp.full(4, a),)
@@ -163,6 +164,7 @@ def test_the_steps_of_few_step_models_end_where_the_exact_map_does(calls):
     assert how.steps == calls
 
 
+@pytest.mark.slow
 def test_a_number_enters_by_channels_and_a_wider_network_begins_as_the_old_one():
     x, t = jax.random.normal(jax.random.key(0), (2, 8, 8, 1)), jnp.array([3, 900])
     h, c = jnp.array([0.25, 0.5]), jnp.array([1, 2])

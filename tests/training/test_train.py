@@ -158,6 +158,7 @@ def test_the_folder_of_a_run_and_the_model_it_gives(runs, monkeypatch):
     np.testing.assert_allclose(a, d, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_config_that_does_not_fit_is_refused_by_field(runs):
     run.train(dataclasses.replace(BASE, steps=1), runs, quiet=True)
     with pytest.raises(ValueError, match=r"lr was 0\.001, now 0\.002"):

@@ -58,6 +58,7 @@ def test_the_commands_take_what_the_card_says(saved, tmp_path, capsys):
     assert (by_card != draw("c", "--plain", "--guidance", "3")).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "drawing, words",
     [

@@ -411,6 +411,7 @@ def test_the_peers_pipeline_runs_on_our_folder(tmp_path):
     assert np.isfinite(pipe(num_inference_steps=2, output_type="np").images).all()
 
 
+@pytest.mark.slow
 def test_pixels_of_the_export_are_those_of_pixel_unshuffle(tmp_path):
     """A network on blocks of 2 x 2 pixels is one of four times the channels on torch's `pixel_unshuffle`."""
     torch = pytest.importorskip("torch", reason="needs PyTorch (pip install torch diffusers)")
