@@ -172,6 +172,7 @@ def accuracy_of(x):
     return float(np.mean(judge(np.clip(np.asarray(x), -1, 1))[0].argmax(1) == np.asarray(labels)))
 
 
+# %%
 @jax.jit
 def guided_within(low, high):
     """DDIM in K steps from the same noise, guided with s = 2 where low < t <= high."""
@@ -242,6 +243,7 @@ scales = np.array([1.0, 2.0, 3.0, 4.0])
 width, n_steps = {"smoke": (16, 20), "short": (128, 4000), "full": (128, 20_000)}[BUDGET]
 
 
+# %%
 def start_weights(key):
     """Three layers; the input has x, the noise level as waves, the class, and s."""
     sizes = [(2 + 16 + 3 + 1, width), (width, width), (width, 2)]
@@ -261,6 +263,7 @@ def student(weights, x, t, c, s):
     return h @ A + b
 
 
+# %%
 def batch(key, B=512):
     """x_t, t, c, s, and the teacher's two predictions"""
     k = jax.random.split(key, 5)
@@ -271,6 +274,7 @@ def batch(key, B=512):
     return x_t, t, c, s, teacher(x_t, t, None), teacher(x_t, t, c)
 
 
+# %%
 def trained(told):
     """A student's weights after n_steps of Adam."""
     optimiser = optax.adam(optax.cosine_decay_schedule(2e-3, n_steps))
@@ -438,8 +442,8 @@ weights = {
     "Shirt AND T-shirt": (1.0, 1.0),
 }
 shirts, taken_for = {}, {}
-for name, w in weights.items():
-    eps = composition.compose(garments.eps, [of_class[shirt], of_class[tee]], w)
+for name, pair in weights.items():
+    eps = composition.compose(garments.eps, [of_class[shirt], of_class[tee]], pair)
     step = ddim_step(guide.clip_x0(eps, chain), chain, labels)
     shirts[name] = np.asarray(walk(step, jax.random.key(0), noise, schedule.make_times(1000, K)))
     found = judge(np.clip(shirts[name], -1, 1))[0].argmax(1)
@@ -462,8 +466,8 @@ taken_for
 
 
 # %%
-def draw_numbers(distance, learned, both_):
-    """The three panels above."""
+def draw_distance_and_student(distance, learned):
+    """How far the two predictions are apart; the ends of both walks."""
     distance.plot(times[:-1], apart.mean(1), "o-", ms=3, color="#1f4e79")
     distance.axvspan(*where["first half"], color="#1f4e79", alpha=0.1, lw=0)
     distance.set(xlabel="$t$", xlim=(1000, 0), ylim=(0, None))
@@ -473,6 +477,11 @@ def draw_numbers(distance, learned, both_):
     learned.set(aspect="equal", xticks=[], yticks=[])
     learned.set_title(f"guidance at s = 4 (root mean square distance {miss:.2f})", fontsize=9)
     learned.legend(frameon=False, fontsize=7)
+
+
+# %%
+def draw_and(both_):
+    """What AND should be, and what is drawn."""
     inner = np.linspace(-1.2, 1.6, 400)
     for (m, v), colour, name in (
         (AND, "#1f4e79", "the product"),
@@ -484,11 +493,14 @@ def draw_numbers(distance, learned, both_):
     both_.legend(frameon=False, fontsize=7)
 
 
+# %%
 def picture():
     """The figure of this lesson."""
     figure = plt.figure(figsize=(11, 9), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2])
-    draw_numbers(*top.subplots(1, 3))
+    *left, right = top.subplots(1, 3)
+    draw_distance_and_student(*left)
+    draw_and(right)
     rows = {f"guided: {name}, {price[name]} calls": x for name, x in economy.items()} | shirts
     axis = bottom.subplots()
     axis.imshow(plot.grid(np.concatenate([x[:10] for x in rows.values()]), 10)[..., 0], cmap="gray")
