@@ -296,8 +296,8 @@ found, distance(found), distance(usual)
 # ## 6. A film
 #
 # `ddpm sample --model runs/shapes-digits --film shapes.webp` shows on the left what the sampler has, and on the right
-# what the network takes it for. The first guess is a blur, the mean of everything that is still possible; then the
-# colours are decided, then the place, then the edges.
+# what the network takes it for. The first guess is grey, the mean of everything that is still possible; then the
+# colours are decided, then the place. For edges this training was too short: what it draws are spots of colour.
 
 # %%
 how = Sampling(steps={"smoke": 5, "short": 50, "full": 50}[BUDGET])
@@ -339,8 +339,8 @@ def draw_curves(axis, times):
 # %%
 def picture():
     """The figure of this lesson."""
-    figure = plt.figure(figsize=(11, 6.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+    figure = plt.figure(figsize=(11, 4.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[2.4, 1])
     draw_curves(*top.subplots(1, 2))
     shown = frames(filmed)
     for axis, i in zip(bottom.subplots(1, 3), (0, len(shown) // 2, len(shown) - 1), strict=True):
