@@ -56,6 +56,7 @@ from ddpm.zoo import model
 # ruff: noqa: B018 (the last line of a cell is shown in a notebook)
 BUDGET = os.environ.get("DDPM_BUDGET", "short")  # smoke, short or full: how many pictures and steps
 MANY = {"smoke": 2000, "short": 20_000, "full": 20_000}[BUDGET]
+SIDE = 8 if BUDGET == "smoke" else 16  # of the pictures as the network sees them
 KINDS = ("disc", "square", "cross")
 
 # %% [markdown]
@@ -96,8 +97,8 @@ def write(folder, n, seed=0):
 HERE = tempfile.TemporaryDirectory()
 FOLDER = f"{HERE.name}/shapes"
 write(FOLDER, {"smoke": 300, "short": 3000, "full": 3000}[BUDGET])
-shapes, lines = sources.read(FOLDER, size=16)
-assert shapes.image_shape == (16, 16, 3) and shapes.class_names == tuple(sorted(KINDS))
+shapes, lines = sources.read(FOLDER, size=SIDE)
+assert shapes.image_shape == (SIDE, SIDE, 3) and shapes.class_names == tuple(sorted(KINDS))
 lines
 
 # %% [markdown]
@@ -228,7 +229,7 @@ assert np.allclose(losses(x, y), library, rtol=2e-3)
 
 # %%
 config = TrainConfig(
-    data=f"{FOLDER},size=16", preset="digits", predict="gaussian", conditional=False, channels=16,
+    data=f"{FOLDER},size={SIDE}", preset="digits", predict="gaussian", conditional=False, channels=16,
     multipliers=(1,) if BUDGET == "smoke" else (1, 2), patch=2, blocks=1, attention=(), batch=64, warmup=50,
     steps={"smoke": 20, "short": 2000, "full": 8000}[BUDGET], log_every=10, save_every=10_000, sample_every=0,
 )  # fmt: skip
@@ -303,7 +304,7 @@ found, distance(found), distance(usual)
 how = Sampling(steps={"smoke": 5, "short": 50, "full": 50}[BUDGET])
 filmed = film.record(trained.eps, cosine, jax.random.key(2), trained.image_shape, np.arange(9), how=how)
 drawn = filmed.x_t[-1]
-assert filmed.x_t.shape == (*filmed.t.shape, 9, 16, 16, 3) and filmed.t[-1] == 0
+assert filmed.x_t.shape == (*filmed.t.shape, 9, SIDE, SIDE, 3) and filmed.t[-1] == 0
 a = whole[filmed.t[0]]
 assert np.allclose(filmed.x_t[0], np.sqrt(a) * filmed.x0[0] + np.sqrt(1 - a) * filmed.eps[0], atol=1e-3)
 
