@@ -39,7 +39,7 @@ def quantiles(rows: int = POINTS) -> np.ndarray:
     return z / z.std()
 
 
-def asked(sample: Callable[..., Any], noise: np.ndarray, var: np.ndarray, mean: np.ndarray, calls: int) -> Any:
+def run_entry(sample: Callable[..., Any], noise: np.ndarray, var: np.ndarray, mean: np.ndarray, calls: int) -> Any:
     """Run an entry with a denoiser that counts; more calls, or another batch, are refused."""
     left = calls
 
@@ -83,12 +83,12 @@ def job(text: str, name: str, seed: int) -> Job:
         raise ValueError(f"{name} imports {others[0]}; an entry may import {allowed}: no clock, no files, no library")
     if reason := rules.forbidden(nodes, name, []):
         raise ValueError(f"{name} is not run: {reason.replace('no exercise', 'no entry')}")
-    # The seed shuffles the rows of each axis, so that a row's place says nothing
+    # The seed shuffles the rows of each axis, so that a row's place tells nothing
     var, mean, _ = track()
     rng = np.random.default_rng(seed)
     noise = np.stack([rng.permutation(quantiles()) for _ in var], axis=1)
     cases = [(noise, var, mean, calls) for calls in CALLS]
-    return Job("entry", ["sample"], nodes, name, [Question(("sample",), asked, cases, False)])
+    return Job("entry", ["sample"], nodes, name, [Question(("sample",), run_entry, cases, False)])
 
 
 def judged(file: Path, seed: int = 0, seconds: float = SECONDS) -> list[float]:

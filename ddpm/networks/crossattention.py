@@ -1,4 +1,4 @@
-"""A U-Net that reads a caption: a text encoder, and cross-attention beside each attention.   [Rombach et al. 2022]
+"""A U-Net that reads a caption: a text encoder, and cross-attention after each attention.   [Rombach et al. 2022]
 
     h + W_o softmax(q kᵀ/√d) v,   q = W_q norm(h),  k = W_k τ(T),  v = W_v τ(T)                       [LDM, Sec. 3.3]
 

@@ -9,7 +9,7 @@ from ddpm.config import UNetConfig
 
 @dataclass(frozen=True)
 class TextConfig(UNetConfig):
-    """A U-Net with a text encoder and cross-attention beside each of its attentions."""
+    """A U-Net with a text encoder and cross-attention after each of its attentions."""
 
     words: tuple[str, ...] = ()  # the vocabulary
     tokens: int = 16  # the length of a text: the mark that begins it, its words, and filling

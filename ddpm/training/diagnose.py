@@ -48,8 +48,8 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
         names[:] = list(seen)  # `jit` returns dicts in sorted order
         return [jnp.isfinite(a).all() for a in seen.values()]
 
-    finite = [] if config.loss in FEW_STEPS else forward(state.params)  # those call the network several times
-    for name, good in zip(names, finite, strict=bool(finite)):
+    finite = () if config.loss in FEW_STEPS else forward(state.params)  # of one call; few-step losses have several
+    for name, good in zip(names, finite, strict=True):
         if not good:
             return f"on the way forward, the output of layer {name!r} is the first that is not finite"
     # loss and gradients of the backward pass

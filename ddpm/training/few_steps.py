@@ -65,7 +65,7 @@ def network(config: TrainConfig, unet: UNetConfig, teacher: Any = None) -> UNetC
 
 
 def of_teacher(config: TrainConfig, unet: UNetConfig) -> UNetConfig:
-    """Return the teacher's network: the student's, without a number unless it goes on with one that has it."""
+    """Return the teacher's network: the student's, without a number, unless the student continues a teacher that has one."""
     return unet if config.loss == "progressive" else without_channels(unet)
 
 
@@ -190,9 +190,9 @@ def _shortcut(config: TrainConfig, nets: Nets, schedule: Schedule, draws: Any) -
     """Two jumps against one, then flow matching at d = 0.   [Frans et al. 2024, Algorithm 1]"""
     plain, k = shortcut.as_shortcut(average_of(nets.student, config.T)), len(draws.x0) // 4
     few, rest = (jax.tree.map(lambda a, i=i: a[i], draws) for i in (slice(k), slice(k, None)))
-    asked = _guided_at_0(plain, config.guidance)
+    compared = _guided_at_0(plain, config.guidance)
     x = _state(few.t, few.x0, few.noise)
-    first = shortcut.self_consistency_loss(asked, x, few.t, few.more[0], few.c, FINEST)
+    first = shortcut.self_consistency_loss(compared, x, few.t, few.more[0], few.c, FINEST)
     velocity = lambda x, tau, c: plain(x, tau, 0 * tau, c)  # noqa: E731
     flow = matching.flow_matching_loss(velocity, make_path("linear"), rest.x0, rest.t, rest.noise, rest.c)
     return jnp.concatenate([first, flow])
@@ -241,9 +241,9 @@ def _of_scale(config: TrainConfig, nets: Nets, schedule: Schedule, draws: Any) -
     """Meng et al. 2023, stage 1: the answer of two guided calls, at a scale 1 + 3h."""
     (h,) = draws.more
     student = _denoiser(config, nets.student, schedule)
-    asked = lambda x, t, c: student(x, t, (c[0], (c[1] - 1) / (MOST_SCALE - 1)))  # noqa: E731
+    scaled = lambda x, t, c: student(x, t, (c[0], (c[1] - 1) / (MOST_SCALE - 1)))  # noqa: E731
     x_t, scale = q_sample(schedule, draws.x0, draws.t, draws.noise), 1 + (MOST_SCALE - 1) * h
-    return distillation_loss(asked, _denoiser(config, nets.teacher, schedule), x_t, draws.t, draws.c, scale)
+    return distillation_loss(scaled, _denoiser(config, nets.teacher, schedule), x_t, draws.t, draws.c, scale)
 
 
 def _reflow(config: TrainConfig, nets: Nets, schedule: Schedule, draws: Any) -> jax.Array:

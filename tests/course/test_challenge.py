@@ -36,15 +36,15 @@ def test_ddim_scores_its_closed_form():
         return x
 
     noise = np.repeat(challenge.quantiles()[:, None], len(var), axis=1)
-    drawn = challenge.asked(ddim, noise, var, mean, 4)
+    drawn = challenge.run_entry(ddim, noise, var, mean, 4)
     wanted = best_times.w2_of_times(chain, var, times, mean, number)
     assert np.isclose(challenge.score(drawn, var, mean, number), wanted, rtol=1e-9)
     assert challenge.score(mean + np.sqrt(var) * noise, var, mean, number) < 1e-20
     assert np.isclose(challenge.score(mean + 0 * noise, var, mean, number), (var * number).sum())
     with pytest.raises(ValueError, match="more than 3 times"):
-        challenge.asked(ddim, noise, var, mean, 3)
+        challenge.run_entry(ddim, noise, var, mean, 3)
     with pytest.raises(ValueError, match="give"):
-        challenge.asked(lambda eps, x, calls: eps(np.tile(x, (2, 1)), 0.5), noise, var, mean, 3)
+        challenge.run_entry(lambda eps, x, calls: eps(np.tile(x, (2, 1)), 0.5), noise, var, mean, 3)
 
 
 def test_an_entry_is_scored_in_the_sandbox_and_put_on_the_board_once(tmp_path, capsys):
