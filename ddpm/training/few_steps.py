@@ -65,7 +65,7 @@ def network(config: TrainConfig, unet: UNetConfig, teacher: Any = None) -> UNetC
 
 
 def of_teacher(config: TrainConfig, unet: UNetConfig) -> UNetConfig:
-    """Return the teacher's network: the student's, without a number, unless the student continues a teacher that has one."""
+    """Return the network of the teacher: the student without its number, but in `progressive` the student itself."""
     return unet if config.loss == "progressive" else without_channels(unet)
 
 
