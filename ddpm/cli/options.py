@@ -91,7 +91,7 @@ class Sample:
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
     # scale s of classifier-free guidance: 0 is no class, 1 the class, above 1 nearer to the class and less varied. If
-    # not given: what the model's card says, else 2
+    # not given: the value in the model's card, else 2
     guidance: float | None = None
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
@@ -164,7 +164,7 @@ class Evaluate:
     n: int = 2000  # images to draw
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = None  # scale of classifier-free guidance; if not given, what the model's card says, else 2
+    guidance: float | None = None  # scale of classifier-free guidance; if not given, the value in the model's card, else 2
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples
