@@ -164,7 +164,7 @@ class Evaluate:
     n: int = 2000  # images to draw
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less
-    guidance: float | None = None  # scale of classifier-free guidance; if not given, the value in the model's card, else 2
+    guidance: float | None = None  # scale s of classifier-free guidance; if not given, the card's value, else 2
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples
