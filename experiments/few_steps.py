@@ -191,11 +191,14 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
         figure = plot.new_figure(9.6, 4.2)
         left, right = figure.subplots(1, 2)
         names = dict.fromkeys(name_of(k) for k in numbers["cells"])
-        for name, mark in zip(names, "o^sDv<>PX*h", strict=False):
+        for i, (name, mark) in enumerate(zip(names, "o^sDv<>P", strict=True)):
             of = sorted((k for k in numbers["cells"] if name_of(k) == name), key=lambda k: k["calls"])
             free = name.startswith(FREE)
             style = {"marker": mark, "markersize": 4, "linewidth": 2.2 if free else 1}
-            style |= {"linestyle": "--" if "shipped" in name else "-"}
+            style |= {
+                "linestyle": "--" if "shipped" in name else "-",
+                "color": f"C{i}" if i < 6 else ("#17a589", "black")[i - 6],
+            }
             x = [k["calls"] for k in of]
             left.plot(x, [k["frechet"] for k in of], label=name, **style)
             right.plot(x, [k["accuracy"] for k in of], **style)

@@ -102,6 +102,7 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Figure:
             label = {"teacher": "flow, uniform times"}.get(name, name)
             axes.plot(curve["step"], curve["loss"], color=f"C{i}", marker="", linestyle="-", label=label)
             axes.axhline(numbers["floors"][keys[name]], color=f"C{i}", linewidth=0.9, linestyle="--", marker="")
+        axes.plot([], [], color="grey", linewidth=0.9, linestyle="--", marker="", label="its floor on the Gaussian")
         axes.set(xlabel="step", ylabel="training loss", yscale="log")
         axes.legend(fontsize=7)
     return figure

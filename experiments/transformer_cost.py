@@ -124,7 +124,6 @@ def curve(name: str, config: Config) -> list[tuple[float, int, float]]:
 def run(config: Config) -> Result:
     """Count and time each network, and train some."""
     rows: list[Row] = []
-    table: dict[str, Any] = {}
     curves: dict[str, Any] = {}
     for name in config.networks:
         unet = network_of(name)
@@ -143,16 +142,20 @@ def run(config: Config) -> Result:
             Row(f"processor ms an image, forward, {name}", None, None, forward),
             Row(f"processor ms an image, gradient, {name}", None, None, backward),
         ]
-        table[name] = one / 1e6, forward, backward
     for name in config.trained:
         curves[name] = curve(name, config)
         for used, n, value in curves[name]:
             rows.append(Row(f"ε-MSE after {used:,.0f} processor seconds, {name} ({n:,} steps)", None, None, value))
-    return Result(rows, picture(table, curves), {"batch": config.batch, "n": config.n, "curves": curves})
+    return Result(rows, None, {"batch": config.batch, "n": config.n, "curves": curves})
 
 
-def picture(table: dict[str, Any], curves: dict[str, Any]) -> Figure:
+def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Figure:
     """Draw operations, the processor time of a call and of a gradient, and the loss against processor time."""
+    ours = {row["what"]: row["ours"] for row in rows}
+    names = [what.partition(", ")[2] for what in ours if what.startswith("parameters, ")]
+    measured = ("million operations an image", "processor ms an image, forward", "processor ms an image, gradient")
+    table = {name: [ours[f"{what}, {name}"] for what in measured] for name in names}
+    curves = numbers["curves"]
     with plot.style():
         figure = plot.new_figure(10.4, 2.8)
         panels = figure.subplots(1, 4)
@@ -163,6 +166,6 @@ def picture(table: dict[str, Any], curves: dict[str, Any]) -> Figure:
         for name, points in curves.items():
             used, _, loss = zip(*points, strict=True)
             panels[3].plot(used, loss, label=name)
-        panels[3].set(xlabel="processor seconds of training", ylabel="ε-MSE, test images", yscale="log")
+        panels[3].set(xlabel="processor seconds", ylabel="ε-MSE, test images", yscale="log")
         panels[3].legend(fontsize=7)
     return figure
