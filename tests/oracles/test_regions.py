@@ -37,7 +37,7 @@ def evidence(B, rng):
 
 
 def brute(schedule, x_t, t, c):
-    """E[x0 | x_t, c], log p and the posteriors of g and l, as sums over every single picture, in NumPy."""
+    """E[x0 given x_t, c], log p, posteriors of g, l and of each region's colour: sums over every picture, in NumPy."""
     rows, B, c = [], len(x_t), jax.tree.map(np.asarray, c)
     norm = lambda a: a - logsumexp(a, axis=-1, keepdims=True)  # noqa: E731
     log_g, log_l = norm(np.log(GEOMETRY) + c.geometry), norm(np.log(LIGHT) + c.light)
@@ -49,7 +49,7 @@ def brute(schedule, x_t, t, c):
                 role, j = ROLE_OF[n]
                 x0[REGION[g] == n] = COLOURS[role][light, k]
                 log_w = log_w + norm(np.asarray(c.colours[role]))[:, j, k]
-            rows.append((x0, log_w, g, light))
+            rows.append((x0, log_w, g, light, dict(zip(numbers, ks, strict=True))))
     x0 = np.stack([r[0] for r in rows])  # (P, 2, 3, 3)
     alpha_bar = np.asarray(schedule.alpha_bar, np.float64)[t][:, None]
     gap = lambda a, b: ((np.asarray(a)[:, None] - b) ** 2).reshape(B, len(x0), 6, -1).sum(-1)  # noqa: E731
@@ -62,7 +62,11 @@ def brute(schedule, x_t, t, c):
     p = np.exp(log_p - total[:, None])
     of = [np.array([r[i] for r in rows]) for i in (2, 3)]
     posteriors = [np.stack([p[:, a == v].sum(1) for v in range(n)], 1) for a, n in zip(of, (3, 2), strict=True)]
-    return np.einsum("bp,phwc->bhwc", p, x0), total, *posteriors
+    colours = {}
+    for n, (role, _) in ROLE_OF.items():  # given that the picture has the region
+        of_k = [p[:, [r[4].get(n) == k for r in rows]].sum(1) for k in range(COLOURS[role].shape[1])]
+        colours[n] = np.stack(of_k, 1) / np.maximum(np.sum(of_k, 0), 1e-300)[:, None]
+    return np.einsum("bp,phwc->bhwc", p, x0), total, *posteriors, colours
 
 
 @pytest.mark.slow
@@ -75,10 +79,13 @@ def test_it_is_the_sum_over_all_its_pictures(x64, given):
     if given == "nothing":
         c, full = None, nothing
     answer = law().answer(schedule, jnp.asarray(x_t), t, c)
-    x0, log_prob, geometry, light = brute(schedule, x_t, t, full)
+    x0, log_prob, geometry, light, colours = brute(schedule, x_t, t, full)
     for ours, theirs in ((answer.x0, x0), (answer.geometry, geometry), (answer.light, light)):
         np.testing.assert_allclose(ours, theirs, atol=1e-9)
     np.testing.assert_allclose(answer.log_prob, log_prob, rtol=1e-9)
+    for n, (role, j) in ROLE_OF.items():
+        there = colours[n].sum(1) > 0.5  # else no picture with this region is possible
+        np.testing.assert_allclose(answer.colours[role][there, j], colours[n][there], atol=1e-9)
     eps = law().eps(schedule)(jnp.asarray(x_t), t, c)
     std = np.asarray(schedule.std)[t].reshape(-1, 1, 1, 1)
     np.testing.assert_allclose(np.sqrt(1 - std**2) * x0 + std * eps, x_t, atol=1e-7)
