@@ -36,7 +36,7 @@ def raw(few: FewStepsCard, net: Eps, T: int) -> Eps:
 
 
 def card_of(card: dict[str, Any]) -> dict[str, Any]:
-    """Return what a model's card says of few steps: its own part, or the options of its training."""
+    """Return the part of a model's card on few steps: its own, or the options of its training."""
     if card.get("few_steps"):
         return card["few_steps"]
     train, unet = (card.get(k) or {} for k in ("train", "unet"))
