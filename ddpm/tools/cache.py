@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +30,9 @@ def folder() -> Path:
 
 def user_folder() -> Path:
     """Return the user's cache such as ~/.cache/ddpm; without a home, as in some containers, a temporary folder."""
-    import pooch
+    with warnings.catch_warnings():  # in a notebook without ipywidgets, tqdm warns when pooch imports its bars
+        warnings.simplefilter("ignore")
+        import pooch
 
     try:
         place = Path(pooch.os_cache("ddpm"))
