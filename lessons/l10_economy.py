@@ -40,8 +40,9 @@ import optax
 
 from ddpm import guide, oracle, plot, schedule
 from ddpm.classifiers import classifier
+from ddpm.contracts import Partial
 from ddpm.forward import q_sample
-from ddpm.guides import adaptive, composition, rules
+from ddpm.guides import adaptive, composition
 from ddpm.sample import ddim_step, walk
 from ddpm.zoo import model
 
@@ -91,28 +92,34 @@ N = len(labels)
 noise = jax.random.normal(jax.random.key(1), (N, 28, 28, 1))
 times = schedule.make_times(1000, steps)
 plain = jax.jit(garments.eps)
+nothing = composition.given(plain, jnp.int32(len(garments.classes)))  # the label after the last class is ∅
 
 
 # %%
-def both(x, t):
-    """ε̂_c and ε̂_∅ of all images"""
-    return plain(x, jnp.full(N, t), labels), plain(x, jnp.full(N, t), None)
+def drawn(eps, times):
+    """DDIM from the same noise, with x̂_0 clipped (Lesson 6).   eps: (x_t, t (N,)) -> like x_t"""
+    x, abar = np.asarray(noise), np.asarray(chain.alpha_bar)
+    for t, s in pairwise(times):
+        eps_t = np.asarray(eps(x, jnp.full(N, t)))
+        x_0 = np.clip((x - np.sqrt(1 - abar[t]) * eps_t) / np.sqrt(abar[t]), -1, 1)
+        eps_t = (x - np.sqrt(abar[t]) * x_0) / np.sqrt(1 - abar[t])
+        x = np.sqrt(abar[s]) * x_0 + np.sqrt(1 - abar[s]) * eps_t
+    return x
 
 
-x, gammas, distances = noise, [], []
-for t, s in pairwise(times):
-    eps_c, eps_null = (np.asarray(e) for e in both(x, int(t)))
+gammas, distances = [], []
+
+
+def observed(x, t):
+    """Guidance with s = 2, which writes down how far the two predictions are apart."""
+    eps_c, eps_null = np.asarray(plain(x, t, labels)), np.asarray(nothing(x, t))
     gammas.append(similarity(eps_c, eps_null))
     distances.append(((eps_c - eps_null) ** 2).reshape(N, -1).mean(1))
-    eps = eps_null + 2 * (eps_c - eps_null)
-    x_0 = np.clip((x - np.sqrt(1 - chain.alpha_bar[t]) * eps) / np.sqrt(chain.alpha_bar[t]), -1, 1)  # Lesson 6
-    eps = (x - np.sqrt(chain.alpha_bar[t]) * x_0) / np.sqrt(1 - chain.alpha_bar[t])
-    x = np.sqrt(chain.alpha_bar[s]) * x_0 + np.sqrt(1 - chain.alpha_bar[s]) * eps
+    return eps_null + 2 * (eps_c - eps_null)
+
+
+x = drawn(observed, times)
 alike, apart = np.array(gammas), np.array(distances)  # (steps, N)
-x_again = walk(
-    ddim_step(guide.clip_x0(guide.cfg(garments.eps, 2.0), chain), chain, labels), jax.random.key(0), noise, times
-)
-assert np.abs(x - np.asarray(x_again)).mean() < 1e-3  # the library's walk
 np.median(alike, 1), apart.mean(1)
 
 # %% [markdown]
@@ -150,12 +157,21 @@ def calls(gamma, threshold):
 
 
 # %%
-first = adaptive.adaptive_step(garments.eps, chain, labels[:10], 2.0, 0.9995)
-library = jax.jit(lambda z: walk(first, jax.random.key(0), adaptive.begin(z), times).calls)(noise[:10])
+def library(threshold):
+    """The library's adaptive guidance for the first ten: their images, and the calls for each of them"""
+    clip = Partial(guide.clip_x0, schedule=chain)
+    step = adaptive.adaptive_step(garments.eps, chain, labels[:10], 2.0, threshold, after=clip)
+    return walk(step, jax.random.key(0), adaptive.begin(noise[:10]), times)
+
+
 least = alike[:, :10].min(1, keepdims=True)  # the library stops all images of a batch with their least similar one
 assert int(calls(np.ones((steps, 1)), 0.9995)[0]) == steps + 1
 assert int(calls(np.zeros((steps, 1)), 0.9995)[0]) == 2 * steps
-int(library), int(calls(least, 0.9995)[0])
+never = library(2.0)  # a cosine of 2 is not reached: our loop above
+assert np.abs(x[:10] - np.asarray(never.x)).mean() < 1e-3 and int(never.calls) == 2 * steps
+early = np.sort(least[:, 0])[-3:-1].mean()  # between two cosines of the walk, so that rounding decides nothing
+assert int(library(early).calls) == int(calls(least, early)[0])
+int(library(0.9995).calls), int(calls(least, 0.9995)[0])
 
 # %% [markdown]
 # Now let us see where the second call is worth its price. With $K$ steps, guidance at all of them costs $2K$ calls, and
@@ -173,18 +189,22 @@ def accuracy_of(x):
 
 
 # %%
-@jax.jit
 def guided_within(low, high):
-    """DDIM in K steps from the same noise, guided with s = 2 where low < t <= high."""
-    eps = rules.interval(guide.cfg(garments.eps, 2.0), garments.eps, low, high)
-    step = ddim_step(guide.clip_x0(eps, chain), chain, labels)
-    return walk(step, jax.random.key(0), noise, schedule.make_times(1000, K))
+    """A denoiser that guides with s = 2 where low < t <= high.   (`ddpm.guides.rules.interval` goes through `jit`.)"""
+
+    def eps(x, t):
+        eps_c = plain(x, t, labels)
+        if low < int(t[0]) <= high:
+            eps_null = nothing(x, t)
+            return eps_null + 2 * (eps_c - eps_null)
+        return eps_c
+
+    return eps
 
 
-economy = {name: np.asarray(guided_within(*map(jnp.int32, ends))) for name, ends in where.items()}
-price = {
-    name: K + sum(low < t <= high for t in schedule.make_times(1000, K)[:-1]) for name, (low, high) in where.items()
-}
+few_times = schedule.make_times(1000, K)
+economy = {name: drawn(guided_within(*ends), few_times) for name, ends in where.items()}
+price = {name: K + sum(low < t <= high for t in few_times[:-1]) for name, (low, high) in where.items()}
 recognised = {name: accuracy_of(x) for name, x in economy.items()}
 if BUDGET != "smoke":
     assert price == {"none": K, "second half": 1.5 * K, "first half": 1.5 * K, "all": 2 * K}
@@ -275,13 +295,14 @@ def batch(key, B=512):
 
 
 # %%
+@jax.jit
 def trained(told):
-    """A student's weights after n_steps of Adam."""
+    """A student's weights after n_steps of Adam.   told: 1., or 0. for the student who always sees s = 0"""
     optimiser = optax.adam(optax.cosine_decay_schedule(2e-3, n_steps))
 
     def loss(weights, key):
         x_t, t, c, s, eps_null, eps_c = batch(key)
-        return distillation_loss(student(weights, x_t, t, c, s if told else 0 * s), eps_null, eps_c, s).mean()
+        return distillation_loss(student(weights, x_t, t, c, told * s), eps_null, eps_c, s).mean()
 
     def step(state, key):
         weights, memory = state
@@ -290,14 +311,14 @@ def trained(told):
 
     begin = start_weights(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), n_steps)
-    return jax.jit(lambda b: jax.lax.scan(step, (b, optimiser.init(b)), keys)[0][0])(begin)
+    return jax.lax.scan(step, (begin, optimiser.init(begin)), keys)[0][0]
 
 
 # %%
-students = {told: trained(told) for told in (True, False)}
+students = {told: trained(float(told)) for told in (True, False)}
 x_t, t, c, s, eps_null, eps_c = (np.asarray(v) for v in jax.jit(batch, static_argnums=1)(jax.random.key(9), 40_000))
 losses = {
-    told: float(np.mean(distillation_loss(np.asarray(student(w, x_t, t, c, s if told else 0 * s)), eps_null, eps_c, s)))
+    told: float(np.mean(distillation_loss(np.asarray(student(w, x_t, t, c, told * s)), eps_null, eps_c, s)))
     for told, w in students.items()
 }
 floor = float(blind_student(eps_null, eps_c, scales)[1].mean())
@@ -314,7 +335,7 @@ losses, floor
 # %%
 begin = jax.random.normal(jax.random.key(5), (600, 2))
 asked = jnp.arange(600) % 3
-few_times = schedule.make_times(1000, 50)
+fifty = schedule.make_times(1000, 50)
 
 
 def told_eps(x, t, c):
@@ -323,7 +344,7 @@ def told_eps(x, t, c):
 
 
 by_teacher, by_student = (
-    np.asarray(walk(ddim_step(e, linear, asked), jax.random.key(0), begin, few_times))
+    np.asarray(walk(ddim_step(e, linear, asked), jax.random.key(0), begin, fifty))
     for e in (guide.cfg(teacher, 4.0), told_eps)
 )
 miss = float(np.sqrt(((by_teacher - by_student) ** 2).sum(1).mean()))
@@ -434,7 +455,7 @@ ends.mean(), ends.var()
 # %%
 shirt, tee = 6, 0
 assert (garments.classes[shirt], garments.classes[tee]) == ("Shirt", "T-shirt/top")
-of_class = {c: composition.given(garments.eps, c) for c in (shirt, tee)}
+of_class = {c: composition.given(plain, jnp.int32(c)) for c in (shirt, tee)}
 weights = {
     "Shirt": (1.0, 0.0),
     "Shirt, s = 2": (2.0, 0.0),
@@ -443,9 +464,7 @@ weights = {
 }
 shirts, taken_for = {}, {}
 for name, pair in weights.items():
-    eps = composition.compose(garments.eps, [of_class[shirt], of_class[tee]], pair)
-    step = ddim_step(guide.clip_x0(eps, chain), chain, labels)
-    shirts[name] = np.asarray(walk(step, jax.random.key(0), noise, schedule.make_times(1000, K)))
+    shirts[name] = drawn(composition.compose(nothing, [of_class[shirt], of_class[tee]], pair), few_times)
     found = judge(np.clip(shirts[name], -1, 1))[0].argmax(1)
     taken_for[name] = float(np.mean(found == shirt)), float(np.mean(found == tee))
 if BUDGET != "smoke":
