@@ -21,6 +21,7 @@ demo: .venv/installed     ## draw garments, compare samplers, measure typicality
 figures: .venv/installed  ## make the papers' figures, in experiments/results; prints first how long it takes
 	$(BIN)/python -m experiments all
 	$(BIN)/python -m experiments.lab.gallery
+	$(BIN)/python -m experiments.lab.papers
 	$(BIN)/python -m experiments.lab.readme_pages
 
 lessons: .venv/installed  ## run every lesson, and compare its time with its header (BUDGET=smoke, short or full)

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         description="Reproduce the papers' figures and tables: paper | exact | ours. Without a name: list them.",
         epilog="examples:  python -m experiments cfg_tilted     python -m experiments all --quick",
     )
-    p.add_argument("name", nargs="?", help="an experiment, or `all`")
+    p.add_argument("name", nargs="?", help="an experiment, or `all`, or `shelf`: the paper shelf")
     p.add_argument(
         "changes",
         nargs="*",
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.name is None:
         print(listing())
         return 0
-    if args.name != "all":
+    if args.name not in ("all", "shelf"):
         try:
             runner.make(args.name, args.changes, args.quick, args.force, redraw=args.redraw)
         except (ValueError, runner.Unavailable) as error:
@@ -64,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         return 0
     if args.changes:
-        print("error: field=value belongs to one experiment; name it instead of `all`", file=sys.stderr)
+        print(f"error: field=value belongs to one experiment; name it instead of `{args.name}`", file=sys.stderr)
         return 2
-    wanted, left_out, start = runner.names(), [], time.perf_counter()
+    wanted, left_out, start = runner.names(args.name), [], time.perf_counter()
     if not args.quick:
         print(forecast(wanted, args.force), flush=True)
     for name in wanted:

@@ -5,10 +5,11 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
-        "cell_grid": ("Cells", "cells", "join", "split"),
+        "cell_grid": ("Cells", "Known", "cells", "join", "split"),
         "finite_set": ("FiniteSet", "finite"),
         "low_rank": ("LowRank", "isotropic"),
         "region_colours": ("Evidence", "Posterior", "Regions", "regions"),
+        "rewards": ("tilt_classes", "tilt_linear", "tilt_measured", "tilted_value", "value_above", "value_of"),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
         "gaussian": ("exact_v", "fit", "gaussian_losses", "linear_loss", "teleport"),
     },

@@ -5,6 +5,8 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
+        "candidates": ("choose",),
+        "exact": ("exact_step",),
         "edm": (
             "edm_sigmas",
             "edm_step",

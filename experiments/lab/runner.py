@@ -1,6 +1,6 @@
 """What all figures and tables share: `paper | exact | ours`, and one command and one folder of results each.
 
-An experiment is a module of this package with
+An experiment is a module of this package, or of its folder `shelf` (one paper, one file), with
 
     a docstring           its title, then what the paper claims, what we see, and what does not carry over
     PAPER                 where it is printed
@@ -41,6 +41,7 @@ from ddpm.tools.machine import device_name, versions
 from ddpm.tools.origin import commit
 
 HERE = Path(__file__).parent.parent
+SHELF = HERE / "shelf"
 RESULTS = HERE / "results"
 ELSEWHERE = Path("out/experiments")
 
@@ -80,10 +81,10 @@ class Unavailable(RuntimeError):
     """Something that the experiment needs is missing; the message names it and the remedy."""
 
 
-def names() -> list[str]:
-    """Names of all experiments: the modules of this package that define run, Config and PAPER."""
-    found = []
-    for file in sorted(HERE.glob("*.py")):
+def names(which: str = "all") -> list[str]:
+    """Names of all experiments, or of `shelf`: the modules there that define run, Config and PAPER."""
+    found, files = [], [*SHELF.glob("*.py"), *(HERE.glob("*.py") if which == "all" else ())]
+    for file in sorted(files, key=lambda file: file.stem):
         tree = ast.parse(file.read_text())
         top = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
         top |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
@@ -96,7 +97,8 @@ def find(name: str) -> ModuleType:
     """Import the experiment of that name."""
     if name not in names():
         raise ValueError(f"there is no experiment {name!r}; there are {', '.join(names())}")
-    return importlib.import_module(f"experiments.{name}")
+    folder = "experiments.shelf" if (SHELF / f"{name}.py").exists() else "experiments"
+    return importlib.import_module(f"{folder}.{name}")
 
 
 def title(module: ModuleType) -> str:

@@ -125,4 +125,4 @@ def test_it_is_a_data_set():
 def test_refusals(change, words):
     with pytest.raises(ValueError, match=words):
         draw(**({"n": 3} | change))
-    assert jnp.isfinite(distribution().log_class).all()
+    assert jnp.isfinite(distribution().log_joint).all()

@@ -33,7 +33,7 @@ def toy(tmp_path, monkeypatch, ours=2.0, fails=False):
         return Result([Row("two", 2.1, 2.0, ours, within=1e-6)], plt.figure(figsize=(2, 2)), {"n": config.n})
 
     module.__dict__.update(Config=Config, QUICK={"n": 1}, PAPER="Nobody 2000", MINUTES=0.1, run=run, __file__=str(file))
-    monkeypatch.setattr(runner, "names", lambda: ["toy"])
+    monkeypatch.setattr(runner, "names", lambda which="all": ["toy"])
     monkeypatch.setattr(runner, "find", lambda name: module)
     monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(runner, "ELSEWHERE", tmp_path / "elsewhere")

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 from ddpm import oracle
-from ddpm.oracles.cell_grid import cells, join, split
+from ddpm.oracles.cell_grid import Known, cells, join, split
 from ddpm.schedule import linear
 
 RNG = np.random.default_rng(0)
@@ -109,3 +109,79 @@ def test_cells_are_cut_and_put_together():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- more that can be known, and rewards ------------------------------------------------------------------------------
+
+NONE = np.zeros((4, 3))  # no reward
+NEXT = np.array([[0.3, 0.7], [0.9, 0.1]])  # p(light | class)
+
+
+def all_pictures(reward=NONE):
+    """Every picture of the distribution whose light depends on the class: class, light, tiles, p(x0) e^r(x0)."""
+    for c, s, v in itertools.product(range(2), range(2), itertools.product(range(3), repeat=4)):
+        p = PRIOR[c] * NEXT[c, s] * np.prod([PROB[c, j, v[j]] * np.exp(reward[j, v[j]]) for j in range(4)])
+        image = np.block([[TILE[s, k, ..., 0] for k in v[:2]], [TILE[s, k, ..., 0] for k in v[2:]]])[..., None]
+        yield c, s, v, p, image
+
+
+def by_hand(x_t, alpha_bar, fits, reward=NONE):
+    """log p(x_t | fits), E[x0 | x_t, fits] and p(class), p(light) given x_t, by the sum over the pictures that fit."""
+    rows = [row for row in all_pictures(reward) if fits(*row[:3]) and row[3] > 0]
+    image, p = np.array([row[4] for row in rows]), np.array([row[3] for row in rows])
+    gap = x_t - np.sqrt(alpha_bar) * image
+    log = (
+        np.log(p / p.sum()) - 0.5 * (gap**2).sum((1, 2, 3)) / (1 - alpha_bar) - 4 * np.log(2 * np.pi * (1 - alpha_bar))
+    )
+    weight = np.exp(log - logsumexp(log))
+    sums = [np.bincount([row[k] for row in rows], weight, minlength=2) for k in (0, 1)]
+    return logsumexp(log), np.einsum("n,nhwc->hwc", weight, image), *sums
+
+
+def test_given_class_light_and_tiles_it_is_the_sum_over_the_pictures_that_fit(x64):
+    m, schedule, t = cells(TILE, PROB, NEXT, PRIOR), linear(), jnp.array([40, 300, 700, 900])
+    x_t = jax.random.normal(jax.random.key(1), (4, 2, 4, 1)) + 0.3
+    may = np.ones((4, 4, 3), bool)
+    may[0, 1] = (False, False, True)  # class 0 cannot have it
+    may[1, 2, 0] = may[2, 0, 1] = may[2, 3, 2] = False
+    c = Known(jnp.array([2, 0, 1, 2]), jnp.array([2, 2, 0, 1]), jnp.asarray(may))
+    answer = m.answer(schedule, x_t, t, c)
+    for i in range(4):
+
+        def fits(label, light, v, i=i):
+            return c.label[i] in (2, label) and c.light[i] in (2, light) and all(may[i, range(4), v])
+
+        expected = by_hand(np.asarray(x_t[i]), float(schedule.alpha_bar[t[i]]), fits)
+        ours = (answer.log_prob, answer.x0, answer.class_posterior, answer.light_posterior)
+        for a, b in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(a[i], b, atol=1e-9)
+    # the score stays finite where a class is excluded, and is the gradient
+    grad = jax.grad(lambda x: m.log_prob(schedule, x, t, c).sum())(x_t)
+    np.testing.assert_allclose(m.score(schedule)(x_t, t, c), grad, atol=1e-8)
+
+
+def test_a_reward_that_adds_over_cells_tilts_to_another_such_distribution(x64):
+    m, schedule, t = cells(TILE, PROB, NEXT, PRIOR), linear(), 500
+    x_t, reward = jax.random.normal(jax.random.key(2), (3, 2, 4, 1)), RNG.normal(0, 1, (4, 3))
+    tilted, log_Z = m.tilted(reward)
+    Z = sum(row[3] * np.exp(reward[range(4), row[2]].sum()) for row in all_pictures())
+    assert log_Z == pytest.approx(np.log(Z))
+    for i in range(3):
+        expected = by_hand(np.asarray(x_t[i]), float(schedule.alpha_bar[t]), lambda *_: True, reward)
+        answer = tilted.answer(schedule, x_t, t)
+        np.testing.assert_allclose(answer.log_prob[i], expected[0])
+        np.testing.assert_allclose(answer.x0[i], expected[1], atol=1e-9)
+
+
+def test_impossible_knowledge_is_refused():
+    m, x_t = cells(TILE, PROB, NEXT, PRIOR), jnp.zeros((2, 2, 4, 1))
+    tiles = np.ones((2, 4, 3), bool)
+    tiles[1, 1] = (False, False, True)
+    with pytest.raises(ValueError, match="no picture of this distribution is as c says of image 1"):
+        m.answer(linear(), x_t, 5, Known(label=jnp.array([0, 0]), tiles=tiles))
+    with pytest.raises(ValueError, match=r"tiles is float64 of shape \(2, 4, 3\); give bool"):
+        m.answer(linear(), x_t, 5, Known(tiles=tiles * 1.0))
+    with pytest.raises(ValueError, match=r"light lies in 0..3, outside 0..2"):
+        m.answer(linear(), x_t, 5, Known(light=jnp.array([0, 3])))
+    with pytest.raises(ValueError, match=r"reward has shape \(2,\); give one number for each tile, \(3,\) or \(4, 3\)"):
+        m.tilted(np.zeros(2))
