@@ -71,7 +71,9 @@ def run(config: Config) -> Result:
     p_above, edges, p = target()
     key_x, key = jax.random.split(jax.random.key(config.seed))
     x_T = jax.random.normal(key_x, (config.n, 1))
-    rows, curves, shapes = [], {}, {}
+    rows: list[Row] = []
+    curves: dict[str, list[float]] = {name: [] for name in values}
+    shapes: dict[str, np.ndarray] = {}
     for name, value in values.items():
         for many in config.many:
             x = np.asarray(walk(choose(step, value, many), key, x_T, times)).ravel()
@@ -80,11 +82,11 @@ def run(config: Config) -> Result:
             se = np.sqrt(above * (1 - above) / len(x))
             rows.append(Row(f"{name}, M = {many}: P(x > 1.2)", None, p_above, above, se))
             rows.append(Row(f"{name}, M = {many}: total variation", None, None, tv))
-            curves.setdefault(name, []).append(tv)
+            curves[name].append(tv)
             shapes[name] = share
     # The largest M with the exact value is held to the target: four standard errors, and a bias of order 1/M
     best = 2 * (len(config.many) - 1)
-    rows[best] = Row(**{**vars(rows[best]), "within": 1.5 / max(config.many) + 4 * rows[best].spread / p_above})
+    rows[best] = Row(**{**vars(rows[best]), "within": 1.5 / max(config.many) + 4 * (rows[best].spread or 0) / p_above})
     expected = 0.5 * np.sqrt(2 / np.pi * p * (1 - p) / config.n).sum()  # of n exact samples: E|N(0, p(1-p)/n)|
     rows.append(Row(f"total variation of {config.n:,} exact samples", None, expected))
     middle = (edges[1:] + edges[:-1]) / 2
