@@ -22,7 +22,7 @@ What continues one of them lives in the folder of its plural or kin:
     samplers/    Heun, DPM-Solver++(2M), EDM, learned and optimal variance, Langevin, respacing, many images at once
     guides/      negative, interval, classifier guidance, thresholding; AND, NOT, two scales; adaptive guidance
     flows/       flow matching on Gaussian paths, exact maps and errors; MeanFlow, shortcut, consistency, progressive
-    losses/      weightings, the variational bound, importance sampling of t, objectives by name, distillation
+    losses/      weightings, the variational bound, times drawn, objectives by name, distillation, CLIP's loss
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
     datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising

@@ -16,6 +16,7 @@ __getattr__, __dir__ = namespace(
             "normal_kl",
             "prior_bits",
         ),
+        "contrastive": ("clip_loss", "cosines", "loss_of_logits", "lowest_loss"),
         "distillation": ("distillation_loss",),
         "importance": ("LossHistory", "draw_times", "loss_history", "probabilities", "remember"),
         "objectives": ("denoiser", "mean", "objective", "target"),

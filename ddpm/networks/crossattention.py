@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from ddpm.network import UNet
@@ -167,13 +168,15 @@ def build_text(config: TextConfig) -> tuple[Callable[..., dict], Callable[..., j
 
 def _checked(text: Any, B: int, config: TextConfig) -> jax.Array:
     """Check tokens (B, L): known numbers, each row begun."""
-    span, text, most = check.bounds(text), jnp.asarray(text), 1 + len(config.words)
+    span, given, text, most = check.bounds(text), text, jnp.asarray(text), 1 + len(config.words)
     if not jnp.issubdtype(text.dtype, jnp.integer) or text.ndim != 2 or len(text) != B or text.shape[1] > config.tokens:
         raise ValueError(
             f"c.text has shape {text.shape} and type {text.dtype}; give tokens ({B}, up to {config.tokens}), integers"
         )
     if span and not (0 <= span[0] and span[1] <= most):
         raise ValueError(f"c.text lies in {span[0]}..{span[1]}, outside 0..{most}")
-    if check.known(text) and not bool((text[:, 0] != tokens.PAD).all()):
+    if (
+        check.known(given) and not (np.asarray(given)[:, 0] != tokens.PAD).all()
+    ):  # in NumPy: under jit nothing is traced
         raise ValueError("c.text has a row of filling alone; begin each with tokens.BEGIN, as tokens.encode does")
     return text

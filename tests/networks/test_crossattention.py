@@ -104,6 +104,19 @@ def test_the_words_and_their_order_matter_and_filling_does_not():
     np.testing.assert_allclose(cfg(eps, 2.0)(X, T, c), null + 2 * (out - null), atol=1e-5)
 
 
+def test_tokens_may_be_a_constant_of_a_compiled_function():
+    """Arrays of NumPy and of JAX are checked before anything is traced."""
+    shapes = jax.eval_shape(build(CONFIG)[0], KEY)
+
+    def shape(text):
+        return jax.eval_shape(lambda p: build(CONFIG)[1](p, X, T, Condition(text=text)), shapes).shape
+
+    for array in (np.asarray, jnp.asarray):
+        assert shape(array(TEXT)) == X.shape
+        with pytest.raises(ValueError, match="filling alone"):
+            shape(array(0 * TEXT))
+
+
 def test_the_preset_has_1_2_million_parameters():
     assert 1.1e6 < count(param_shapes(replace(TEXTS["wardrobe"], words=tuple("abcdefghij")))) < 1.3e6
 

@@ -18,6 +18,7 @@ __getattr__, __dir__ = namespace(
         "law": ("Reading", "asked", "distribution", "read", "right", "weights"),
         "evidence": ("badge", "exactly", "in_grey", "instructed", "known", "merged", "outlined", "subject"),
         "drawing": ("draw", "draw_attributes", "painted", "values_of"),
+        "matching": ("embeddings", "information", "log_ratio", "noisy", "tables"),
         "pairs": ("Captioned", "values_for"),
         "captions": ("VOCABULARY", "caption", "mentioned", "parsed"),
     },

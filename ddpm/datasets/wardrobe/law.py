@@ -36,11 +36,14 @@ def distribution() -> Regions:
 # --- captions ---------------------------------------------------------------------------------------------------------
 
 
-def asked(values: np.ndarray) -> Evidence:
+def asked(values: np.ndarray, noise: float = 0.0) -> Evidence:
     """The pictures of which attribute a has value values[:, a]; -1: not said.
 
     values: (B, 8) int in the order of ATTRIBUTES. Ink that is mentioned is there: the pattern is striped or checked.
+    noise: the probability that a word was replaced by one of its kind, drawn evenly (it may be the same).
     """
+    if not 0 <= noise <= 1:
+        raise ValueError(f"noise is {noise}; give the probability that a word is replaced by one of its kind")
     values = np.asarray(values)
     if values.ndim != 2 or values.shape[1] != len(ATTRIBUTES) or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(
@@ -52,12 +55,14 @@ def asked(values: np.ndarray) -> Evidence:
             raise ValueError(
                 f"{name} holds {column.min()} to {column.max()}; give 0..{len(ATTRIBUTES[name]) - 1}, or -1"
             )
-    return weights(**{name: one_hot(column, len(ATTRIBUTES[name])) for name, column in by_name.items()})
+    return weights(**{name: one_hot(column, len(ATTRIBUTES[name]), noise) for name, column in by_name.items()})
 
 
-def one_hot(value: np.ndarray, K: int) -> np.ndarray:
-    """log 1{k = value} of each picture, and 0 for -1, where any value may be: (B, K)"""
-    return np.where((value[:, None] == np.arange(K)) | (value[:, None] < 0), 0.0, LOG_0).astype(np.float32)
+def one_hot(value: np.ndarray, K: int, noise: float = 0.0) -> np.ndarray:
+    """log p(word = value | k) = log((1-η) 1{k = value} + η/K) of each picture, and 0 for -1: (B, K);  noise: η"""
+    with np.errstate(divide="ignore"):
+        told = np.log((1 - noise) * (value[:, None] == np.arange(K)) + noise / K)  # LOG_0 where it cannot be
+    return np.where(value[:, None] < 0, 0.0, told).astype(np.float32)
 
 
 def weights(**log_weight: Any) -> Evidence:
