@@ -26,21 +26,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpm import plot
+from ddpm.flows import errors
 from ddpm.flows.consistency import training_fixed_point
+from ddpm.flows.matching import measured_straightness
 from ddpm.flows.paths import make_path
+from ddpm.flows.steps import velocity_of
 from ddpm.guide import cfg, clip_x0
 from ddpm.oracles.spectrum import Axes
-from ddpm.sample import ddim_step
+from ddpm.sample import Sampling, ddim_step
 from ddpm.samplers.best_times import searched, w2_of_times
 from ddpm.samplers.solvers import begin, multistep
 from ddpm.schedule import Schedule, make_times
 from ddpm.training.few_steps import FINEST, GROWS
 from ddpm.zoo import model
 from experiments.lab.drawn_images import Judge, draw, labels
-from experiments.lab.few_trainings import Budget, train
+from experiments.lab.few_trainings import TEACHER, Budget, train
 from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Song et al. 2023; Salimans and Ho 2022; Frans et al. 2024; Geng et al. 2025"
@@ -59,6 +64,15 @@ PUBLISHED = {  # FID on CIFAR-10 by calls, as far as known
     "shortcut": {1: 27.3, 2: 16.0, 4: 9.6, 8: 7.1},
     "MeanFlow": {1: 2.92},
 }
+METHODS = (
+    "consistency distillation",
+    "consistency training",
+    "progressive",
+    "shortcut",
+    "MeanFlow",
+    "guided",
+    "reflow",
+)
 STAGES = {8: "progressive, 8", 4: "progressive, 4", 2: "progressive, 2", 1: "progressive, 1"}
 
 
@@ -68,8 +82,8 @@ class Config:
 
     steps: int = 2400
     batch: int = 32
-    methods: tuple[str, ...] = ("consistency distillation", "MeanFlow")
-    n: int = 500
+    methods: tuple[str, ...] = METHODS
+    n: int = 2000
     seed: int = 0
     guidance: float = 2.0
     most: int = 50
@@ -77,6 +91,7 @@ class Config:
 
 
 QUICK = {"steps": 8, "batch": 8, "methods": ("consistency distillation",), "n": 20, "most": 1}
+LINE = 64  # trajectories of which straightness is the mean
 
 
 # --- exact, on the Gaussian of the images -----------------------------------------------------------------------------
@@ -88,7 +103,9 @@ def end_of_training(name: str, N: int, schedule: Schedule, axes: Axes) -> float 
         times = make_times(schedule.T, 16)  # the teacher's steps, whatever N
     elif name == "shortcut":
         times = make_times(schedule.T, FINEST)
-    elif name in ("consistency distillation", "MeanFlow"):
+    elif name == "guided":
+        times = make_times(schedule.T, N)
+    elif name in ("consistency distillation", "MeanFlow", "reflow"):
         return 0.0 if N == 1 else None
     elif name == "consistency training" and N == 1:
         gain = training_fixed_point(make_path("linear"), axes.var, np.linspace(0, 1, GROWS[1] + 1))
@@ -137,6 +154,35 @@ def untrained(judge: Judge, m: model.Model, of: str, config: Config) -> list[dic
     return found
 
 
+def own_step(m: model.Model, how: Sampling, c: Any) -> Any:
+    """The step of a model's own sampler; after reflow, which has none, DDIM."""
+    return how.step(m.eps, m.schedule, c) if m.few.loss else ddim_step(clip_x0(m.eps, m.schedule), m.schedule, c)
+
+
+def straightness(budget: Budget, guidance: float, n: int = LINE) -> dict[str, Any]:
+    """S of the guided flow that teaches, and of the flow after reflow; on the Gaussian exact, before and after."""
+    teacher, after = train(budget, TEACHER), train(budget, "reflow")
+    assert teacher.axes is not None
+    x, c = jax.random.normal(jax.random.key(1), (n, *teacher.image_shape)), jnp.asarray(labels(teacher, n))
+    before = measured_straightness(velocity_of(cfg(teacher.net, guidance), teacher.schedule.T), x, c)
+    number = teacher.axes.number
+    exact = float((errors.straightness(make_path("linear"), teacher.axes.var) * number).sum() / np.sum(number))
+    ours = measured_straightness(velocity_of(after.net, after.schedule.T), x, c)
+    return {"before": before, "exact": exact, "after": ours}
+
+
+def beats(cells: list[dict[str, Any]], model_of: str) -> dict[str, list[int]]:
+    """At which calls each trained method is below the searched times with a free start on this model, by two errors."""
+    line = {k["calls"]: k for k in cells if k["model"] == model_of and k["method"] == FREE}
+    found: dict[str, list[int]] = {}
+    for k in cells:
+        if k["model"] not in ("flow", "shipped") and k["calls"] in line:
+            free, calls = line[k["calls"]], found.setdefault(k["method"], [])
+            if k["frechet"] + 2 * np.hypot(k["error"], free["error"]) < free["frechet"]:
+                calls.append(k["calls"])
+    return found
+
+
 def trained(judge: Judge, name: str, config: Config, budget: Budget) -> list[dict[str, Any]]:
     """Judge a model of few steps by its own sampler."""
     axes = train(budget, "flow").axes
@@ -148,8 +194,7 @@ def trained(judge: Judge, name: str, config: Config, budget: Budget) -> list[dic
         m = train(budget, STAGES[N] if name == "progressive" else name)
         if name == "shortcut" and N & (N - 1):
             continue
-        how = m.how(steps=N)
-        make = lambda c, m=m, how=how: how.step(m.eps, m.schedule, c)  # noqa: E731
+        make = partial(own_step, m, m.how(steps=N, guidance=config.guidance if name == "guided" else 1.0))
         images, _ = draw(m, name, make, config.n, N, config.seed)
         exact = end_of_training(name, N, m.schedule, axes)
         found.append(judged(judge, m, images, {"model": name, "method": name, "calls": N, "exact": exact}))
@@ -176,7 +221,24 @@ def run(config: Config) -> Result:
     for k in cells:
         calls = f"{k['calls']} call{'s' if k['calls'] > 1 else ''}"
         rows.append(Row(f"accuracy: {name_of(k)}, {calls}", None, None, k["accuracy"], k["accuracy_error"]))
-    return Result(rows, None, {"n": config.n, "seed": config.seed, "floor": floor, "cells": cells})
+    # How straight the flow is, and who beats the line that trains nothing
+    line = straightness(budget, config.guidance) if "reflow" in config.methods else None
+    if line:
+        rows.append(Row("straightness of the guided flow", None, line["exact"], line["before"]))
+        rows.append(Row("straightness after reflow", None, 0.0, line["after"]))
+    better = {of: beats(cells, of) for of in ("flow", "shipped")}
+    for of, found in better.items():
+        for name, calls in found.items():
+            print(f"{name}: below {FREE} on the {of} model at {calls or 'no number of'} calls", flush=True)
+    numbers = {
+        "n": config.n,
+        "seed": config.seed,
+        "floor": floor,
+        "cells": cells,
+        "straightness": line,
+        "beats": better,
+    }
+    return Result(rows, None, numbers)
 
 
 def name_of(cell: dict[str, Any]) -> str:
@@ -186,23 +248,23 @@ def name_of(cell: dict[str, Any]) -> str:
 
 
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Draw distance and accuracy against calls; bold is the line that trains nothing."""
+    """Draw distance and accuracy against calls; bold is the line that trains nothing, dashed the shipped model."""
     with plot.style():
-        figure = plot.new_figure(9.6, 4.2)
+        figure = plot.new_figure(9.6, 4.6)
         left, right = figure.subplots(1, 2)
-        names = dict.fromkeys(name_of(k) for k in numbers["cells"])
-        for i, (name, mark) in enumerate(zip(names, "o^sDv<>P", strict=True)):
-            of = sorted((k for k in numbers["cells"] if name_of(k) == name), key=lambda k: k["calls"])
-            free = name.startswith(FREE)
-            style = {"marker": mark, "markersize": 4, "linewidth": 2.2 if free else 1}
-            style |= {
-                "linestyle": "--" if "shipped" in name else "-",
-                "color": f"C{i}" if i < 6 else ("#17a589", "black")[i - 6],
-            }
+        shown = [
+            k for k in numbers["cells"] if k["method"] != SECOND and (k["model"], k["method"]) != ("shipped", TRAILING)
+        ]
+        names = dict.fromkeys(name_of(k) for k in shown)
+        colours = (*(f"C{i}" for i in range(6)), "#17a589", "black", "#b7950b", "#7d3c98")
+        for name, mark, colour in zip(names, "o^sDv<>PX*", colours, strict=False):
+            of = sorted((k for k in shown if name_of(k) == name), key=lambda k: k["calls"])
+            style = {"marker": mark, "markersize": 4, "linewidth": 2.4 if name.startswith(FREE) else 1}
+            style |= {"linestyle": "--" if "shipped" in name else "-", "color": colour}
             x = [k["calls"] for k in of]
             left.plot(x, [k["frechet"] for k in of], label=name, **style)
             right.plot(x, [k["accuracy"] for k in of], **style)
-        left.axhline(numbers["floor"], color="#95a5a6", linestyle="-", linewidth=0.8, marker="")
+        left.axhline(numbers["floor"], color="#95a5a6", linestyle="-", linewidth=0.8, marker="", label="floor")
         for axes in (left, right):
             axes.set(xlabel="network calls an image", xscale="log")
             axes.set_xticks(CALLS, [str(N) for N in CALLS])

@@ -1,7 +1,8 @@
-"""The laptop challenge, Gaussian track: draw with 1, 2, 4 and 8 calls of an exact denoiser.
+"""The laptop challenge: the commands, and the Gaussian track: 1, 2, 4 and 8 calls of an exact denoiser.
 
-An entry is a file with a function `sample(eps, noise, calls)`: `eps(x, alpha_bar)` is ε* of N(μ, diag λ), with the axes
-of the 28 x 28 garments, and may be called `calls` times on the whole batch; it returns what it draws from the noise.
+An entry of this track is a file with a function `sample(eps, noise, calls)`: `eps(x, alpha_bar)` is ε* of
+N(μ, diag λ), with the axes of the 28 x 28 garments, and may be called `calls` times on the whole batch; it returns what
+it draws from the noise.
 The score is W₂² to the data, direction by direction, on quantiles of the noise: no sampling error. For DDIM steps it is
 `ddpm.samplers.best_times.w2_of_times` exactly, and 0 is the optimum. The entry runs in the course's sandbox: of its
 process the grader takes arrays, and the data's quantiles are never in it.
@@ -9,7 +10,6 @@ process the grader takes arrays, and the data's quantiles are never in it.
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import tyro
 
-from ddpm.course import lesson, rules
-from ddpm.course.process import Limits, run_worker, unpack
+from ddpm.course import entries
+from ddpm.course.image_track import CALLS, MINUTES, Rules
+from ddpm.course.image_track import judged as judged_on_images
+from ddpm.course.process import Limits
 from ddpm.course.worker import Job, Question
 
-CALLS = (1, 2, 4, 8)
 POINTS = 101
 SECONDS = 20.0  # of processor time, for all calls together
-MODULES = {"numpy", "math", "itertools", "functools", "__future__"}
 BOARD = Path("challenge.json")
 
 
@@ -70,19 +70,10 @@ def score(drawn: np.ndarray, var: np.ndarray, mean: np.ndarray, number: np.ndarr
 
 def job(text: str, name: str, seed: int) -> Job:
     """Make the job of an entry, or raise a ValueError with what it may not contain."""
-    try:
-        tree = ast.parse(text, name)
-    except SyntaxError as e:
-        raise ValueError(f"{name} is not valid Python, line {e.lineno}") from None
-    nodes = [(node, name) for node in tree.body]
-    if not any(isinstance(node, ast.FunctionDef) and node.name == "sample" for node in tree.body):
-        raise ValueError(f"{name} has no function `sample(eps, noise, calls)`")
-    others = sorted(m for m in rules.modules(nodes) if m.partition(".")[0] not in MODULES)
-    if others:
-        allowed = ", ".join(sorted(MODULES - {"__future__"}))
-        raise ValueError(f"{name} imports {others[0]}; an entry may import {allowed}: no clock, no files, no library")
-    if reason := rules.forbidden(nodes, name, []):
-        raise ValueError(f"{name} is not run: {reason.replace('no exercise', 'no entry')}")
+    words = ", ".join(m for m in entries.PURE if m != "__future__") + ", and no library"
+    nodes = entries.checked(
+        text, name, {"sample": "eps, noise, calls"}, lambda m: m.partition(".")[0] in entries.PURE, words
+    )
     # The seed shuffles the rows of each axis, so that a row's place tells nothing
     var, mean, _ = track()
     rng = np.random.default_rng(seed)
@@ -96,27 +87,17 @@ def judged(file: Path, seed: int = 0, seconds: float = SECONDS) -> list[float]:
 
     seconds: limit of processor time, measured in the entry's process
     """
-    # The entry's answers, from a process of its own
-    if not file.is_file():
-        raise ValueError(f"file: {file} is not there; give the file of an entry, with a function `sample`")
-    results, _, why = run_worker([job(lesson.decoded(file), file.name, seed)], Limits(seconds))
-    if "entry" not in results:
-        raise ValueError(f"{file.name} {why or 'sent no answer'}")
-    head, body = results["entry"]
-    if "failed" in head:
-        late = f"it needs more than {seconds:g} seconds of processor time"
-        why = late if head["kind"] == "time" else head["sentence"].replace("exercise", "entry")
-        raise ValueError(f"{file.name}: {why}")
+    found = entries.answers(job(entries.text_of(file), file.name, seed), Limits(seconds), file.name)
     # Each set of samples: complete and finite, then its distance
-    found = []
-    for calls, answer in zip(CALLS, unpack(head, body)[0], strict=True):
+    scores = []
+    for calls, answer in zip(CALLS, found, strict=True):
         shape = (POINTS, len(track()[0]))
         if answer.error:
             raise ValueError(f"{file.name}, {calls} calls: {answer.error}: {answer.message}")
         if len(answer.arrays) != 1 or answer.arrays[0].shape != shape or not np.all(np.isfinite(answer.arrays[0])):
             raise ValueError(f"{file.name}, {calls} calls: sample has to return finite numbers of shape {shape}")
-        found.append(score(answer.arrays[0], *track()))
-    return found
+        scores.append(score(answer.arrays[0], *track()))
+    return scores
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -124,57 +105,89 @@ def judged(file: Path, seed: int = 0, seconds: float = SECONDS) -> list[float]:
 
 @dataclass(frozen=True)
 class Run:
-    """Score an entry, and keep nothing."""
+    """Score an entry, and keep nothing. A file with `train`, `network` and `sample` is one of the image track."""
 
-    file: tyro.conf.Positional[Path]  # a Python file with a function sample(eps, noise, calls)
-    seed: int = 0  # of the order of the noise's rows
+    file: tyro.conf.Positional[Path]  # a Python file with sample(eps, noise, calls), or with train, network and sample
+    seed: int = 0  # of the order of the noise's rows; on images, of training and noise
+    minutes: float = MINUTES  # images: processor time of the training, all threads together; the challenge has 10
+    n: int = 1000  # images: drawn for each number of calls
 
 
 @dataclass(frozen=True)
-class Submit:
+class Submit(Run):
     """Score an entry and add its row to the board, with commit and seed."""
 
-    file: tyro.conf.Positional[Path]  # a Python file with a function sample(eps, noise, calls)
-    seed: int = 0  # of the order of the noise's rows
     board: Path = BOARD  # the file of the board
 
 
 @dataclass(frozen=True)
 class Board:
-    """Print the board, best at four calls first."""
+    """Print the boards: the Gaussian track, best at four calls first; the image track, best score first."""
 
     board: Path = BOARD  # the file of the board
 
 
-def read(board: Path) -> list[dict[str, Any]]:
-    """Read the rows of a board; none if there is no file."""
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def read(board: Path) -> Rows:
+    """Read the rows of both tracks; none if there is no file."""
     if not board.exists():
-        return []
+        return {"gaussian": [], "images": []}
     try:
-        rows = json.loads(board.read_text(encoding="utf-8"))["gaussian"]
-        return [row for row in rows if line(row["entry"], row["w2"])]
-    except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"board: {board} is not a board ({e}); give another file") from None
+        found = json.loads(board.read_text(encoding="utf-8"))
+        rows = {"gaussian": found["gaussian"], "images": found.get("images", [])}
+        if printed(rows):
+            return rows
+        raise ValueError("it has no rows")
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"board: {board} is not a board ({type(e).__name__}: {e}); give another file") from None
 
 
-def line(name: str, scores: list[float]) -> str:
-    """Format one row."""
-    return f"{name:24.24}" + "".join(f"{s:10.3f}" for s in scores)
+def printed(rows: Rows) -> list[str]:
+    """Format both boards, each best first."""
+    lines = []
+    if rows["gaussian"]:
+        lines.append(f"{'W2^2 by calls':24}" + "".join(f"{n:>10}" for n in CALLS))
+    for row in sorted(rows["gaussian"], key=lambda row: row["w2"][2]):
+        lines.append(f"{row['entry']:24.24}" + "".join(f"{s:10.3f}" for s in row["w2"]))
+    if rows["images"]:
+        lines.append(
+            f"{'Fréchet distance by calls':30}" + "".join(f"{n:>22}" for n in CALLS) + "   floor  minutes  score"
+        )
+    for row in sorted(rows["images"], key=lambda row: row["score"]):
+        cells = zip(row["frechet"], row["error"], row["accuracy"], strict=True)
+        shown = "".join(f"{f:9.1f} ±{e:5.1f} ({p:.2f})" for f, e, p in cells)
+        lines.append(f"{row['entry']:30.30}{shown}{row['floor']:8.1f}{row['minutes']:9g}{row['score']:7.2f}")
+    return lines
+
+
+def scored(command: Run) -> tuple[str, dict[str, Any]]:
+    """Score an entry on its track: the track, and the row with commit and seed."""
+    from ddpm.tools.origin import commit
+
+    about = {"entry": command.file.stem, "calls": CALLS}
+    text = entries.text_of(command.file)
+    if "train" in entries.defined(text, command.file.name):
+        track_, found = "images", judged_on_images(command.file, Rules(command.seed, command.minutes, command.n))
+    else:
+        track_, found = "gaussian", {"w2": judged(command.file, command.seed)}
+    return track_, about | found | {"seed": command.seed, "commit": commit()}
 
 
 def main(args: list[str]) -> int:
     """Run `ddpm challenge …`; exit status 2 for one line of error."""
     from ddpm.tools.files import write_atomic
-    from ddpm.tools.origin import commit
     from ddpm.tools.terminal import exit_status
 
     # Parsing
     command = tyro.cli(
         Run | Submit | Board,
         prog="ddpm challenge",
-        description="The laptop challenge, Gaussian track. An entry is a file with sample(eps, noise, calls), which "
-        "draws from a Gaussian with the axes of the garments in 1, 2, 4 and 8 calls of its denoiser eps(x, alpha_bar). "
-        "The score is W2^2 to the data, 0 is the optimum. More: docs/challenge.md.",
+        description="The challenge of few calls. Gaussian track: sample(eps, noise, calls) draws from a Gaussian with "
+        "the axes of the garments in 1, 2, 4 and 8 calls of its denoiser; the score is W2^2 to the data, 0 is the "
+        "optimum. Image track: train, network and sample train on Fashion-MNIST within ten minutes of processor time, "
+        "and draw; the score is the Frechet distance beside its floor. More: docs/challenge.md.",
         args=args or ["--help"],
         config=(tyro.conf.OmitArgPrefixes,),
     )
@@ -182,18 +195,14 @@ def main(args: list[str]) -> int:
     try:
         if os.name != "posix":
             raise ValueError("challenge needs the process limits of Linux or macOS; use it there, or in a container")
-        rows = read(command.board) if not isinstance(command, Run) else []
-        if not isinstance(command, Board):
-            scores = judged(command.file, command.seed)
-            row: dict[str, Any] = {"entry": command.file.stem, "calls": CALLS, "w2": scores, "seed": command.seed}
-            row["commit"] = commit()
-            rows = [r for r in rows if r["entry"] != row["entry"]] + [row]
+        rows: Rows = {"gaussian": [], "images": []} if type(command) is Run else read(command.board)
+        if isinstance(command, Run):
+            name, row = scored(command)
+            rows[name] = [r for r in rows[name] if r["entry"] != row["entry"]] + [row]
         if isinstance(command, Submit):
-            text = json.dumps({"gaussian": rows}, indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
             write_atomic(command.board, text.encode())
-        print(f"{'W2^2 by calls':24}" + "".join(f"{n:10}" for n in CALLS))
-        for row in sorted(rows, key=lambda row: row["w2"][2]):
-            print(line(row["entry"], row["w2"]))
+        print("\n".join(printed(rows)) or f"board: {command.board} has no rows yet")
         return 0
     except Exception as e:
         return exit_status(e)
