@@ -46,12 +46,13 @@ MEANFLOW = "MeanFlow, no guidance"
 class Config:
     """The budget of the trainings, and the test images on which the denoisers are compared."""
 
+    preset: str = "nano"
     steps: int = 2400
     batch: int = 32
     n: int = 1000
 
 
-QUICK = {"steps": 8, "batch": 8, "n": 20}
+QUICK = {"preset": "cities", "steps": 8, "batch": 8, "n": 20}
 
 
 def exact_losses(axes: Axes) -> dict[str, float]:
@@ -71,7 +72,7 @@ def exact_losses(axes: Axes) -> dict[str, float]:
 
 def run(config: Config) -> Result:
     """Train a flow by each rule of times and MeanFlow, and compare their losses with the floors."""
-    budget, rows, curves = Budget(steps=config.steps, batch=config.batch), [], {}
+    budget, rows, curves = Budget(preset=config.preset, steps=config.steps, batch=config.batch), [], {}
     x, c = held_out(budget.data, config.n)
     floors: dict[str, float] = {}
     for times, name in {**NAMES, "meanflow": MEANFLOW}.items():
