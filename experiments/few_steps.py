@@ -230,8 +230,8 @@ def run(config: Config) -> Result:
         rows.append(Row("straightness after reflow", None, 0.0, line["after"]))
     better = {of: beats(cells, of) for of in dict.fromkeys(k["model"] for k in cells) if of in ("flow", "shipped")}
     for of, found in better.items():
-        for name, calls in found.items():
-            print(f"{name}: below {FREE} on the {of} model at {calls or 'no number of'} calls", flush=True)
+        for name, at in found.items():
+            print(f"{name}: below {FREE} on the {of} model at {at or 'no number of'} calls", flush=True)
     numbers = {
         "n": config.n,
         "seed": config.seed,

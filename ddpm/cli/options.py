@@ -251,7 +251,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Challenge:
-    """Few calls of an exact denoiser, scored without sampling error: `ddpm challenge --help`."""
+    """Few calls: of an exact denoiser, or of a network trained in ten minutes: `ddpm challenge --help`."""
 
 
 OTHERS = (

@@ -195,14 +195,16 @@ def main(args: list[str]) -> int:
     try:
         if os.name != "posix":
             raise ValueError("challenge needs the process limits of Linux or macOS; use it there, or in a container")
-        rows: Rows = {"gaussian": [], "images": []} if type(command) is Run else read(command.board)
+        rows: Rows = {"gaussian": [], "images": []}
+        if isinstance(command, Submit | Board):
+            rows = read(command.board)
         if isinstance(command, Run):
             name, row = scored(command)
             rows[name] = [r for r in rows[name] if r["entry"] != row["entry"]] + [row]
         if isinstance(command, Submit):
             text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
             write_atomic(command.board, text.encode())
-        print("\n".join(printed(rows)) or f"board: {command.board} has no rows yet")
+        print("\n".join(printed(rows)) or "The board has no rows yet.")
         return 0
     except Exception as e:
         return exit_status(e)
