@@ -380,6 +380,7 @@ def test_init_overwrites_nothing(course, capsys):
     "args, words",
     [
         (["check", "1.77"], "1.1, 1.2"),
+        (["check", "15.4"], "16.1 now"),
         (["check", "seven"], "no exercise"),
         (["hint", "99.1"], "no exercise"),
         (["grade", "nowhere"], "not a folder"),

@@ -15,8 +15,8 @@ SEEDS = range(1000, 1030)
 SLOW = {
     "2.5": 5,
     "15.1": 15,
-    "15.7": 15,
-    "15.9": 20,
+    "16.4": 15,
+    "16.6": 20,
     "20.3": 10,
     "20.4": 5,
 }  # fewer seeds where the truth walks in Python
