@@ -23,6 +23,7 @@ __getattr__, __dir__ = namespace(
         "model": ("Plan", "check_fits", "draw", "drawn", "evaluate"),
         "neighbours": ("Overlap", "nearest", "overlap", "radii", "squared_distances"),
         "ode_likelihood": ("density_bits_per_dim", "dequantise", "ode_log_prob"),
+        "prompts": ("bag_of_words", "prompts_right", "swapped", "told_apart"),
         "real_features": ("Reference", "reference"),
         "scores": ("score_images",),
         "statistics": ("bootstrap", "closer", "pair", "pieces", "stratified_subset", "wilson"),

@@ -24,6 +24,7 @@ __getattr__, __dir__ = namespace(
         "diffusers_schedule": ("Process", "from_sampling", "from_schedule", "Refusals", "to_process", "to_schedule"),
         "cards": ("RunCard", "SamplingCard", "ScheduleCard", "WeightsCard", "run_card", "same_run", "weights_card"),
         "onnx_graph": ("Graph", "to_onnx"),
+        "half_size": ("half",),
         "model": ("Model", "load", "make", "save"),
     },
 )

@@ -232,7 +232,7 @@ def make(schedule: ScheduleCard) -> Schedule:
 
 
 def save(path: str | Path, model: Model, card: dict) -> None:
-    """Save the weights and the card; `load(path)` reads them back."""
+    """Save the weights and the card; `load(path)` reads them back, float16 as float32."""
     about = {
         "kind": "denoiser",
         "unet": dataclasses.asdict(model.unet),
@@ -264,7 +264,7 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
         schedule = make(card.schedule)
     except ValueError as e:
         raise ValueError(f"{path}.json: schedule: {e}") from None
-    params = jax.tree.map(jax.numpy.asarray, params)
+    params = jax.tree.map(lambda a: jax.numpy.asarray(a, None if a.dtype != np.float16 else np.float32), params)
     prior = None if gaussian is None else make_prior(LowRank(**jax.tree.map(jax.numpy.float32, gaussian)), schedule)
     above = card.drawing and card.drawing.gaussian_above
     if above and (prior is None or above > schedule.T):

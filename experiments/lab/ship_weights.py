@@ -16,24 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import tyro
 
 from ddpm import data, plot, weights
 from ddpm.classifiers import classifier
 from ddpm.cli.start import use_compile_cache
 from ddpm.datasets import sources
-from ddpm.evaluation import denoising_loss
+from ddpm.datasets.wardrobe.captions import caption
+from ddpm.datasets.wardrobe.pairs import Captioned, values_for
+from ddpm.evaluation import denoising_loss, prompts
 from ddpm.evaluation import measure as measure_
 from ddpm.evaluation import model as ev
 from ddpm.networks.inspect import count
+from ddpm.networks.text_config import TextConfig
 from ddpm.oracles.spectrum import axes
 from ddpm.sample import Sampling
-from ddpm.tools import machine
+from ddpm.samplers.generation import generate
+from ddpm.tools import machine, tokens
+from ddpm.tools.conditions import Condition
 from ddpm.tools.origin import commit
 from ddpm.training import config as config_
 from ddpm.training import tables
 from ddpm.training.gaussian_baseline import axes_card
-from ddpm.zoo import model
+from ddpm.zoo import half_size, model
 from ddpm.zoo.cards import DrawingCard
 
 
@@ -49,6 +56,7 @@ class Config:
     gaussian_above: int | None = None  # t* above which the Gaussian of the weights takes over, for the card
     seed: int = 0  # of the samples
     note: str = ""  # a remark about the training
+    half: bool = False  # round the parameters to float16, and measure them so
     measure: bool = True  # without it, shipped weights get the principal axes of their data, and nothing else changes
     out: Path = weights.FOLDER  # folder for the weights
 
@@ -67,6 +75,8 @@ def measured(
 ) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
     """The measured part of the card, and all measures."""
     dataset = sources.load(about["train"]["data"])
+    if isinstance(dataset, Captioned):
+        return prompted(config, m, about, dataset)
     if f"{dataset.name}_classifier" not in weights.cards("classifier"):
         return denoised(config, m, about, dataset)
     plan = ev.Plan(config.n, Sampling(steps=config.steps, guidance=config.guidance), config.seed)
@@ -109,11 +119,44 @@ def denoised(
     }, measures
 
 
+def prompted(
+    config: Config, m: model.Model, about: dict[str, Any], dataset: Captioned
+) -> tuple[dict[str, Any], dict[str, measure_.Measure]]:
+    """The same for a network that reads captions: do pictures of captions of the test split show what is asked?"""
+    texts = dataset.text_test[: config.n]
+    values = values_for(texts)
+    measures: dict[str, measure_.Measure] = {}
+    for scale in dict.fromkeys((1.0, config.guidance)):
+        how = Sampling(steps=config.steps, guidance=scale)
+        key = jax.random.key(config.seed)
+
+        def drawn(values: np.ndarray, how: Sampling = how, key: jax.Array = key) -> np.ndarray:
+            text = tokens.encode([caption(v) for v in values], m.unet.words, m.unet.tokens)  # type: ignore[attr-defined]
+            return generate(m.eps, m.schedule, key, m.image_shape, Condition(text=text), how)
+
+        found = prompts.prompts_right(drawn(values), values, config.seed)
+        kept, other = prompts.swapped(values)
+        found["swapped"] = prompts.told_apart(drawn(kept), drawn(other), kept, config.seed)
+        measures |= {f"{name}_at_{scale:g}": measure for name, measure in found.items()}
+    print(measure_.table(measures))
+    bag = prompts.bag_of_words(values).mean()
+    each = ", ".join(f"{measures[f'all_at_{s:g}'].value:.3f} at guidance {s:g}" for s in (1.0, config.guidance))
+    return {
+        "summary": (
+            f"{about['train']['schedule']} schedule, {count(m.params):,} parameters; of {len(texts)} captions of the "
+            f"test split all that is asked is right in {each} (a bag of words: {bag:.3f})"
+        ),
+        "measures": {k: short(v) for k, v in measures.items()},
+        "measured_on": machine.device_name(),
+        "measured_at": commit(),
+    }, measures
+
+
 def main(config: Config) -> None:
     """Measure the run, write the weights, the card and the picture of the evaluation."""
     use_compile_cache()
     if config.run is None:
-        m = stored(model.load(config.name))
+        m = stored(model.load(config.name), config.half)
         m.card.update(drawing_of(config))
         m.card["axes"] = axes_card(axes(sources.load(m.card["train"]["data"]).x_train))
         if not config.measure:
@@ -123,11 +166,12 @@ def main(config: Config) -> None:
         card = {k: v for k, v in {**m.card, **card}.items() if k != "sha256"}
         picture = Path("out") / f"{config.name}_evaluation.png"
     else:
-        m = stored(model.load(config.run))
+        m = stored(model.load(config.run), config.half)
         m.card.update(drawing_of(config))
         card, measures = card_of_run(config, config.run, m)
         picture = config.run / "evaluation.png"
-    model.save(config.out / config.name, m, card)
+    kept = dataclasses.replace(m, params=half_size.half(m.params)) if config.half else m
+    model.save(config.out / config.name, kept, card)
     plot.save_evaluation(picture, measure_.as_json(measures))
     print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
 
@@ -138,8 +182,13 @@ def drawing_of(config: Config) -> dict[str, Any]:
     return {} if drawing == DrawingCard() else {"drawing": dataclasses.asdict(drawing)}
 
 
-def stored(m: model.Model) -> model.Model:
-    """The model as it ships, and as it is measured: the directions of its Gaussian, if any, are those of float16."""
+def stored(m: model.Model, half: bool) -> model.Model:
+    """The model as it ships, and as it is measured: the directions of its Gaussian, if any, are those of float16.
+
+    half: of all parameters
+    """
+    if half:
+        m = dataclasses.replace(m, params=jax.tree.map(lambda a: a.astype(np.float32), half_size.half(m.params)))
     if m.prior is None:
         return m
     return dataclasses.replace(m, prior=m.prior._replace(gaussian=m.prior.gaussian.half()))
@@ -165,12 +214,18 @@ def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str,
             "train": config_.TrainConfig.saved(about["train"]).command(
                 ("name", "data_dir", "sample_every", "save_every")
             ),
-            "measure": (
-                f"ddpm evaluate --model {config.name} --data {data_name} --n {config.n} --steps {config.steps} "
-                f"--guidance {config.guidance:g} --seed {config.seed}"
-            ),
+            "measure": measuring(config, m, data_name),
         },
     }, measures
+
+
+def measuring(config: Config, m: model.Model, data_name: str) -> str:
+    """The command that measures the weights again."""
+    options = f"--n {config.n} --steps {config.steps} --guidance {config.guidance:g} --seed {config.seed}"
+    if isinstance(m.unet, TextConfig):
+        half = " --half" if config.half else ""
+        return f"python -m experiments.lab.ship_weights --name {config.name} {options}{half}"
+    return f"ddpm evaluate --model {config.name} --data {data_name} {options}"
 
 
 if __name__ == "__main__":
