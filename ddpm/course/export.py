@@ -100,12 +100,13 @@ def notebook(lesson: int, to: str, seed: int, source: str = "") -> str:
         cells.append(cell("raw", OTTER.format(points=len(tasks))))
     # Cells of the lesson, in order; text first
     number, left = "", set[str]()
-    for part in lessons.cells(lessons.text_of(lesson)):
+    for part, told in lessons.with_bets(lessons.text_of(lesson)):
         body = "\n".join(part.lines).strip("\n")
         for heading in filter(None, map(lessons.HEADING.match, part.lines)):
             number, left = heading.group(1), set(tasks[heading.group(1)].functions)
         if part.markdown:
-            cells.append(cell("markdown", "\n".join(line.removeprefix("#").removeprefix(" ") for line in part.lines)))
+            prose = "\n".join(line.removeprefix("#").removeprefix(" ") for line in part.lines)
+            cells.append(cell("markdown", lessons.folded(prose) if told else prose))
             if len(cells) <= 2:
                 cells.append(cell("code", student.install(source)))
                 cells.append(cell("code", "from ddpm.course import checked, require"))
@@ -116,6 +117,7 @@ def notebook(lesson: int, to: str, seed: int, source: str = "") -> str:
         first = bool(left) and left == set(names)
         if lessons.BEGIN not in body:
             cells.append(cell("code", body))
+            cells[-1]["metadata"] |= lessons.HIDDEN if told else {}
         else:
             cells += begin(number, body, len(cells), first)
         if left and not left - defined:

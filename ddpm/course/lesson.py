@@ -19,6 +19,8 @@ import ddpm
 FOLDER = Path(ddpm.__file__).parent.parent / "lessons"  # next to the package, in the repository and when installed
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 HEADING = re.compile(r"^# ### Exercise (\d+\.\d+) - (.+)$")
+FOLD = '<details class="bet"><summary>You have written your number down? What happened</summary>'
+HIDDEN = {"jupyter": {"source_hidden": True}}  # of a code cell, in a notebook
 DEF = re.compile(r"^(?:async )?def (\w+)\(")
 RENUMBERED = {f"15.{i}": f"16.{i - 3}" for i in range(4, 11)}  # Lesson 15 became two; for this release
 
@@ -60,6 +62,28 @@ def cells(text: str) -> list[Cell]:
 def is_bet(code: str) -> bool:
     """Whether a cell asks for a number that the learner writes down before running what follows."""
     return BEGIN in code and '"""Your bet' in code
+
+
+def with_bets(text: str) -> list[tuple[Cell, bool]]:
+    """List the cells, and whether each tells the answer of a bet: what follows it, up to the next heading.
+
+    A cell of text that begins with the answer and then has a heading becomes two.
+    """
+    out, told = [], False
+    for part in cells(text):
+        at = next((i for i, line in enumerate(part.lines) if part.markdown and line.startswith("# #")), None)
+        if told and at:
+            out.append((Cell(True, part.lines[:at], part.start), True))
+            part = Cell(True, part.lines[at:], part.start + at)
+        told = told and at is None
+        out.append((part, told))
+        told = told or (not part.markdown and is_bet("\n".join(part.lines)))
+    return out
+
+
+def folded(text: str) -> str:
+    """Fold a text in Markdown, until a click: what follows a bet tells its answer."""
+    return f"{FOLD}\n\n{text.strip()}\n\n</details>"
 
 
 def tasks(text: str) -> list[Task]:

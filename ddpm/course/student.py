@@ -84,13 +84,19 @@ def text(lesson: int, checks: bool = True) -> str:
     tasks = {t.number: t for t in lessons.tasks(full)}
     header = full[: full.index("# %%")] if "# %%" in full else ""
     out, number, left = [header.rstrip("\n")], "", set[str]()
-    for place, cell in enumerate(lessons.cells(full)):
+    for place, (cell, told) in enumerate(lessons.with_bets(full)):
         for line in cell.lines:
             if heading := lessons.HEADING.match(line):
                 number = heading.group(1)
                 left = set(tasks[number].functions)
         body = stubbed(cell.lines, number)
-        out.append("\n".join(["# %% [markdown]" if cell.markdown else "# %%", *body]).rstrip())
+        mark = "# %% [markdown]" if cell.markdown else "# %%"
+        if told and cell.markdown:
+            prose = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body)
+            body = [f"# {line}".rstrip() for line in lessons.folded(prose).splitlines()]
+        elif told and body == cell.lines:  # code without an exercise
+            mark += f" jupyter={json.dumps(lessons.HIDDEN['jupyter'])}"
+        out.append("\n".join([mark, *body]).rstrip())
         defined = {m.group(1) for line in cell.lines if (m := lessons.DEF.match(line))}
         if checks and left and not left - defined:
             names = ", ".join(tasks[number].functions)
@@ -103,7 +109,7 @@ def text(lesson: int, checks: bool = True) -> str:
 
 def spaced(part: str) -> str:
     """Add a blank line before a cell that begins with a definition, as formatters do."""
-    return "\n" + part if re.match(r"# %%\n(def|class|@)", part) else part
+    return "\n" + part if re.match(r"# %%( jupyter=.*)?\n(def|class|@)", part) else part
 
 
 def notebook(lesson: int, source: str = "") -> str:

@@ -32,7 +32,7 @@ def cell(kind: str, source: str, **metadata: object) -> dict:
 
 
 # What follows a bet, up to the next heading, is folded: it tells the answer.
-OPEN = '```{raw} html\n<details class="bet"><summary>You have written your number down? What happened</summary>\n```'
+OPEN = f"```{{raw}} html\n{lessons.FOLD}\n```"
 CLOSE = "```{raw} html\n</details>\n```"
 
 
@@ -40,14 +40,14 @@ def lesson_page(number: int) -> str:
     """A lesson as a notebook: of an exercise the stub is shown, and the solution is run and folded."""
     cells = []
     task, bet = "", False
-    for part in lessons.cells(lessons.text_of(number)):
+    for part, told in lessons.with_bets(lessons.text_of(number)):
         part.lines = [line for line in part.lines if not line.startswith("# ruff:")]
         body = "\n".join(part.lines).strip("\n")
         for heading in filter(None, map(lessons.HEADING.match, part.lines)):
             task = heading.group(1)
-        if bet and part.markdown and any(line.startswith("# #") for line in part.lines):
-            cells.append(cell("markdown", CLOSE))
-            bet = False
+        if told != bet:
+            cells.append(cell("markdown", OPEN if told else CLOSE))
+            bet = told
         if part.markdown:
             cells.append(cell("markdown", "\n".join(line.removeprefix("#").removeprefix(" ") for line in part.lines)))
         elif lessons.BEGIN in body:
@@ -55,9 +55,6 @@ def lesson_page(number: int) -> str:
             cells.append(cell("markdown", f"```python\n{stub}\n```"))
             solved = "\n".join(line for line in part.lines if line.strip() not in (lessons.BEGIN, lessons.END))
             cells.append(cell("code", solved, tags=["hide-input"]))
-            if not bet and lessons.is_bet(body):
-                cells.append(cell("markdown", OPEN))
-                bet = True
         elif re.fullmatch(r"(\s*#.*\n?)*", body):
             continue
         else:

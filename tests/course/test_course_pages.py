@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm.course import checks
+from ddpm.course import checks, export, student
 from ddpm.course import lesson as lessons
 
 SITE = Path(__file__).parents[2] / "docs" / "site"
@@ -70,7 +70,10 @@ def test_what_follows_a_bet_is_folded_up_to_the_next_heading(pages):
     bets = 0
     for number in lessons.files():
         open_now = False
+        closed = False
         for source in (c["source"] for c in json.loads(pages.lesson_page(number))["cells"]):
+            assert not closed or source.startswith("#")  # nothing of the answer is left between fold and heading
+            closed = source == pages.CLOSE
             if source == pages.OPEN:
                 assert not open_now
                 open_now, bets = True, bets + 1
@@ -81,3 +84,23 @@ def test_what_follows_a_bet_is_folded_up_to_the_next_heading(pages):
         assert not open_now
     parts = [p for n in checks.lessons_with_checks() for e in checks.of_lesson(n).values() for p in e.parts]
     assert bets == sum(p.kind == "prediction" for p in parts) > 5
+
+
+@pytest.mark.parametrize("lesson", [n for n in lessons.files() if '"""Your bet' in lessons.text_of(n)])
+def test_a_notebook_tells_the_answer_of_a_bet_only_after_a_click(lesson):
+    """The learner's, and both graders': text is inside <details> and code is hidden, up to the next heading."""
+    books = [student.notebook(lesson), *(export.notebook(lesson, to, 0) for to in ("nbgrader", "otter"))]
+    for cells in (json.loads(book)["cells"] for book in books):
+        told, seen = False, 0
+        for c in cells:
+            source = "".join(c["source"])
+            told = told and not source.startswith("#" * 2)
+            if c["cell_type"] == "markdown":
+                assert told == source.startswith(lessons.FOLD) == source.endswith("</details>"), source
+                assert source.count("details>") == told and source.count("<details") == told
+            elif c["cell_type"] == "code" and "TODO" not in source and "SOLUTION" not in source:
+                mine = source.startswith(("require(", "checked")) or " = checked(" in source
+                assert c["metadata"].get("jupyter") == ({"source_hidden": True} if told and not mine else None)
+            told = told or '"""Your bet' in source
+            seen += told
+        assert seen
