@@ -42,15 +42,15 @@ class Paper(NamedTuple):
 
 PAPERS = (
     Paper(43, "A", "SVDD", "Keep one of M candidates of each step, in proportion to e^value", ("svdd",)),
-    Paper(48, "A", "Steered Diffusion", "Follow the gradient of the measurement's error at the predicted image"),
+    Paper(48, "A", "Steered Diffusion", "Follow the gradient of the measurement's error at the predicted image", ("steered",)),
     Paper(29, "A", "Diffusion Tree Sampling", "Back the reward up through a tree of partly denoised images"),
     Paper(17, "A", "EluCD", "Guide by a clean classifier at the predicted image, its logits tempered"),
     Paper(30, "A", "PPAP", "Experts for ranges of noise, made from one clean model without labels"),
-    Paper(34, "A", "TSDiff", "Forecast a series with an unconditional model, guided by what was observed"),
+    Paper(34, "A", "TSDiff", "Forecast a series with an unconditional model, guided by what was observed", ("tsdiff",)),
     Paper(51, "A", "LaCon", "Read a condition out of inner features, and guide by its gradient"),
     Paper(15, "A", "Medical diffusion: a survey", "Anomaly maps and reconstruction from partial measurements"),
     Paper(11, "A", "IterComp", "Learn a reward from ranked pairs, maximise it, repeat"),
-    Paper(49, "A", "COW", "Cycle between two noise levels, the known part put in again each time"),
+    Paper(49, "A", "COW", "Cycle between two noise levels, the known part put in again each time", ("cow",)),
     Paper(1, "A", "AlignDiff", "Plans conditioned on how strong each attribute is"),
     Paper(45, "A", "LDFaceNet", "Swap what is inside a mask, guided by a classifier"),
     Paper(32, "B", "AutoDiffusion", "Search the list of times that suits few steps"),
