@@ -42,7 +42,7 @@ class Paper(NamedTuple):
 
 PAPERS = (
     Paper(43, "A", "SVDD", "Keep one of M candidates of each step, in proportion to e^value", ("svdd",)),
-    Paper(48, "A", "Steered Diffusion", "Follow the gradient of the measurement's error at the predicted image", ("steered",)),
+    Paper(48, "A", "Steered Diffusion", "Follow the gradient of a measurement's error", ("steered",)),
     Paper(29, "A", "Diffusion Tree Sampling", "Back the reward up through a tree of partly denoised images"),
     Paper(17, "A", "EluCD", "Guide by a clean classifier at the predicted image, its logits tempered"),
     Paper(30, "A", "PPAP", "Experts for ranges of noise, made from one clean model without labels"),

@@ -79,7 +79,8 @@ def run(config: Config) -> Result:
         for cycles in config.cycles
     }
     lists["RePaint, jumps of 5 steps", 10] = repaint_times(times, 5, 10)
-    rows, means = [Row("posterior mean", None, RHO * KNOWN)], {}
+    rows = [Row("posterior mean", None, RHO * KNOWN)]
+    means: dict[str, list[tuple[int, float]]] = {}
     for (name, cycles), path in lists.items():
         x = np.asarray(walk(step, jax.random.key(config.seed + 1), x_T, path))[:, 0, 1, 0]
         mean, se = float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x)))

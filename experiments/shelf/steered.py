@@ -101,7 +101,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
     """Draw the Gaussians that each rule ends in, and the digits."""
     with plot.style():
         figure = plot.new_figure(9.6, 3.3)
-        left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+        left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))  # type: ignore[misc]
         ax, x = left.subplots(), np.linspace(-0.4, 1.9, 600)
         pairs = [(r, s) for r, s in pairwise(rows) if r["what"].endswith(": mean")]
         density = lambda mean, var: np.exp(-0.5 * (x - mean) ** 2 / var) / np.sqrt(2 * np.pi * var)  # noqa: E731
