@@ -45,7 +45,7 @@ PAPERS = (
     Paper(48, "A", "Steered Diffusion", "Follow the gradient of a measurement's error", ("steered",)),
     Paper(29, "A", "Diffusion Tree Sampling", "Back the reward up through a tree of partly denoised images"),
     Paper(17, "A", "EluCD", "Guide by a clean classifier at the predicted image, its logits tempered"),
-    Paper(30, "A", "PPAP", "Experts for ranges of noise, made from one clean model without labels"),
+    Paper(30, "A", "PPAP", "Experts for ranges of noise, made from one clean model without labels", ("ppap",)),
     Paper(34, "A", "TSDiff", "Forecast a series with an unconditional model, guided by what was observed", ("tsdiff",)),
     Paper(51, "A", "LaCon", "Read a condition out of inner features, and guide by its gradient"),
     Paper(15, "A", "Medical diffusion: a survey", "Anomaly maps and reconstruction from partial measurements"),
