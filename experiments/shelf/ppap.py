@@ -59,10 +59,10 @@ def run(config: Config) -> Result:
     exact = error(np.asarray(schedule.alpha_bar, np.float64)[t])  # (times, angles)
     m = oracle.mixture(np.stack([-GAP / 2, GAP / 2]), np.stack([np.diag(COV)] * 2))
     key_x, key_noise, key = jax.random.split(jax.random.key(config.seed), 3)
-    x0, c = m.sample(key_x, config.times * config.n)
+    x0, label = m.sample(key_x, config.times * config.n)
     each = jnp.repeat(jnp.asarray(t), config.n)
     x_t = np.asarray(q_sample(schedule, x0, each, jax.random.normal(key_noise, x0.shape)))
-    x_t, c = x_t.reshape(config.times, config.n, 2), np.asarray(c).reshape(config.times, config.n)
+    x_t, c = x_t.reshape(config.times, config.n, 2), np.asarray(label).reshape(config.times, config.n)
     rows: list[Row] = []
     curves: dict[str, np.ndarray] = {}
     for k in config.rules:
