@@ -18,7 +18,7 @@ Twelve files teach the chain. Read them in this order, which is also the order o
 What continues one of them lives in the folder of its plural or kin:
 
     oracles/     finite sets of images, grids of independent cells, regions of one colour, fitted Gaussians
-    networks/    heads for networks that predict x0, v, μ, a velocity or EDM's F; a transformer (DiT); reading captions
+    networks/    heads that predict x0, v, μ, a velocity or F; a transformer (DiT); reading captions; LoRA, ControlNet
     samplers/    Heun, DPM-Solver++(2M), EDM, learned and optimal variance, Langevin, respacing, many images at once
     guides/      negative, interval, classifier guidance, thresholding; AND, NOT, two scales; adaptive guidance
     flows/       flow matching on Gaussian paths, exact maps and errors; MeanFlow, shortcut, consistency, progressive

@@ -200,7 +200,7 @@ def prediction(
     """
 
     def band(a: np.ndarray) -> np.ndarray:  # a misconception gives its own number, not every number near it
-        return np.minimum(tolerance, 0.1 * tolerance + 0.05 * np.abs(a))
+        return np.minimum(tolerance, 0.05 * (tolerance + np.abs(a)))
 
     def expect() -> Leaves:
         return [(a, np.full(np.shape(a), tolerance)) for a in leaves(values)]

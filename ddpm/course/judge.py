@@ -69,15 +69,17 @@ def same(part: Part, answers: list[Answer], wrong: Callable, seeds: Sequence[int
     """Test whether the wrong formula gives the learner's answers, in every case."""
     guilty = collect(replace(part, traceable=False), [wrong] * len(part.names), seeds, place)
     if part.kind == "moments":  # draws with other keys have the same properties, within the standard errors
-        errors = [np.zeros(1) if isinstance(w, str) else w[0][1] for w in wanted(part, seeds, place)]
-        bands = [partial(wider, part.band, error) for error in errors]
+        wants = [[(np.zeros(1), np.zeros(1))] if isinstance(w, str) else w for w in wanted(part, seeds, place)]
+        bands = [partial(wider, part.band, *w[0]) for w in wants]
         return len(answers) == len(guilty) == len(bands) and all(map(alike, answers, guilty, bands))
     return len(answers) >= len(guilty) and all(alike(a, g, part.band) for a, g in zip(answers, guilty, strict=False))
 
 
-def wider(band: Band, error: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Return a band that has room for other draws too."""
-    return band(value) + error
+def wider(band: Band, truth: np.ndarray, error: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return a band that has room for other draws too: the error of a moment is in proportion to it."""
+    with np.errstate(all="ignore"):
+        size = np.where(truth == 0, 1.0, np.abs(value / truth))
+    return band(value) + error * np.maximum(1, size)
 
 
 def artefact(part: Artefact, folder: Path) -> tuple[str, str]:

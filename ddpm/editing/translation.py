@@ -60,8 +60,9 @@ def translate(
 ) -> Translation:
     """Encode x0 as class a, decode as class b (and as a, for the round trip).
 
-    x0: (B, ...) in [-1, 1];  a, b: labels, () or (B,);  steps: of DDIM, each way: 100 if None, or all there are;
-    start: share of T up to which it is encoded;  guidance: s on the way to b, 1 for none. Results are not clipped.
+    x0: (B, ...) in [-1, 1];  a, b: labels, () or (B,), or a `Condition`;  steps: of DDIM, each way: 100 if None, or all
+    there are;  start: share of T up to which it is encoded;  guidance: s on the way to b, 1 for none. Results are not
+    clipped.
     """
     x0 = check.batch(x0)
     a, b = (check_labels(eps, c, x0.shape[:1], name, one=True) for name, c in (("a", a), ("b", b)))

@@ -25,6 +25,7 @@ from ddpm.networks.skip import with_x0
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import parts, progress
+from ddpm.tools.conditions import rows
 from ddpm.tools.partials import check_labels
 
 
@@ -99,9 +100,9 @@ def dift(
 ) -> np.ndarray:
     """Compute f(x0, c) of this module: (B, h, w, C) float32, not normalised.   [Tang et al. 2023, Sec. 3.2]
 
-    model: its unet, params and schedule are used;  x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, one for all, or None
-    for the null label;  t: 1..T, .16 T if None, or 0 for the clean image (where one draw is as good as eight);  layer:
-    a name of `layers(model.unet)`.
+    model: its unet, params and schedule are used;  x0: (B, H, W, C) in [-1, 1];  c: (B,) labels, one for all, a
+    `Condition`, or None for ∅;  t: 1..T, .16 T if None, or 0 for the clean image (where one draw is as good as eight);
+    layer: a name of `layers(model.unet)`.
     """
     # Validation
     config, schedule = model.unet, model.schedule
@@ -114,8 +115,7 @@ def dift(
     # Features, one batch at a time
     found = []
     for ids, m in progress(parts(len(x0), batch), desc=f"features of {layer}", unit="batch"):
-        c_part = None if c is None else c[ids]
-        part = _dift(config, weights_of(model), x0[ids], c_part, key, jnp.int32(t), layer, ensemble)
+        part = _dift(config, weights_of(model), x0[ids], rows(c, ids), key, jnp.int32(t), layer, ensemble)
         found.append(np.asarray(part)[:m])
     return np.concatenate(found) if found else np.zeros((0, *layers(config)[layer]), np.float32)
 

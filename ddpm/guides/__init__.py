@@ -7,7 +7,7 @@ __getattr__, __dir__ = namespace(
     {
         "adaptive": ("Guided", "adaptive_step", "begin", "cosine"),
         "composition": ("compose", "given", "two_scale"),
-        "values": ("by_value", "plug_in"),
+        "values": ("by_value", "misfit", "plug_in"),
         "rules": ("autoguidance", "classifier", "dynamic_threshold", "gaussian_above", "interval", "negative"),
     },
 )

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ddpm.contracts import Eps, partial_of, technique
+from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import at, x0_and_eps
 from ddpm.guide import per_image_scale
 from ddpm.schedule import Schedule
@@ -43,3 +43,19 @@ def plug_in(x_t: jax.Array, t: Any, c: Any = None, /, *, reward: Value, eps: Eps
     x0 = x0_and_eps(eps, schedule, x_t, jnp.maximum(t, 1), c)[0]
     clean = (t == 0).reshape(-1, *(1,) * (x_t.ndim - 1))
     return reward(jnp.where(clean, x_t, x0))
+
+
+def misfit(A: Any, y: Any, weight: float) -> Partial:
+    """r(x0) = -½ w ‖A x0 - y‖², the log-likelihood of y = A x0 + N(0, I/w) up to a constant, for `plug_in`.
+
+    A: (n, D);  y: (n,).
+    """
+    A, y = jnp.asarray(A), jnp.asarray(y)
+    if A.ndim != 2 or y.shape != A.shape[:1]:
+        raise ValueError(f"A has shape {A.shape} and y {y.shape}; give (n, D) and (n,)")
+    return Partial(_misfit, A=A, y=y, weight=jnp.asarray(check.number("weight", weight, 0)))
+
+
+def _misfit(x0: jax.Array, A: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+    gap = jnp.matmul(x0.reshape(len(x0), -1), A.T, precision="highest") - y[None]
+    return -0.5 * weight * (gap**2).sum(1)

@@ -30,6 +30,7 @@ from ddpm.contracts import Eps
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.batches import progress
+from ddpm.tools.conditions import rows
 from ddpm.tools.files import read_json, write_atomic
 from ddpm.tools.partials import check_labels
 from ddpm.typicality import Draws, time_window
@@ -105,7 +106,8 @@ def measure(
 ) -> Maps:
     """Measure T(x|c) of all images; the same call resumes an interrupted measurement.
 
-    x0: (n, H, W, C) in [-1, 1];  c: (n,) labels, or one for all;  null: as in `typicality`, labels to compare with.
+    x0: (n, H, W, C) in [-1, 1];  c: (n,) labels, one for all, or a `Condition`;  null: as in `typicality`, what to
+    compare with.
     It prints the cost in advance: forward calls at once, and minutes after the first compiled group of draws.
     """
     # Validation, and the configuration that identifies this measurement
@@ -131,7 +133,7 @@ def measure(
     with progress(total=n * G, initial=(n - left) * G, desc="maps", unit="image·group") as bar:
         for i in todo:
             ids = np.minimum(np.arange(i * chunk, (i + 1) * chunk), n - 1)  # padded to one size, to compile once
-            labels = c[ids], None if null is None else null[ids]
+            labels = rows((c, null), ids)
             found: list[tuple[np.ndarray, np.ndarray]] = []
             for T, took in _groups(eps, schedule, x0[ids], labels, how):
                 found.append((T.map[: sizes[i]], T.stderr[: sizes[i]]))

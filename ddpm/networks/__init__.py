@@ -7,6 +7,9 @@ __getattr__, __dir__ = namespace(
     {
         "crossattention": ("build_text", "masked_attention"),
         "text_config": ("TEXTS", "TextConfig"),
+        "control": ("Control", "controlled", "make_control"),
+        "lora": ("Lora", "change", "cross_attentions", "digest", "make_lora", "merged"),
+        "new_word": ("row", "spoken", "with_word"),
         "dit": ("build", "eps_fn"),
         "dit_config": ("DITS", "DiTConfig", "network_config"),
         "heads": (

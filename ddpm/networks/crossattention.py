@@ -147,23 +147,29 @@ def build_text(config: TextConfig) -> tuple[Callable[..., dict], Callable[..., j
         return nnx.to_pure_dict(nnx.split(TextUNet(config, draws=draws.of(key)), nnx.Param)[1])
 
     def apply(params: dict, x_t: jax.Array, t: Any, c: Any = None, key: Any = None, seen: Any = None) -> jax.Array:
-        B, (H, W, C) = x_t.shape[0], config.image_shape
-        check.fits("x_t", x_t, (H, W, C + config.extra_channels), "network")
-        if jnp.issubdtype(jnp.result_type(t), jnp.integer):
-            check.times(t, x_t, float("inf"), low=0)
-        c = Condition() if c is None else c
-        if not isinstance(c, Condition):
-            raise TypeError(f"c is of type {type(c).__name__}; this network wants Condition(text=tokens)")
-        check_parts(c, takes)
-        text = jnp.asarray(tokens.nothing(B, config.tokens)) if c.text is None else _checked(c.text, B, config)
-        label = None
-        if config.num_classes:
-            K = config.num_classes
-            label = jnp.full((B,), K) if c.label is None else check.labels(c.label, B, K)
-        return nnx.merge(graphdef, params)(x_t, jnp.broadcast_to(t, (B,)), Condition(text, label=label), key, seen)
+        t, c = prepared(config, x_t, t, c, takes)
+        return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
 
     apply.conditions = lambda *_: takes  # type: ignore[attr-defined]
     return init, apply
+
+
+def prepared(config: TextConfig, x_t: jax.Array, t: Any, c: Any, takes: tuple[str, ...]) -> tuple[jax.Array, Condition]:
+    """Check what a network that reads captions is given; fill in ∅ for what is None: t (B,), and c."""
+    B, (H, W, C) = x_t.shape[0], config.image_shape
+    check.fits("x_t", x_t, (H, W, C + config.extra_channels), "network")
+    if jnp.issubdtype(jnp.result_type(t), jnp.integer):
+        check.times(t, x_t, float("inf"), low=0)
+    c = Condition() if c is None else c
+    if not isinstance(c, Condition):
+        raise TypeError(f"c is of type {type(c).__name__}; this network wants Condition(text=tokens)")
+    check_parts(c, takes)
+    text = jnp.asarray(tokens.nothing(B, config.tokens)) if c.text is None else _checked(c.text, B, config)
+    label = None
+    if config.num_classes:
+        K = config.num_classes
+        label = jnp.full((B,), K) if c.label is None else check.labels(c.label, B, K)
+    return jnp.broadcast_to(t, (B,)), c._replace(text=text, label=label)
 
 
 def _checked(text: Any, B: int, config: TextConfig) -> jax.Array:

@@ -196,6 +196,14 @@ def test_moments_pass_inside_six_standard_errors_and_fail_outside():
     assert kind == "value" and "allowed ±" in sentence
 
 
+@pytest.mark.parametrize("value, named", [(4.3, True), (4.6, False), (1.1, False)])
+def test_draws_of_a_mistake_have_an_error_in_proportion_to_its_moment(value, named):
+    """The truth 1 is known to ± .06, so another draw of a mistake that gives 4.2 lies within ± .25."""
+    part = exercise.moments("draw", lambda f: f(), lambda: (1.0, 0.01), lambda rng: [()], {"Too wide.": lambda: 4.2})
+    kind, sentence = ask(part, lambda: value)
+    assert (kind == "mistake") == named == (sentence == "Too wide.") and kind != "passed"
+
+
 def test_counts_and_bits_are_exact():
     def cases(rng):
         return [(int(n),) for n in rng.integers(3, 90, 4)]

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 
 from ddpm import oracle
-from ddpm.guides import by_value, plug_in
+from ddpm.guides import by_value, misfit, plug_in
 from ddpm.oracles.cell_grid import cells
 from ddpm.oracles.rewards import tilt_classes, tilt_linear, tilt_measured, value_above, value_of
 from ddpm.schedule import linear
@@ -97,6 +97,15 @@ def test_a_gaussian_plug_in_errs_by_half_the_variance(x64):
     np.testing.assert_allclose(exact - guess, 0.5 * B @ left @ B, rtol=1e-6)
 
 
+def test_the_misfit_is_the_log_likelihood_of_the_measurement(x64):
+    """And at t = 0 its value is that of `tilt_measured`, up to the normal density's constant."""
+    x = np.random.default_rng(0).normal(0, 1, (4, 1, 2, 1))
+    tilted, log_Z = tilt_measured(data(), A, Y, VAR)
+    exact = value_of(tilted, data(), SCHEDULE, log_Z)(jnp.asarray(x.reshape(4, 2)), 0)
+    ours = misfit(A, Y, 1 / VAR)(jnp.asarray(x)) - 0.5 * np.log(2 * np.pi * VAR)
+    np.testing.assert_allclose(ours, exact, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -107,6 +116,7 @@ def test_a_gaussian_plug_in_errs_by_half_the_variance(x64):
         (lambda: tilt_measured(data(), np.eye(3), np.zeros(3), 1.0), r"A has shape \(3, 3\); give \(measurements, 2\)"),
         (lambda: tilt_measured(data(), A, [1.0, 2.0], 1.0), "y has 2 numbers; give 1"),
         (lambda: tilt_measured(data(), A, Y, -1.0), "var"),
+        (lambda: misfit(A, np.zeros(2), 1.0), r"A has shape \(1, 2\) and y \(2,\)"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -4,20 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import random_params
 
 from ddpm import oracle, typicality
 from ddpm.contracts import Partial
+from ddpm.editing import translation
 from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.features.activations import dift
 from ddpm.forward import eps_from_x0
 from ddpm.guide import cfg
 from ddpm.guides.adaptive import adaptive_step, begin
 from ddpm.guides.composition import given
 from ddpm.guides.rules import negative
+from ddpm.mining import maps
+from ddpm.networks.text_config import TextConfig
 from ddpm.sample import Sampling, ddim_step, images, walk
 from ddpm.samplers.generation import generate
 from ddpm.schedule import linear, make_times
 from ddpm.tools.conditions import Condition, count, rows
 from ddpm.tools.partials import check_labels
+from ddpm.zoo.model import Model
 
 SCHEDULE, KEY = linear(40), jax.random.key(0)
 CLASSES = oracle.mixture(np.linspace(-1, 1, 12).reshape(3, 2, 2, 1), 0.1).eps(SCHEDULE)
@@ -44,6 +50,32 @@ def test_each_image_follows_its_own_row_in_samplers_and_measures():
     assert eps_mse(EPS, SCHEDULE, X0, rows(C, np.arange(5)[::-1]), batch=4).value > 0.1
     value = typicality.measure(EPS, SCHEDULE, X0, C, KEY, typicality.Draws(4), batch=3).value
     assert (value > 0).all()  # L(x, ∅) - 0
+
+
+def test_maps_and_translations_take_a_condition(tmp_path):
+    """Maps are typicality's, chunk by chunk; a picture encoded as itself is translated to the picture that is given."""
+    how = maps.Request(typicality.Draws(4), chunk=2)
+    found = maps.measure(tmp_path, EPS, SCHEDULE, X0, C, how, report=lambda _: None)
+    reverse = rows(C, np.arange(5)[::-1])
+    contrast = maps.measure(tmp_path / "contrast", EPS, SCHEDULE, X0, C, how, reverse, report=lambda _: None)
+    assert (found.value > 0).all() and (contrast.value[[0, 1, 3, 4]] > 0).all() and abs(contrast.value[2]) < 1e-6
+    moved = translation.translate(EPS, SCHEDULE, X0, C, reverse, steps=4)
+    np.testing.assert_allclose(moved.back, X0, atol=1e-4)
+    np.testing.assert_allclose(moved.image, X0[::-1], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_features_take_a_condition():
+    """Each image's features are those with its own caption, whatever stands in the batch."""
+    words = ("red", "blue")
+    sizes = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (8,), "groups": 4}
+    unet = TextConfig(8, 1, **sizes, words=words, tokens=3, text_width=8, text_layers=1, text_heads=2)
+    m = Model("m", unet, random_params(unet), SCHEDULE, (), {})
+    x, text = np.zeros((3, 8, 8, 1), np.float32), np.array([[1, 2, 0], [1, 3, 0], [1, 2, 3]])
+    f = dift(m, x, Condition(text=text), KEY, t=9, layer="up.0.0", ensemble=1, batch=2)
+    again = dift(m, x, Condition(text=text[[1, 0, 2]]), KEY, t=9, layer="up.0.0", ensemble=1, batch=2)
+    np.testing.assert_allclose(f[[1, 0, 2]], again, atol=1e-5)
+    assert np.abs(f[0] - f[1]).max() > 1e-3
 
 
 def test_guides_pass_a_condition_on():

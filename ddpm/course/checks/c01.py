@@ -192,6 +192,9 @@ EXERCISES = (
                 "A bracket closes too early: this is √1 - ᾱ ε, not √(1-ᾱ) ε.": lambda x, a, e: (
                     np.sqrt(a) * x + np.sqrt(1) - a * e
                 ),
+                "The noise was subtracted; it is added. Its distribution is the same, not this draw.": (
+                    lambda x, a, e: np.sqrt(a) * x - np.sqrt(1 - a) * e
+                ),
                 "The square roots are missing: ᾱ is a power, not an amplitude.": lambda x, a, e: a * x + (1 - a) * e,
                 "The image has its root, the noise has not: 1-ᾱ is a variance.": lambda x, a, e: (
                     np.sqrt(a) * x + (1 - a) * e

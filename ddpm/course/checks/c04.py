@@ -205,7 +205,7 @@ def gaussian_eps(alpha_bar, m, lam, x_t, t):
     return (1 - a) ** 0.5 * (x_t - a**0.5 * m) / (a * lam + 1 - a)
 
 
-def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0, told=lambda t: t):
+def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0, told=lambda t: t, swapped=False):
     """Samplers that go wrong, as functions of the learner's arguments."""
 
     def wrong(eps, alpha_bar, key, x):
@@ -216,7 +216,10 @@ def wrong_sampler(noise="fresh", s=lambda t: t - 1, stop=0, told=lambda t: t):
             z = jax.random.normal(k, x.shape)
             if noise == "uniform":
                 z = jax.random.uniform(k, x.shape, minval=-(3**0.5), maxval=3**0.5)
+            if noise == "0 to 1":
+                z = jax.random.uniform(k, x.shape)
             a_s, a_t = alpha_bar[s(t)], alpha_bar[t]
+            a_s, a_t = (a_t, a_s) if swapped else (a_s, a_t)
             eps_hat = eps(x, np.full(len(x), told(t)))
             beta_tilde = (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
             x0 = (x - (1 - a_t) ** 0.5 * eps_hat) / a_t**0.5
@@ -350,6 +353,9 @@ EXERCISES = (
                 "silu came after W_o; then the block is no longer linear in what it writes.": lambda h, e, a, b, o: (
                     h + silu((h @ a + e @ b) @ o)
                 ),
+                "That is relu; silu is smooth: the number itself times its sigmoid.": lambda h, e, a, b, o: (
+                    h + np.maximum(h @ a + e @ b, 0) @ o
+                ),
                 "That is the sigmoid; silu is the number itself times its sigmoid.": lambda h, e, a, b, o: (
                     h + (1 / (1 + np.exp(-(h @ a + e @ b)))) @ o
                 ),
@@ -409,6 +415,9 @@ EXERCISES = (
                 "The noise is √β; the exercise asks for √β̃, which vanishes at the last step.": lambda *args: ancestral(
                     *args, variance=lambda small, beta: beta**0.5
                 ),
+                "The two levels are swapped: ᾱ_s comes first, and is the larger. The root of 1-ᾱ_s/ᾱ_t is NaN.": (
+                    lambda a, b, *rest: ancestral(np.float64(b), np.float64(a), *rest, variance=lambda v, _: np.sqrt(v))
+                ),
                 "No noise is added: this is the mean alone.": lambda *args: ancestral(
                     *args, variance=lambda small, beta: 0.0
                 ),
@@ -457,6 +466,12 @@ EXERCISES = (
             {
                 "The network was told t-1; x_t is at time t.": wrong_sampler(told=lambda t: t - 1),
                 "Every step has the same noise: give each a key of its own, fold_in(key, t).": wrong_sampler("same"),
+                "The noise lies between 0 and 1, evenly; a step of the chain adds normal noise.": wrong_sampler(
+                    "0 to 1"
+                ),
+                "The two levels are swapped: a step goes from t down to t-1, and ᾱ rises. The root is NaN.": (
+                    wrong_sampler(swapped=True)
+                ),
                 "No noise is added on the way, so the walkers end too close together.": wrong_sampler("none"),
                 "The walk stops at t = 1: the last step goes to 0.": wrong_sampler(stop=1),
                 "The steps go two down at a time but are taken at every t: from t the walk goes to t-1.": (

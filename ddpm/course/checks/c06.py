@@ -207,6 +207,9 @@ EXERCISES = (
             lists,
             {
                 "This cuts the decimals off; round to the nearest.": cut,
+                "Decimals were cut off after np.linspace; round to the nearest.": lambda T, N: np.linspace(
+                    T, 0, N + 1
+                ).astype(int),
                 "0 is missing: N steps have N+1 times.": lambda T, N: trailing(T, N)[:-1],
                 "The list rises; a walk begins in the noise, at T.": lambda T, N: trailing(T, N)[::-1],
                 "This ends at 1: the clean image is t = 0.": lambda T, N: np.round(np.linspace(T, 1, N + 1)).astype(

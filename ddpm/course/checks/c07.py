@@ -394,6 +394,12 @@ EXERCISES = (
                 "This adds to β, not to β̃: β is already the variance for data that are all unknown.": (
                     lambda t, s, g: best_variance(t, s, g, low=False)
                 ),
+                "This is a standard deviation; the exercise asks for the variance.": lambda t, s, g: np.sqrt(
+                    best_variance(t, s, g)
+                ),
+                "The whole 1/SNR was added: Γ, what is known of the noise, is missing.": lambda t, s, g: best_variance(
+                    t, s, g, known=lambda g: 1 + 0 * g
+                ),
                 "This is β̃ alone.": lambda t, s, g: best_variance(t, s, g, known=lambda g: 0 * g),
                 "β̃ is missing: even the step that knows x_0 scatters.": lambda t, s, g: (
                     best_variance(t, s, g) - best_variance(t, s, g, known=lambda g: 0 * g)

@@ -147,6 +147,10 @@ EXERCISES = (
                     lambda a, b, s: guided(a, b, 1 + s)
                 ),
                 "The two guesses are swapped: this walks away from the class.": lambda a, b, s: guided(b, a, s),
+                "The difference is upside down: from ε̂_∅ towards ε̂_c is ε̂_c - ε̂_∅.": lambda a, b, s: guided(a, b, -s),
+                "All images got the mean of the scales; each has its own.": lambda a, b, s: guided(
+                    a, b, np.full(len(s), s.mean())
+                ),
                 "All images got the scale of the first.": lambda a, b, s: guided(a, b, np.full(len(s), s[0])),
                 "The scale went along the last axis, not along the images: give it axes of length 1 behind.": (
                     lambda a, b, s: a + s * (b - a)

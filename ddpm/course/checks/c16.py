@@ -112,6 +112,16 @@ def one_sided(scores, k, count):
     return np.array(found)
 
 
+def from_below_zero(scores, k, count):
+    """Crossing out without a limit at 0"""
+    left, found = np.array(scores, np.float64), []
+    for _ in range(count):
+        y, x = np.unravel_index(left.argmax(), left.shape)
+        found.append((y, x))
+        left[y - k : y + k + 1, x - k : x + k + 1] = -np.inf
+    return np.array(found)
+
+
 def crossed_out(scores, k, count, score=0.0):
     """Crossing out with a score that can be the best"""
     left, found = np.array(scores, np.float64), []
@@ -268,6 +278,9 @@ EXERCISES = (
                 ),
                 "Only places below and to the right were crossed out; the others overlap as well.": lambda s, k, n: (
                     one_sided(s, k, n)
+                ),
+                "A slice that begins below zero is empty, so nothing was crossed out near the upper or left border.": (
+                    from_below_zero
                 ),
                 "What was crossed out has the score 0, which is the best where all others are negative.": lambda *a: (
                     crossed_out(*a)

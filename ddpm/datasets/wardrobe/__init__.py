@@ -17,6 +17,7 @@ __getattr__, __dir__ = namespace(
         "silhouettes": ("Shapes", "edges", "geometry", "shapes"),
         "law": ("Reading", "asked", "distribution", "read", "right", "weights"),
         "evidence": ("badge", "exactly", "in_grey", "instructed", "known", "merged", "outlined", "subject"),
+        "edits": ("INSTRUCTIONS", "after", "edited"),
         "drawing": ("draw", "draw_attributes", "painted", "values_of"),
         "matching": ("embeddings", "information", "log_ratio", "noisy", "tables"),
         "pairs": ("Captioned", "values_for"),
