@@ -38,7 +38,7 @@ HEADLINES = {
     "ddpm_table2": "ε, L_simple: bits/dim, σ² = β",
     "ema_short": "d = .9999: share of the initial parameters",
     "iddpm_table2": "cosine, L_hybrid: bits/dim",
-    "few_calls": "fashion_mnist: searched, free start, 2 calls",
+    "few_calls": "fashion_mnist: ddim, searched, 2 calls",
     "min_snr": "speed-up: factor in steps",
     "adaptive_guidance": "distance, first 50% minus full guidance (a quarter saved)",
     "cfg_tilted": "mean, w = 4",
@@ -104,6 +104,7 @@ def page() -> str:
             f"*{r['paper']}* · `{r['command']}`{note}",
             runner.words(module),
             f"![{runner.title(module)}]({name}/figure.png)",
+            *([module.in_one_table(r["numbers"])] if hasattr(module, "in_one_table") else []),
             f"<details><summary>the table: {len(r['rows'])} rows</summary>\n\n"
             f"{runner.table(r['rows'])}\n{_why(module, r)}\n</details>",
         ]

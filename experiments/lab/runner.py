@@ -10,7 +10,8 @@ An experiment is a module of this package, or of its folder `shelf` (one paper, 
 
 and may have NEEDS, a sentence about what it cannot run without; UNCHECKED, a sentence that says why some rows with an
 exact value are not held to it by a tolerance (without either they are refused); and redraw(rows, numbers) -> Figure,
-which draws its figure from metrics.json (then `run` need not draw, and `--redraw` fixes a figure without measuring).
+which draws its figure from metrics.json (then `run` need not draw, and `--redraw` fixes a figure without measuring);
+and in_one_table(numbers) -> str, a table in Markdown that the gallery shows below the figure.
 `python -m experiments NAME` writes NAME/{config.json, metrics.json, figure.png} under experiments/results, or under
 out/experiments if a field was changed: so the results in the repository are always those of the default configuration.
 """

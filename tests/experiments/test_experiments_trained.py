@@ -81,8 +81,9 @@ def test_no_cell_of_few_calls_begins_in_the_data():
     """Each list has its number of calls, and begins at T or where the noise is still most of x_t: of the garments."""
     axes = Axes(*map(np.array, weights.cards()["fashion_mnist"]["axes"].values()))
     lists = few_calls.rules(COSINE.schedule, axes)
-    for rule, N in few_calls.cells(few_calls.Config()):
-        times = lists[rule](N)
+    for method, calls, _ in few_calls.cells(few_calls.Config()):
+        N = few_calls.steps_of(method, calls)
+        times = lists[method.split(", ", 1)[1]](N)
         assert len(times) == N + 1 and times[-1] == 0 and ALPHA_BAR[times[0]] < 0.5
 
 
