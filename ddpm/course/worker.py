@@ -189,7 +189,7 @@ def main(pipe: int) -> None:
             exec(compile(ast.Module([node], []), "lesson", "exec"), {"__name__": "lesson"})
         except Exception:
             continue
-    if any(question.traceable for job in work.jobs for question in job.questions):
+    if "jax" in sys.modules or any(question.traceable for job in work.jobs for question in job.questions):
         import jax.numpy as jnp
 
         jnp.zeros(1).block_until_ready()  # creates caches and threads

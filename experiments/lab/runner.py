@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -84,14 +85,16 @@ class Unavailable(RuntimeError):
 
 def names(which: str = "all") -> list[str]:
     """Names of all experiments, or of `shelf`: the modules there that define run, Config and PAPER."""
-    found, files = [], [*SHELF.glob("*.py"), *(HERE.glob("*.py") if which == "all" else ())]
-    for file in sorted(files, key=lambda file: file.stem):
-        tree = ast.parse(file.read_text())
-        top = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-        top |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
-        if {"run", "Config", "PAPER"} <= top:
-            found.append(file.stem)
-    return found
+    files = [*SHELF.glob("*.py"), *(HERE.glob("*.py") if which == "all" else ())]
+    return [f.stem for f in sorted(files, key=lambda f: f.stem) if _defines_experiment(f, f.stat().st_mtime_ns)]
+
+
+@functools.cache  # a file that was not changed is read once
+def _defines_experiment(file: Path, changed: int) -> bool:
+    tree = ast.parse(file.read_text())
+    top = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    top |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    return {"run", "Config", "PAPER"} <= top
 
 
 def find(name: str) -> ModuleType:

@@ -217,6 +217,14 @@ def test_ways_out_are_refused_in_the_text(tmp_path, body, words):
         grade.job(text, "1.6", "l01_forward.py", SEEDS)
 
 
+def test_an_exercise_is_graded_although_the_one_before_it_cannot_be_read(tmp_path, monkeypatch):
+    """Exercise 1.3 is then the first that needs JAX, which lists folders as it starts: nothing that a learner did."""
+    text = lessons.text_of(1).replace("def q_step(", "def q_step((")
+    monkeypatch.syspath_prepend(str(tmp_path / "other"))  # a folder that nobody may list
+    got = verdicts(submission(tmp_path, text), ("1.2", "1.3"), monkeypatch=monkeypatch)
+    assert not got["1.2"].passed and "line" in got["1.2"].sentence and got["1.3"].passed, got
+
+
 def test_the_librarys_own_answer_is_remarked_and_the_lessons_is_not(tmp_path):
     body = "from ddpm import forward\nreturn forward.covariance(alpha_bar_s, alpha_bar_t)"
     text = (submission(tmp_path, covariance=body) / "l01_forward.py").read_text()
