@@ -159,8 +159,9 @@ def test_without_the_data_an_entry_is_one_sentence_and_the_board_stays(tmp_path,
     board = tmp_path / "board.json"
     assert start.main(["challenge", "submit", str(ENTRIES[0]), "--board", str(board)]) == 2
     assert "fashion_mnist" in capsys.readouterr().err and not board.exists()
-    assert start.main(["challenge", "run", str(ENTRIES[0]), "--minutes", "0"]) == 2
-    assert "some time" in capsys.readouterr().err
+    for minutes in ("0", "nan", "inf"):
+        assert start.main(["challenge", "run", str(ENTRIES[0]), "--minutes", minutes]) == 2
+        assert "some time" in capsys.readouterr().err
 
 
 def test_our_own_entries_keep_the_rules_and_their_rows_are_on_the_board(capsys):
