@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -87,6 +88,12 @@ def show(d: data.Dataset, lines: list[str]) -> None:
         exact = high - low <= 5e-5 * high
         print(f"  {name:28s} {high:.4f}" if exact else f"  {name:28s} between {low:.4f} and {high:.4f}")
     print("A network has learned something that a Gaussian cannot once its loss is lower; 1 is the loss of ε̂ = 0.")
+    numbers = math.prod(d.image_shape)
+    if len(d.x_train) <= numbers:
+        print(
+            f"The training images are no more than the {numbers:,} numbers of one: this Gaussian knows them by heart, "
+            "and its loss on fresh images is higher (`ddpm evaluate` measures it on the test images)."
+        )
     # Networks
     fits = [name for name, u in PRESETS.items() if u.image_shape == d.image_shape]
     print(f"\nnetwork presets for {'x'.join(map(str, d.image_shape))} images: {', '.join(fits) or 'none'}")

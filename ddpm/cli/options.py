@@ -19,7 +19,7 @@ from ddpm.training.config import TrainConfig
 SAMPLER = f"the step from noise to less noise; N steps are N network calls. {table.words(table.SAMPLERS)}"
 TIMES = (
     f"the list of times that is visited. {table.words(table.TIMES)}. Empty: that of an imported model; searched for up "
-    f"to {table.FEW} steps of ddim, where the card has the covariance; else trailing"
+    f"to {table.FEW} steps of ddim, where the card has the covariance (even ones: --times trailing); else trailing"
 )
 
 

@@ -195,7 +195,7 @@ def _from_npz(file: Path, reading: Reading, name: str) -> tuple[Dataset, list[st
     """Load an .npz with our four keys and perhaps class_names, or with arr_0 and perhaps arr_1."""
     for field in ("size", "grey", "labels", "skip_bad"):
         if getattr(reading, field):
-            raise ValueError(f"{field} is for image files; the arrays of {file} are read as they are")
+            raise ValueError(f"{field} is for image files; the arrays of {file} are read as they are, so leave it out")
     if formats.has_keys(file):
         arrays, names = formats.read_npz(file), formats.class_names(file)
         shape, top = arrays["x_train"].shape[1:], max(int(arrays[k].max(initial=0)) for k in ("y_train", "y_test"))

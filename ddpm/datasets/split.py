@@ -36,10 +36,11 @@ def sides(
     distinct = set(hashes)
     notes = []
     if len(distinct) < len(hashes):
-        notes.append(f"{len(hashes) - len(distinct):,} images equal another one, pixel by pixel")
+        copies = len(hashes) - len(distinct)
+        notes.append(f"{copies:,} image{' equals' if copies == 1 else 's equal'} another one, pixel by pixel")
     both = len({(h, k) for h, k in zip(hashes, y.tolist(), strict=True)}) - len(distinct)
     if both:
-        notes.append(f"{both:,} images are in two classes")
+        notes.append(f"{both:,} image{' is' if both == 1 else 's are'} in two classes")
     if len(distinct) < 2:
         raise ValueError(f"{source} holds one image, or copies of one; give at least two, to train on and to test on")
     of_class: list[set[bytes]] = [set() for _ in range(max(1, len(classes)))]

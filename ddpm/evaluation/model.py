@@ -91,9 +91,12 @@ def drawn(
 def check_fits(model: Any, data: Dataset) -> None:
     """Refuse a model whose images or classes are not those of the data set."""
     if tuple(model.image_shape) != data.image_shape or model.num_classes not in (0, data.num_classes):
+        side = model.image_shape[0]
+        square = tuple(model.image_shape[:2]) == (side, side) != data.image_shape[:2]
+        remedy = f"; your own images come to its size by --size {side}" if square else ""
         raise ValueError(
             f"the model draws images {tuple(model.image_shape)} of {model.num_classes} classes; "
-            f"{data.name} has {data.image_shape} of {data.num_classes}"
+            f"{data.name} has {data.image_shape} of {data.num_classes}{remedy}"
         )
 
 

@@ -85,7 +85,9 @@ def load_npz(path: str | Path, size: tuple[int, int] | None = None) -> tuple[np.
         raise Damaged(f"{path} is not a whole .npz file: {e}") from None
     # What the arrays must be
     if "arr_0" not in arrays:
-        raise ValueError(f"{path} holds {held}; samples are wanted under the key arr_0")
+        raise ValueError(
+            f"{path} holds {held}; images are wanted under arr_0; or a data set under x_train y_train x_test y_test"
+        )
     x, labels = arrays["arr_0"], arrays.get("arr_1")
     x = x[..., None] if x.ndim == 3 else x
     if labels is not None and labels.shape != (len(x),):

@@ -120,7 +120,7 @@ def step_noise(step: Any, loss: Any) -> float:
     late = step > step[-1] / 5
     d, weight = np.diff(np.log(loss[late])), (1 / k[late][1:] + 1 / k[late][:-1])
     if len(d) < 5:
-        raise ValueError(f"{len(step)} rows are too few to measure how the loss varies; use a smaller --log-every")
+        raise ValueError(f"too few rows ({len(step)}) to measure how the loss varies; use a smaller --log-every")
     return float(np.sqrt((d**2 / weight).mean()))
 
 

@@ -42,6 +42,7 @@ HEADLINES = {
     "min_snr": "speed-up: factor in steps",
     "adaptive_guidance": "distance, first 50% minus full guidance (a quarter saved)",
     "cfg_tilted": "mean, w = 4",
+    "clip_pmi": "loss of a network, width 34, N = 256",
     "cfg_tradeoff": "w = 1: Fréchet distance",
     "classifier_guidance": "no labels, scale 10: Fréchet distance",
     "composition": "sum of denoisers, DDIM 1,000: variance",

@@ -161,6 +161,9 @@ def test_npz_of_either_kind(tmp_path):
     assert sources.load(tmp_path / "c.npz").num_classes == 0
     with pytest.raises(ValueError, match="size is for image files"):
         sources.load(tmp_path / "c.npz", size=4)
+    np.savez(tmp_path / "d.npz", images=x)
+    with pytest.raises(ValueError, match=r"holds images; images are wanted under arr_0; or .* x_train"):
+        sources.load(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("first", ["grey", "small", "bad"])

@@ -249,6 +249,6 @@ def test_evaluate_the_gaussian_fit(digits, digits_classifier):
     assert x.dtype == np.uint8 and x.shape == (30, 8, 8, 1) and np.all(np.bincount(c) == 3)
     same = ev.draw(model, 30, Sampling(steps=5))[0]
     np.testing.assert_array_equal(x, same)
-    with pytest.raises(ValueError, match="the model draws images"):
+    with pytest.raises(ValueError, match=r"the model draws images.*by --size 28"):
         wrong = SimpleNamespace(**{**vars(model), "image_shape": (28, 28, 1)})
         ev.evaluate(wrong, digits, digits_classifier)

@@ -33,6 +33,7 @@ def test_the_table_has_every_name_and_the_help_every_line():
     assert set(table.TIMES) == {*TIME_RULES, *RULES, "searched"}
     assert all(f"{k}: {v}" in options.SAMPLER for k, v in table.SAMPLERS.items())
     assert all(f"{k}: {v}" in options.TIMES for k, v in table.TIMES.items())
+    assert "--times trailing" in options.TIMES  # how to have even times where searched ones are the default
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
