@@ -127,3 +127,15 @@ def test_where_few_step_trainings_end_on_a_gaussian():
     left = ((np.sqrt(lam) - gain) ** 2).sum()
     assert few_steps.end_of_training("consistency training", 1, CHAIN, axes) == pytest.approx(left, rel=1e-6)
     assert few_steps.end_of_training("MeanFlow", 1, CHAIN, axes) == 0
+
+
+def test_a_method_beats_the_searched_times_only_beyond_two_errors():
+    """The difference of two independent distances has the error √(3² + 4²) = 5."""
+
+    def cell(model, method, frechet, error, calls=1):
+        return {"model": model, "method": method, "calls": calls, "frechet": frechet, "error": error}
+
+    cells = [cell("flow", few_steps.FREE, 100.0, 3.0), cell("shipped", few_steps.FREE, 50.0, 3.0)]
+    cells += [cell("a", "a", 89.0, 4.0), cell("b", "b", 91.0, 4.0), cell("a", "a", 1.0, 0.0, calls=2)]
+    assert few_steps.beats(cells, "flow") == {"a": [1], "b": []}
+    assert few_steps.beats(cells, "shipped") == {"a": [], "b": []}
