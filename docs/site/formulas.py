@@ -88,7 +88,7 @@ class Reader:
         if c in GREEK:
             return self.scripts(self.accents(rf"\{GREEK[c]}"))
         if c.isascii() and c.isalpha():
-            mean = c == "E" and self.peek() in ("[", "_", " ")
+            mean = c == "E" and self.peek() in ("[", "_", " ", "‖")
             return self.scripts(r"\mathbb{E}" if mean else self.accents(c))
         if c in "ΣΠ":
             return self.sum_or_matrix(c)
@@ -103,7 +103,13 @@ class Reader:
     def sum_or_matrix(self, c: str) -> str:
         """A sum or product has an index, and a factor after a space; a covariance has not both."""
         indexed = self.scripts("")
-        over = indexed.startswith("_") and "^" not in indexed and re.match(r" [^\W\d_]| [√‖(∂∇]", self.text[self.at :])
+        of_two = re.match(r" Σ_\w+[\^⁻]", self.text[self.at :])  # Σ_q Σ_p^½ is a product of matrices
+        over = (
+            indexed.startswith("_")
+            and "^" not in indexed
+            and not of_two
+            and re.match(r" [^\W\d_]| [√‖(∂∇]", self.text[self.at :])
+        )
         return {"Σ": r"\sum" if over else r"\Sigma", "Π": r"\prod" if over else r"\Pi"}[c] + indexed + " "
 
     def name(self, word: str) -> str:
@@ -183,3 +189,61 @@ def block(text: str) -> str | None:
         return None
     inner = " \\\\\n".join(rows)
     return rf"\begin{{gathered}}{chr(10)}{inner}{chr(10)}\end{{gathered}}" if len(rows) > 1 else rows[0]
+
+
+# Formulas inside running text. One of their words has what prose does not have: a Greek letter, an accent, a root, an
+# index. What is between two such words (operators, numbers, single letters) belongs to the formula.
+STRONG = re.compile(r"[\u0302-\u0307√‖∇∂∏∫∝∞≤≥≠∅⊙ℓ²³⁻½ᵀ∈Σ]|[α-ωΓΔΛΦΨΩ]|(?<![\w.])[A-Za-z]_(?:\w{1,2}|\{[^}]*\})(?!\w)")
+WEAK = re.compile(r"[-+=~/|<>·×→…()\[\]{},.:;0-9\s]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])|\bx0\b")
+SUBSCRIPT = re.compile(r"_(?:\{[^}]*\}|simple|vlb|hybrid|\w{1,3}(?!\w))")
+
+
+def of_formula(word: str) -> bool:
+    """Whether a word, up to spaces, can be in a formula: nothing is left of it but symbols and single letters."""
+    rest = SUBSCRIPT.sub("", unicodedata.normalize("NFD", word))
+    rest = re.sub(rf"\b(?:{'|'.join(sorted(NAMES))})\b", "", rest)
+    return "`" not in word and "->" not in word and not WEAK.sub("", STRONG.sub("", rest)).strip("*'%^!&")
+
+
+def inline(text: str) -> list[tuple[bool, str]]:
+    """Split running text into (is it a formula, text or TeX)."""
+    out: list[tuple[bool, str]] = []
+    words = re.split(r"( +|\n)", text)
+    i = 0
+    while i < len(words):
+        j = i
+        while j < len(words) and (words[j] == " " or (words[j].strip() and of_formula(words[j]))):
+            j += 1
+            if words[j - 1][-1] in ",.:;" and not unclosed("".join(words[i:j])):
+                break  # the end of a part of the sentence
+        for end in range(j, i, -1):  # the longest run that is a formula
+            run = "".join(words[i:end])
+            body = run.rstrip(".,;: ")
+            if run == run.strip() and not re.match(r"(?!-\S)[-+=~/|<>·×→…,;:)\]]", body) and tex_of(body):
+                out += [(True, tex_of(body)), (False, run[len(body) :])]
+                i = end
+                break
+        else:
+            out.append((False, words[i]))
+            i += 1
+    return out
+
+
+def unclosed(text: str) -> bool:
+    """Whether a bracket is open, or closed without having been open."""
+    return any(text.count(a) != text.count(b) for a, b in ("()", "[]", "{}"))
+
+
+def tex_of(body: str) -> str:
+    """The TeX of a formula in running text, or nothing: brackets and ends have to be whole."""
+    plain = unicodedata.normalize("NFD", body)
+    if not STRONG.search(plain) or re.search(r"[-+=~/|<·×,]$", body) or re.search(r"[`\"#$\\]|\.\.\.", body):
+        return ""
+    if unclosed(body) or body.count("‖") % 2 or re.search(r"\d\.\.\d|[A-Za-z]=|\de-\d|^[^\w(√‖∇]+$", body):
+        return ""
+    if re.search(rf"(?:^|\\W)(?:{'|'.join(NAMES)})$", body):
+        return ""  # it goes on
+    try:
+        return Reader(body).formula().strip()
+    except Unreadable:
+        return ""

@@ -167,6 +167,19 @@ def index_page(chosen: list[int]) -> str:
 # ---------------------------------------------------------------------------------------------- the library
 
 
+def running_text(line: str) -> str:
+    """A line of a docstring in Markdown: code stays code, formulas are typeset, and nothing else means anything."""
+    out = []
+    for i, part in enumerate(re.split(r"`([^`\n]+)`", line)):
+        if i % 2:
+            out.append(f"<code>{escape(part, quote=False)}</code>")
+            continue
+        for is_formula, text in formulas.inline(part):
+            plain = re.sub(r"([\\`*_{}\[\]()#+.!|<>&~$^:-])", r"\\\1", text)
+            out.append(f"${text}$" if is_formula else re.sub(" {3,}", " &emsp;", plain))
+    return "".join(out)
+
+
 def docstring_html(words: str) -> str:
     """A docstring as paragraphs, with the ends of its lines; an indented block is a formula or keeps its columns."""
     out = []
@@ -176,11 +189,10 @@ def docstring_html(words: str) -> str:
             shown = f"<pre>{escape(block, quote=False)}</pre>"
             out.append(f'</div>\n\n$$\n{tex}\n$$\n\n<div class="docstring">' if tex else shown)
             continue
-        text = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(block, quote=False))
         lines = block.splitlines()
         ends = [len(a) + 1 + len(b.split()[0]) <= 114 for a, b in itertools.pairwise(lines)]
-        shown = [a + ("<br>" if end else "") for a, end in zip(text.splitlines(), [*ends, False], strict=True)]
-        out.append(f"<p>{re.sub(' {3,}', ' &emsp;', chr(10).join(shown))}</p>")
+        shown = [running_text(a) + ("\\" if end else "") for a, end in zip(lines, [*ends, False], strict=True)]
+        out.append("\n" + "\n".join(shown) + "\n")
     return '<div class="docstring">\n' + "\n".join(out) + "\n</div>"
 
 

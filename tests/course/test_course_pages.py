@@ -65,6 +65,27 @@ def test_what_is_no_formula_stays_as_it_is_written(pages, text):
     assert pages.formulas.block(text) is None and "<pre>" in pages.docstring_html(text)
 
 
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("Draw x_t ~ N(√ᾱ_t x0, I), for a key.", ["x_t ~ N(√ᾱ_t x0, I)"]),
+        ("x0: (B, ...) data;  t: (B,) int in 1..T", []),  # shapes and prose
+        ("the score, -ε̂/√(1-ᾱ_t), and x̂0.", ["-ε̂/√(1-ᾱ_t)", "x̂0"]),
+        ("`a_t` is code, num_classes too, a -> b as well", []),
+        ("tr (Σ_p^½ Σ_q Σ_p^½)^½ is a number", ["tr (Σ_p^½ Σ_q Σ_p^½)^½"]),
+        ("(half of ε_t, an open bracket", ["ε_t"]),
+    ],
+)
+def test_formulas_of_running_text_are_found_and_the_rest_stays_as_it_is(pages, text, found):
+    parts = pages.formulas.inline(text)
+    assert [tex for is_formula, tex in parts if is_formula] == [pages.formulas.Reader(f).formula() for f in found]
+    plain = "".join(word for is_formula, word in parts if not is_formula)
+    for formula in found:
+        text = text.replace(formula, "", 1)
+    assert plain == text and "\\sum" not in "".join(tex for _, tex in parts)
+    assert pages.running_text("a*b `c_d` <e>") == r"a\*b <code>c_d</code> \<e\>"
+
+
 def test_what_follows_a_bet_is_folded_up_to_the_next_heading(pages):
     """Each lesson with a bet opens and closes as many folds, none within another, and none around a heading."""
     bets = 0
