@@ -95,7 +95,7 @@ PAPERS = (
     Paper(40, "G", "SDA", "Adapt the test data to the model by noising and denoising"),
     Paper(6, "G", "DiffLens", "A sparse dictionary of inner features, to see and to turn a bias"),
     Paper(46, "G", "Slight corruption", "A little wrong conditioning is said to help"),
-    Paper(55, "G", "AFA", "Average several models, with weights that depend on x_t"),
+    Paper(55, "G", "AFA", "Average several models, with weights that depend on x_t", ("afa",)),
     Paper(21, "G", "InvDiff", "Make a biased model fair without knowing the groups"),
     Paper(57, "G", "PFCD", "The right number of things, by the expected count"),
     Paper(37, "G", "DomainStudio", "Ten images of a new domain"),
