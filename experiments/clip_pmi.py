@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def exact_scores(values: np.ndarray, said: np.ndarray) -> np.ndarray:
     return total
 
 
-def encode(params: dict, x: jax.Array, words: jax.Array) -> tuple[jax.Array, jax.Array]:
+def encode(params: dict, x: Any, words: Any) -> tuple[jax.Array, jax.Array]:
     """f of pictures (N, 2352) and g of captions (N, 33), one-hots of their words."""
     h = x
     for W, b in params["image"][:-1]:
@@ -165,6 +166,8 @@ def run(config: Config) -> Result:
             left.plot(BATCHES, curve, "o-", label=name)
         left.plot(BATCHES, np.log(BATCHES), "k:", label="log N")
         left.set(xscale="log", xlabel="N", ylabel="CLIP's loss, nats")
+        left.set_xticks(BATCHES, [str(N) for N in BATCHES])
+        left.minorticks_off()
         left.legend(fontsize=7)
         right.scatter(table[:64].ravel(), s[:64].ravel(), s=2)
         right.set(xlabel="s*, nats", ylabel=f"τ f·g of width {width}")
