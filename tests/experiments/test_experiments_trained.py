@@ -90,7 +90,16 @@ def test_no_cell_of_few_calls_begins_in_the_data():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["few_calls", "few_steps", "flow_losses", "ddae", "correspondence", "progressive_garments", "repaint_garments"],
+    [
+        "few_calls",
+        "own_reading",
+        "few_steps",
+        "flow_losses",
+        "ddae",
+        "correspondence",
+        "progressive_garments",
+        "repaint_garments",
+    ],
 )
 def test_quick_forms(name, tmp_path):
     """They run to their end and draw."""
