@@ -6,7 +6,12 @@ pictures are those of `docs/own_pictures.md`, at one size. An ImageFolder decode
 the pixels in the cache, and the next time it reads these after a check of all files. Memory is the most that the
 process held above what it held before. The films are those of `ddpm sample --film`, with its default of 50 steps.
 
-What we see is to be written.
+What we see: the first reading runs at .72 of the rate of one epoch of ImageFolder: it also takes two digests of each
+image, and writes the cache. From the cache it is 7.2 times as fast as ImageFolder, so with the second epoch or command
+it is ahead. It held 1.19 times the size of the pixels at most. A film of ten garments takes .8 MB as .webp, 1.8 MB as
+.gif and .2 MB as a strip; the .npz of all numbers takes 5.4 MB. The core was shared with other work, and ImageFolder's
+extra process had no core of its own: read the rates as ratios, of one core alone. torchvision 0.29 was used for its
+Python code only, beside a torch without its compiled operators.
 """
 
 from __future__ import annotations
