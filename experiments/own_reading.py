@@ -172,5 +172,5 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
             found = {row["what"].rpartition(": ")[2]: row["ours"] for row in rows if what in row["what"]}
             ax.barh(list(found)[::-1], list(found.values())[::-1], height=0.5)
         left.set(xlabel="JPEGs a second")
-        right.set(xlabel="kB of a film of ten images", xscale="log")
+        right.set(xlabel="kB of a film of ten images")
     return figure
