@@ -50,6 +50,7 @@ def make_sources(source: Path, chosen: list[int]) -> None:
         write(f"library/{name}.md", pages.module_page(name, file))
     write("library/index.md", pages.library_page())
     write("gallery/index.md", pages.gallery_page(source))
+    write("gallery/shelf.md", pages.shelf_page())
     write("index.md", pages.index_page(chosen))
     write("begin.md", pages.begin_page())
     shutil.copy(HERE / "refreshers.md", source / "refreshers.md")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ddpm.course import lesson as lessons
 from ddpm.course import student
-from experiments.lab import gallery, runner
+from experiments.lab import gallery, papers, runner
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -160,7 +160,11 @@ def index_page(chosen: list[int]) -> str:
         words = words.replace(f"{{{{{name}}}}}", value)
     chapters = "\n".join(f"lessons/{lessons.files()[number].stem}" for number in chosen)
     toc = "\n\n```{{toctree}}\n:caption: {}\n:hidden:\n:maxdepth: 1\n\n{}\n```"
-    parts = {"Learn": f"begin\n{chapters}\nrefreshers", "Read": "library/index\nrosetta", "Reproduce": "gallery/index"}
+    parts = {
+        "Learn": f"begin\n{chapters}\nrefreshers",
+        "Read": "library/index\nrosetta",
+        "Reproduce": "gallery/index\ngallery/shelf",
+    }
     return words + "".join(toc.format(caption, entries) for caption, entries in parts.items()) + "\n"
 
 
@@ -280,6 +284,32 @@ def paper_of(result: dict) -> str:
     return re.match(r"[^;(]*?\d{4}[a-z]?|[^;(]*", result["paper"]).group().strip()  # type: ignore[union-attr]
 
 
+def thumb(name: str, link: str, words: str, below: str) -> str:
+    """A thumbnail with a title and a smaller line, which leads to `link`."""
+    image = '<img class="only-{}" src="../_static/gallery/{}.png" alt="" loading="lazy">'
+    both = image.format("light", name) + image.format("dark", f"{name}-dark")
+    return f'<a class="thumb" href="{link}">{both}<span>{words}<br><small>{escape(below)}</small></span></a>'
+
+
+def shelf_page() -> str:
+    """The paper shelf: all papers by what one learns from them; those that run as thumbnails, the others as a list."""
+    results = gallery.results()
+    states = [papers.state(paper, results) for paper in papers.PAPERS]
+    parts = ["# The paper shelf", papers.summary(states)]
+    for letter, (title, learned) in papers.GROUPS.items():
+        cards, lines = [], []
+        for paper, state in zip(papers.PAPERS, states, strict=True):
+            made = [name for name in paper.experiments if name in results]
+            if paper.group == letter and made:
+                link = "index.html#" + made[0].replace("_", "-")
+                cards.append(thumb(made[0], link, f"{paper.name}: {state}", paper.idea))
+            elif paper.group == letter:
+                lines.append(f"- **{paper.name}** ({state}). {paper.idea}. {paper.why}".rstrip())
+        grid = '<div class="thumbs">\n' + "\n".join(cards) + "\n</div>" if cards else ""
+        parts += [f"## {title}", f"{learned}.", grid, "\n".join(lines)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def gallery_page(source: Path) -> str:
     """Six large figures, all the others by paper and year; then each with what it shows, and its table folded."""
     parts: list[str] = []
@@ -293,12 +323,7 @@ def gallery_page(source: Path) -> str:
         two_pictures(picture, source / "gallery", name, graph=not re.search(r"imshow|grid\(", code))
         title = runner.title(module)
         target = name.replace("_", "-")
-        image = '<img class="only-{}" src="../_static/gallery/{}.png" alt="" loading="lazy">'
-        both = image.format("light", name) + image.format("dark", f"{name}-dark")
-        cards[name] = (
-            f'<a class="thumb" href="#{target}">{both}<span>{title}<br>'
-            f"<small>{escape(paper_of(result))}</small></span></a>"
-        )
+        cards[name] = thumb(name, f"#{target}", title, paper_of(result))
         width = f":width: {Image.open(picture).width * 5 // 8}px"
         table = runner.table(result["rows"])
         parts += [

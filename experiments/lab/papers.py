@@ -53,7 +53,7 @@ PAPERS = (
     Paper(49, "A", "COW", "Cycle between two noise levels, the known part put in again each time", ("cow",)),
     Paper(1, "A", "AlignDiff", "Plans conditioned on how strong each attribute is"),
     Paper(45, "A", "LDFaceNet", "Swap what is inside a mask, guided by a classifier"),
-    Paper(32, "B", "AutoDiffusion", "Search the list of times that suits few steps"),
+    Paper(32, "B", "AutoDiffusion", "Search the list of times that suits few steps", ("few_calls",)),
     Paper(23, "B", "Distillation of guided models", "First the guidance, then the steps go into a student"),
     Paper(33, "B", "BOOT", "Distil into one step along the signal, without data"),
     Paper(22, "B", "EVODiff", "Let the conditional variance choose the form of a solver's step"),
@@ -123,17 +123,21 @@ def state(paper: Paper, results: dict) -> str:
     return "page" if paper.why else "to come"
 
 
+def summary(states: list[str]) -> str:
+    """The paragraph above the list: how many papers are in which state, and what the states mean."""
+    counts = ", ".join(f"{states.count(s)} {s}" for s in ("exact", "ours", "page", "to come") if s in states)
+    return (
+        f"{len(PAPERS)} papers, by what one learns from them: {counts}. *Exact*: its core idea runs beside its exact "
+        "case, and the command fails if they disagree. *Ours*: it runs, and there is no exact value. One paper is one "
+        "file of `experiments/shelf/`, of at most 150 lines; `python -m experiments shelf` makes all of them."
+    )
+
+
 def page() -> str:
     """The shelf as a page in Markdown, by group: number, paper, idea, state, and the figure."""
     results = gallery.results()
     states = [state(paper, results) for paper in PAPERS]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in ("exact", "ours", "page", "to come") if s in states)
-    parts = [
-        "# The paper shelf",
-        f"{len(PAPERS)} papers, by what one learns from them: {counts}. *Exact*: its core idea runs beside its exact "
-        "case, and the command fails if they disagree. *Ours*: it runs, and there is no exact value. One paper is one "
-        "file of `experiments/shelf/`, of at most 150 lines; `python -m experiments shelf` makes all of them.",
-    ]
+    parts = ["# The paper shelf", summary(states)]
     for letter, (title, learned) in GROUPS.items():
         lines = ["| | paper | its idea | state | figure |", "|---|---|---|---|---|"]
         for paper, s in zip(PAPERS, states, strict=True):
