@@ -78,7 +78,7 @@ PAPERS = (
           ("diffusion_classifier",)),
     Paper(10, "R", "DDAE++", "A denoiser that conditions on its own features"),
     Paper(38, "D", "Composable diffusion", "AND and NOT by sums of denoisers", ("composition",)),
-    Paper(26, "D", "ProSpect", "Another condition for each stage of the noise"),
+    Paper(26, "D", "ProSpect", "Another condition for each stage of the noise", ("prospect",)),
     Paper(39, "D", "Black–Scholes blending", "Choose the prompt of each step by the price of an option", ("blending",)),
     Paper(42, "D", "VSC", "Words that are added up lose which attribute belongs to which thing"),
     Paper(41, "D", "OneActor", "Guide towards one cluster of a class and away from the others"),
