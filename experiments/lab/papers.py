@@ -102,7 +102,7 @@ PAPERS = (
     Paper(37, "G", "DomainStudio", "Ten images of a new domain"),
     Paper(31, "G", "Style extraction", "Layout from one image, style from another"),
     Paper(16, "G", "Large images", "Patches with unlabelled features, joined to a large image"),
-    Paper(7, "H", "Microstructures", "Two-phase materials: a Gaussian field, cut at a level"),
+    Paper(7, "H", "Microstructures", "Two-phase materials: a Gaussian field, cut at a level", ("microstructures",)),
     Paper(52, "H", "Latent diffusion", "Diffuse in the space of an autoencoder"),
     Paper(56, "H", "DiffuseVAE", "A VAE draws the draft, diffusion adds the rest"),
     Paper(19, "H", "UniCon", "One model of a pair of images, each with its own time"),

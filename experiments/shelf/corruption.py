@@ -5,8 +5,8 @@ Two classes N(±m, I) have a share η of their labels wrong, and a class's Gauss
 label. Its covariance becomes I + 4η(1-η) mmᵀ in the mean, its entropy rises by ½ log(1 + 4η(1-η)|m|²): this half is
 exact, and holds. The other half we do not find. The squared Wasserstein distance of the fit to its class rises with η,
 at once for classes that lie apart, and within the error bars not at all for classes that overlap; nowhere does it fall
-by more than its error. What does not carry over: a network is trained with a label of no meaning too, and the paper
-measures images.
+by more than two standard errors. What does not carry over: a network is trained with a label of no meaning too, and the
+paper measures images.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
 from experiments.lab.runner import Result, Row
 
-PAPER = "Li et al. 2024, Cyclic One-Way Diffusion (COW)"
+PAPER = "Wang et al. 2023, Cyclic One-Way Diffusion (COW)"
 MINUTES = 0.3
 RHO, KNOWN = 0.8, 1.0
 COV = np.array([[1.0, RHO], [RHO, 1.0]])

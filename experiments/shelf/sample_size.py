@@ -25,7 +25,7 @@ from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
 from experiments.lab.runner import Result, Row, float64
 
-PAPER = "Chen et al. 2024, An Overview of Diffusion Models, Secs. 4 and 5"
+PAPER = "Chen et al. 2024, An Overview of Diffusion Models"
 MINUTES = 0.2
 UNCHECKED = "For fewer than 20 d samples d(d+3)/4n is the leading term only."
 NOISE = 0.1  # variance σ² with which the reward is measured

@@ -29,7 +29,7 @@ from ddpm.sample import ddim_step, walk
 from ddpm.schedule import Schedule, linear, make_times
 from experiments.lab.runner import Result, Row, float64
 
-PAPER = "Nair et al. 2023, Steered Diffusion, Eq. 9"
+PAPER = "Nair et al. 2023, Steered Diffusion"
 MINUTES = 0.5
 UNCHECKED = "The exact column is the posterior; that a constant weight misses its mean or its variance is the finding."
 LAMBDA, NOISE, Y = 0.5, 0.05, 1.0  # data N(0, λ), measured once with variance σ²

@@ -26,7 +26,7 @@ from ddpm.sample import ddim_step, walk
 from ddpm.schedule import linear, make_times
 from experiments.lab.runner import Result, Row, float64
 
-PAPER = "Kollovieh et al. 2023, TSDiff, Eq. 6"
+PAPER = "Kollovieh et al. 2023, TSDiff"
 MINUTES = 0.3
 UNCHECKED = "The exact column is the true forecast; that a constant weight misses it is the finding."
 RHO, NOISE = 0.8, 0.01  # correlation of neighbours, variance of the observation
