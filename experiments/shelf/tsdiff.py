@@ -66,8 +66,8 @@ def run(config: Config) -> Result:
         schedule, m = linear(), oracle.gaussian(np.zeros(D), cov)
         tilted, log_Z = tilt_measured(m, A, y, NOISE)
         true_mean = np.asarray(tilted.mean[0])
-        true_cov = np.asarray((tilted.basis[0] * tilted.var[0]) @ tilted.basis[0].T)
-        true_std = np.sqrt(np.diag(true_cov))
+        basis, var = np.asarray(tilted.basis[0]), np.asarray(tilted.var[0])
+        true_std = np.sqrt(basis**2 @ var)
         eps = m.eps(schedule)
         values = {"right covariance": value_of(tilted, m, schedule, log_Z)} | {
             f"weight {w:g}": plug_in(reward=misfit(A, y, w), eps=eps, schedule=schedule) for w in config.weights

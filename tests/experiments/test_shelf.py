@@ -35,5 +35,8 @@ def test_the_page_of_the_shelf_is_that_of_the_results():
 @pytest.mark.parametrize("name", [f.stem for f in FILES])
 def test_quick_form(name, tmp_path):
     """Each row that is checked agrees with its closed form, in the quick form; the picture is drawn."""
-    folder = runner.make(name, quick=True, out=tmp_path)
+    try:
+        folder = runner.make(name, quick=True, out=tmp_path)
+    except runner.Unavailable as missing:
+        pytest.skip(str(missing))
     assert (folder / "figure.png").stat().st_size > 5000
