@@ -51,7 +51,7 @@ PAPERS = (
     Paper(15, "A", "Medical diffusion: a survey", "Anomaly maps and reconstruction from partial measurements"),
     Paper(11, "A", "IterComp", "Learn a reward from ranked pairs, maximise it, repeat"),
     Paper(49, "A", "COW", "Cycle between two noise levels, the known part put in again each time", ("cow",)),
-    Paper(1, "A", "AlignDiff", "Plans conditioned on how strong each attribute is"),
+    Paper(1, "A", "AlignDiff", "Plans conditioned on how strong each attribute is", ("strengths",)),
     Paper(45, "A", "LDFaceNet", "Swap what is inside a mask, guided by a classifier"),
     Paper(32, "B", "AutoDiffusion", "Search the list of times that suits few steps", ("few_calls",)),
     Paper(23, "B", "Distillation of guided models", "First the guidance, then the steps go into a student"),
