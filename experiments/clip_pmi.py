@@ -66,9 +66,9 @@ def encode(params: dict, x: Any, words: Any) -> tuple[jax.Array, jax.Array]:
     """f of pictures (N, 2352) and g of captions (N, 33), one-hots of their words."""
     h = x
     for W, b in params["image"][:-1]:
-        h = jax.nn.silu(h @ W + b)
+        h = jax.nn.silu(h @ W + b[None])
     W, b = params["image"][-1]
-    return h @ W + b, words @ params["text"]
+    return h @ W + b[None], words @ params["text"]
 
 
 def one_hots(said: np.ndarray) -> np.ndarray:
