@@ -37,6 +37,11 @@ class Unreadable(ValueError):
     """A character or a form that has no translation here."""
 
 
+def joined(parts: list[str]) -> str:
+    """The parts in a row, with a space between a command and a letter: πh is \\pi h."""
+    return re.sub(r"(\\[A-Za-z]+)\x00(?=[A-Za-z])", r"\1 ", "\x00".join(parts)).replace("\x00", "")
+
+
 class Reader:
     """One formula, read from left to right."""
 
@@ -66,7 +71,7 @@ class Reader:
                 out.append(r"\qquad " if len(gap) > 2 else " ")
             else:
                 out.append(self.atom())
-        return "".join(out)
+        return joined(out)
 
     def atom(self) -> str:
         """A symbol, a name, a number or a bracket, with its accents, indices and powers."""
@@ -165,7 +170,7 @@ class Reader:
         self.at += len(words)
         if len(words) > 1 and words.isascii() and words.isalpha() and len(words) > 3:
             return rf"{sign}\text{{{words}}}"
-        return sign + "".join(Reader(c).formula() for c in re.findall(r".[\u0300-\u036f]*", words))
+        return sign + joined([Reader(c).formula() for c in re.findall(r".[\u0300-\u036f]*", words)])
 
 
 def line(text: str) -> str:

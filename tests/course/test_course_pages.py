@@ -50,6 +50,7 @@ def test_the_page_before_the_lessons_has_their_numbers(pages):
         ("s = ε_∅ + Σ_i w_i (ε̂_i)", r"s = \varepsilon_{\varnothing} + \sum_{i} w_{i} (\hat{\varepsilon}_{i})"),
         ("Σ_t⁻¹ = L_simple", r"\Sigma_{t}^{-1} = L_{\text{simple}}"),
         ("W = aḃ - ȧb", r"W = a\dot{b} - \dot{a}b"),
+        ("ΔW = sin πh_σt", r"\Delta W = \operatorname{sin} \pi h_{\sigma t}"),  # a command ends before a letter
         ("p ∝ E[L_t²]   [Ho 2020, Eq. 4]", r"p \propto \mathbb{E}[L_{t}^{2}]\qquad\text{\small[Ho 2020, Eq. 4]}"),
     ],
 )
