@@ -81,7 +81,7 @@ PAPERS = (
     Paper(26, "D", "ProSpect", "Another condition for each stage of the noise", ("prospect",)),
     Paper(39, "D", "Black–Scholes blending", "Choose the prompt of each step by the price of an option", ("blending",)),
     Paper(42, "D", "VSC", "Words that are added up lose which attribute belongs to which thing"),
-    Paper(41, "D", "OneActor", "Guide towards one cluster of a class and away from the others"),
+    Paper(41, "D", "OneActor", "Guide towards one cluster of a class and away from the others", ("one_cluster",)),
     Paper(5, "D", "ImgAny", "Any subset of conditions, composed"),
     Paper(18, "E", "DiffQuickFix", "Edit a concept by a closed-form change of one matrix"),
     Paper(13, "E", "Attribute directions", "A direction in the space of conditions that turns one attribute"),
