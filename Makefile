@@ -12,6 +12,7 @@ install: .venv/installed  ## make .venv and install the package with its tests
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ddpm needs Python 3.11 or newer; call make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
+	@echo "installing into .venv: one to three minutes, without output"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -136,7 +136,7 @@ def save_typicality(path: str | Path, rows: list[tuple[str, Any, Any, Any]], tit
             ax.imshow(canvas, interpolation="nearest")
             for j, value in enumerate(values):
                 x = 2 + (j + 0.5) * colour.shape[2] + 2 * j
-                ax.text(x, -1, f"{1000 * value:+.1f}", fontsize=7, ha="center", va="bottom")
+                ax.text(x, -1, f"{round(1000 * value, 1) + 0.0:+.1f}", fontsize=7, ha="center", va="bottom")
             ax.set_yticks([canvas.shape[0] / 2], [name], fontsize=8)
             ax.set_xticks([])
             ax.tick_params(length=0)

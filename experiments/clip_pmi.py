@@ -1,13 +1,13 @@
-"""CLIP learns the pointwise mutual information: its loss beside the exact optimum, in the captioned garments.
+"""CLIP learns the pointwise mutual information: its loss and the exact optimum, on captioned garments.
 
 Radford et al. train two encoders so that image and caption of a pair find each other in a batch. Any scores have a loss
 of at least log N - I(x; T), and the best scores are s*(x, T) = log p(x, T)/(p(x) p(T)). In `wardrobe`, where a caption
 names seven attributes and one word in ten is replaced, s* is known: I = 7.43 nats, its table has rank 27, and 34
 coordinates with a temperature carry it exactly. The exact column is NumPy; ours are the library's embeddings under its
-loss, and a small network of pixels trained by that loss. Without a temperature cosines cannot express more than
-one nat, whatever the batch. The network is a perceptron trained for 800 steps: with 34 coordinates its loss at N = 256
-is .63 nats, where the optimum is .34, and its scores correlate with s* at .85; with 8 coordinates, fewer than the rank,
-it stays at 1.79. So there is room in training as well as in width, and nothing about encoders of photographs follows.
+loss, and a small network of pixels trained by that loss. Without a temperature cosines cannot express more than one
+nat, whatever the batch. The network is a perceptron trained for 800 steps: with 34 coordinates its loss at N = 256 is
+.63 nats, where the optimum is .34, and its scores correlate with s* at .85; with 8 coordinates, fewer than the rank, it
+stays at 1.79. So there is room in training as well as in width, and nothing about encoders of photographs follows.
 """
 
 from __future__ import annotations

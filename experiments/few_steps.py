@@ -22,9 +22,9 @@ each point is compared with a moving neighbour. On 32 times f was off the teache
 after five and .110 after eight, in proportion to the hops, where the teacher's own x̂0, from which it began, was off by
 .013, .043 and .064: the errors of the hops agree, and 1,200 steps do not remove them. With eight times one call
 improved from 571 to about 465, and its root mean square from .20 to .16; these were measured apart. Its end is also no
-better than its teacher's, 210 with 32 guided steps that nothing clips. Consistency training fails, 801: from nothing,
-with intervals that double to 160, it has too few steps. One seed. `python -m experiments few_steps steps=…` trains for
-longer.
+better than its teacher's, 210 with 32 guided steps that nothing clips. Consistency training fails, 801 (from nothing,
+with intervals that double to 160); we did not find out why. One seed. `python -m experiments few_steps steps=…` trains
+for longer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading your own pictures: images a second beside torchvision's ImageFolder, memory, and how large films are.
+"""Reading your own pictures: images a second compared with ImageFolder, memory, and the size of films.
 
 JPEGs of 64² are read, as a training does first, by `load_data` and by torchvision's ImageFolder behind torch's
 DataLoader with the same size, in turn on the same core; each in a process of its own, the better of two runs. The
@@ -11,7 +11,7 @@ image, and writes the cache. From the cache it is 7.2 times as fast as ImageFold
 it is ahead. It held 1.19 times the size of the pixels at most. A film of ten garments takes .8 MB as .webp, 1.8 MB as
 .gif and .2 MB as a strip; the .npz of all numbers takes 5.4 MB. The core was shared with other work, and ImageFolder's
 extra process had no core of its own: read the rates as ratios, of one core alone. torchvision 0.29 was used for its
-Python code only, beside a torch without its compiled operators.
+Python code only, with a torch that lacks its compiled operators.
 """
 
 from __future__ import annotations

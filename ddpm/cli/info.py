@@ -91,7 +91,7 @@ def show(d: data.Dataset, lines: list[str]) -> None:
     numbers = math.prod(d.image_shape)
     if len(d.x_train) <= numbers:
         print(
-            f"The training images are no more than the {numbers:,} numbers of one: this Gaussian knows them by heart, "
+            f"The training images are no more than the {numbers:,} numbers of one: this Gaussian has memorised them, "
             "and its loss on fresh images is higher (`ddpm evaluate` measures it on the test images)."
         )
     # Networks

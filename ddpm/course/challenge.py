@@ -187,7 +187,7 @@ def main(args: list[str]) -> int:
         description="The challenge of few calls. Gaussian track: sample(eps, noise, calls) draws from a Gaussian with "
         "the axes of the garments in 1, 2, 4 and 8 calls of its denoiser; the score is W2^2 to the data, 0 is the "
         "optimum. Image track: train, network and sample train on Fashion-MNIST within ten minutes of processor time, "
-        "and draw; the score is the Frechet distance beside its floor. More: docs/challenge.md.",
+        "and draw; the score is the Frechet distance in relation to its floor. More: docs/challenge.md.",
         args=args or ["--help"],
         config=(tyro.conf.OmitArgPrefixes,),
     )

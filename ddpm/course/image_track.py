@@ -9,7 +9,7 @@ An entry is a file with three functions:
 Training and drawing run in two processes of the course's sandbox, and only arrays go from the first to the second. The
 entry never holds the parameters while it draws: `network` sees them while it is traced, so `sample` has no second
 network. Images are scored by the Fréchet distance of the shipped classifier's features and by accuracy, each with its
-error, beside the floor, which is that of as many test images.
+error, and their floor, which is that of as many test images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CHUNK = 250  # images that `sample` draws at once
 COPIES = 0.3  # drawn images may not be nearer to the training images than this share of the test images' distance
 OPEN = (
     *("config", "contracts", "schedule", "forward", "oracle", "oracles", "network", "networks", "loss", "losses"),
-    *("train", "guide", "guides", "sample", "samplers", "flows"),
+    *("train", "guide", "guides", "sample", "samplers", "flows", "training.timed"),
 )
 FUNCTIONS = {
     "train": "images, labels, seed, left",
@@ -61,7 +61,7 @@ def may_import(module: str) -> bool:
     """NumPy, JAX, optax and the parts of the library that know no data, no weights and no files."""
     root, _, rest = module.partition(".")
     if root == "ddpm":
-        return rest.partition(".")[0] in OPEN
+        return any(rest == part or rest.startswith(f"{part}.") for part in OPEN)
     return root in (*entries.PURE, "jax", "optax") and not rest.startswith("experimental")
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm.contracts import Eps, Partial, partial_of, technique
-from ddpm.forward import at, from_x0, x0_and_eps
+from ddpm.forward import from_x0, x0_and_eps
 from ddpm.guide import per_image_scale
+from ddpm.guides.values import push
 from ddpm.schedule import Schedule
 from ddpm.tools import check
 from ddpm.tools.partials import affine, find
@@ -92,9 +93,7 @@ def classifier(
     """
     if c is None:
         raise ValueError("classifier guidance needs labels c to guide towards")
-    gradient = jax.grad(lambda x: log_prob(x, t, c).sum())(x_t)
-    std = at(schedule.std, t, x_t)
-    return eps(x_t, t, None) - per_image_scale(scale, x_t) * std * gradient
+    return eps(x_t, t, None) - push(log_prob, schedule, scale, x_t, t, c)
 
 
 def _saturates(percentile: Any, most: Any, **_: Any) -> None:

@@ -29,8 +29,13 @@ def by_value(
 
     value: (x_t, t, c) -> (B,);  scale: a number, or one for each image.
     """
+    return eps(x_t, t, c) - push(value, schedule, scale, x_t, t, c)
+
+
+def push(value: Value, schedule: Schedule, scale: jax.Array, x_t: jax.Array, t: jax.Array, c: Any) -> jax.Array:
+    """s √(1-ᾱ_t) ∇_x V_t(x_t), like x_t: what a guide takes from ε̂ to raise V."""
     gradient = jax.grad(lambda x: value(x, t, c).sum())(x_t)
-    return eps(x_t, t, c) - per_image_scale(scale, x_t) * at(schedule.std, t, x_t) * gradient
+    return per_image_scale(scale, x_t) * at(schedule.std, t, x_t) * gradient
 
 
 @technique(eps=partial_of, reward=partial_of)

@@ -35,7 +35,7 @@ COPIED = ("time_embedding", "conv_in", "down_blocks", "mid_block")
 
 @struct.dataclass
 class Control:
-    """Parameters beside a frozen network, and the digest of the network's own."""
+    """Parameters added to a frozen network, and the digest of the network's own."""
 
     params: dict
     base: str = struct.field(pytree_node=False)

@@ -181,8 +181,6 @@ def _checked(text: Any, B: int, config: TextConfig) -> jax.Array:
         )
     if span and not (0 <= span[0] and span[1] <= most):
         raise ValueError(f"c.text lies in {span[0]}..{span[1]}, outside 0..{most}")
-    if (
-        check.known(given) and not (np.asarray(given)[:, 0] != tokens.PAD).all()
-    ):  # in NumPy: under jit nothing is traced
+    if check.known(given) and (np.asarray(given)[:, 0] == tokens.PAD).any():  # in NumPy, which jit does not trace
         raise ValueError("c.text has a row of filling alone; begin each with tokens.BEGIN, as tokens.encode does")
     return text

@@ -1,8 +1,8 @@
-"""LoRA: a change of low rank beside frozen weights.   [Hu et al. 2022]
+"""LoRA: a change of low rank to frozen weights.   [Hu et al. 2022]
 
     W = W_0 + (α/r) A B,   A (d_in, r) random, B (r, d_out) = 0 at first             [their Eq. 3, for rows x W]
 
-An adapter is a pytree beside the parameters, and `merged` makes parameters of both: any network runs with it, and only
+An adapter is a pytree of its own, and `merged` makes parameters of both: any network runs with it, and only
 A and B are trained. At first the network is the base to the bit; ∂L/∂A = 0 there and ∂L/∂B is not. r(d_in + d_out)
 numbers a layer; ΔW has rank r at most, and what a training can reach at best is the truncated singular value
 decomposition of the ΔW that is wanted   [Eckart and Young 1936].

@@ -9,7 +9,7 @@ __getattr__, __dir__ = namespace(
         "finite_set": ("FiniteSet", "finite"),
         "low_rank": ("LowRank", "isotropic"),
         "region_colours": ("Evidence", "Posterior", "Regions", "regions"),
-        "rewards": ("tilt_classes", "tilt_linear", "tilt_measured", "tilted_value", "value_above", "value_of"),
+        "rewards": ("tilt_classes", "tilt_linear", "tilt_measured", "value_above", "value_of", "x0_given_component"),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
         "gaussian": ("exact_v", "fit", "gaussian_losses", "linear_loss", "teleport"),
     },

@@ -76,6 +76,7 @@ class Cells(NamedTuple):
         light = None if c.light is None else check.labels(c.light, B, S, name="light")
         tiles = c.tiles
         if tiles is not None:
+            tiles = tiles if not check.known(tiles) else np.asarray(tiles)
             if tiles.dtype != bool or tiles.shape != (B, self.J, V):
                 need = f"bool {(B, self.J, V)}, True where a tile may be"
                 raise ValueError(f"tiles is {tiles.dtype} of shape {tiles.shape}; give {need}")
@@ -163,7 +164,10 @@ def cells(tile: Any, prob: Any, light: Any = None, prior: Any = None) -> Cells:
 
 
 def _log_prior(m: Cells, known: Known, B: int) -> tuple[jax.Array, jax.Array]:
-    """log p(known, c, s), (B, K, S), and log p(v, v may stand in j | j, c), (B, K, J, V); either may have B = 1."""
+    """log p(c, s), -inf where it is not as known, (B, K, S), and log p(v | j, c), -inf where v may not stand in j.
+
+    The second is (B, K, J, V). Either may have B = 1.
+    """
     K, S = m.log_joint.shape
     log_cs, log_tile = m.log_joint[None], m.log_tile[None]
     for one, n, axis in ((known.label, K, 2), (known.light, S, 1)):

@@ -25,7 +25,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from scipy.special import logsumexp
 
-from ddpm.contracts import Partial, technique
+from ddpm.contracts import technique
 from ddpm.forward import at
 from ddpm.oracle import Mixture, mixture
 from ddpm.schedule import Schedule
@@ -84,8 +84,8 @@ def _vector(name: str, a: Any, n: int) -> np.ndarray:
     return a
 
 
-@technique()
-def tilted_value(
+@technique(log_Z=jnp.asarray)
+def value_of(
     x_t: jax.Array, t: Any, c: Any = None, /, *, tilted: Any, data: Any, schedule: Schedule, log_Z: Any
 ) -> jax.Array:
     """V_t(x_t) = log p^r_t(x_t | c) - log p_t(x_t | c) + log Z, (B,), exact.
@@ -93,6 +93,19 @@ def tilted_value(
     tilted, log_Z: from one of this file's functions or `Cells.tilted`;  data: the distribution before.
     """
     return tilted.log_prob(schedule, x_t, t, c) - data.log_prob(schedule, x_t, t, c) + log_Z
+
+
+def x0_given_component(m: Mixture, schedule: Schedule, x_t: jax.Array, t: Any) -> tuple[jax.Array, jax.Array]:
+    """Mean and variances of U_kᵀ(x0 - μ_k) given x_t and the component k: √ᾱλ/v U_kᵀ(x_t - √ᾱμ_k) and λ(1-ᾱ)/v.
+
+    v = ᾱλ + 1-ᾱ;  each (B, K, D)
+    """
+    x = x_t.reshape(len(x_t), -1)[:, None]
+    alpha_bar = at(schedule.alpha_bar, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), x)  # (B, 1, 1)
+    z = jnp.einsum("bkd,kde->bke", x - jnp.sqrt(alpha_bar) * m.mean[None], m.basis, precision="highest")
+    v = alpha_bar * m.var[None] + 1 - alpha_bar  # 0 at t = 0 where the variance is 0
+    left = m.var[None] / jnp.where(v > 0, v, 1)
+    return jnp.sqrt(alpha_bar) * left * z, left * (1 - alpha_bar)
 
 
 @technique()
@@ -103,20 +116,11 @@ def value_above(
 
     This reward has no gradient, its value has one for t > 0. bᵀx0 given x_t and the component is Gaussian.
     """
-    x = x_t.reshape(len(x_t), -1)
-    alpha_bar = at(schedule.alpha_bar, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), x[..., None])  # (B, 1, 1)
-    z = jnp.einsum("bkd,kde->bke", x[:, None] - jnp.sqrt(alpha_bar) * data.mean[None], data.basis, precision="highest")
-    of_b = jnp.einsum("d,kde->ke", jnp.asarray(b, x.dtype), data.basis, precision="highest")  # Uᵀb
-    v = alpha_bar * data.var[None] + 1 - alpha_bar  # (B, K, D); 0 at t = 0 where the variance is 0
-    left = data.var[None] / jnp.where(v > 0, v, 1)
-    mean = (data.mean @ jnp.asarray(b, x.dtype))[None] + (of_b[None] * jnp.sqrt(alpha_bar) * left * z).sum(2)  # (B, K)
-    std = jnp.sqrt((of_b[None] ** 2 * left * (1 - alpha_bar)).sum(2))
+    mean, var = x0_given_component(data, schedule, x_t, t)  # along the eigenvectors U_k
+    of_b = jnp.einsum("d,kde->ke", jnp.asarray(b, x_t.dtype), data.basis, precision="highest")  # U_kᵀ b
+    mean = (data.mean @ jnp.asarray(b, x_t.dtype))[None] + (of_b[None] * mean).sum(2)  # (B, K)
+    std = jnp.sqrt((of_b[None] ** 2 * var).sum(2))
     certain = jnp.where(mean > level, 0.0, -jnp.inf)  # at t = 0 nothing is left open
     log_p = jnp.where(std > 0, log_ndtr((mean - level) / jnp.where(std > 0, std, 1)), certain)
     p = jnp.exp(jax.nn.logsumexp(log_p + jnp.log(data.posterior(schedule, x_t, t, c)), axis=1))
     return jnp.log1p(jnp.expm1(reward) * p)
-
-
-def value_of(tilted: Any, data: Any, schedule: Schedule, log_Z: Any) -> Partial:
-    """The exact value as a function of (x_t, t, c); see `tilted_value`."""
-    return tilted_value(tilted=tilted, data=data, schedule=schedule, log_Z=jnp.asarray(log_Z))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ddpm.contracts import falls, technique
 from ddpm.forward import q_posterior
 from ddpm.oracle import Mixture
+from ddpm.oracles.rewards import x0_given_component
 from ddpm.schedule import Schedule
 from ddpm.tools import keys
 
@@ -25,15 +26,13 @@ def exact_step(
     mean, which is why they need many steps.
     """
     key_k, key_z, key_s = keys.split(key, 3)
-    x, alpha_bar = x_t.reshape(len(x_t), -1), schedule.alpha_bar[t].astype(x_t.dtype)
     # The component k ~ p(k | x_t, c): the largest log p + Gumbel
     log_p = jnp.log(data.posterior(schedule, x_t, t, c))
     k = jnp.argmax(log_p + keys.draw(jax.random.gumbel, key_k, log_p.shape), axis=1)
-    # x0 | x_t, k: per eigenvector mean √ᾱλ/v and variance λ(1-ᾱ)/v, v = ᾱλ + 1-ᾱ
-    mean, basis, var = data.mean[k], data.basis[k], data.var[k]
-    v = alpha_bar * var + 1 - alpha_bar
-    of = jnp.einsum("bd,bde->be", x - jnp.sqrt(alpha_bar) * mean, basis, precision="highest")
-    z = jnp.sqrt(alpha_bar) * var / v * of + jnp.sqrt(var * (1 - alpha_bar) / v) * keys.normal_like(key_z, x)
-    x0 = (mean + jnp.einsum("be,bde->bd", z, basis, precision="highest")).reshape(x_t.shape)
+    # x0 ~ p(x0 | x_t, k), along the eigenvectors of the component
+    mean, var = (jnp.take_along_axis(a, k[:, None, None], 1)[:, 0] for a in x0_given_component(data, schedule, x_t, t))
+    z = mean + jnp.sqrt(var) * keys.normal_like(key_z, mean)
+    x0 = data.mean[k] + jnp.einsum("be,bde->bd", z, data.basis[k], precision="highest")
+    x0 = x0.astype(x_t.dtype).reshape(x_t.shape)
     mean_s, var_s = q_posterior(schedule, x_t, x0, t, s)
     return mean_s + jnp.sqrt(var_s) * keys.normal_like(key_s, x_t)

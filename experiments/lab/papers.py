@@ -128,7 +128,7 @@ def summary(states: list[str]) -> str:
     """The paragraph above the list: how many papers are in which state, and what the states mean."""
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("exact", "ours", "page", "to come") if s in states)
     return (
-        f"{len(PAPERS)} papers, by what one learns from them: {counts}. *Exact*: its core idea runs beside its exact "
+        f"{len(PAPERS)} papers, by what one learns from them: {counts}. *Exact*: its core idea runs with its exact "
         "case, and the command fails if they disagree. *Ours*: it runs, and there is no exact value. One paper is one "
         "file of `experiments/shelf/`, of at most 150 lines; `python -m experiments shelf` makes all of them."
     )

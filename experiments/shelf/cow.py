@@ -4,8 +4,8 @@ The claim: to generate an image around a fixed part, walk down, put the part in 
 walk down once more; a few such cycles make the rest fit. On two numbers with correlation .8, of which the first is
 known to be 1, the rest should have mean .8. Everything is affine, so the mean after any number of cycles is known
 exactly. High up the cycles do next to nothing. Low down they help and converge after three or so, at a mean that is
-still too small: each cycle draws the noise of the known part anew, so what x_t says of it is never certain. What does
-not carry over: a network sees the seed as a picture and can recognise it before the noise is gone.
+still too small: each cycle draws the noise of the known part anew, so what x_t reveals of it is never certain. What
+does not carry over: a network sees the seed as a picture and can recognise it before the noise is gone.
 """
 
 from __future__ import annotations

@@ -71,13 +71,13 @@ def linear_error(x0: np.ndarray, schedule: Schedule, t: int, known: int, seed: i
 
 def run(config: Config) -> Result:
     """Measure the bits left of class, tile and light by t, the error that each explains, and the linear stages."""
-    schedule, law = linear(), world.distribution()
+    schedule, towns = linear(), world.distribution()
     images = world.draw(config.n, config.seed)
     x0 = to_float(images.images)
-    S, K = law.tile.shape[0], law.num_classes
+    S, K = towns.tile.shape[0], towns.num_classes
     # The light of each image is read from the image itself; the tile's entropy is over the classes and the cells
-    light = jnp.asarray(np.argmax(law.answer(schedule, x0, 1).light_posterior, 1))
-    tile = entropy(np.exp(np.asarray(law.log_tile, np.float64)).mean(0)).mean()
+    light = jnp.asarray(np.argmax(towns.answer(schedule, x0, 1).light_posterior, 1))
+    tile = entropy(np.exp(np.asarray(towns.log_tile, np.float64)).mean(0)).mean()
     full = {"class": np.log2(K), "tile": float(tile), "light": np.log2(S)}
     known = {"class": Known(label=jnp.asarray(images.labels)), "light": Known(light=light)}
     rows: list[Row] = []
@@ -85,7 +85,7 @@ def run(config: Config) -> Result:
     explained: dict[str, list[float]] = {name: [] for name in known}
     for t in config.times:
         x_t = q_sample(schedule, x0, t, jax.random.normal(jax.random.key(config.seed + t), x0.shape))
-        answer = law.answer(schedule, x_t, t)
+        answer = towns.answer(schedule, x_t, t)
         found = {"class": answer.class_posterior, "tile": answer.tile_posterior, "light": answer.light_posterior}
         for name, p in found.items():
             bits, error = mean(full[name] - entropy(np.asarray(p, np.float64)).reshape(config.n, -1).mean(1))
@@ -97,7 +97,7 @@ def run(config: Config) -> Result:
             left[name].append(bits / full[name])
         whole = float(jnp.sum((x0 - answer.x0) ** 2))
         for name, c in known.items():  # E‖x0 - x̂0‖² - E‖x0 - x̂0(c)‖² = E‖x̂0(c) - x̂0‖²
-            explained[name].append(float(jnp.sum((law.answer(schedule, x_t, t, c).x0 - answer.x0) ** 2)) / whole)
+            explained[name].append(float(jnp.sum((towns.answer(schedule, x_t, t, c).x0 - answer.x0) ** 2)) / whole)
     for k in (0, 3, 30):
         exact, ours = linear_error(x0, schedule, 500, k, config.seed)
         rows.append(Row(f"linear, t = 500, {k} directions known: error", None, exact, ours, within=0.02))

@@ -1,13 +1,13 @@
-"""EluCD: a clean classifier at the predicted image is too sure of itself, and one temperature for each t mends it.
+"""EluCD: a clean classifier at the predicted image is too sure of itself, and one temperature for each t corrects it.
 
-The claim: a classifier of clean images can guide, if it is asked about x̂0(x_t) and its logits are made smoother. Two
+The claim: a classifier of clean images can guide, if it is evaluated at x̂0(x_t) and its logits are made smoother. Two
 Gaussians at ±1 with variance .25 show what that does. The clean classifier is exact at t = 0; at x̂0 it is too sure by
 a factor that grows with t, because x̂0 hides how far x0 may still be from it. The best temperature at each t nearly
 takes the error away. With the exact p(c | x_t) guidance makes the class of the unlabelled denoiser exactly; with the
 clean classifier at x̂0 the samples are too near each other, and with the best temperatures they are nearer to the
-class. On Fashion-MNIST the shipped clean classifier, asked about x̂0 of the network without labels, keeps its accuracy
-far longer than asked about x_t itself, and from t = 300 on it is better calibrated. What does not carry over: two
-Gaussians need one number, a thousand classes do not.
+class. On Fashion-MNIST the shipped clean classifier, evaluated at x̂0 of the network without labels, keeps its accuracy
+far longer than at x_t itself, and from t = 300 on it is better calibrated. What does not carry over: two Gaussians need
+one number, a thousand classes do not.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ end: the pattern of the paper's plain training, where the SDE is near the data a
 measure the truth. The exact score of other data, N(0, λ'), has residual 0, both samplers agree, and both are wrong: the
 pattern of the paper's strongest penalty (.035 from each other, .11 from the data). What does not carry over: a
 network's error is no constant factor; it depends on x and t, and is largest near the data. The paper's numbers are
-computed from its released histograms; they stand beside the Gaussian that has the same distance of the ODE to the data.
+computed from its released histograms; they are compared with the Gaussian that has the same distance of the ODE to the
+data.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The claim: concepts that were learned apart can be merged by adding their low-rank adapters W + Σ_i A_i B_iᵀ, if the
 bases B_i are fixed beforehand and orthogonal. On linear layers this is exact. To an input of concept i adapter j adds
 A_j B_jᵀ x: nothing, if x lies in the span of B_i and the bases are orthogonal. If the bases are random, k concepts of
-rank r in n dimensions disturb each by a share (k-1) r/n of the energy that it asks for; if half of the energy of all
+rank r in n dimensions disturb each by a share (k-1) r/n of the energy of its output; if half of the energy of all
 inputs lies in common directions, and the bases are learned from the inputs, by (k-1)/2. But orthogonal bases alone do
 not help: where the inputs lie anywhere, an adapter learns its concept in a foreign basis all the same, by larger
 weights, and these act on the inputs of all others. What does not carry over: the paper trains the network's layers,
@@ -46,11 +46,11 @@ def frames(rng: np.random.Generator, n: int, r: int, k: int) -> np.ndarray:
 
 
 def merged(rng: np.random.Generator, inputs: np.ndarray, bases: np.ndarray, config: Config) -> np.ndarray:
-    """Fit an adapter to each concept in its basis, add all up: the error over the energy asked for, (k,).
+    """Fit an adapter to each concept in its basis, add all up: the error over the energy of the output, (k,).
 
     inputs: (k, n, r), concept i has x = inputs_i z, z ~ N(0, I);  bases: (k, n, r).
     """
-    T = rng.normal(size=(config.k, config.m, config.r))  # what concept i asks for is T_i z
+    T = rng.normal(size=(config.k, config.m, config.r))  # the output of concept i is T_i z
     z = rng.normal(size=(config.k, config.images, config.r))
     x, y = np.einsum("knr,kir->kin", inputs, z), np.einsum("kmr,kir->kim", T, z)
     seen = np.einsum("knr,kin->kir", bases, x)
@@ -72,12 +72,12 @@ def run(config: Config) -> Result:
     overlap = []
     for _ in range(config.repeats):
         apart = np.linalg.qr(rng.normal(size=(n, r * (k + 1))))[0].reshape(n, k + 1, r).transpose(1, 0, 2)
-        chance, other = frames(rng, n, r, k), frames(rng, n, r, k)
+        random, other = frames(rng, n, r, k), frames(rng, n, r, k)
         half = np.concatenate([apart[:1, :, : r // 2].repeat(k, 0), apart[1:, :, : r - r // 2]], axis=2)
-        pairs = [(apart[1:], apart[1:]), (chance, chance), (half, half), (other, apart[1:])]
+        pairs = [(apart[1:], apart[1:]), (random, random), (half, half), (other, apart[1:])]
         for name, (inputs, bases) in zip(exact, pairs, strict=True):
             found[name].append(float(merged(rng, inputs, bases, config).mean()))
-        overlap.append(float((np.einsum("nr,ns->rs", chance[0], chance[1]) ** 2).sum()))
+        overlap.append(float((np.einsum("nr,ns->rs", random[0], random[1]) ** 2).sum()))
     rows = []
     for name, values in found.items():
         right, se = exact[name], float(np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -102,7 +102,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
             ax.plot(values, np.full(len(values), i), "|", ms=14, alpha=0.4)
             if rows[i]["exact"] is not None:
                 ax.plot(max(rows[i]["exact"], 1e-4), i, "kd", ms=5, label="exact mean" if i == 1 else None)
-        ax.set(xscale="log", xlabel="error after merging, over the energy asked for (left end: none)", ylim=(-0.6, 3.6))
+        ax.set(xscale="log", xlabel="error after merging, over the output's energy (left end: none)", ylim=(-0.6, 3.6))
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.legend(fontsize=7, loc="lower left")

@@ -1,4 +1,4 @@
-"""ProSpect: a condition below a time τ is obeyed at any τ, and what it leaves of the layout depends on what it asks.
+"""ProSpect: a late condition is obeyed at any τ, and how much of the layout stays depends on the attribute.
 
 The claim: give each stage of the noise its own prompt, and layout and material can be set apart, since each is made at
 another stage. In the drawn towns the denoiser is exact, so what a stage decides is no property of a network. One
@@ -8,8 +8,8 @@ night has the probability 0, whatever x_t shows. But a late change of light cost
 seven keeps the tile that the first condition alone would give, because a night that must be a noon is read as other
 tiles; from one noise, by noon and by night, it is three of four. A change of town leaves seven of eight cells at any τ;
 below 200 it is obeyed by halves: the old ornaments go and no new ones come. So layout and town can be set apart by
-stages, layout and light cannot. What does not carry over: a network has no zeros; it weighs what it sees against what
-it is told.
+stages, layout and light cannot. What does not carry over: a network has no zeros; it weighs what it sees against its
+condition.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def test_info_shows_what_was_read_and_the_exact_baseline(photos, capsys):
     assert start.main(["info", "--data", "photos", "--skip-bad"]) == 0
     out = capsys.readouterr().out
     d = sources.load("photos", skip_bad=True)
-    assert "knows them by heart" in out and len(d.x_train) <= 36
+    assert "has memorised them" in out and len(d.x_train) <= 36
     assert "30 images 6x6x1" in out and "c0 15, c1 15" in out and "1 .txt files" in out and "bad.png" in out
     x, schedule = d.x_train / 127.5 - 1.0, cosine(1000)
     for name, c in (("no class", None), ("class given", d.y_train)):

@@ -1,0 +1,45 @@
+"""A training that ends with the time: Adam, a rate that falls with the time that is left, and the average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ddpm.train import ema_decay, update
+
+ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+BATCH, RATE, WARM = 32, 2e-3, 100
+
+
+def fit(
+    loss: Callable[..., Any], params: Any, images: Any, labels: Any, seed: int, left: Callable[[], float], *fixed: Any
+) -> Any:
+    """Minimise E loss(params, key, x0, c, *fixed) while left() > 0; return the average of the parameters.
+
+    images: (N, H, W, C) uint8, of which a batch goes to `loss` in [-1, 1];  labels: (N,);  left: the share of the time
+    that is left, from 1 to 0;  fixed: further arrays of the loss. The rate rises for a hundred steps, then it is
+    proportional to left(), so that it is 0 at the end.
+    """
+    rng, key, n = np.random.default_rng(seed), jax.random.key(seed), 0
+    average, adam = params, ADAM.init(params)
+    while (rest := left()) > 0:
+        i, rate = rng.integers(len(images), size=BATCH), RATE * rest * min(1.0, n / WARM)
+        now = (params, average, adam)
+        params, average, adam = _step(loss, now, n, rate, jax.random.fold_in(key, n), images[i], labels[i], fixed)
+        jax.block_until_ready(average)
+        n += 1
+    return average
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(loss: Any, now: tuple, n: Any, rate: Any, key: Any, images: Any, labels: Any, fixed: tuple) -> tuple:
+    params, average, adam = now
+    grad = jax.grad(loss)(params, key, images / 127.5 - 1, labels, *fixed)
+    change, adam = ADAM.update(grad, adam)
+    params = jax.tree.map(lambda p, u: p - rate * u, params, change)
+    return params, update(average, params, ema_decay(n, 0.995)), adam

@@ -1,0 +1,32 @@
+"""A training that ends with the time: it reaches a minimum that is known, and stops at once when no time is left."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm.training.timed import fit
+
+IMAGES = np.repeat(np.array([0, 255], np.uint8), 50)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+LABELS = (np.arange(100) >= 50).astype(np.int32)
+
+
+def squared(params, key, x0, c, lift):
+    """Its minimum: w_c is the mean image of class c, -1 or 1, plus `lift`."""
+    return ((params["w"][c] - x0.mean((1, 2, 3)) - lift) ** 2).mean()
+
+
+def counted(calls):
+    """left() of so many steps: 1, …, 0"""
+    shares = iter(np.linspace(1, 0, calls))
+    return lambda: float(next(shares))
+
+
+def test_it_ends_in_the_minimum_of_each_class_and_in_the_average():
+    w = fit(squared, {"w": jnp.zeros(2)}, IMAGES, LABELS, 0, counted(3000), jnp.float32(0.25))["w"]
+    np.testing.assert_allclose(w, [-0.75, 1.25], atol=0.01)
+
+
+def test_without_time_nothing_is_trained_and_the_first_step_has_the_rate_0():
+    begin = {"w": jnp.array([0.3, -0.2])}
+    assert fit(squared, begin, IMAGES, LABELS, 0, lambda: 0.0, jnp.float32(0)) is begin
+    once = fit(squared, begin, IMAGES, LABELS, 0, counted(2), jnp.float32(0))  # one step, at the start of the rise
+    np.testing.assert_allclose(once["w"], begin["w"], rtol=1e-6)
