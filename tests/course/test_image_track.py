@@ -90,6 +90,7 @@ def test_a_training_that_loops_reads_the_test_set_or_is_too_large_is_refused(tmp
         ("import time", "imports time; .* no clock"),
         ("from ddpm.datasets import sources", "imports ddpm.datasets.sources"),
         ("from ddpm.zoo import model", "imports ddpm.zoo.model"),
+        ("from ddpm.training import run", "imports ddpm.training.run"),  # begins as `train`, which may be imported
         ("import ddpm", "imports ddpm;"),
         ("from jax.experimental import io_callback", "imports jax.experimental.io_callback"),
         ("x = open('a')", "it uses open"),
@@ -173,3 +174,17 @@ def test_our_own_entries_keep_the_rules_and_their_rows_are_on_the_board(capsys):
     assert all({"seed", "commit", "floor", "minutes", "seconds"} <= set(row) for row in rows)
     assert start.main(["challenge", "board", "--board", str(board)]) == 0
     assert all(row["entry"] in capsys.readouterr().out for row in rows[:1])
+
+
+def test_the_numbers_of_the_page_are_those_of_the_board():
+    folder = ENTRIES[0].parents[1]
+    board, page = challenge.read(folder / "board.json"), (folder.parent / "challenge.md").read_text(encoding="utf-8")
+    images = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `") and "±" in line}
+    for row in board["images"]:
+        three = zip(row["frechet"], row["error"], row["accuracy"], strict=True)
+        cells = [*(f"{d:.0f} ± {e:.0f} ({a:.2f})" for d, e, a in three), f"{row['score']:.2f}"]
+        assert images[row["entry"]].removesuffix(" |").split(" | ")[1:] == cells
+    for row in board["gaussian"]:
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{row['entry']}`") and "±" not in line)
+        cells = [f"{w:.1f}" if w > 1e-9 else "0" for w in row["w2"]]
+        assert line.removesuffix(" |").split(" | ")[1:] == cells
