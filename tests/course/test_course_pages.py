@@ -111,6 +111,7 @@ def test_what_follows_a_bet_is_folded_up_to_the_next_heading(pages):
 @pytest.mark.parametrize("lesson", [n for n in lessons.files() if '"""Your bet' in lessons.text_of(n)])
 def test_a_notebook_tells_the_answer_of_a_bet_only_after_a_click(lesson):
     """The learner's, and both graders': text is inside <details> and code is hidden, up to the next heading."""
+    pytest.importorskip("jupytext")
     books = [student.notebook(lesson), *(export.notebook(lesson, to, 0) for to in ("nbgrader", "otter"))]
     for cells in (json.loads(book)["cells"] for book in books):
         told, seen = False, 0
