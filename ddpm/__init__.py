@@ -27,6 +27,7 @@ What continues one of them lives in the folder of its plural or kin:
     datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising
     evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor
+    latents/     codes of an autoencoder with their scale; exact errors of latent diffusion where it is linear
     training/    a run: options, step, loop, folder, averages, devices, few-step losses, comparison with reference runs
     zoo/         trained models by name, in and out of diffusers' format, out as ONNX; their files are in weights/
     features/    what the layers know: DIFT, correspondence, linear probes
@@ -87,7 +88,19 @@ _MODULES = (
         "flows",
         "losses",
     ),
-    *("editing", "classifiers", "evaluation", "training", "features", "mining", "course", "testing", "cli", "weights"),
+    *(
+        "editing",
+        "classifiers",
+        "evaluation",
+        "latents",
+        "training",
+        "features",
+        "mining",
+        "course",
+        "testing",
+        "cli",
+        "weights",
+    ),
 )
 _LOADERS = {"load_data": "datasets", "load_model": "zoo"}  # their function `load`
 _get, _names = namespace(__name__, _NAMES | dict.fromkeys(_MODULES, ()))

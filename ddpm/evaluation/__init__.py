@@ -11,6 +11,7 @@ __getattr__, __dir__ = namespace(
         "distances": (
             "Moments",
             "cubic",
+            "floors_by_size",
             "frechet",
             "frechet_curve",
             "frechet_floor",

@@ -71,10 +71,20 @@ def frechet_floor(cov: Any, n: float, m: float = np.inf) -> float:
     measured floor differs; the formula shows how it grows with the width d.
     """
     lam = np.maximum(np.linalg.eigvalsh(np.asarray(cov, dtype=np.float64)), 0)
+    return float((1 / n + 1 / m) * floors_by_size(lam)[-1])
+
+
+def floors_by_size(lam: Any) -> np.ndarray:
+    """Compute n times the expected distance of n draws in the first k of these directions, k = 0…D: (D+1,)
+
+    lam: (D,) eigenvalues of Σ;  the bracket of `frechet_floor` for every k at once.
+    """
+    lam = np.asarray(lam, dtype=np.float64)
     total = lam[:, None] + lam[None, :]
     ratio = np.divide(lam[:, None] * lam[None, :], total, out=np.zeros_like(total), where=total > 0)
-    bures = 0.5 * (ratio.sum() + ratio.trace())  # expectation over sampled covariances: the diagonal counts twice
-    return float((1 / n + 1 / m) * (lam.sum() + bures))
+    own = np.diag(ratio)
+    bures = np.tril(ratio, -1).sum(1) + own  # expectation over sampled covariances: the diagonal counts twice
+    return np.concatenate([[0.0], np.cumsum(lam + bures)])
 
 
 def frechet_curve(
