@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -35,11 +34,11 @@ import numpy as np
 
 from ddpm import plot
 from ddpm.datasets import sources
+from experiments.lab import page_code
 from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "no paper: how a folder of photographs is read"
 MINUTES = 8
-PAGE = Path(__file__).parents[1] / "docs" / "own_pictures.md"
 KINDS = (".webp", ".gif", ".png", ".npz")  # of films
 
 
@@ -105,13 +104,6 @@ def _held() -> int:
 # --- both parts --------------------------------------------------------------------------------------------------
 
 
-def drawing() -> dict[str, Any]:
-    """The functions of the page on own pictures that draw some."""
-    text, scope = PAGE.read_text(encoding="utf-8"), {"__name__": "page"}
-    exec(compile(re.findall(r"```python\n(.*?)```", text, re.S)[0], PAGE.name, "exec"), scope)
-    return scope
-
-
 def films(config: Config, folder: Path) -> list[Row]:
     """Write the film of a shipped model in each kind."""
     names = [f"film{kind}" for kind in KINDS]
@@ -124,7 +116,7 @@ def films(config: Config, folder: Path) -> list[Row]:
 
 def reading(config: Config, folder: Path) -> list[Row]:
     """Read JPEGs by both, in turn."""
-    scope = drawing()
+    scope = page_code.drawing()
     rng, kinds = np.random.default_rng(0), scope["KINDS"]
     for i in range(config.files):
         file = folder / "jpegs" / kinds[i % len(kinds)] / f"{i:05d}.jpg"

@@ -92,6 +92,7 @@ def test_no_cell_of_few_calls_begins_in_the_data():
     "name",
     [
         "few_calls",
+        "own_path",
         "own_reading",
         "few_steps",
         "flow_losses",
