@@ -24,6 +24,7 @@ What continues one of them lives in the folder of its plural or kin:
     flows/       flow matching on Gaussian paths, exact maps and errors; MeanFlow, shortcut, consistency, progressive
     losses/      weightings, the variational bound, times drawn, objectives by name, distillation, CLIP's loss
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
+    generators/  losses and exact solutions of VAEs and GANs: collapse, dropped modes, exaggerated classes
     datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising
     evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor

@@ -53,7 +53,7 @@ def errors_by_size(var: Any, sampled: Any = None, n: float = math.inf) -> Errors
     var: (D,) λ, falling;  sampled: (D,) the variance that the sampler gives each direction, None for a perfect sampler;
     n: the images that the second stage, a Gaussian in the latents, is fitted to (the decoder is that of λ).
     """
-    var = _falling(var)
+    var = check.eigenvalues("var", var)
     sampled = var if sampled is None else np.asarray(check.number("sampled", sampled, 0), np.float64)
     check.same_shape("var", var, "sampled", sampled)
     if not n >= 1:
@@ -61,13 +61,6 @@ def errors_by_size(var: Any, sampled: Any = None, n: float = math.inf) -> Errors
     kept = np.concatenate([[0.0], np.cumsum((np.sqrt(var) - np.sqrt(sampled)) ** 2)])
     lost = np.concatenate([np.cumsum(var[::-1])[::-1], [0.0]])
     return Errors(lost, kept, floors_by_size(var) / n)
-
-
-def _falling(var: Any) -> np.ndarray:
-    var = np.asarray(check.number("var", var, 0), np.float64)
-    if var.ndim != 1 or not var.size or np.any(np.diff(var) > 0):
-        raise ValueError(f"var has shape {var.shape} or does not fall; give the eigenvalues (D,), the largest first")
-    return var
 
 
 def subspace(basis: Any, mean: Any, std: float = 1.0) -> Codec:

@@ -178,3 +178,11 @@ def falling(t: Any, s: Any) -> None:
     """Refuse s >= t if both can be read: a reverse step leads towards clean data."""
     if known(t) and known(s) and np.any(np.asarray(s) >= np.asarray(t)):
         raise ValueError(f"s is {s} and t is {t}; a step down wants s < t")
+
+
+def eigenvalues(name: str, var: Any) -> np.ndarray:
+    """Check the eigenvalues (D,) of a covariance, the largest first; float64."""
+    var = np.asarray(number(name, var, 0), dtype=np.float64)
+    if var.ndim != 1 or not var.size or np.any(np.diff(var) > 0):
+        raise ValueError(f"{name} has shape {var.shape} or does not fall; give the eigenvalues (D,), the largest first")
+    return var
