@@ -25,6 +25,7 @@ What continues one of them lives in the folder of its plural or kin:
     losses/      weightings, the variational bound, times drawn, objectives by name, distillation, CLIP's loss
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
     generators/  losses and exact solutions of VAEs and GANs: collapse, dropped modes, exaggerated classes
+    discrete/    chains of tokens: the absorbing chain, its steps and its losses
     datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising
     evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor
@@ -91,6 +92,7 @@ _MODULES = (
     ),
     *(
         "editing",
+        "discrete",
         "classifiers",
         "evaluation",
         "latents",

@@ -18,7 +18,7 @@ HEART = (
 )
 ORDER = (
     *("tools", "weights", *HEART, "plot", "oracles", "networks", "samplers", "guides", "flows", "losses", "editing"),
-    *("generators", "datasets", "classifiers", "evaluation", "latents", "training", "zoo", "features"),
+    *("generators", "discrete", "datasets", "classifiers", "evaluation", "latents", "training", "zoo", "features"),
     *("mining", "course", "testing", "cli"),
 )
 FILES = sorted(f for f in ROOT.rglob("*.py") if "checks" not in f.parts)

@@ -1,4 +1,4 @@
-"""More data whose best denoiser is exact: Gaussians, finite sets, grids of independent cells, regions of one colour."""
+"""More data whose best denoiser is exact: Gaussians, finite sets, grids of cells, regions of one colour, tokens."""
 
 from ddpm.tools.lazy import namespace
 
@@ -11,6 +11,7 @@ __getattr__, __dir__ = namespace(
         "region_colours": ("Evidence", "Posterior", "Regions", "regions"),
         "rewards": ("tilt_classes", "tilt_linear", "tilt_measured", "value_above", "value_of", "x0_given_component"),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
+        "token_mixture": ("Tokens", "tokens"),
         "gaussian": ("exact_v", "fit", "gaussian_losses", "linear_loss", "teleport"),
     },
 )
