@@ -9,12 +9,13 @@ the noise cancels. So a student g(ε, t) ≈ y_t has a smooth target, which it m
 of the teacher, beginning at g(ε, T) = x̂0(ε, T).
 
 What we see on a line: a student that can be any function ends where DDIM with the same times ends, to the last digit,
-so BOOT is as good as its list of times; the paper's beginning moves the end by less than .00001. Errors on the way are
-forgotten, not piled up: the teacher is evaluated at what the student made of it, and of an error at t = 500 a seventh
-is left on N(0, .25), by a product in closed form. So even students that are too simple end near the best they can be.
-Polynomials of the noise, which make each target with the polynomial before, differ from the polynomial fitted to the
+so BOOT is as good as its list of times; the paper's beginning moves the end by less than .00001. What becomes of an
+error on the way? On N(0, .25) it is forgotten, by a product in closed form: of one at t = 484 a seventh is left. On two
+narrow Gaussians that holds until t = 600; from there to t = 100 it grows, to 3.7 times in the mean, since in the middle
+a small shift decides which of the two is drawn. Still, students that are too simple end near the best they can be:
+polynomials of the noise, which make each target with the polynomial before, differ from the polynomial fitted to the
 ends of DDIM's walks by less than .01, where both are off by .24 to .46. What does not carry over: a network has no
-degree, and on images the late times, whose errors stay, are those with the details.
+degree, and in images there are many such decisions.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def run(config: Config) -> Result:
             exact = gains(times, var)
             for i in range(1, steps, max(1, steps // 16)):
                 wrong = bootstrap(teacher, eps, times, lambda y, s, at=times[i]: y + delta * (s == at))
-                curves.setdefault(name, []).append((int(times[i]), gain := rms(wrong, end) / delta))
+                curves.setdefault(name, []).append((int(times[i]), gain := float(w @ np.abs(wrong - end)) / delta))
                 if len(mean) == 1 and i in (1, 1 + steps // 2):
                     what = f"{name}: left at the end of an error at t = {times[i]}"
                     rows.append(Row(what, None, exact[i], gain, within=1e-4))
@@ -135,6 +136,6 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
         left.legend(fontsize=8)
         for name, found in numbers["curves"].items():
             right.plot(*np.array(found).T, "o-", ms=3, label=name)
-        right.set(xlabel="time of the error", ylabel="share left at the end", ylim=(0, None))
+        right.set(xlabel="time of the error", ylabel="share left at the end, mean", ylim=(0, None))
         right.legend(fontsize=8)
     return figure
