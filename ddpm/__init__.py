@@ -25,6 +25,7 @@ What continues one of them lives in the folder of its plural or kin:
     losses/      weightings, the variational bound, times drawn, objectives by name, distillation, CLIP's loss
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
     generators/  losses and exact solutions of VAEs and GANs: collapse, dropped modes, exaggerated classes
+    distillation/ SDS, VSD and DDS: gradients of images and volumes from a denoiser, and where they end
     discrete/    chains of tokens: the absorbing chain, its steps and its losses
     datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
     classifiers/ labels and features of images, clean and noisy; classification by denoising
@@ -77,33 +78,9 @@ _NAMES = {
     "zoo": (),
 }
 _MODULES = (
-    *(
-        "contracts",
-        "train",
-        "typicality",
-        "plot",
-        "tools",
-        "oracles",
-        "networks",
-        "samplers",
-        "guides",
-        "flows",
-        "losses",
-    ),
-    *(
-        "editing",
-        "discrete",
-        "classifiers",
-        "evaluation",
-        "latents",
-        "training",
-        "features",
-        "mining",
-        "course",
-        "testing",
-        "cli",
-        "weights",
-    ),
+    *("contracts", "train", "typicality", "plot", "tools", "oracles", "networks", "samplers", "guides", "flows"),
+    *("losses", "editing", "generators", "distillation", "discrete", "classifiers", "evaluation", "latents"),
+    *("training", "features", "mining", "course", "testing", "cli", "weights"),
 )
 _LOADERS = {"load_data": "datasets", "load_model": "zoo"}  # their function `load`
 _get, _names = namespace(__name__, _NAMES | dict.fromkeys(_MODULES, ()))

@@ -18,8 +18,8 @@ HEART = (
 )
 ORDER = (
     *("tools", "weights", *HEART, "plot", "oracles", "networks", "samplers", "guides", "flows", "losses", "editing"),
-    *("generators", "discrete", "datasets", "classifiers", "evaluation", "latents", "training", "zoo", "features"),
-    *("mining", "course", "testing", "cli"),
+    *("generators", "distillation", "discrete", "datasets", "classifiers", "evaluation", "latents", "training", "zoo"),
+    *("features", "mining", "course", "testing", "cli"),
 )
 FILES = sorted(f for f in ROOT.rglob("*.py") if "checks" not in f.parts)
 TREES = {f.relative_to(ROOT): ast.parse(f.read_text(encoding="utf-8")) for f in FILES}

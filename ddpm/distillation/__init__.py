@@ -1,0 +1,12 @@
+"""Score distillation: a denoiser pulls on images, or on what they are pictures of, and where that ends."""
+
+from ddpm.tools.lazy import namespace
+
+__getattr__, __dir__ = namespace(
+    __name__,
+    {
+        "fixed_points": ("expected_sds", "fixed_point", "gaussian_sds", "own_gaussian"),
+        "gradients": ("dds", "descend", "pulled_back", "sds", "vsd"),
+        "voxels": ("renderer", "settled", "view"),
+    },
+)
