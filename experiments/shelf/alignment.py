@@ -49,7 +49,7 @@ def joint(a: float, prior: float, shift: float, x: np.ndarray) -> np.ndarray:
     v, x_t = a * LAM + 1 - a, np.linspace(-7, 7, 1401)
     weight = np.array([prior, 1 - prior])[:, None] * norm.pdf(x_t, np.sqrt(a) * np.array([[1], [-1]]), np.sqrt(v))
     weight /= weight.sum(0)  # p(k | x_t) of the model
-    back = 0.0
+    back = np.zeros((len(x), len(x_t)))
     for k, mu in enumerate((1.0, -1.0)):  # p(x̂ | x_t, k)
         mean = mu + np.sqrt(a) * LAM / v * (x_t - np.sqrt(a) * mu)
         back = back + weight[k] * norm.pdf(x[:, None], mean, np.sqrt(LAM * (1 - a) / v))
