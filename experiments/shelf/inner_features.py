@@ -48,7 +48,7 @@ QUICK = {"fitted": 1000, "n": 200, "steps": 60, "weights": (2.0,)}
 
 def read(x_t: jax.Array, t: Any, c: Any, BF: jax.Array, weight: jax.Array, y: jax.Array) -> jax.Array:
     """-½ (B_t f - y)ᵀ weight_t (B_t f - y), (B,)"""
-    gap = jnp.einsum("byd,bd->by", BF[t], x_t) - y
+    gap = jnp.einsum("byd,bd->by", BF[t], x_t) - y[None]
     return -0.5 * jnp.einsum("by,byz,bz->b", gap, weight[t], gap)
 
 
