@@ -11,6 +11,7 @@ __getattr__, __dir__ = namespace(
         "region_colours": ("Evidence", "Posterior", "Regions", "regions"),
         "rewards": ("tilt_classes", "tilt_linear", "tilt_measured", "value_above", "value_of", "x0_given_component"),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
+        "place_times": ("eps_by_place", "together"),
         "token_mixture": ("Tokens", "tokens"),
         "gaussian": ("exact_v", "fit", "gaussian_losses", "linear_loss", "teleport"),
     },

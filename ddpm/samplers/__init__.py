@@ -21,6 +21,7 @@ __getattr__, __dir__ = namespace(
         "langevin_dynamics": ("annealed_langevin", "corrected", "langevin"),
         "names": (),
         "table": (),
+        "places": ("place_step",),
         "respacing": ("respace", "retime", "zero_terminal_snr"),
         "best_times": ("rule", "searched", "w2_of_times"),
         "solvers": ("History", "begin", "heun_step", "midpoint_step", "multistep", "sigma_bar"),
