@@ -27,7 +27,7 @@ What continues one of them lives in the folder of its plural or kin:
     generators/  losses and exact solutions of VAEs and GANs: collapse, dropped modes, exaggerated classes
     distillation/ SDS, VSD and DDS: gradients of images and volumes from a denoiser, and where they end
     discrete/    chains of tokens: the absorbing chain, its steps and its losses
-    datasets/    where data sets come from; the drawn worlds `cities` and `wardrobe`, the second with captions
+    datasets/    where data sets come from; the drawn worlds `cities`, `blocks` (3-D), `wardrobe` (captions)
     classifiers/ labels and features of images, clean and noisy; classification by denoising
     evaluation/  ε-MSE, bits/dim, accuracy, Fréchet distance, each with its floor
     latents/     codes of an autoencoder with their scale; exact errors of latent diffusion where it is linear

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 RANGES = {  # of each field, or of each of its entries: from low to below high
     **dict.fromkeys(("image_size", "image_channels", "patch", "channels", "multipliers", "blocks", "groups"), (1, inf)),
@@ -92,6 +93,7 @@ def unet_config(preset: str, **changes: object) -> UNetConfig:
     return dataclasses.replace(UNETS[check.choice("preset", preset, UNETS)], **changes)  # type: ignore[arg-type]
 
 
+_CELLS: Any = {"channels": 64, "multipliers": (1,), "blocks": 1, "attention": (), "groups": 8, "scale_shift": True}
 UNETS: dict[str, UNetConfig] = {
     # Ho et al. 2020, App. B: 35,746,307 parameters.
     "cifar10": UNetConfig(32, 3, channels=128, multipliers=(1, 2, 2, 2), attention=(16,)),
@@ -101,10 +103,8 @@ UNETS: dict[str, UNetConfig] = {
     "small": UNetConfig(28, 1, channels=32, multipliers=(1, 2, 2), attention=(7,)),
     # Space-to-depth: 28x28 pixels become 14x14 positions of 4 channels. The one to train on a laptop.
     "cpu": UNetConfig(28, 1, patch=2, channels=32, multipliers=(1, 2), attention=(7,), groups=8),
-    # For the drawn cities: each 7x7 cell is one of 4x4 positions, so the network knows where the cells are.
-    "cities": UNetConfig(
-        28, 1, patch=7, channels=64, multipliers=(1,), blocks=1, attention=(), groups=8, scale_shift=True
-    ),
+    # For the drawn cities and blocks: each cell is one of 4x4 positions, so the network knows where the cells are.
+    **{name: UNetConfig(4 * p, 1, patch=p, **_CELLS) for name, p in (("cities", 7), ("blocks", 6))},
     # A narrow `cpu`: for comparing trainings of a minute each.
     "nano": UNetConfig(28, 1, patch=2, channels=16, multipliers=(1, 2), blocks=1, attention=(), groups=8),
     # scikit-learn's 8x8 digits, in a minute.

@@ -5,6 +5,7 @@ from ddpm.tools.lazy import namespace
 __getattr__, __dir__ = namespace(
     __name__,
     {
+        "blocks": ("Part", "Shapes"),
         "formats": (
             "checked",
             "find_cifar",

@@ -34,6 +34,13 @@ def cities() -> Dataset:
     return world.cities()
 
 
+def blocks() -> Dataset:
+    """Draw views of the shapes of `ddpm.datasets.blocks`: 24x24 grey, four styles, parts at known places in 3-D."""
+    from ddpm.datasets import blocks as world
+
+    return world.views_data()
+
+
 def wardrobe() -> Dataset:
     """Draw the garments of `ddpm.datasets.wardrobe`: 28x28 RGB, six classes, with captions."""
     from ddpm.datasets.wardrobe import pairs
@@ -42,7 +49,12 @@ def wardrobe() -> Dataset:
 
 
 # Sets that need no file
-BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits, "cities": cities, "wardrobe": wardrobe}
+BUILT_IN: dict[str, Callable[[], Dataset]] = {
+    "digits": digits,
+    "cities": cities,
+    "blocks": blocks,
+    "wardrobe": wardrobe,
+}
 NAMES = tuple(dict.fromkeys(["fashion_mnist", "cifar10", *BUILT_IN, *PUBLISHED]))
 
 

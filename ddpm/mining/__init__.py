@@ -8,6 +8,7 @@ __getattr__, __dir__ = namespace(
         "doersch": ("Detectors", "Search", "best_in_images", "find", "ranked"),
         "folder": ("Report", "Subject", "summary", "write"),
         "hog": ("contrast", "hog_patches"),
+        "lifting": ("by_cell", "lifted"),
         "localisation": ("Found", "motif_auc", "patch_motif", "precision_at_k", "purity", "ranks", "recalls", "smooth"),
         "maps": ("Maps", "Request", "digest", "group_count", "measure"),
         "nulls": ("false_discovery", "p_draws", "p_label"),

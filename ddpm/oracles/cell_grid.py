@@ -14,7 +14,9 @@ independent, so that everything is a product of small mixtures. With ℓ_jsv = -
 
 and ε* = (x_t - √ᾱ_t E[x0 | x_t])/√(1-ᾱ_t), with a class, or without: then what the other cells reveal about the class
 reaches every cell through p(c, s | x_t). A cell whose tiles do not depend on the class has the same answer either way,
-but for what the light reveals. `ddpm.datasets.world` draws its cities from such a distribution.
+but for what the light reveals. `ddpm.datasets.world` draws its cities from such a distribution. The tiles may also
+have other probabilities in each light, p(v | j, c, s), and the same pixels in all: then s is a layout of the picture,
+as in `ddpm.datasets.blocks`.
 
 More can be known than the class: the light, or which tiles may stand in a cell (`Known`). And a reward that adds over
 the cells, r(x0) = Σ_j r_j(v_j), keeps the form: p(x0) e^r(x0)/Z is again a distribution of cells (`Cells.tilted`).
@@ -47,8 +49,9 @@ class Known(NamedTuple):
 class Cells(NamedTuple):
     """The distribution p(c, s), p(v | j, c) and the tiles m_sv; made by `cells`."""
 
-    tile: jax.Array  # (S, V, h, w, C)  m_sv in [-1, 1]
-    log_tile: jax.Array  # (K, J, V)  log p(v | j, c), the cells j row by row; -inf where a tile cannot be
+    tile: jax.Array  # (S, V, h, w, C)  m_sv in [-1, 1]; (1, V, h, w, C) where they are the same in all lights
+    log_tile: jax.Array  # (K, J, V)  log p(v | j, c), the cells j row by row; -inf where a tile cannot be;
+    # or (K, S, J, V)  log p(v | j, c, s)
     log_joint: jax.Array  # (K, S)  log p(c, s)
 
     @property
@@ -71,7 +74,7 @@ class Cells(NamedTuple):
     def _known(self, c: Any, B: int) -> Known:
         """Check what is known of B pictures: it must be one row each, and leave at least one picture possible."""
         c = c if isinstance(c, Known) else Known(label=c)
-        S, V = self.tile.shape[:2]
+        S, V = self.log_joint.shape[1], self.tile.shape[1]
         label = None if c.label is None else check.labels(c.label, B, self.num_classes)
         light = None if c.light is None else check.labels(c.light, B, S, name="light")
         tiles = c.tiles
@@ -91,7 +94,7 @@ class Cells(NamedTuple):
     @property
     def J(self) -> int:
         """The number of cells."""
-        return self.log_tile.shape[1]
+        return self.log_tile.shape[-2]
 
     def eps(self, schedule: Schedule) -> Partial:
         """The denoiser ε*(x_t, t, c); c = None or the null label: over all classes."""
@@ -111,12 +114,12 @@ class Cells(NamedTuple):
         Tiles get p(v | j, c) e^r_j(v)/Z_jc, and p(c, s) becomes p(c, s) Π_j Z_jc/Z.
         """
         reward = jnp.asarray(reward, self.log_tile.dtype)
-        if reward.shape not in (self.log_tile.shape[1:], self.log_tile.shape[2:]):
-            J, V = self.log_tile.shape[1:]
+        J, V = self.log_tile.shape[-2:]
+        if reward.shape not in ((J, V), (V,)):
             raise ValueError(f"reward has shape {reward.shape}; give one number for each tile, ({V},) or ({J}, {V})")
         log_tile = self.log_tile + jnp.broadcast_to(reward, self.log_tile.shape)
-        log_Z = logsumexp(log_tile, axis=2, keepdims=True)  # (K, J, 1)
-        log_joint = self.log_joint + log_Z.sum(1)
+        log_Z = logsumexp(log_tile, axis=-1, keepdims=True)  # (K, J, 1), or (K, S, J, 1)
+        log_joint = self.log_joint + log_Z.sum(-2).reshape(self.num_classes, -1)
         total = logsumexp(log_joint)
         return Cells(self.tile, log_tile - log_Z, log_joint - total), total
 
@@ -138,19 +141,20 @@ class Answer(NamedTuple):
 def cells(tile: Any, prob: Any, light: Any = None, prior: Any = None) -> Cells:
     """The distribution with these tiles and probabilities.
 
-    tile: (S, V, h, w, C) floats in [-1, 1];  prob: (K, J, V), p(v | j, c), sums to 1 over v;  light: p(s), (S,), or
-    p(s | c), (K, S), if the light depends on the class;  prior: p(c), (K,). Light and class have equal probabilities
-    if None.
+    tile: (S, V, h, w, C) floats in [-1, 1];  prob: (K, J, V), p(v | j, c), sums to 1 over v, or (K, S, J, V) if it
+    depends on the light, and then tile may be (1, V, h, w, C);  light: p(s), (S,), or p(s | c), (K, S), if the light
+    depends on the class;  prior: p(c), (K,). Light and class have equal probabilities if None.
     """
     tile, prob = np.asarray(tile, np.float64), np.asarray(prob, np.float64)
     if tile.ndim != 5 or not np.all(np.isfinite(tile)):
         raise ValueError(f"tile has shape {tile.shape}; give finite tiles (S, V, h, w, C)")
-    if prob.ndim != 3 or prob.shape[2] != tile.shape[1]:
-        raise ValueError(
-            f"prob has shape {prob.shape}; give (classes, cells, {tile.shape[1]}) for {tile.shape[1]} tiles"
-        )
+    by_light = prob.ndim == 4 and len(tile) in (1, prob.shape[1])
+    if not (prob.ndim == 3 or by_light) or prob.shape[-1] != tile.shape[1]:
+        V = tile.shape[1]
+        need = f"(classes, cells, {V}), or (classes, lights, cells, {V}),"
+        raise ValueError(f"prob has shape {prob.shape}; give {need} for {V} tiles in {len(tile)} lights")
     # Probabilities of tiles, lights and classes
-    S, K = len(tile), len(prob)
+    S, K = prob.shape[1] if by_light else len(tile), len(prob)
     light = np.full(S, 1 / S) if light is None else np.asarray(light, np.float64)
     prior = np.full(K, 1 / K) if prior is None else np.asarray(prior, np.float64)
     for name, p, shapes in (("prob", prob, [prob.shape]), ("light", light, [(S,), (K, S)]), ("prior", prior, [(K,)])):
@@ -166,27 +170,27 @@ def cells(tile: Any, prob: Any, light: Any = None, prior: Any = None) -> Cells:
 def _log_prior(m: Cells, known: Known, B: int) -> tuple[jax.Array, jax.Array]:
     """log p(c, s), -inf where it is not as known, (B, K, S), and log p(v | j, c), -inf where v may not stand in j.
 
-    The second is (B, K, J, V). Either may have B = 1.
+    The second is (B, K, S, J, V), with S = 1 where it does not depend on the light. Either may have B = 1.
     """
     K, S = m.log_joint.shape
-    log_cs, log_tile = m.log_joint[None], m.log_tile[None]
+    log_cs, log_tile = m.log_joint[None], m.log_tile.reshape(1, K, -1, *m.log_tile.shape[-2:])
     for one, n, axis in ((known.label, K, 2), (known.light, S, 1)):
         if one is not None:
             fits = (jnp.arange(n)[None] == one[:, None]) | (one == n)[:, None]  # the null label includes all
             log_cs = jnp.where(jnp.expand_dims(fits, axis), log_cs, -jnp.inf)
     if known.tiles is not None:
-        allowed = jnp.where(known.tiles[:, None], log_tile, -jnp.inf)
-        log_p = logsumexp(allowed, axis=3)  # (B, K, J)  log p(an allowed tile | j, c)
-        possible = jnp.isfinite(log_p).all(2)[..., None]  # (B, K, 1); a class that cannot be keeps its finite numbers
+        allowed = jnp.where(known.tiles[:, None, None], log_tile, -jnp.inf)
+        log_p = logsumexp(allowed, axis=4)  # (B, K, S, J)  log p(an allowed tile | j, c, s)
+        possible = jnp.isfinite(log_p).all(3)  # (B, K, S); a class that cannot be keeps its finite numbers
         log_cs = jnp.where(possible, log_cs, -jnp.inf)
-        log_tile = jnp.where(possible[..., None], allowed, log_tile)
+        log_tile = jnp.where(possible[..., None, None], allowed, log_tile)
     return log_cs, log_tile
 
 
 def _evidence(m: Cells, known: Known, B: int) -> jax.Array:
     """log p(known), (B,): the probability of all pictures that are as said"""
     log_cs, log_tile = _log_prior(m, known, B)
-    return jnp.broadcast_to(logsumexp(log_cs + logsumexp(log_tile, axis=3).sum(2)[..., None], axis=(1, 2)), (B,))
+    return jnp.broadcast_to(logsumexp(log_cs + logsumexp(log_tile, axis=4).sum(3), axis=(1, 2)), (B,))
 
 
 def _count(x: jax.Array, h: int, w: int) -> int:
@@ -207,22 +211,23 @@ def join(tiles: jax.Array, shape: tuple[int, ...], h: int, w: int) -> jax.Array:
 
 @jax.jit
 def _answer(m: Cells, schedule: Schedule, x_t: jax.Array, t: jax.Array, c: Known | None) -> Answer:
-    S, V, h, w, _ = m.tile.shape
+    h, w = m.tile.shape[2:4]
     B, dtype, known = len(x_t), x_t.dtype, Known() if c is None else c
-    tile = m.tile.reshape(S, V, -1).astype(dtype)  # (S, V, d)
+    tile = m.tile.reshape(*m.tile.shape[:2], -1).astype(dtype)  # (S, V, d), or S = 1
     x = split(x_t, h, w)  # (B, J, d)
     alpha_bar = schedule.alpha_bar[t].astype(dtype)[:, None, None, None]
     # ℓ, and log p(v | j, c) + ℓ; not by ‖x‖² - 2 x·m + ‖m‖², which loses digits at small t
     gap = x[:, :, None, None] - jnp.sqrt(alpha_bar)[..., None] * tile[None, None]  # (B, J, S, V, d)
     fit = -0.5 * (gap * gap).sum(-1) / (1 - alpha_bar)
     log_cs, log_tile = (a.astype(dtype) for a in _log_prior(m, known, B))
-    joint = fit[:, None] + log_tile[:, :, :, None, :]  # (B, K, J, S, V)
+    joint = fit[:, None] + jnp.moveaxis(log_tile, 2, 3)  # (B, K, J, S, V)
     per_cell = logsumexp(joint, axis=4)  # (B, K, J, S)  log Σ_v p(v|j,c) exp ℓ
     # p(c, s | x_t), and p(s, v_j | x_t) = Σ_c p(c, s | x_t) p(v_j | x_t, j, c, s)
     log_cs = per_cell.sum(2) + log_cs  # (B, K, S)
     total = logsumexp(log_cs, axis=(1, 2))
     p_cs = jnp.exp(log_cs - total[:, None, None])
     p_sv = jnp.einsum("bks,bkjsv->bjsv", p_cs, jax.nn.softmax(joint, axis=4), precision="highest")
+    p_sv = p_sv.sum(2, keepdims=True) if len(tile) == 1 else p_sv
     x0 = jnp.einsum("bjsv,svd->bjd", p_sv, tile, precision="highest")
     log_normal = -0.5 * x[0].size * jnp.log(2 * math.pi * (1 - alpha_bar[:, 0, 0, 0]))
     log_prob = total - _evidence(m, known, B).astype(dtype) + log_normal

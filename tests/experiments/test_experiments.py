@@ -18,8 +18,8 @@ def test_speed_quick(capsys):
 EXACT = [
     "acgan_bias", "autoguidance", "cfg_tilted", "clip_pmi", "composition", "ddim_table1", "ddim_table2", "ddpm_facts",
     "edm_table1", "ema_memory", "flow_paths", "gan_objectives", "latent_size", "mining", "progressive_coding",
-    "repaint_schedule", "schedules", "sds_fixed_points", "sds_voxels", "solver_orders", "transformer_cost",
-    "typicality_exact", "vae_collapse", "variance_price",
+    "repaint_schedule", "schedules", "sds_fixed_points", "sds_voxels", "solver_orders", "style_parts_3d",
+    "transformer_cost", "typicality_exact", "vae_collapse", "variance_price",
 ]  # fmt: skip
 
 

@@ -185,3 +185,34 @@ def test_impossible_knowledge_is_refused():
         m.answer(linear(), x_t, 5, Known(light=jnp.array([0, 3])))
     with pytest.raises(ValueError, match=r"reward has shape \(2,\); give one number for each tile, \(3,\) or \(4, 3\)"):
         m.tilted(np.zeros(2))
+
+
+def test_tiles_may_depend_on_the_light(x64):
+    """The sum over all pictures, with the light as a layout: other probabilities, the same pixels."""
+    prob = RNG.dirichlet(np.ones(3), (2, 2, 4))  # classes, lights, cells
+    prob[0, 1, 2] = (0.0, 0.5, 0.5)
+    m, schedule, t = cells(TILE[:1], prob, LIGHT, PRIOR), linear(), 300
+    images, labels, lights, p = [], [], [], []
+    for c, s, v in itertools.product(range(2), range(2), itertools.product(range(3), repeat=4)):
+        parts = [TILE[0, k, ..., 0] for k in v]
+        images.append(np.block([parts[:2], parts[2:]])[..., None])
+        p.append(PRIOR[c] * LIGHT[s] * np.prod([prob[c, s, j, v[j]] for j in range(4)]) + 1e-300)
+        labels.append(c)
+        lights.append(s)
+    points = oracle.mixture(np.array(images), 0.0, np.array(p) / sum(p), np.array(labels))
+    x_t, c = jax.random.normal(jax.random.key(0), (3, 2, 4, 1)), jnp.array([0, 1, 2])
+    np.testing.assert_allclose(m.eps(schedule)(x_t, t, c), points.eps(schedule)(x_t, jnp.full(3, t), c), atol=1e-7)
+    answer, posterior = m.answer(schedule, x_t, t), points.posterior(schedule, x_t, jnp.full(3, t))
+    np.testing.assert_allclose(answer.light_posterior[:, 1], posterior @ np.array(lights, float), atol=1e-7)
+    # The same probabilities in all lights are the distribution that does not depend on it
+    same = cells(TILE, np.repeat(PROB[:, None], 2, axis=1), LIGHT, PRIOR)
+    np.testing.assert_allclose(same.eps(schedule)(x_t, t, c), distribution().eps(schedule)(x_t, t, c), atol=1e-12)
+    for reward in (np.array([0.5, -1.0, 2.0]), RNG.normal(size=(4, 3))):
+        for a, b in zip(same.tilted(reward)[0], distribution().tilted(reward)[0], strict=True):
+            np.testing.assert_allclose(a, b if b.ndim != 3 else jnp.repeat(b[:, None], 2, axis=1), atol=1e-12)
+    tiles = np.ones((3, 4, 3), bool)
+    tiles[:, 0, 0] = False
+    known = Known(label=c, tiles=tiles)
+    np.testing.assert_allclose(
+        same.answer(schedule, x_t, t, known).x0, distribution().answer(schedule, x_t, t, known).x0, atol=1e-12
+    )
