@@ -11,13 +11,13 @@ import importlib
 import os
 import signal
 import sys
-from pathlib import Path
 
 import tyro
 
 from ddpm.cli.options import Train, commands
 from ddpm.cli.own import folded
 from ddpm.tools.terminal import exit_status, replace_unknown_characters
+from ddpm.tools.xla import programs_folder
 
 # The function that runs a command, by the class of its options; its module is imported only then.
 RUN = {
@@ -126,13 +126,8 @@ def use_compile_cache() -> None:
     """Keep compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/ddpm/jax, where there is a home."""
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        folder = Path(os.path.expanduser("~")) / ".cache" / "ddpm" / "jax"
-        try:
-            if not folder.is_absolute():  # a user without a home
-                return
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    folder = programs_folder()
+    if folder is None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

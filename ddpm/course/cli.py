@@ -25,6 +25,7 @@ from ddpm.course.options import (
     Watch,
 )
 from ddpm.tools.terminal import exit_status
+from ddpm.tools.xla import keep_small_programs
 
 
 def main(args: list[str]) -> int:
@@ -81,12 +82,14 @@ def run(command: object) -> bool | None:
         case Next():
             commands.show_next(folder)
         case Check(numbers, show):
+            keep_small_programs()
             return commands.check(folder, numbers, show)
         case Hint(number):
             commands.hint(folder, number)
         case Solution(number, give_up):
             commands.solution(folder, number, give_up)
         case Watch():
+            keep_small_programs()
             commands.watch(folder)
         case Reset(number):
             commands.reset(folder, number)

@@ -1,9 +1,11 @@
-"""Set an XLA flag for CPUs when `ddpm` is imported, before JAX first computes."""
+"""Settings of XLA: a flag for CPUs, set when `ddpm` is imported, and where compiled programs are kept between runs."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
+from pathlib import Path
 
 # jaxlib 0.10 gives each convolution to YNNPACK, which uses one core; Eigen uses all of them. On two cores, Eigen makes
 # a training step of the presets `cpu` and `small` 1.45 times as fast, and sampling 1.7 times. jaxlib 0.11 fixes this.
@@ -21,3 +23,35 @@ def convolve_on_all_cores() -> None:
         return
     if version.startswith("0.10.") and OPTION not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --{OPTION}={VALUE}".strip()
+
+
+def programs_folder() -> Path | None:
+    """Return the folder of compiled programs: JAX_COMPILATION_CACHE_DIR, or ~/.cache/ddpm/jax, which is made.
+
+    None where that cannot be, such as for a user without a home.
+    """
+    if chosen := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(chosen)
+    folder = Path(os.path.expanduser("~")) / ".cache" / "ddpm" / "jax"
+    if not folder.is_absolute():
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder
+
+
+def keep_small_programs() -> None:
+    """Keep every program that is compiled, however small; JAX reads this when it is imported, so before.
+
+    A short function that is not under jit compiles one small program for each of its operations. Where it runs in a new
+    process again and again, as the exercises of the course do, reading them takes a tenth of the time.
+    """
+    if "jax" not in sys.modules and (folder := programs_folder()):
+        for option, value in (
+            ("JAX_COMPILATION_CACHE_DIR", str(folder)),
+            ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0"),
+            ("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1"),
+        ):
+            os.environ.setdefault(option, value)

@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -35,3 +38,15 @@ def test_what_is_said_stays(monkeypatch, version, before, after):
     for _ in range(2):
         xla.convolve_on_all_cores()
         assert os.environ["XLA_FLAGS"] == after
+
+
+def test_small_programs_are_kept_between_runs(tmp_path):
+    """Adding two numbers compiles a program in milliseconds; it is on the disk afterwards, and JAX knows the place."""
+    code = (
+        "from ddpm.tools.xla import keep_small_programs; keep_small_programs(); import jax.numpy as jnp, jax; "
+        "jnp.arange(3.0) + jnp.ones(3); print(jax.config.jax_compilation_cache_dir)"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    env = kept | {"HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    place = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert Path(place.strip()) == tmp_path / ".cache" / "ddpm" / "jax" and any(Path(place.strip()).iterdir())
