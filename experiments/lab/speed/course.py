@@ -60,8 +60,8 @@ def main(numbers: list[str]) -> None:
         for i, number in enumerate(numbers):
             with tempfile.TemporaryDirectory() as programs:
                 first, again = (cold(folder, number, Path(programs)) for _ in range(2))
-            for name, spent in zip(GOALS, (first, again, warm(number)), strict=True):
-                found[name][number] = spent
+            for name, seconds in zip(GOALS, (first, again, warm(number)), strict=True):
+                found[name][number] = seconds
             print(f"\r{i + 1} of {len(numbers)}: {number}  ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for name, spent in found.items():
