@@ -94,7 +94,7 @@ PAPERS = (
     Paper(12, "E", "DVP", "A program of visual steps; the statistics of one prediction moved to another"),
     Paper(27, "F", "RADD", "The ratio of an absorbing chain is a conditional without time", ("radd",)),
     Paper(47, "F", "DiT-MoE", "A transformer with experts, of which each token visits a few"),
-    Paper(65, "F", "ACDiT", "Blocks one after the other, diffusion inside each"),
+    Paper(65, "F", "ACDiT", "Blocks one after the other, diffusion inside each", ("blockwise",)),
     Paper(40, "G", "SDA", "Adapt the test data to the model by noising and denoising", ("alignment",)),
     Paper(6, "G", "DiffLens", "A sparse dictionary of inner features, to see and to turn a bias"),
     Paper(46, "G", "Slight corruption", "A little wrong conditioning is said to help", ("corruption",)),
