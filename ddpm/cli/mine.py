@@ -15,7 +15,7 @@ from ddpm.cli.images import Picked, Wanted, mismatch, pick
 from ddpm.datasets.reading import short_name
 from ddpm.features.activations import default_layer
 from ddpm.mining import folder as folder_
-from ddpm.mining import maps, patterns
+from ddpm.mining import maps, patterns, shapes
 from ddpm.mining.patches import pooled, select
 from ddpm.tools import check
 from ddpm.tools.files import check_writable
@@ -61,6 +61,10 @@ def run(command: options.Mine) -> None:
         command.seed, again,
     )  # fmt: skip
     print(folder_.write(folder, folder_.Report(subject, picked.x, picked.ids, T, mined, of_others)))
+    if command.data == "blocks" and (
+        n := shapes.write(folder / "shapes.html", picked.ids, command.split, T.map, m.name)
+    ):
+        print(f"shapes that turn: {folder / 'shapes.html'}, {n} with all their views")
 
 
 def images(command: options.Mine, m: model.Model, label: int) -> tuple[Picked, Picked]:

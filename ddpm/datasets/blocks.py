@@ -103,13 +103,17 @@ def probabilities(rate: float | Sequence[float] = RATES) -> np.ndarray:
 
 
 def turned(a: np.ndarray, view: str) -> np.ndarray:
-    """Turn (..., x, y, z) into (..., row, column, depth) of a view; row 0 is on top, depth 0 is near."""
+    """Turn (..., x, y, z) into (..., row, column, depth) of a view; row 0 is on top, depth 0 is near.
+
+    Left and right are those of an eye that looks along the rays; the view from above has y upwards.
+    """
     check.choice("view", view, VIEWS)
     if view == "-z":
-        return np.swapaxes(a, -3, -2)[..., ::-1]  # rows y, columns x, depth from above
+        return np.swapaxes(a, -3, -2)[..., ::-1, :, ::-1]
     depth, column = (-3, -2) if view[1] == "x" else (-2, -3)
     out = np.moveaxis(a, (a.ndim - 1, a.ndim + column, a.ndim + depth), (-3, -2, -1))[..., ::-1, :, :]
-    return out if view[0] == "+" else out[..., ::-1, ::-1]  # from behind: left and right change too
+    out = out if view[0] == "+" else out[..., ::-1]
+    return out if view in ("-x", "+y") else out[..., ::-1, :]
 
 
 def render(volume: np.ndarray, view: str) -> np.ndarray:
@@ -219,13 +223,22 @@ def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label:
     return Shapes(content.astype(np.int8), labels, category)
 
 
+SPLITS = {"train": (2400, 1), "test": (400, 2)}  # shapes and seed
+
+
+def shapes_of(split: str) -> Shapes:
+    """The shapes of the data set; the views of shape i are its images 5 i … 5 i + 4, in the order of `VIEWS`."""
+    n, seed = SPLITS[check.choice("split", split, SPLITS)]
+    return draw(n, seed)
+
+
 @lru_cache(maxsize=1)
 def views_data() -> data.Dataset:
     """Draw the data set of views: 12,000 pictures of 2,400 shapes, and 2,000 of 400; the label is the style."""
     arrays: dict[str, np.ndarray] = {}
-    for split, n, seed in (("train", 2400, 1), ("test", 400, 2)):
-        shapes = draw(n, seed)
-        arrays[f"x_{split}"] = shapes.views().reshape(-1, SIZE, SIZE, 1)  # the five views of a shape are neighbours
+    for split in SPLITS:
+        shapes = shapes_of(split)
+        arrays[f"x_{split}"] = shapes.views().reshape(-1, SIZE, SIZE, 1)
         arrays[f"y_{split}"] = np.repeat(shapes.labels, len(VIEWS))
     arrays = formats.checked(arrays, "the drawn blocks", (SIZE, SIZE, 1), len(CLASSES))
     return data.Dataset("blocks", CLASSES, **arrays, source="drawn by ddpm.datasets.blocks")

@@ -26,6 +26,8 @@ __getattr__, __dir__ = namespace(
             "pixel_features",
         ),
         "report": ("enlarge", "in_place", "png", "rgb", "row", "save", "tiles"),
+        "shapes": (),
+        "turning": ("Solid",),
         "saliency_maps": ("logits_fn", "saliency"),
     },
 )

@@ -15,7 +15,7 @@ from PIL import Image
 from ddpm.cli import mine as mine_cli
 from ddpm.cli import options, start
 from ddpm.config import UNetConfig
-from ddpm.datasets import sources, world
+from ddpm.datasets import blocks, sources, world
 from ddpm.mining import report
 from ddpm.mining.patches import Patches
 from ddpm.mining.patterns import Mined
@@ -140,3 +140,20 @@ def test_the_frame_is_around_the_patch():
     result = Mined(where, *[np.zeros(1)] * 5, [], where)
     (tile,) = report.tiles(x, result, [0], 4)
     np.testing.assert_array_equal(tile[:32], report.enlarge(report.rgb(x[0, 2:6, 3:7]), 8))
+
+
+@pytest.mark.slow
+def test_blocks_get_a_page_of_shapes_that_turn(tmp_path, capsys):
+    """Ten views of a style are two whole shapes; seven are one."""
+    unet = dataclasses.replace(UNET, image_size=24)
+    m = model.Model(
+        "b", unet, build(unet)[0](jax.random.key(0)), linear(1000), blocks.CLASSES, {"schedule": {"name": "linear"}}
+    )
+    model.save(tmp_path / "b", m, {"train": {"p_uncond": 0.1}})
+    for n, whole in ((10, 2), (7, 1)):
+        out = tmp_path / str(n)
+        flags = ["--model", str(tmp_path / "b"), "--data", "blocks", "--label", "Beli", "--out", str(out), *FLAGS]
+        assert start.main(["mine", *flags, "--n", str(n)]) == 0
+        assert f"{out / 'shapes.html'}, {whole} with all their views" in capsys.readouterr().out
+        (text,) = re.findall(r'id="shapes">(.*?)</script>', (out / "shapes.html").read_text())
+        assert len(json.loads(text)) == whole

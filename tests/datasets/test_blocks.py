@@ -16,13 +16,14 @@ SIDE = blocks.SIZE
 
 def cast(volume, view, row, column):
     """The ids of the voxels along one ray, near ones first, by the words of the view alone."""
-    r, c, deep = SIDE - 1 - row, column, np.arange(SIDE)
+    up, c, deep = SIDE - 1 - row, column, np.arange(SIDE)
+    back = SIDE - 1 - deep
     x, y, z = {
-        "+x": (deep, c, r),  # the ray goes to +x; the picture's columns are y, and z goes up
-        "-x": (SIDE - 1 - deep, SIDE - 1 - c, r),
-        "+y": (c, deep, r),
-        "-y": (SIDE - 1 - c, SIDE - 1 - deep, r),
-        "-z": (column, row, SIDE - 1 - deep),  # from above
+        "+x": (deep, SIDE - 1 - c, up),  # an eye that looks to +x, with z up, has y on its left
+        "-x": (back, c, up),
+        "+y": (c, deep, up),
+        "-y": (SIDE - 1 - c, back, up),
+        "-z": (c, up, back),  # from above, y up
     }[view]
     return np.ravel_multi_index(np.broadcast_arrays(x, y, z), volume.shape)
 
@@ -42,6 +43,15 @@ def test_a_view_shows_the_first_voxel_of_each_ray(view):
             k = int(np.flatnonzero(grey)[0])
             assert hits[i, row, column] == ids[k]
             assert pictures[i, row, column] == np.round(255 * grey[k] * 0.93**k)
+
+
+@pytest.mark.parametrize("view", blocks.VIEWS)
+def test_no_view_is_a_mirror_image(view):
+    """Right x up points to the eye."""
+    ids = np.arange(SIDE**3).reshape((SIDE,) * 3)
+    at = np.stack(np.unravel_index(blocks.turned(ids, view), ids.shape))  # (3, rows, columns, depth)
+    right, up, eye = at[:, 1, 2, 1] - at[:, 1, 1, 1], at[:, 0, 1, 1] - at[:, 1, 1, 1], at[:, 1, 1, 0] - at[:, 1, 1, 1]
+    np.testing.assert_array_equal(np.cross(right, up), eye)
 
 
 @pytest.mark.parametrize("view", ["+x", "-y", "-z"])
@@ -97,7 +107,7 @@ def test_the_data_set_has_the_views_of_each_shape():
     assert d is sources.load("blocks") and sources.where("blocks") == "built in"
     assert d.class_names == blocks.CLASSES and d.image_shape == unet_config("blocks").image_shape
     assert d.x_train.shape == (12_000, 24, 24, 1) and len(d.x_test) == 2000
-    shapes = blocks.draw(400, 2)
+    shapes = blocks.shapes_of("test")
     np.testing.assert_array_equal(d.x_test[5:10], shapes.views()[1])
     np.testing.assert_array_equal(d.y_test[5:10], shapes.labels[1])
 
