@@ -23,7 +23,6 @@ from experiments.lab.runner import Result, Row
 
 PAPER = "Han et al. 2024, Image Translation as Diffusion Visual Programmers (DVP)"
 MINUTES = 0.1
-UNCHECKED = "The exact column is what is left where the channels are correlated: the formula's, not zero."
 
 
 @dataclass(frozen=True)
