@@ -122,7 +122,7 @@ class Submit(Run):
 
 @dataclass(frozen=True)
 class Board:
-    """Print the boards: the Gaussian track, best at four calls first; the image track, best score first."""
+    """Print the boards: the Gaussian track, best at four calls first; the image track, best score of each budget first."""
 
     board: Path = BOARD  # the file of the board
 
@@ -155,7 +155,8 @@ def printed(rows: Rows) -> list[str]:
         lines.append(
             f"{'Fréchet distance by calls':30}" + "".join(f"{n:>22}" for n in CALLS) + "   floor  minutes  score"
         )
-    for row in sorted(rows["images"], key=lambda row: row["score"]):
+    # Only rows of equal budgets compare, and the floor falls with n: the longest trainings and most images come first
+    for row in sorted(rows["images"], key=lambda row: (-row["minutes"], -row["n"], row["score"])):
         cells = zip(row["frechet"], row["error"], row["accuracy"], strict=True)
         shown = "".join(f"{f:9.1f} ±{e:5.1f} ({p:.2f})" for f, e, p in cells)
         lines.append(f"{row['entry']:30.30}{shown}{row['floor']:8.1f}{row['minutes']:9g}{row['score']:7.2f}")

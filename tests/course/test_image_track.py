@@ -176,6 +176,13 @@ def test_our_own_entries_keep_the_rules_and_their_rows_are_on_the_board(capsys):
     assert all(row["entry"] in capsys.readouterr().out for row in rows[:1])
 
 
+def test_a_shorter_training_is_not_above_a_longer_one():
+    row = {"frechet": [9.0] * 4, "error": [1.0] * 4, "accuracy": [0.5] * 4, "floor": 1.0, "n": 1000}
+    rows = [row | {"entry": e, "minutes": m, "score": s} for e, m, s in (("a", 2, 0.1), ("b", 10, 3), ("c", 10, 1))]
+    lines = challenge.printed({"gaussian": [], "images": rows})
+    assert [line.split()[0] for line in lines[1:]] == ["c", "b", "a"]
+
+
 def test_the_numbers_of_the_page_are_those_of_the_board():
     folder = ENTRIES[0].parents[1]
     board, page = challenge.read(folder / "board.json"), (folder.parent / "challenge.md").read_text(encoding="utf-8")
