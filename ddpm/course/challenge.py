@@ -122,7 +122,7 @@ class Submit(Run):
 
 @dataclass(frozen=True)
 class Board:
-    """Print the boards: the Gaussian track, best at four calls first; the image track, best score of each budget first."""
+    """Print the boards: the Gaussian track, best at four calls first; the image track, by budget, best score first."""
 
     board: Path = BOARD  # the file of the board
 
