@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,8 +30,9 @@ LOG_0 = -np.inf
 @lru_cache(maxsize=1)
 def distribution() -> Regions:
     """Return the exact distribution of `draw`; its `eps(schedule)` is the best possible denoiser."""
-    colours = [data.to_float(palette(role)) for role in ROLES]
-    return regions(shapes().region, [[0], [1], [2], list(CELLS)], colours)
+    with jax.ensure_compile_time_eval():  # kept from one call to the next, also if the first is inside `jit`
+        colours = [data.to_float(palette(role)) for role in ROLES]
+        return regions(shapes().region, [[0], [1], [2], list(CELLS)], colours)
 
 
 # --- captions ---------------------------------------------------------------------------------------------------------
@@ -101,6 +103,7 @@ class Reading(NamedTuple):
     certainty: np.ndarray  # (n, 8) their probabilities
     bits: np.ndarray  # (n, 16) of the badge; -1 where there is none
     log_prob: np.ndarray  # (n,) log p of the picture: low where it lies off the distribution, whatever is read
+    geometry: np.ndarray  # (n,) number of its geometry in `shapes()`, the row included
 
 
 def read(x0: Any) -> Reading:
@@ -121,7 +124,7 @@ def read(x0: Any) -> Reading:
     values[none, ink], certainty[none, ink] = -1, 1.0
     badged = values[:, pattern] == ATTRIBUTES["pattern"].index("badged")
     bits = np.where(badged[:, None], np.asarray(answer.colours[-1]).argmax(2), -1)
-    return Reading(values, certainty, bits, np.asarray(answer.log_prob))
+    return Reading(values, certainty, bits, np.asarray(answer.log_prob), np.asarray(answer.geometry.argmax(1)))
 
 
 def by_attribute(answer: Posterior) -> dict[str, np.ndarray]:

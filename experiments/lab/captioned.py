@@ -1,0 +1,31 @@
+"""The network that reads captions, for experiments that compare it with ε*: `load_model("wardrobe")`, if it ships."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from ddpm.datasets.wardrobe.captions import caption
+from ddpm.sample import Sampling, images
+from ddpm.tools import tokens
+from ddpm.tools.conditions import Condition
+from ddpm.zoo import model
+
+NAME = "wardrobe"
+
+
+def network(name: str = NAME) -> model.Model | None:
+    """The network of that name, or None, with a sentence, where there is none."""
+    try:
+        return model.load(name)
+    except (FileNotFoundError, ValueError) as missing:
+        print(f"the rows of the network are left out: load_model({name!r}) does not load it: {missing}", flush=True)
+        return None
+
+
+def drawn_by(m: model.Model, values: np.ndarray, guidance: float, steps: int = 25, seed: int = 0) -> np.ndarray:
+    """Pictures of the captions that ask for values (n, 8), (n, 28, 28, 3) in [-1, 1]."""
+    text = tokens.encode([caption(row) for row in values.tolist()], m.unet.words, m.unet.tokens)
+    shape, how = (len(values), *m.image_shape), Sampling(steps=steps, guidance=guidance)
+    x = images(m.eps, m.schedule, jax.random.key(seed), shape, Condition(text=text), how)
+    return np.clip(np.asarray(x), -1, 1)
