@@ -83,7 +83,8 @@ def run(config: Config) -> Result:
     c, noisy_c = law.asked(values), law.asked(values, matching.NOISE)
     guided = lambda value, s=1.0: classifier(eps, exact.SCHEDULE, Partial(value), s)  # noqa: E731
     guides = {"noisy CLIP": score, "clean CLIP at x_t": clean, "clean CLIP at x̂0": clean_at_x0}
-    rows, along = [], {name: [] for name in guides}
+    rows: list[Row] = []
+    along: dict[str, list[float | None]] = {name: [] for name in guides}
     # At single times: the guided ε against ε*(T), and the direction of what guidance adds
     m = config.directions
     few = jax.tree.map(lambda a: a[:m], c)

@@ -109,9 +109,9 @@ def run(config: Config) -> Result:
         for name, got in shares.items():
             p = truth[name]
             se = math.sqrt(got * (1 - got) / n)
-            spread = None if p is None else 4 * math.sqrt(p * (1 - p) / n) + (1.5 / n if p < 1 else 1e-9)
+            within = None if p is None else (4 * math.sqrt(p * (1 - p) / n) + (1.5 / n if p < 1 else 1e-9)) / p
             what = f"s_I = {scales[0]:g}, s_T = {scales[1]:g}: {name}"
-            rows.append(Row(what, None, p, float(got), se, None if spread is None else spread / p))
+            rows.append(Row(what, None, p, float(got), se, within))
         if scales in ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (1.0, 7.5), (1.5, 7.5)):
             shown["{:g}, {:g}".format(*scales)] = np.clip(x[:6], -1, 1)
     # Four identities, at one time

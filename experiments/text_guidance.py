@@ -60,7 +60,8 @@ def chi_squared(values: np.ndarray) -> float:
 
 def run(config: Config) -> Result:
     """Draw with ε* and with the network at each scale: right, of the world, and χ² of what was not asked."""
-    n, rows, curves, shown = config.n, [], {}, {}
+    n, rows, shown = config.n, list[Row](), {}
+    curves: dict[str, list[list[float]]] = {}
     values = drawing.values_of(drawing.draw_attributes(n, 61))
     for name in NAMES:
         if name not in ASKED:

@@ -68,7 +68,7 @@ def orders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def bag(x_t: Any, t: Any, c: Any) -> jax.Array:
     """ε* of who knows the words and which roles have one, not which is which; c: evidence (n, 6, …), log-weights."""
-    world, parts, log_p = law.distribution(), *c
+    world, (parts, log_p) = law.distribution(), c
     answers = [world.answer(exact.SCHEDULE, x_t, t, jax.tree.map(lambda a, i=i: a[:, i], parts)) for i in range(6)]
     p = jax.nn.softmax(jnp.stack([a.log_prob for a in answers]) + log_p.T, axis=0)  # (6, n)
     return eps_from_x0(

@@ -165,9 +165,8 @@ def masked(q, k, v, mask):
 mask = np.array([True, True, False, True, False])
 assert np.allclose(masked(q, k, v, mask), attention(q, k[mask], v[mask]))
 assert np.allclose(masked(q, k, v, np.ones(5, bool)), out)
-library = masked_attention(
-    *(jnp.asarray(a)[None] for a in (q, k, np.pad(v, ((0, 0), (0, 5))))), jnp.asarray(mask)[None]
-)
+wide = np.pad(v, ((0, 0), (0, 5)))  # as many channels as q has
+library = masked_attention(jnp.asarray(q)[None], jnp.asarray(k)[None], jnp.asarray(wide)[None], jnp.asarray(mask)[None])
 assert np.allclose(library[0, :, :3], masked(q, k, v, mask), atol=1e-5)
 shrunk = attention(q, np.vstack([k, np.zeros((20, 8))]), np.vstack([v, np.zeros((20, 3))]))
 f"20 tokens of filling, all 0 and not masked, shrink what is read to {np.abs(shrunk).mean() / np.abs(out).mean():.0%}"

@@ -30,6 +30,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -175,7 +176,7 @@ assert np.allclose(x @ lora(W0, A, B, 8.0), x @ W0 + 4 * (x @ A) @ B)
 base = {"W": {"kernel": jnp.asarray(W0, jnp.float32)}}
 adapter = make_lora(jax.random.key(0), base, 2, 8.0, lambda name: True)
 assert float(jnp.abs(change(adapter)["W/kernel"]).max()) == 0
-for wrong, names in (((adapter, adapter), "two adapters"), ((adapter.replace(base="another"),), "load its base")):
+for wrong, names in (((adapter, adapter), "two adapters"), ((replace(adapter, base="another"),), "load its base")):
     try:
         merged(base, *wrong)
     except ValueError as error:  # two adapters that claim one layer, and one that was made for other weights

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from ddpm.datasets.wardrobe.captions import caption
+from ddpm.networks.text_config import TextConfig
 from ddpm.sample import Sampling, images
 from ddpm.tools import tokens
 from ddpm.tools.conditions import Condition
@@ -25,6 +26,7 @@ def network(name: str = NAME) -> model.Model | None:
 
 def drawn_by(m: model.Model, values: np.ndarray, guidance: float, steps: int = 25, seed: int = 0) -> np.ndarray:
     """Pictures of the captions that ask for values (n, 8), (n, 28, 28, 3) in [-1, 1]."""
+    assert isinstance(m.unet, TextConfig), f"{m.name!r} was trained without captions"
     text = tokens.encode([caption(row) for row in values.tolist()], m.unet.words, m.unet.tokens)
     shape, how = (len(values), *m.image_shape), Sampling(steps=steps, guidance=guidance)
     x = images(m.eps, m.schedule, jax.random.key(seed), shape, Condition(text=text), how)
