@@ -153,7 +153,9 @@ def save_evaluation(path: str | Path, measures: dict[str, dict]) -> None:
     by_t = [(k, m["detail"]["by_t"]) for k, m in measures.items() if "by_t" in m["detail"]]
     by_class = measures.get("accuracy", {}).get("detail", {}).get("per_class", {})
     shares = [measures[k] for k in SHARES if k in measures]
-    panels: list[Any] = [(_by_time, by_t), (_by_class, by_class), (_shares, shares)]
+    asked = [(k, m) for k, m in measures.items() if "_at_" in k]
+    asked = [(k, m) for k, m in asked if k.split("_at_")[1] == asked[-1][0].split("_at_")[1]]  # the last guidance
+    panels: list[Any] = [(_by_time, by_t), (_by_class, by_class), (_shares, shares), (_prompts, asked)]
     panels = [(draw, what) for draw, what in panels if what]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(4.5 * max(1, len(panels)), 3.6)
@@ -202,6 +204,12 @@ def _shares(axes: Any, shares: list[dict]) -> None:
     rows = [(m["value"], m["interval"], m["reference"]) for m in shares]
     _bars(axes, [m["name"].replace(", ", ",\n") for m in shares], rows, "test images, as many")
     axes.set(xlabel="share (density: a count over 5)")
+
+
+def _prompts(axes: Any, asked: list[tuple[str, dict]]) -> None:
+    names, scales = zip(*(k.split("_at_") for k, _ in asked), strict=True)
+    _bars(axes, list(names), [(m["value"], m["interval"], None) for _, m in asked], "")
+    axes.set(xlabel=f"share of pictures as the caption asks, guidance {scales[0]}", xlim=(0, 1.02))
 
 
 def save_pairs(path: str | Path, groups: list[tuple[str, Any, Any, Any]], title: str = "") -> None:
