@@ -33,7 +33,7 @@ from ddpm.tools.files import Damaged, flatten, load, save, unflatten
 CALLS = (1, 2, 4, 8)
 MINUTES = 10.0  # of processor time, all threads together
 MOST = 1_050_000  # parameters
-GRACE = 5.0  # seconds of processor time after left() = 0
+START, GRACE = 15.0, 5.0  # seconds of processor time: of imports and reading, before left() begins; after left() = 0
 DRAW = 0.5  # seconds of processor time for an image, all calls together
 CHUNK = 250  # images that `sample` draws at once
 COPIES = 0.3  # drawn images may not be nearer to the training images than this share of the test images' distance
@@ -125,7 +125,7 @@ def trained(nodes: list, name: str, data: Any, about: Rules) -> tuple[dict, floa
     seconds = 60 * about.minutes
     case = (data.x_train, data.y_train, about.seed, seconds)
     job = Job("training", ["train"], nodes, name, [Question(("train",), run_training, [case], False)])
-    (answer,) = entries.answers(job, limits(seconds + GRACE), name)
+    (answer,) = entries.answers(job, limits(START + seconds + GRACE), name)
     if answer.error:
         raise ValueError(f"{name}, train: {answer.error}: {answer.message}")
     used, names, *arrays = answer.arrays

@@ -75,6 +75,7 @@ def test_an_entry_trains_and_draws_in_two_processes_and_a_new_sampler_is_no_new_
 )
 def test_a_training_that_loops_reads_the_test_set_or_is_too_large_is_refused(tmp_path, monkeypatch, body, sentence):
     monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(image_track, "START", 0.5)
     monkeypatch.setattr(image_track, "GRACE", 0.5)
     np.save(tmp_path / "test.npy", np.zeros(3))
     body = body.format(secret=tmp_path / "test.npy")
