@@ -86,7 +86,7 @@ class Sample:
 
     model: str = "fashion_mnist"  # shipped weights by name (see `ddpm info`), a folder runs/NAME, or a path
     label: str = "all"  # a class by name or number; "all" draws n of each, one row per class; "none": no class
-    prompt: str = ""  # what to draw in words, for a model that was trained with captions (--data wardrobe)
+    prompt: str | None = None  # what to draw in words, for a model that was trained with captions (--data wardrobe)
     n: int = 10  # number of images (of each class)
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
     steps: int | None = None  # N, 1..T; 50, or T if that is less

@@ -23,7 +23,7 @@ def run(command: options.Sample) -> None:
     m = m.plain if command.plain else m
     how = m.how(command.sampler, command.steps, m.guided(command.guidance), command.times)
     # Refusals, before anything is drawn
-    if command.prompt:
+    if command.prompt is not None:
         return _prompted(command, m, how)
     label = command.label if m.num_classes or command.label != "all" else "none"
     if label == "none" and command.guidance not in (None, 0, 1):
@@ -49,6 +49,7 @@ def run(command: options.Sample) -> None:
 
 def _prompted(command: options.Sample, m: model.Model, how: Sampling) -> None:
     """Draw n images of a prompt."""
+    assert command.prompt is not None
     if not isinstance(m.unet, TextConfig):
         raise ValueError(f"prompt is {command.prompt!r}, but {m.name!r} was trained without captions; leave it out")
     if command.label != "all" or command.film:

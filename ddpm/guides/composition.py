@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from ddpm.contracts import Eps, partial_of, technique
 from ddpm.guide import per_image_scale
 from ddpm.tools import check
+from ddpm.tools.conditions import Condition
 from ddpm.tools.partials import affine
 
 
@@ -57,6 +58,13 @@ def compose(
     return eps_base + sum(moves)
 
 
+def _picture_first(c: tuple[Any, Any]) -> None:
+    """Refuse (words, picture): whole numbers before an array of the shape of images."""
+    is_words = hasattr(c[0], "dtype") and jnp.issubdtype(c[0].dtype, jnp.integer)
+    if is_words and jnp.ndim(c[1]) == 4:
+        raise ValueError("c is (words, picture); give the picture first, c = (picture, words), with scale_1 for it")
+
+
 @technique(
     eps=partial_of,
     scale_1=partial(check.scale_array, name="scale_1"),
@@ -66,11 +74,19 @@ def compose(
 def two_scale(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale_1: Any, scale_2: Any) -> jax.Array:
     """ε(∅, ∅) + s_1 (ε(c_1, ∅) - ε(∅, ∅)) + s_2 (ε(c_1, c_2) - ε(c_1, ∅)).   [InstructPix2Pix, Brooks 2023, Eq. 3]
 
-    eps takes a pair of conditions c = (c_1, c_2), either of which may be None. Equal scales are guidance by the pair.
+    eps takes a pair of conditions c = (c_1, c_2), either of which may be None: the picture, then the words. Of a
+    `Condition` c_1 is the image and c_2 the text; its other parts are in all three. Equal scales are guidance by both.
     """
-    if not isinstance(c, tuple) or len(c) != 2:
+    if isinstance(c, Condition):
+        if missing := [part for part in ("image", "text") if getattr(c, part) is None]:
+            raise ValueError(f"c.{missing[0]} is None; two_scale guides by an image and a text, give both")
+        without = (c._replace(image=None, text=None), c._replace(text=None))
+    elif isinstance(c, tuple) and len(c) == 2:
+        _picture_first(c)
+        without = ((None, None), (c[0], None))
+    else:
         raise ValueError("two_scale wants a pair of conditions, c = (c_1, c_2)")
-    nothing, first, both = eps(x_t, t, (None, None)), eps(x_t, t, (c[0], None)), eps(x_t, t, c)
+    nothing, first, both = eps(x_t, t, without[0]), eps(x_t, t, without[1]), eps(x_t, t, c)
     to_first, to_both = (
         per_image_scale(scale_1, x_t) * (first - nothing),
         per_image_scale(scale_2, x_t) * (both - first),

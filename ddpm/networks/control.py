@@ -140,6 +140,7 @@ def make_control(key: jax.Array, config: TextConfig, params: dict, channels: int
 
 def controlled(config: TextConfig, params: dict, control: Control, scale: Any = 1.0) -> Partial:
     """The denoiser ε̂(x_t, t, Condition(text, hint)) of both; scale 0 is the network alone."""
+    check.number("scale", scale)
     if all(check.known(a) for a in jax.tree.leaves(params)) and digest(params) != control.base:
         raise ValueError(f"the control was made for parameters {control.base[:12]}…, and not for these; load its base")
     channels = control.params["hint"][0]["kernel"].shape[2] // config.patch**2

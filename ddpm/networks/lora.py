@@ -33,8 +33,8 @@ class Lora:
 
     @property
     def rank(self) -> int:
-        """r, the same in all layers."""
-        return next(iter(self.pairs.values()))[0].shape[1]
+        """The largest r of its layers, which may differ."""
+        return max(A.shape[1] for A, _ in self.pairs.values())
 
 
 def digest(params: dict) -> str:
@@ -74,8 +74,8 @@ def make_lora(
 
 
 def change(lora: Lora, scale: Any = 1.0) -> dict[str, jax.Array]:
-    """ΔW = scale (α/r) A B of each kernel: {name: (d_in, d_out)}"""
-    return {name: scale * (lora.alpha / lora.rank) * (A @ B) for name, (A, B) in lora.pairs.items()}
+    """ΔW = scale (α/r) A B of each kernel, r being its own: {name: (d_in, d_out)}"""
+    return {name: scale * (lora.alpha / A.shape[1]) * (A @ B) for name, (A, B) in lora.pairs.items()}
 
 
 def merged(params: dict, *loras: Lora, scale: Any = 1.0, add: bool = False) -> dict:

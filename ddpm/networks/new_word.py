@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpm.networks.text_config import TextConfig
-from ddpm.tools import tokens
+from ddpm.tools import check, tokens
 
 
 def with_word(config: TextConfig, params: dict, word: str, like: str) -> tuple[TextConfig, dict]:
@@ -33,9 +33,18 @@ def row(params: dict) -> jax.Array:
     return params["text"]["table"][-1]
 
 
-def spoken(params: dict, v: jax.Array) -> dict:
-    """The parameters with v as the row of the newest word; all others are those of `params`."""
+def spoken(params: dict, v: jax.Array, config: TextConfig | None = None) -> dict:
+    """The parameters with v as the row of the newest word; all others are those of `params`.
+
+    config: that of `with_word`. With it parameters without the new word are refused: their last row is another word's.
+    """
     table = params["text"]["table"]
+    if config is not None and len(table) != 2 + len(config.words):
+        raise ValueError(
+            f"the table has {len(table)} rows, but {config.words[-1]!r} is number {1 + len(config.words)}; take the "
+            f"parameters that with_word returned"
+        )
+    check.number("v", v)
     if v.shape != table.shape[1:]:
         raise ValueError(f"v has shape {v.shape}; a row of this network is {table.shape[1:]}")
     return params | {"text": params["text"] | {"table": table.at[-1].set(v)}}

@@ -17,6 +17,8 @@ def split(text: str, vocabulary: Sequence[str]) -> list[str]:
 
     Case, commas and full stops do not matter.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"the prompt is {text!r}; give words. No prompt at all is the condition None")
     words = re.sub(r"[.,;]", " ", text.lower()).split()
     if not words:
         raise ValueError("the prompt is empty; give words, such as those of " + " ".join(vocabulary[:12]))
@@ -35,6 +37,8 @@ def _numbers(vocabulary: tuple[str, ...]) -> dict[str, int]:
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
     """Number the words of texts: (n, length) int32, each row BEGIN, the words, and PAD to the end."""
+    if isinstance(texts, str):
+        raise ValueError(f"texts is the one text {texts!r}; give a list of texts")
     number, vocabulary = _numbers(tuple(vocabulary)), tuple(vocabulary)
     rows = np.full((len(texts), length), PAD, np.int32)
     rows[:, 0] = BEGIN

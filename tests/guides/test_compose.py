@@ -12,6 +12,7 @@ from ddpm.guides.composition import compose, given, two_scale
 from ddpm.sample import ddim_step, walk
 from ddpm.samplers.langevin_dynamics import corrected
 from ddpm.schedule import linear, make_times
+from ddpm.tools.conditions import Condition
 
 KEY = jax.random.key(0)
 
@@ -85,6 +86,25 @@ def test_two_scale_guidance(x64):
         np.testing.assert_allclose(two_scale(eps, *scales)(x, t, c), expected, atol=1e-12)
     whole = eps(x, t, (None, None)) + 3 * (eps(x, t, c) - eps(x, t, (None, None)))
     np.testing.assert_allclose(two_scale(eps, 3.0, 3.0)(x, t, c), whole, atol=1e-12)
+
+
+def test_of_a_condition_the_image_is_first_and_the_text_second(x64):
+    """The same as of the pair, with the order by name; a hint stays in all three predictions."""
+    pair, x, t = pair_world(), jax.random.normal(KEY, (3, 2)), jnp.array([10, 300, 900])
+    c = (jnp.array([0, 1, 1]), jnp.array([0, 0, 1]))
+    heard = []
+
+    def eps(x, t, c):
+        heard.append(c.hint)
+        return pair(x, t, (c.image, c.text))
+
+    by_name = two_scale(eps, 1.5, 3.0)(x, t, Condition(image=c[0], text=c[1], hint=c[1]))
+    np.testing.assert_allclose(by_name, two_scale(pair, 1.5, 3.0)(x, t, c), atol=1e-12)
+    assert len(heard) == 3 and all(hint is c[1] for hint in heard)
+    with pytest.raises(ValueError, match=r"c\.text is None"):
+        two_scale(eps, 1.0, 1.0)(x, t, Condition(image=c[0]))
+    with pytest.raises(ValueError, match="give the picture first"):
+        two_scale(pair, 1.0, 1.0)(x, t, (jnp.ones((3, 6), int), jnp.ones((3, 4, 4, 1))))
 
 
 def test_the_two_scales_are_independent_where_the_conditions_are(x64):

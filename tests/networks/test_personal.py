@@ -72,6 +72,16 @@ def test_two_adapters_add_where_that_is_wanted():
     np.testing.assert_allclose(both, sum_of, rtol=1e-5, atol=1e-6)
 
 
+def test_each_layer_has_its_own_rank():
+    """α/r with the r of the layer: one α for layers of rank 1 and 4 would give the latter four times its change."""
+    base = {"a": {"kernel": jnp.zeros((6, 5))}, "b": {"kernel": jnp.zeros((6, 5))}}
+    pairs = {
+        f"{n}/kernel": (jnp.ones((6, r)) / r, jnp.ones((r, 5))) for n, r in (("a", 1), ("b", 4))
+    }  # A B is all ones of both
+    delta = change(Lora(pairs, 8.0, digest(base)))
+    assert float(delta["a/kernel"][0, 0]) == 8 and float(delta["b/kernel"][0, 0]) == 2
+
+
 def test_training_reaches_the_best_change_of_its_rank():
     """A linear task with white inputs: E‖x (W - W*)‖² falls to Σ_{i>r} σ_i² of W* - W_0, and no lower."""
     wanted = np.linalg.qr(RNG.normal(size=(6, 6)))[0][:, :5] * np.array([3, 2, 1, 0.5, 0.2]) @ np.eye(5)
@@ -101,6 +111,9 @@ def test_rank_4_of_all_cross_attentions_is_12288_numbers():
         (lambda: with_word(CONFIG, random_params(CONFIG), "red", "red"), "word is 'red'"),
         (lambda: with_word(CONFIG, random_params(CONFIG), "<s1>", "drss"), "Did you mean 'dress'"),
         (lambda: spoken(random_params(CONFIG), jnp.zeros(3)), r"v has shape \(3,\)"),
+        (lambda: spoken(random_params(CONFIG), jnp.full(8, jnp.nan)), "v is"),
+        (lambda: spoken(random_params(CONFIG), jnp.zeros(8), replace(CONFIG, words=(*WORDS, "<s1>"))), "with_word"),
+        (lambda: tokens.encode("a red", WORDS, 6), "texts is the one text 'a red'"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, words):
