@@ -58,11 +58,17 @@ def compose(
     return eps_base + sum(moves)
 
 
-def _picture_first(c: tuple[Any, Any]) -> None:
-    """Refuse (words, picture): whole numbers before an array of the shape of images."""
-    is_words = hasattr(c[0], "dtype") and jnp.issubdtype(c[0].dtype, jnp.integer)
-    if is_words and jnp.ndim(c[1]) == 4:
+def _without(c: Any) -> tuple[Any, Any]:
+    """(∅, ∅) and (c_1, ∅) of a pair; words before a picture are refused."""
+    if isinstance(c, Condition):
+        if missing := [part for part in ("image", "text") if getattr(c, part) is None]:
+            raise ValueError(f"c.{missing[0]} is None; two_scale guides by an image and a text, give both")
+        return c._replace(image=None, text=None), c._replace(text=None)
+    if not isinstance(c, tuple) or len(c) != 2:
+        raise ValueError("two_scale wants a pair of conditions, c = (c_1, c_2), or a Condition of image and text")
+    if hasattr(c[0], "dtype") and jnp.issubdtype(c[0].dtype, jnp.integer) and jnp.ndim(c[1]) == 4:
         raise ValueError("c is (words, picture); give the picture first, c = (picture, words), with scale_1 for it")
+    return (None, None), (c[0], None)
 
 
 @technique(
@@ -77,16 +83,8 @@ def two_scale(x_t: jax.Array, t: jax.Array, c: Any, /, eps: Eps, scale_1: Any, s
     eps takes a pair of conditions c = (c_1, c_2), either of which may be None: the picture, then the words. Of a
     `Condition` c_1 is the image and c_2 the text; its other parts are in all three. Equal scales are guidance by both.
     """
-    if isinstance(c, Condition):
-        if missing := [part for part in ("image", "text") if getattr(c, part) is None]:
-            raise ValueError(f"c.{missing[0]} is None; two_scale guides by an image and a text, give both")
-        without = (c._replace(image=None, text=None), c._replace(text=None))
-    elif isinstance(c, tuple) and len(c) == 2:
-        _picture_first(c)
-        without = ((None, None), (c[0], None))
-    else:
-        raise ValueError("two_scale wants a pair of conditions, c = (c_1, c_2)")
-    nothing, first, both = eps(x_t, t, without[0]), eps(x_t, t, without[1]), eps(x_t, t, c)
+    neither, alone = _without(c)
+    nothing, first, both = eps(x_t, t, neither), eps(x_t, t, alone), eps(x_t, t, c)
     to_first, to_both = (
         per_image_scale(scale_1, x_t) * (first - nothing),
         per_image_scale(scale_2, x_t) * (both - first),

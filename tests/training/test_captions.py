@@ -84,3 +84,7 @@ def test_a_prompt_that_cannot_be_drawn_is_refused_before_anything_is_drawn(monke
     ):
         with pytest.raises(ValueError, match=words):
             sample._prompted(options.Sample(**change), m, None)
+    reads.how, reads.guided = lambda *_: None, lambda scale: scale
+    monkeypatch.setattr(sample.model, "load", lambda name: reads)
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        sample.run(options.Sample(prompt=""))
