@@ -6,7 +6,7 @@ method: ε* - s √(1-ᾱ_t) ∇s* = ε*(∅) + s (ε*(T) - ε*(∅)) for every 
 pictures drawn with it have all that was asked. What people compared in GLIDE is thus two estimates, not two ideas. An
 encoder that learned from captions with one wrong word in ten guides as it learned: with it the picture has all its
 words right with the probability that a caption has, .595 for seven words. An encoder of clean images shown x_t takes
-noise for detail and points elsewhere (cosine .6 at t = 900, .3 at 500): most of its pictures still have what was asked,
+noise for detail and points elsewhere (cosine .6 at t = 900, .4 at 500): most of its pictures still have what was asked,
 and one in six is a picture of the world, the colours of the others being none of it. The same encoder evaluated at x̂0
 has none right. The cosine without its temperature is guidance with s = 1/τ = .03, which is almost none.
 """
@@ -152,7 +152,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
             if r["exact"] is not None:
                 right.plot([r["exact"]] * 2, [i - 0.4, i], color="#c0392b", lw=2, ls="-")
         right.set_yticks([])
-        right.legend(fontsize=7, loc="center right")
+        right.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         right.set(xlabel="share of pictures", ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1.03))
         pictures.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), 6))
         pictures.set_yticks(16 + 30 * np.arange(len(shares)), [r["what"].split(": all")[0] for r in shares], fontsize=7)

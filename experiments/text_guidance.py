@@ -123,21 +123,19 @@ def run(config: Config) -> Result:
 def redraw(rows: list[dict], numbers: dict) -> Figure:
     """Draw the three measures by scale, and pictures."""
     with plot.style():
-        figure = plot.new_figure(10.4, 3.8)
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
-        s = np.array(numbers["scales"])
+        figure = plot.new_figure(11.4, 3.6)
+        left, middle, right = figure.subplots(1, 3, width_ratios=(0.75, 0.75, 1.2))
+        place = np.arange(len(numbers["scales"]))
         for k, (way, curve) in enumerate(numbers["curves"].items()):
-            for column, line, what in (
-                (0, "-", "asked right"),
-                (1, "--", "of the world"),
-                (2, ":", "χ² of the rest/freedom"),
-            ):
-                left.plot(
-                    np.arange(len(s)), np.array(curve)[:, column], "o" + line, color=f"C{k}", label=f"{way}: {what}"
-                )
-        left.set_xticks(np.arange(len(s)), [f"{v:g}" for v in s])
-        left.set(xlabel="guidance scale s", ylim=(0, None))
-        left.legend(fontsize=7)
+            of = np.array(curve)
+            left.plot(place, of[:, 0], "o-", color=f"C{k}", label=f"{way}: asked right")
+            left.plot(place, of[:, 1], "s--", color=f"C{k}", mfc="none", label=f"{way}: of the world")
+            middle.plot(place, of[:, 2], "o-", color=f"C{k}", label=way)
+        middle.axhline(1, color="0.6", lw=1, ls=":", label="the world's variety")
+        for axes, what in ((left, "share of pictures"), (middle, "χ² of what was not asked, by freedom")):
+            axes.set_xticks(place, [f"{v:g}" for v in numbers["scales"]])
+            axes.set(xlabel="guidance scale s", ylabel=what, ylim=(0, None))
+            axes.legend(fontsize=7)
         right.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), 8))
         right.set_yticks(16 + 30 * np.arange(len(numbers["shown"])), numbers["shown"], fontsize=8)
         right.set_xticks([])
