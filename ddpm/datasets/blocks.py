@@ -203,8 +203,9 @@ class Shapes(NamedTuple):
 
     def views(self) -> np.ndarray:
         """Draw all five views: (n, 5, 24, 24, 1) uint8."""
-        of = volumes(self.content)
-        return np.stack([render(of, view) for view in VIEWS], axis=1)[..., None]
+        parts = np.array_split(self.content, -(-len(self.content) // 64))  # a volume has 100 KB
+        drawn = [np.stack([render(volumes(part), view) for view in VIEWS], axis=1) for part in parts]
+        return np.concatenate(drawn)[..., None]
 
 
 def draw(n: int, seed: int = 0, *, rate: float | Sequence[float] = RATES, label: int | None = None) -> Shapes:

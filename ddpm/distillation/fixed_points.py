@@ -10,7 +10,6 @@ pull between the modes; with guidance they lie outside of the data.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -62,19 +61,21 @@ def fixed_point(
     eps: Eps, schedule: Schedule, low: float, high: float, label: int | None = None,
     t_range: tuple[float, float] = WINDOW, weight: Any = None,
 ) -> float:  # fmt: skip
-    """A number x in (low, high) at which E[SDS] is 0 and to which it leads, by bisection.
+    """A number x in (low, high) at which E[SDS] is 0 and to which it leads, by Brent's method.
 
     E[SDS] has to be negative at low and positive at high, since x moves against it. label: the class c, None for none.
     """
+    from scipy.optimize import brentq
+
     c = None if label is None else jnp.array([label])
-    field = partial(expected_sds, eps, schedule, c=c, t_range=t_range, weight=weight)
-    ends = [float(field(jnp.array([[x]]))[0, 0]) for x in (low, high)]
+
+    def field(x: float) -> float:
+        return float(expected_sds(eps, schedule, jnp.array([[x]]), c, t_range, weight)[0, 0])
+
+    ends = [field(x) for x in (low, high)]
     if not ends[0] < 0 < ends[1]:
         raise ValueError(f"E[SDS] is {ends[0]:.3g} at low = {low} and {ends[1]:.3g} at high = {high}; widen the range")
-    while high - low > 1e-7 * max(1.0, abs(high)):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if float(field(jnp.array([[middle]]))[0, 0]) > 0 else (middle, high)
-    return 0.5 * (low + high)
+    return float(brentq(field, low, high, xtol=1e-8))
 
 
 def gaussian_sds(

@@ -39,7 +39,7 @@ def acgan(joint: Any, weight: float, classifier: str = "real") -> np.ndarray:
     ratio = _ratio_real if classifier == "real" else _ratio_both
     # K by bisection in log K: the total mass rises with it, without a bound at 2/max u
     low, high = -40.0, float(np.log(2) - weight * np.log(top.max())) if classifier == "real" else float(np.log(2))
-    for _ in range(80):
+    for _ in range(60):
         log_K = 0.5 * (low + high)
         low, high = (log_K, high) if (marginal * ratio(top, weight, log_K)).sum() < 1 else (low, log_K)
     q = marginal * ratio(top, weight, low)
@@ -57,7 +57,7 @@ def _ratio_real(top: np.ndarray, weight: float, log_K: float) -> np.ndarray:
 def _ratio_both(top: np.ndarray, weight: float, log_K: float) -> np.ndarray:
     """q/p = r with log 2r/(1+r) - λ log (C+r)/(1+r) = log K, by bisection in log r: C = (p_c + q)/(p + q)."""
     low, high = np.full_like(top, -60.0), np.full_like(top, 60.0)
-    for _ in range(80):
+    for _ in range(60):
         middle = 0.5 * (low + high)
         r = np.exp(middle)
         value = np.log(2) + middle - np.log1p(r) - weight * (np.log(top + r) - np.log1p(r))

@@ -54,13 +54,13 @@ def test_no_view_is_a_mirror_image(view):
     np.testing.assert_array_equal(np.cross(right, up), eye)
 
 
-@pytest.mark.parametrize("view", ["+x", "-y", "-z"])
+@pytest.mark.parametrize("view", ["-x", "-z"])
 def test_the_distribution_is_that_of_the_drawings(view):
     """Every drawn cell is a tile that its style and category can have, as often as its probability."""
     tiles, prob = blocks._columns(view, blocks.RATES)
     np.testing.assert_allclose(prob.sum(-1), 1, atol=1e-12)
     assert len({tile.tobytes() for tile in tiles}) == len(tiles)
-    shapes = blocks.draw(1500, seed=6)
+    shapes = blocks.draw(400, seed=6)
     pictures = blocks.render(blocks.volumes(shapes.content), view)
     cells = pictures.reshape(-1, 4, 6, 4, 6).transpose(0, 1, 3, 2, 4).reshape(-1, 16, 36)
     number = {tile.tobytes(): v for v, tile in enumerate(tiles)}
@@ -102,6 +102,7 @@ def test_two_parts_look_alike_from_no_more_than_two_sides():
             assert sum(of[i] == of[k] for of in looks.values()) <= 2
 
 
+@pytest.mark.slow
 def test_the_data_set_has_the_views_of_each_shape():
     d = sources.load("blocks")
     assert d is sources.load("blocks") and sources.where("blocks") == "built in"

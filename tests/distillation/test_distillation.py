@@ -29,8 +29,11 @@ def test_on_one_gaussian_draws_quadrature_and_closed_form_agree(x64):
     assert abs(mean - exact[0]) < 4 * error
     # w = 1 by hand, from ε* = √(1-ᾱ) (x_t - √ᾱ μ)/(ᾱλ + 1-ᾱ)
     a = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[20:980]
-    by_hand = (np.sqrt(a * (1 - a)) / (0.25 * a + 1 - a)).mean() * -1.5
-    assert dis.gaussian_sds(m, schedule, x[:1], weight=np.ones(1001))[0, 0] == pytest.approx(by_hand, rel=1e-9)
+    slope = np.sqrt(a * (1 - a)) / (0.25 * a + 1 - a)
+    assert dis.gaussian_sds(m, schedule, x[:1], weight=np.ones(1001))[0, 0] == pytest.approx(
+        -1.5 * slope.mean(), rel=1e-9
+    )
+    assert exact[0, 0] == pytest.approx(-1.5 * ((1 - a) * slope).mean(), rel=1e-9)  # w = 1-ᾱ
 
 
 def test_minus_eps_is_a_control_variate(x64):
@@ -50,15 +53,15 @@ def test_sds_collapses_and_vsd_spreads_as_the_data_do():
     cov = np.array([[1.0, 0.6], [0.6, 0.5]])
     schedule, data = linear(), oracle.gaussian([0.5, -1.0], cov)
     eps = data.eps(schedule)
-    x = jax.random.normal(jax.random.key(0), (256, 2))
-    one = dis.descend(dis.sds(eps, schedule), jax.random.key(1), x, 2000, 0.05)
+    x = jax.random.normal(jax.random.key(0), (128, 2))
+    one = dis.descend(dis.sds(eps, schedule), jax.random.key(1), x, 1500, 0.05)
     assert np.asarray(one).var(0).max() < 0.01
     np.testing.assert_allclose(np.asarray(one).mean(0), [0.5, -1.0], atol=0.02)
 
     def particles(key, x):
         return dis.vsd(eps, dis.own_gaussian(x).eps(schedule), schedule)(key, x)
 
-    many = np.asarray(dis.descend(particles, jax.random.key(1), x, 3000, 0.1))
+    many = np.asarray(dis.descend(particles, jax.random.key(1), x, 1500, 0.1))
     np.testing.assert_allclose(np.cov(many.T, bias=True), cov, atol=0.02)
     np.testing.assert_allclose(many.mean(0), [0.5, -1.0], atol=0.02)
 
@@ -69,7 +72,7 @@ def test_dds_moves_the_reference_by_the_difference_of_the_means():
     reference, ones = jnp.array([[0.4, -0.7], [3.0, 1.0]]), jnp.ones(2, int)
     make = partial(dis.dds, m.eps(schedule), schedule, x_ref=reference, c_ref=0 * ones)
     assert not np.any(make(c=0 * ones)(jax.random.key(0), reference))
-    x = dis.descend(make(c=ones), jax.random.key(0), reference, 1500, 0.1)
+    x = dis.descend(make(c=ones), jax.random.key(0), reference, 700, 0.2)
     np.testing.assert_allclose(x, reference + jnp.array([[-2.0, 2.0]]), atol=1e-3)
 
 
@@ -81,11 +84,11 @@ def test_fixed_points_of_guidance():
         assert at(1.0) == pytest.approx(1, abs=1e-6) and at(0.0) == pytest.approx(0, abs=1e-5)
         small = dis.fixed_point(m.eps(schedule), schedule, 0.1, 3.0, t_range=(0.02, 0.2))
         assert 0.5 < small < 1
-        points = [at(s) for s in (1.0, 2.0, 7.5)]
-        assert points == sorted(points) and points[-1] > 2
+        far = at(7.5)
+        assert far > 2
         # At a fixed point the draws are 0 on average
         eps = cfg(m.eps(schedule), 7.5)
-        x = jnp.full((4000, 1), points[-1])
+        x = jnp.full((4000, 1), far)
         g = dis.sds(eps, schedule, jnp.zeros(4000, int))(jax.random.key(0), x)
         assert abs(float(g.mean())) < 4 * float(g.std()) / np.sqrt(4000)
 

@@ -75,11 +75,10 @@ def test_r1_is_half_the_square_of_the_slope():
     np.testing.assert_allclose(gen.r1(lambda x: (x**2).sum((1, 2, 3)), x), 2 * (x**2).sum((1, 2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("gamma", "eigenvalues"), [(0, (-0.5j, 0.5j)), (1, (-0.5, -0.5)), (2, (-1.866025, -0.133975))])
-def test_dirac_gan_circles_and_r1_damps_it(gamma, eigenvalues, x64):
+def test_dirac_gan_circles_and_r1_damps_it(x64):
     """p = δ_0, q = δ_θ, a = ψ x: the linearised flow of the two losses at (0, 0).   [Mescheder et al. 2018]"""
 
-    def flow(state):
+    def flow(state, gamma):
         theta, psi = state
         disc = lambda psi: lambda x: psi * x[:, 0]  # noqa: E731
         real, fake = jnp.zeros((1, 1)), theta.reshape(1, 1)
@@ -89,14 +88,16 @@ def test_dirac_gan_circles_and_r1_damps_it(gamma, eigenvalues, x64):
         loss_g = lambda theta: gen.generator_loss(disc(psi)(theta.reshape(1, 1)))[0]  # noqa: E731
         return -jnp.stack([jax.grad(loss_g)(theta), jax.grad(loss_d)(psi)])
 
-    found = np.linalg.eigvals(np.asarray(jax.jacobian(flow)(jnp.zeros(2))))
-    np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(np.array(eigenvalues, complex)), atol=1e-6)
+    jacobian = jax.jit(jax.jacobian(flow))
+    for gamma, expected in ((0.0, (-0.5j, 0.5j)), (1.0, (-0.5, -0.5)), (2.0, (-1 - 0.75**0.5, -1 + 0.75**0.5))):
+        found = np.linalg.eigvals(np.asarray(jacobian(jnp.zeros(2), gamma)))
+        np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(np.array(expected, complex)), atol=1e-6)
 
 
 # --- AC-GAN -----------------------------------------------------------------------------------------------------------
 
 
-POINTS = np.linspace(-8, 8, 1601)
+POINTS = np.linspace(-8, 8, 801)
 
 
 def two_classes():
@@ -110,7 +111,7 @@ def test_acgan_without_weight_cuts_the_marginal_in_halves():
     q = gen.acgan(p, 1e-9)
     np.testing.assert_allclose(q.sum(0), p.sum(0), atol=1e-11)
     mean = (q[0] * POINTS).sum() / q[0].sum()
-    assert mean == pytest.approx(2 * norm.pdf(1) + 2 * norm.cdf(1) - 1, abs=1e-5)  # E|x| of the marginal
+    assert mean == pytest.approx(2 * norm.pdf(1) + 2 * norm.cdf(1) - 1, abs=1e-4)  # E|x| of the marginal
     assert q[0][POINTS < 0].sum() == 0
 
 
@@ -129,21 +130,26 @@ def test_acgan_is_the_least_objective(weight):
     q = gen.acgan(p, weight)
     assert q.sum() == pytest.approx(1, abs=1e-12)
     for scale in (0.3, 0.01):
-        for _ in range(200):
+        for _ in range(60):
             other = q * np.exp(scale * rng.normal(size=q.shape)) + scale * rng.dirichlet(np.ones(15)).reshape(3, 5) / 9
             assert objective(other / other.sum()) >= objective(q) - 1e-12
 
 
-def test_acgan_with_a_classifier_of_both_is_a_fixed_point():
-    """With C held at (p + q)(c | x), q is the best for that C: the slope of the objective is equal at all points."""
+@pytest.mark.parametrize("classifier", ["real", "both"])
+def test_acgan_has_the_same_slope_at_all_points(classifier):
+    """With C held, of p(c | x) or of (p + q)(c | x), no mass can be moved to advantage: q is the best for that C."""
     p, weight = two_classes(), 2.0
-    q = gen.acgan(p, weight, "both")
-    c = ((p + q) / (p + q).sum(0))[0][POINTS > 0.005]
+    q = gen.acgan(p, weight, classifier)
+    seen = p if classifier == "real" else p + q
+    c = (seen / seen.sum(0))[0][POINTS > 0.005]
     r = (q.sum(0) / p.sum(0))[POINTS > 0.005]
-    slope = np.log(2 * r / (1 + r)) - weight * np.log(c)
-    assert np.ptp(slope) < 1e-6
-    mean = {k: (q_k[0] * POINTS).sum() * 2 for k, q_k in (("both", q), ("real", gen.acgan(p, weight)))}
-    assert 1 < mean["both"] < mean["real"]
+    assert np.ptp(np.log(2 * r / (1 + r)) - weight * np.log(c)) < 1e-6
+
+
+def test_a_classifier_that_learns_from_both_is_less_biased():
+    p = two_classes()
+    real, both = ((gen.acgan(p, 2.0, k)[0] * POINTS).sum() * 2 for k in ("real", "both"))
+    assert 1 < both < real
 
 
 @pytest.mark.parametrize(

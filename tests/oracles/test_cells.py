@@ -201,10 +201,15 @@ def test_tiles_may_depend_on_the_light(x64):
         lights.append(s)
     points = oracle.mixture(np.array(images), 0.0, np.array(p) / sum(p), np.array(labels))
     x_t, c = jax.random.normal(jax.random.key(0), (3, 2, 4, 1)), jnp.array([0, 1, 2])
-    np.testing.assert_allclose(m.eps(schedule)(x_t, t, c), points.eps(schedule)(x_t, jnp.full(3, t), c), atol=1e-7)
-    answer, posterior = m.answer(schedule, x_t, t), points.posterior(schedule, x_t, jnp.full(3, t))
+    answer, posterior = m.answer(schedule, x_t, t, c), points.posterior(schedule, x_t, jnp.full(3, t), c)
+    x0 = np.einsum("bk,khwc->bhwc", posterior, np.array(images))
+    np.testing.assert_allclose(answer.x0, x0, atol=1e-7)
     np.testing.assert_allclose(answer.light_posterior[:, 1], posterior @ np.array(lights, float), atol=1e-7)
-    # The same probabilities in all lights are the distribution that does not depend on it
+
+
+@pytest.mark.slow
+def test_the_same_probabilities_in_all_lights_are_those_without_one(x64):
+    schedule, t, x_t, c = linear(), 300, jax.random.normal(jax.random.key(0), (3, 2, 4, 1)), jnp.array([0, 1, 2])
     same = cells(TILE, np.repeat(PROB[:, None], 2, axis=1), LIGHT, PRIOR)
     np.testing.assert_allclose(same.eps(schedule)(x_t, t, c), distribution().eps(schedule)(x_t, t, c), atol=1e-12)
     for reward in (np.array([0.5, -1.0, 2.0]), RNG.normal(size=(4, 3))):
