@@ -66,7 +66,7 @@ PAPERS = (
     Paper(20, "C", "Gauge freedom", "Fields that can be added to the score without changing any marginal",
           ("gauge_freedom",)),
     Paper(63, "C", "The Gaussian score", "At high noise the learned score is that of a Gaussian",
-          ("denoisers_by_t", "teleportation")),
+          ("denoisers_by_t", "teleportation", "score_by_noise")),
     Paper(58, "C", "Subspace clustering", "Training on a mixture of low-rank Gaussians is subspace clustering",
           ("subspace_clustering",)),
     Paper(8, "C", "Theory: an overview", "How many samples a score needs, and what a reward reaches", ("sample_size",)),

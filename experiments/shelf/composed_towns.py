@@ -124,7 +124,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
         whole = [row for row in rows if row["what"].endswith("every cell is a tile")]
         ax.barh(range(len(whole)), [row["ours"] for row in whole], color="#1b4f72")
         ax.set_yticks(range(len(whole)), [row["what"].rsplit(": ", 1)[0] for row in whole], fontsize=8)
-        ax.set(xlabel="share of images of which every cell is a tile")
+        ax.set(xlabel="share of whole images")
         ax.invert_yaxis()
         for ax, (way, grid) in zip(right.subplots(3, 1), numbers["shown"].items(), strict=True):
             ax.imshow(np.array(grid), cmap="gray")
