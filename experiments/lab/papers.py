@@ -80,7 +80,7 @@ PAPERS = (
     Paper(25, "R", "Beat GANs on classification", "Features of a denoiser, pooled and read by several heads",
           ("pooled_heads",)),
     Paper(28, "R", "Diffusion classifier", "Classify by the label whose noise is predicted best",
-          ("diffusion_classifier",)),
+          ("diffusion_classifier", "classifier_draws")),
     Paper(10, "R", "DDAE++", "A denoiser that conditions on its own features",
           why="What it changes shows only after two trainings, and nothing of it is exact."),
     Paper(38, "D", "Composable diffusion", "AND and NOT by sums of denoisers", ("composition", "composed_towns")),
