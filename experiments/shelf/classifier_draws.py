@@ -1,15 +1,15 @@
 """Diffusion classifier: how many draws of the noise it needs, in closed form, and which times are worth them.
 
-The claim: the class whose noise is predicted best, averaged over draws of t and ε, is the right one as often as a good
-classifier says; times in the middle are best, and tens of draws are needed. For classes N(±1, λ) on a line and exact
-denoisers the difference of the two errors is linear in x0 and ε: the classifier decides by the sign of x0 - z, where z
-is noise of its own, of variance λ² SNR_t/n after n draws at t. So it is right with probability Φ(1/√(λ + λ² SNR_t/n)),
-and with the weights k_t of several times Φ(1/√(λ + Σ d²/(Σ c)²)). What we see: at high noise one draw is as good as the
-best classifier, Φ(1/√λ), at little noise hundreds are not enough; equal weights of all t lose a little, since the noise
-of small t is the largest. Networks show the opposite at high noise, where their own error hides the difference: that
-half of the paper's finding is theirs. The shipped classifier of garments is right on .95 of the 1,000 test images of
-`diffusion_classifier`, and on .93 of them if they are shifted by two pixels. What does not carry over: many classes, of
-many dimensions.
+The claim: the class whose noise is predicted best, averaged over draws of t and ε, is the right one about as often as
+with a good classifier; times in the middle are best, and tens of draws are needed. For classes N(±1, λ) on a line and
+exact denoisers the difference of the two errors is linear in x0 and ε: the classifier decides by the sign of x0 - z,
+where z is noise of its own, of variance λ² SNR_t/n after n draws at t. So it is right with probability Φ(1/√(λ + λ²
+SNR_t/n)), and with the weights k_t of several times Φ(1/√(λ + Σ d²/(Σ c)²)). What we see: at high noise one draw is as
+good as the best classifier, Φ(1/√λ), at little noise hundreds are not enough; equal weights of all t lose a little,
+since the noise of small t is the largest. Networks show the opposite at high noise, where their own error hides the
+difference: that half of the paper's finding is the network's. The shipped classifier of garments is right on .95 of the
+1,000 test images of `diffusion_classifier`, and on .93 of them if they are shifted by two pixels. What does not carry
+over: many classes, of many dimensions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compositionality of diffusion classifiers: five tasks on drawn towns, beside the best that can be done at each noise.
+"""Compositionality of diffusion classifiers: five tasks on drawn towns, and the best that can be done at each noise.
 
 The claim: a diffusion classifier, which takes the description whose noise is predicted best, tells single things and
 counts well, and which thing is where badly. In the drawn towns descriptions are sets of allowed tiles, and the denoiser

@@ -1,4 +1,4 @@
-"""Diffusion in medical imaging: anomaly maps beside the best test, and reconstruction from part of the Fourier plane.
+"""Diffusion in medical imaging: anomaly maps against the best test, and reconstruction from part of the Fourier plane.
 
 The survey's two uses that have an exact case. Anomalies: an image is noised and denoised by a model of healthy images,
 and |x - x̂0| shows what is not healthy. In drawn towns without ornaments one ornament is the anomaly; the best test is

@@ -5,9 +5,9 @@ of one mean, and the head may be more than linear. The middle of the shipped mod
 channels; it is evaluated at little noise without a label and pooled to 1, 2, 4 or 7 positions a side. What we see: from
 one position to two the accuracy gains most, .80 to .85; the whole grid, with more numbers than there are training
 images, still gains with a ridge, .87. A network of one hidden layer is no better than the ridge. The paper's 71.89 % on
-ImageNet is for a head with attention and a network 500 times as large. Linear CKA compares features of two layers
-whatever their axes: with an orthogonal turn of the features it is 1 by definition, and between layers it falls with
-their distance. What does not carry over: 1,500 images are few, and heads with attention need many.
+ImageNet is for a head with attention and a network 500 times as large. Linear CKA compares features of two layers in
+any axes: with an orthogonal turn of the features it is 1 by definition, and between layers it falls with their
+distance. What does not carry over: 1,500 images are few, and heads with attention need many.
 """
 
 from __future__ import annotations
