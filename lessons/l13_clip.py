@@ -345,7 +345,7 @@ def picture():
     axes[2].imshow(plot.grid(np.concatenate([free[:5], by_clip[:5]]), 5), interpolation="nearest")
     axes[2].set_yticks([16, 46], ["no guidance", "by CLIP"])
     words = [captions.caption(row).split()[1:] for row in asked[:5].tolist()]
-    labels = ["\n".join(" ".join(t[i : i + 3]) for i in range(0, len(t), 3)) for t in words]
+    labels = ["\n".join(" ".join(t[i : i + 2]) for i in range(0, len(t), 2)) for t in words]
     axes[2].set_xticks(16 + 30 * np.arange(5), labels, fontsize=6)
     axes[2].tick_params(length=0)
     axes[2].spines[:].set_visible(False)

@@ -91,3 +91,14 @@ def test_overlap_and_a_missing_network(capsys):
     a[0, :2] = True
     assert control.overlap(a, a)[0] == 1 and control.overlap(a, ~a)[0] == 0
     assert captioned.network("no such model") is None and "left out" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_network_draws_what_captions_ask():
+    """Skipped without its weights. Garment, size, column, ground and light at s = 2: each easy, 8 captions, seed 0."""
+    m = captioned.network()
+    if m is None:
+        pytest.skip("no weights of wardrobe")
+    values = drawing.values_of(drawing.draw_attributes(8, 71))
+    right = law.right(law.read(captioned.drawn_by(m, values, 2.0, 20)), values)
+    assert right[:, [0, 1, 2, 6, 7]].mean() > 0.9
