@@ -47,6 +47,9 @@ def hide(key: jax.Array, x0: jax.Array, keep: Any, mask: int) -> jax.Array:
 
 def ratio(conditional: jax.Array, sigma_bar: Any) -> jax.Array:
     """p_t(x with v at i)/p_t(x) = e^-σ̄/(1 - e^-σ̄) p(v_i | open tokens) for hidden i.   [RADD, Theorem 1]"""
+    if jnp.ndim(conditional) != 3 or jnp.ndim(sigma_bar) != 0:
+        shapes = f"{jnp.shape(conditional)} and sigma_bar {jnp.shape(sigma_bar)}"
+        raise ValueError(f"conditional has shape {shapes}; give probabilities (B, J, V) and one number")
     return conditional / jnp.expm1(check.number("sigma_bar", sigma_bar, 1e-30))
 
 
@@ -68,6 +71,15 @@ def open_step(
     return jnp.where(opens, jnp.argmax(jnp.log(p) + noise, axis=2).astype(x_t.dtype), x_t)
 
 
+def _within_alpha(t: Any, s: Any, *, alpha: Any, **_: Any) -> None:
+    """Refuse times that alpha does not have: JAX would take its last number for them."""
+    if (span := check.bounds(t)) and span[1] > (T := jnp.shape(alpha)[0] - 1):
+        raise ValueError(f"times reach {span[1]}, and alpha has α_0 … α_{T}; give times in 0..{T}, or a longer alpha")
+
+
+open_step.__wrapped__.check_times = _within_alpha  # type: ignore[attr-defined]
+
+
 @technique(step=partial_of)
 @falls
 def counted(key: jax.Array, state: tuple[jax.Array, jax.Array], t: Any, s: Any, /, step: Step) -> tuple:
@@ -81,6 +93,8 @@ def hidden_nll(conditional: Conditional, x0: jax.Array, hidden: jax.Array, mask:
     _tokens(x0, mask)
     check.same_shape("x0", x0, "hidden", hidden)
     p = conditional(jnp.where(hidden, mask, x0), None, c)
+    if p.shape[:2] != x0.shape or (check.known(mask) and p.shape[2] != mask):
+        raise ValueError(f"conditional gives shape {p.shape}; give {(*x0.shape, mask)}: {mask} values of each token")
     p_x0 = jnp.take_along_axis(p, x0[..., None], axis=2)[..., 0]
     return -jnp.where(hidden, jnp.log(jnp.where(hidden, p_x0, 1)), 0).sum(1)
 

@@ -104,6 +104,7 @@ def _joint(m: Tokens, x: jax.Array, c: Any) -> jax.Array:
 
 
 def _conditional(m: Tokens, x: jax.Array, t: Any = None, c: Any = None) -> jax.Array:
+    x = m._checked(x)
     p_c = jax.nn.softmax(_joint(m, x, c), axis=1)
     p = jnp.einsum("bk,kjv->bjv", p_c, jnp.exp(m.log_token), precision="highest")
     return jnp.where((x == m.mask)[..., None], p, jax.nn.one_hot(x, m.mask, dtype=p.dtype))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ddpm.contracts import Eps, falls, partial_of, technique
 from ddpm.schedule import Schedule
+from ddpm.tools import check
 
 
 def _table(times: Any, schedule: Schedule, **_: Any) -> dict:
@@ -40,3 +41,12 @@ def place_step(
     a, b = (jnp.sqrt(schedule.alpha_bar[k])[None] for k in (t, s))
     x0 = (x - schedule.std[t][None] * eps_t) / a
     return jnp.where((t == s)[None], x, b * x0 + schedule.std[s][None] * eps_t)
+
+
+def _within_table(i: Any, j: Any, *, times: Any, **_: Any) -> None:
+    """Refuse a walk that begins before the first row: JAX would take that row for it."""
+    if (span := check.bounds(i)) and span[1] > (n := jnp.shape(times)[0] - 1):
+        raise ValueError(f"the walk counts from {span[1]}, and times has {n} steps; walk over np.arange({n}, -1, -1)")
+
+
+place_step.__wrapped__.check_times = _within_table  # type: ignore[attr-defined]

@@ -64,7 +64,7 @@ def run(config: Config) -> Result:
         for name, x in (("AdaIN", adain), ("transport map", moved)):
             left = frechet_moments(moments(x), Moments(MEAN[1], target, config.n))
             cost = float(((x - a) ** 2).sum(1).mean())
-            close = 15 / config.n**0.5
+            close = 5 / config.n**0.5
             rows.append(
                 Row(
                     f"correlation {rho:g}, {name}: W₂² that is left",

@@ -101,5 +101,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
             ax.axhline(numbers["before"][shift], color="0.6", lw=1, ls=":", label="not noised at all")
             ax.set(ylim=(0.5, 1.02), xlabel="t to which is noised", title=f"test data shifted by {shift}")
         figure.axes[0].set_ylabel("accuracy")
-        figure.axes[1].legend(fontsize=7)
+        figure.axes[0].legend(
+            *figure.axes[1].get_legend_handles_labels(), fontsize=7, bbox_to_anchor=(1, 0.92), loc="upper right"
+        )
     return figure

@@ -3,7 +3,7 @@
 The claim: a dictionary of sparse features of the middle of a network has one for the biased attribute, and to move it
 changes that attribute alone. Here inner features are sums of three of 32 directions in 96 dimensions, and one of them
 holds the log-odds of two groups that are .9 and .1 of the data. A dictionary that keeps the three largest codes (TopK)
-and is refitted by residuals finds the directions from samples alone. To move the features by b along the right one
+and is refitted by residuals looks for the directions in samples alone. To move the features by b along the right one
 shifts the log-odds by b at every t, which is again an exact denoiser, that of the prior σ(log 9 + b): the share that is
 drawn is known, and fair at b = -log 9. What we see: half of all directions are found, the group's among them, and moved
 along it the shares are nearly those of the true one. The difference of the groups' means, which needs no dictionary but

@@ -9,8 +9,8 @@ What we see: with an exact denoiser every task is solved at little noise, bindin
 between them is the network's, not the classifier's. At more noise the classifier does far better than the ceiling,
 since it is told ε, and with it x0: it compares two means with the image itself, and is no judge of x_t. What is then
 hard is not binding, where the two descriptions differ in two cells and their errors balance, but presence and count,
-where one description is vaguer than the other. In images from another domain, all greys darker by .15, motifs are still
-told apart, and the lights are mistaken for each other. What does not carry over: text.
+where one description is vaguer than the other. In images from another domain, all greys darker by .15, cell and binding
+are told apart as before; light and presence are mistaken more often at high noise. What does not carry over: text.
 """
 
 from __future__ import annotations

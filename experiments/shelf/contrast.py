@@ -5,9 +5,9 @@ of a diffusion model of faces. For Gaussian pairs with canonical correlations ρ
 is I = -½ Σ log(1 - ρ_i²), the best critic is log p(y | x)/p(y), and its InfoNCE, E log e^f(x,y)/(mean_j e^f(x,y_j)), is
 at most log N and at most I. What we see: with two candidates less than a third of I can be seen, and the bound reaches
 I only where log N is well above it. What is left of the face given the voice is N(ρ x, 1 - ρ²), coordinate by
-coordinate, and guidance draws just that. A fixed mean that is subtracted from all conditions, as the paper does, leaves
-the best denoiser as it is: it is a one-to-one map of the condition. What does not carry over: networks' critics fall
-short of the best one.
+coordinate, and the exact denoiser given the voice draws just that. A fixed mean that is subtracted from all conditions,
+as the paper does, leaves the best denoiser as it is: it is a one-to-one map of the condition. What does not carry over:
+networks' critics fall short of the best one.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def run(config: Config) -> Result:
         close = 5 * se + 4 / config.steps if checked else None
         rows.append(Row(f"{name}: share with {n} things", None, exact, float(right.mean()), se, within=close, near=1.0))
         target = P if name == "not guided" else taken
-        off, close = float(np.abs(p_cell - target).max()), 2.3 / config.n**0.5 + 4 / config.steps if checked else None
+        off, close = float(np.abs(p_cell - target).max()), 1.8 / config.n**0.5 + 1 / config.steps if checked else None
         rows.append(Row(f"{name}: largest gap of a cell's probability", None, 0.0, off, within=close, near=1.0))
         shares[name], counts[name] = p_cell.tolist(), np.bincount(x.sum(1), minlength=J + 1) / len(x)
     return Result(rows, None, {"shares": shares, "counts": counts})

@@ -4,6 +4,9 @@ The claim: a transformer whose MLPs are E experts, of which a router picks k for
 has the parameters of a large model at the work of a small one; a term E Σ_e f_e P_e (f: the share of tokens, P: the
 mean gate) keeps all of them in use. For a mixture of E Gaussians of equal variance E[x0 | x_t] = Σ_e p(e | x_t) (an
 affine map of x_t), and log p(e | x_t) is affine too: a layer of E experts with a linear router and a softmax, exactly.
+The eight means lie on a ring around (2, 1), not around 0. Around 0 the few gates that are kept would give nearly
+nothing at high noise, which happens to be the right answer where the mean of all data is 0, and to drop gates would
+look harmless.
 
 What we see: all experts with their gates are the denoiser. For fewer of them it depends on t. At t = 50 two of eight
 are enough, since p(e | x_t) is certain; above it the gates that were dropped are missed. With two experts the error

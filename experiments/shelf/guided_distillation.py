@@ -117,7 +117,7 @@ def run(config: Config) -> Result:
                 ours = np.asarray(walk(ddim_step(student, schedule), key, jnp.asarray(x_T)[:, None], path))[:, 0]
                 pairs = (ours, exact), (ours, truth), (guided(x_T, path, scale), truth)
                 off, error, plain = (float(np.sqrt(np.mean((a - b) ** 2))) for a, b in pairs)
-                rows.append(Row(f"scale {scale:g}, {steps} steps: off the teacher", None, 0.0, off, None, 2e-3, 1.0))
+                rows.append(Row(f"scale {scale:g}, {steps} steps: off the teacher", None, 0.0, off, None, 1e-4, 1.0))
                 curves.setdefault(f"{scale:g}", []).append((steps, error, plain))
         maps |= {"guided flow": truth, "teacher, all steps": exact, "student, one step": ours}
         maps["teacher, one step"] = guided(x_T, path, scale)

@@ -88,10 +88,10 @@ def run(config: Config) -> Result:
             value = Partial(read, BF=jnp.asarray(BF), weight=jnp.asarray(weight), y=jnp.asarray(y))
             step = ddim_step(by_value(eps=eps, schedule=schedule, value=value), schedule)
             got = np.asarray(walk(step, jax.random.key(0), jnp.asarray(x_T, float), times)) @ A.T
-            close = 4.5 / config.n**0.5 + 8 / config.steps if name == "all features" else None
             for i in range(2):
                 what = f"{name}: A x0, number {i + 1}"
                 se = float(got[:, i].std() / config.n**0.5)
+                close = 4.5 * float(spread[i]) / config.n**0.5 + 4 / config.steps if name == "all features" else None
                 rows.append(
                     Row(f"{what}, mean", None, float(mean[i]), float(got[:, i].mean()), se, within=close, near=1)
                 )

@@ -48,7 +48,7 @@ class Config:
     seed: int = 0
 
 
-QUICK = {"n": 2000, "steps": 100, "scales": (1.0,), "times": (200, 600)}
+QUICK = {"n": 5000, "steps": 100, "scales": (1.0,), "times": (200, 600)}
 
 
 def pairs(scale: float) -> Mixture:
@@ -80,25 +80,47 @@ def run(config: Config) -> Result:
     """Draw pairs, label clean images, draw images of a label; and find when label and image are decided."""
     rows, curves = list[Row](), dict[str, list[tuple]]()
     n, key, down = config.n, jax.random.key(config.seed), make_times(1000, config.steps)
-    close, schedule = 6 / np.sqrt(n) + 2 / config.steps, linear()
+    schedule, few = linear(), 4 / config.steps
     noise = jax.random.normal(key, (n, 4))
+
+    def close(var: float, n: float) -> float:  # 4.5 standard errors, and the error of the steps
+        return float(4.5 * np.sqrt(var / n) + few)
+
     for scale in config.scales:
         m = pairs(scale)
         x = np.asarray(walk(ddim_step(m.eps(schedule), schedule), key, noise, down))
         image, label = x[:, 0], x[:, 1:].argmax(1)
         for k in range(3):
             what = f"scale {scale:g}, drawn together, label {k}"
-            rows.append(Row(f"{what}: probability", None, WEIGHT[k], float((label == k).mean()), None, close, 1.0))
-            of_k = image[label == k]
-            rows.append(Row(f"{what}: mean of its images", None, MEAN[k], float(of_k.mean()), None, 3 * close, 1.0))
-            rows.append(Row(f"{what}: their variance", None, VAR[k], float(of_k.var()), None, 2 * close, 1.0))
+            share, of_k = float((label == k).mean()), image[label == k]
+            each = (
+                ("probability", WEIGHT[k], share, close(WEIGHT[k] * (1 - WEIGHT[k]), n)),
+                ("mean of its images", MEAN[k], float(of_k.mean()), close(VAR[k], n * WEIGHT[k])),
+                ("their variance", VAR[k], float(of_k.var()), close(2 * VAR[k] ** 2, n * WEIGHT[k])),
+            )
+            rows += [Row(f"{what}: {of}", None, right, ours, None, within, 1.0) for of, right, ours, within in each]
         x0, c = m.sample(jax.random.fold_in(key, 1), n)
         start = jnp.concatenate([x0[:, :1], noise[:, 1:]], 1)
         step = place_step(eps_by_place(m, schedule), schedule, together((0, 1), (down, 3)))
         given = np.asarray(walk(step, key, start, np.arange(len(down) - 1, -1, -1)))[:, 1:].argmax(1)
         p = posterior(np.asarray(x0)[:, 0])
         exact, ours = float((p**2).sum(1).mean()), float((given == np.asarray(c)).mean())
-        rows.append(Row(f"scale {scale:g}: a clean image is labelled right", None, exact, ours, None, close, 1.0))
+        off = (np.eye(3)[given] - p).mean(0)  # each label is drawn as often as p(c | x0)
+        near = float(4.5 * np.sqrt((p * (1 - p)).mean() / n) + 1 / config.steps)
+        rows.append(
+            Row(f"scale {scale:g}: labels less p(c | x0)", None, 0.0, float(np.abs(off).max()), None, near, 1.0)
+        )
+        rows.append(
+            Row(
+                f"scale {scale:g}: a clean image is labelled right",
+                None,
+                exact,
+                ours,
+                None,
+                close(exact * (1 - exact), n),
+                1.0,
+            )
+        )
         for t in config.times:
             of_label, of_image = certainty(m, x0, t, config.seed)
             curves.setdefault(f"label, scale {scale:g}", []).append((t, of_label))

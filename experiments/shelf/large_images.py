@@ -4,9 +4,10 @@ The claim: a model of patches makes large images if every patch is told a featur
 neighbours are told the same. A street here is a row of drawn towns in one light; given the light its towns are
 independent, so that the distribution of a street is known: p(street) = Σ_s p(s) Π_i p(town_i | s). Drawn apart, all
 lights of P towns agree with probability 3^(1-P). K-means on the mean greys of the rows finds three clusters without
-labels, and they are the lights. Given the cluster of one town all others fit. Whether a street has a seam is tested by
-log p(street) - Σ_i log p(town_i): it is (P-1) log 3 nats for a street in one light, and very low for one with a seam.
-What does not carry over: patches of photographs share more than one feature, and continue each other's lines.
+labels, and they are the lights; so a town is told its cluster by giving the exact denoiser that light. Given the
+cluster of one town all others fit. Whether a street has a seam is tested by log p(street) - Σ_i log p(town_i): it is
+(P-1) log 3 nats for a street in one light, and very low for one with a seam. What does not carry over: patches of
+photographs share more than one feature, and continue each other's lines.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def run(config: Config) -> Result:
     for name, x in (("clean", seen), ("with noise of .05", noisy)):
         found = np.array([greys(one[..., 0], v, basis, rest) for one, v in zip(x, other, strict=True)])
         for i, what in enumerate(("sky", "wall")):
-            close = 0.02 if name == "clean" else 0.05
+            close = 1e-4 if name == "clean" else 0.01
             se = float(found[:, i].std() / config.n**0.5)
             rows.append(
                 Row(

@@ -4,8 +4,8 @@ The claim: what a concept does lies in few layers, and a closed form edits it th
 class c and time t enter every block as W k, with the key k = silu(e_t + e_c). To draw Bags where Trousers are requested
 and all else as before, W' = (λ W + Σ v kᵀ)(λ I + Σ k kᵀ)⁻¹ with v = W k_Bag for the key of Trouser, v = W k for others.
 At one t the eleven keys are independent and the edit is exact. But the silu ties class and time: the keys of all times
-fill 116 directions, and an edit fitted on twenty times misses by .03 of its size in between, which images do not show.
-The edit at one t misses by a third at others. Replacing a row of the table of classes is exact. At high noise one block
+fill 116 directions, and an edit fitted on twenty times misses by .03 of its size in between. The edit at one t misses
+by a third at others; images show neither. Replacing a row of the table of classes is exact. At high noise one block
 told the class, the last on the way down, restores two fifths of it. What does not carry over: texts as keys.
 """
 

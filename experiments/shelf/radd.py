@@ -97,7 +97,7 @@ def toy_rows(config: Config) -> tuple[list[Row], list[tuple]]:
         bias = (len(p) - 1) / 2 / config.n  # of the plug-in, to first order
         kl = float((p * np.log(p / np.maximum(found.ravel(), 0.5 / config.n))).sum() - bias)
         curve.append((steps, exact := exact_kl(every, p, steps), kl))
-        noise = 6 * (len(p) / config.n + np.sqrt(exact / config.n))
+        noise = 3 * (len(p) / config.n + np.sqrt(exact / config.n))
         rows.append(Row(f"{steps} steps: KL(p‖samples), nats", None, exact, kl, within=noise, near=1.0))
     return rows, curve
 

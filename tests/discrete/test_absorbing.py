@@ -125,3 +125,11 @@ def test_what_cannot_be_is_refused():
         hidden_nll(m.denoiser(), x0, jnp.ones(2, bool), 2)
     with pytest.raises(ValueError, match="steps is 0"):
         expected_calls(0, 3)
+    with pytest.raises(ValueError, match=r"times reach 9, and alpha has α_0 … α_4"):
+        walk(open_step(m.denoiser(), np.linspace(1, 0, 5), 2), jax.random.key(0), x0 + 2, [9, 4, 0])
+    with pytest.raises(ValueError, match=r"conditional gives shape \(2, 2, 2\)"):
+        hidden_nll(lambda x, t, c: jnp.ones((2, 2, 2)), x0, x0 == 0, 3)
+    with pytest.raises(ValueError, match=r"sigma_bar \(2,\); give probabilities"):
+        ratio(jnp.ones((2, 2, 2)), np.ones(2))
+    with pytest.raises(ValueError, match=r"x lies in 5..5"):
+        m.denoiser()(x0 + 5, None, None)

@@ -73,3 +73,12 @@ def test_times_and_places_that_do_not_fit_are_refused():
         place_step(eps, schedule, np.array([[3, 3], [2, 4]]))
     with pytest.raises(ValueError, match="times has 1500 steps; a chain with T = 1000 takes at most 1000"):
         place_step(eps, schedule, np.zeros((1501, 2), int))
+    with pytest.raises(
+        ValueError, match=r"the walk counts from 5, and times has 2 steps; walk over np.arange\(2, -1, -1\)"
+    ):
+        walk(
+            place_step(eps, schedule, np.array([[9, 9], [5, 5], [1, 1]])),
+            jax.random.key(0),
+            jnp.zeros((1, 2)),
+            [5, 2, 0],
+        )
