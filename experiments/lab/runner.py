@@ -279,7 +279,9 @@ def _draw_again(name: str, module: ModuleType, folder: Path, mark: str) -> None:
 
 
 def _json(x: Any) -> bytes:
-    return (json.dumps(clean(x), indent=1, ensure_ascii=False) + "\n").encode()
+    """JSON with a line for each entry, but arrays of numbers in one: pictures would have a line for each pixel."""
+    text = json.dumps(clean(x), indent=1, ensure_ascii=False)
+    return (re.sub(r"\[[-+\d.eE,\s\[\]]*\]", lambda m: re.sub(r"\s+", "", m[0]), text) + "\n").encode()
 
 
 def float64() -> Any:
