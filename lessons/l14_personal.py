@@ -239,9 +239,9 @@ for _ in range(2):
 assert tuple(had) == who_learns()  # a product of two zeros would never learn; zero times a copy does
 
 # %% [markdown]
-# At step 0 only $Z_2$ learns: it is multiplied by the copy's output, which is not 0. The gradients of everything behind it
-# are multiplied by $Z_2 = 0$. One step later $Z_2$ is no longer 0, and all three learn. Two layers of zeros in a row would
-# never begin, because each would wait for the other.
+# At step 0 only $Z_2$ learns: it is multiplied by the copy's output, which is not 0. The gradients of everything behind
+# it are multiplied by $Z_2 = 0$. One step later $Z_2$ is no longer 0, and all three learn. Two layers of zeros in a row
+# would never begin, because each would wait for the other.
 #
 # ## 5. A hint and guidance
 #
