@@ -48,7 +48,7 @@ class Config:
     seed: int = 0
 
 
-QUICK = {"n": 160, "times": (250,), "steps": 100, "votes": 8}
+QUICK = {"n": 160, "times": (250,), "steps": 100, "votes": 32}
 
 
 def scenes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -119,6 +119,10 @@ def run(config: Config) -> Result:
             close = None if true is None else float(4.5 * np.sqrt(true * (1 - true) / n) + 2 / config.steps)
             rows.append(Row(f"t = {t}, {name}: right", None, true, float(share), None, close, 1.0))
             curves.setdefault(name, []).append((t, float(share)))
+        of_draws = np.take_along_axis(p, found, 1)  # p of the place where each draw ended: Σ p² in the mean
+        close = float(4.5 * of_draws.std() / np.sqrt(found.size) + 2 / config.steps)
+        name = f"t = {t}, the end of the flow: probability of its place"
+        rows.append(Row(name, None, exact, float(of_draws.mean()), None, close, 1.0))
         rows.append(Row(f"t = {t}, one DDIM step: further than a pixel from any place", ours=float(off.mean())))
     return Result(rows, None, {"curves": curves, "n": n})
 
