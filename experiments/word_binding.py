@@ -6,6 +6,9 @@ play, and where all is mentioned that has all colours right in .398 of the pictu
 colours, one in six for three. Here that mixture is a denoiser in closed form, and DDIM with it finds the ceiling; with
 the order of words ε* has all right. A trained network that exceeds .398 reads the order. Cross-attention to the words
 can, which is the reason to prefer it to pooling; the paper shows that with people's ratings, this with a bound.
+
+What we see: the shipped network has all right in .78 of 256 captions without guidance and in .87 with s = 2, and tells
+swapped colours apart in .89 and .93. What it misses is mostly the colour of the ink, a few pixels of a pattern.
 """
 
 from __future__ import annotations
@@ -140,10 +143,13 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
         left.spines[:].set_visible(False)
         shares = [r for r in rows if r["what"].endswith("all right")]
         right.bar(
-            [r["what"].split(":")[0].replace(", ", "\n") for r in shares], [r["ours"] for r in shares], color="#1b4f72"
+            [r["what"].split(":")[0].replace(", ", "\n").replace(" of ", "\nof ") for r in shares],
+            [r["ours"] for r in shares],
+            yerr=[r["spread"] or 0 for r in shares],
+            color="#1b4f72",
         )
-        ceiling = next(r["exact"] for r in rows if "ceiling" in r["what"])
-        right.axhline(ceiling, color="#c0392b", lw=1.2, label=f"ceiling of a bag of words, {ceiling:.3f}")
+        ceiling = next(r["exact"] for r in rows if r["what"] == "bag of words: all right")  # of these captions
+        right.axhline(ceiling, color="#c0392b", lw=1.2, label=f"the best of a bag of words, {ceiling:.3f}")
         right.set(ylabel="captions with all right", ylim=(0, 1.15))
         right.tick_params(axis="x", labelsize=8)
         right.legend(fontsize=7)
