@@ -7,6 +7,10 @@ s = .5 the pictures are half of one kind, half of another, and fewer than half a
 become more right, and all pictures remain of the world. What suffers is what nobody asked for: χ² of the open
 attributes, 14 for the world, is 14, 20, 48, 160 at s = 1, 2, 4, 8, since guidance prefers those pictures that the
 caption's words fit best at high noise. So guidance repairs a network's own errors, and its price is variety.
+
+The shipped network needs it: of captions that name a garment and its colour it has .57 right at s = 1, .76 at s = 2 and
+.82 at s = 4, in 25 steps. Its pictures never come within the reader's tolerance of one of the world, and what nobody
+asked for is far from even already without guidance.
 """
 
 from __future__ import annotations
