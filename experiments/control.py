@@ -27,6 +27,7 @@ from ddpm.datasets.wardrobe.silhouettes import edges, geometry, shapes
 from ddpm.datasets.wardrobe.words import ATTRIBUTES
 from ddpm.guide import cfg
 from ddpm.guides import given
+from experiments.lab import captioned
 from experiments.lab import wardrobe_exact as exact
 from experiments.lab.runner import Result, Row
 
@@ -132,11 +133,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
     with plot.style():
         figure = plot.new_figure(9.6, 4.2)
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        left.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), 8))
-        left.set_yticks(16 + 30 * np.arange(len(numbers["shown"])), numbers["shown"], fontsize=7)
-        left.set_xticks([])
-        left.tick_params(length=0)
-        left.spines[:].set_visible(False)
+        captioned.named_rows(left, numbers["shown"], 8, 7)
         flips = numbers["flips"]
         got = [r for r in rows if r["what"].startswith("IoU, sketch")]
         right.plot(flips["flip"], flips["exact"], "o-", label="E IoU by Bayes' rule")

@@ -29,6 +29,7 @@ from ddpm.datasets.wardrobe.edits import INSTRUCTIONS, after
 from ddpm.datasets.wardrobe.words import ATTRIBUTES, INKED
 from ddpm.guide import clip_x0
 from ddpm.guides import two_scale
+from experiments.lab import captioned
 from experiments.lab import wardrobe_exact as exact
 from experiments.lab.runner import Result, Row
 
@@ -157,9 +158,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
         left.set_xticks(ticks, [f"{v:g}" for v in ticks], fontsize=8)
         left.legend(fontsize=7)
         words = [w.replace(": ", "\n") for w in numbers["instructions"]]
-        right.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), len(words)))
-        right.set_yticks(16 + 30 * np.arange(len(numbers["shown"])), numbers["shown"], fontsize=8)
+        captioned.named_rows(right, numbers["shown"], len(words))
         right.set_xticks(16 + 30 * np.arange(len(words)), words, fontsize=7)
-        right.tick_params(length=0, labeltop=True, labelbottom=False)
-        right.spines[:].set_visible(False)
+        right.tick_params(labeltop=True, labelbottom=False)
     return figure

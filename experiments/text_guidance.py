@@ -140,9 +140,5 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
             axes.set_xticks(place, [f"{v:g}" for v in numbers["scales"]])
             axes.set(xlabel="guidance scale s", ylabel=what, ylim=(0, None))
             axes.legend(fontsize=7)
-        right.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), 8))
-        right.set_yticks(16 + 30 * np.arange(len(numbers["shown"])), numbers["shown"], fontsize=8)
-        right.set_xticks([])
-        right.tick_params(length=0)
-        right.spines[:].set_visible(False)
+        captioned.named_rows(right, numbers["shown"], 8)
     return figure

@@ -27,6 +27,7 @@ from ddpm.datasets.wardrobe import drawing, evidence, law
 from ddpm.datasets.wardrobe.silhouettes import geometry, shapes
 from ddpm.datasets.wardrobe.words import ATTRIBUTES, BITS, PATTERNS
 from ddpm.networks.crossattention import masked_attention
+from experiments.lab import captioned
 from experiments.lab import wardrobe_exact as exact
 from experiments.lab.runner import Result, Row
 
@@ -183,11 +184,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
     with plot.style():
         figure = plot.new_figure(9.8, 3.6)
         left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-        left.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), 8))
-        left.set_yticks(16 + 30 * np.arange(len(numbers["shown"])), numbers["shown"], fontsize=8)
-        left.set_xticks([])
-        left.tick_params(length=0)
-        left.spines[:].set_visible(False)
+        captioned.named_rows(left, numbers["shown"], 8)
         names = ("bits right", "garment, colour", "light", "of the world")
         for k, (name, shares) in enumerate(numbers["shares"].items()):
             right.bar(

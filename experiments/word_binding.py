@@ -133,14 +133,12 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
     with plot.style():
         figure = plot.new_figure(10.4, 3.4)
         left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
-        left.imshow(plot.grid(np.concatenate([np.array(x) for x in numbers["shown"].values()]), 8))
-        left.set_yticks(16 + 30 * np.arange(len(numbers["shown"])), numbers["shown"], fontsize=8)
+        captioned.named_rows(left, numbers["shown"], 8)
         lines = [
             " ".join(w + ("\n" if i % 2 == 1 else "") for i, w in enumerate(t.split()[1:])) for t in numbers["captions"]
         ]
         left.set_xticks(16 + 30 * np.arange(8), [line.replace("\n ", "\n") for line in lines], fontsize=5.5)
-        left.tick_params(length=0, labeltop=True, labelbottom=False)
-        left.spines[:].set_visible(False)
+        left.tick_params(labeltop=True, labelbottom=False)
         shares = [r for r in rows if r["what"].endswith("all right")]
         right.bar(
             [r["what"].split(":")[0].replace(", ", "\n").replace(" of ", "\nof ") for r in shares],

@@ -241,11 +241,11 @@ text[:2]
 
 
 # %%
-def log_caption(said, sizes, rate):
-    """log p(T), nats.   said: (n, A) int, -1: not mentioned;  sizes: (A,) K_a;  rate: r in (0, 1)  ->  (n,)"""
+def log_caption(mentioned, sizes, rate):
+    """log p(T), nats.   mentioned: (n, A) int, -1: not mentioned;  sizes: (A,) K_a;  rate: r in (0, 1)  ->  (n,)"""
     ### BEGIN SOLUTION
     told = np.log(rate) - np.log(sizes)
-    return np.where(said < 0, np.log(1 - rate), told[None]).sum(1)
+    return np.where(mentioned < 0, np.log(1 - rate), told[None]).sum(1)
     ### END SOLUTION
 
 
@@ -294,8 +294,8 @@ world, chain = law.distribution(), schedule.cosine(1000)
 
 def reordered(row, way):
     """The caption with its colours in another order."""
-    said, other = [a for a in PAINTED if row[a] >= 0], row.copy()
-    other[said] = row[[said[i] for i in way if i < len(said)]]
+    mentioned, other = [a for a in PAINTED if row[a] >= 0], row.copy()
+    other[mentioned] = row[[mentioned[i] for i in way if i < len(mentioned)]]
     return other
 
 

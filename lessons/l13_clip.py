@@ -186,8 +186,8 @@ for K, table in zip(matching.SIZES, matching.tables(0.1), strict=True):
     assert np.allclose(word_table(K, 0.1), pmi(np.exp(word_table(K, 0.1)) / K**2))
 x, z = drawing.draw(MANY, 2)
 values = drawing.values_of(z)
-said = matching.noisy(values, seed=2)
-s_star = matching.log_ratio(values[:512], said[:512])
+mentioned = matching.noisy(values, seed=2)
+s_star = matching.log_ratio(values[:512], mentioned[:512])
 f"a right word of 8 has {word_table(8, 0.1)[0, 0]:.2f} nats, a wrong one {word_table(8, 0.1)[0, 1]:.2f}"
 
 # %% [markdown]
@@ -207,12 +207,12 @@ def rank(sizes):
 
 # %%
 assert np.linalg.matrix_rank(s_star) == rank(matching.SIZES) == 27
-f, g, tau = matching.embeddings(values[:512], said[:512])  # unit vectors that carry it exactly
+f, g, tau = matching.embeddings(values[:512], mentioned[:512])  # unit vectors that carry it exactly
 assert np.allclose(scores(f, g, math.log(tau)), s_star, atol=1e-6)
 by_batch = {}
 for n in (16, 64, 256):
     parts = [slice(i, i + n) for i in range(0, 512, n)]
-    by_batch[n] = np.mean([contrastive(matching.log_ratio(values[p], said[p])) for p in parts])
+    by_batch[n] = np.mean([contrastive(matching.log_ratio(values[p], mentioned[p])) for p in parts])
     assert by_batch[n] > math.log(n) - matching.information()
 by_batch, tau
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
+from ddpm import plot
 from ddpm.datasets.wardrobe.captions import caption
 from ddpm.networks.text_config import TextConfig
 from ddpm.sample import Sampling, images
@@ -31,3 +34,12 @@ def drawn_by(m: model.Model, values: np.ndarray, guidance: float, steps: int = 2
     shape, how = (len(values), *m.image_shape), Sampling(steps=steps, guidance=guidance)
     x = images(m.eps, m.schedule, jax.random.key(seed), shape, Condition(text=text), how)
     return np.clip(np.asarray(x), -1, 1)
+
+
+def named_rows(axes: Any, shown: dict[str, Any], columns: int, fontsize: float = 8) -> None:
+    """Draw rows of pictures with their names on the left.   shown: name -> (columns, 28, 28, 3) in [-1, 1]"""
+    axes.imshow(plot.grid(np.concatenate([np.array(x) for x in shown.values()]), columns))
+    axes.set_yticks(16 + 30 * np.arange(len(shown)), shown, fontsize=fontsize)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -73,10 +73,10 @@ def captions(rng):
     out = []
     for n, A in ((7, 3), (5, 5)):
         sizes = rng.integers(2, 9, A)
-        said = np.stack([rng.integers(-1, K, n) for K in sizes], 1)
-        said[0] = -1
-        said[1] = 0
-        out.append((said, sizes, float(rng.uniform(0.6, 0.9))))
+        mentioned = np.stack([rng.integers(-1, K, n) for K in sizes], 1)
+        mentioned[0] = -1
+        mentioned[1] = 0
+        out.append((mentioned, sizes, float(rng.uniform(0.6, 0.9))))
     return out
 
 
@@ -136,12 +136,12 @@ def dropped(text, u, p):
     return np.array([empty if k < p else list(row) for row, k in zip(text, u, strict=True)])
 
 
-def log_caption(said, sizes, rate):
+def log_caption(mentioned, sizes, rate):
     """Attribute by attribute, as probabilities"""
     return np.array(
         [
             sum(math.log(rate / K if v >= 0 else 1 - rate) for v, K in zip(row, sizes, strict=True))
-            for row in said.tolist()
+            for row in mentioned.tolist()
         ]
     )
 
@@ -292,15 +292,15 @@ EXERCISES = (
             log_caption,
             captions,
             {
-                "The values are missing: what is mentioned takes one of K values.": lambda said, sizes, r: log_caption(
-                    said, np.ones_like(sizes), r
+                "The values are missing: what is mentioned takes one of K values.": lambda mentioned, sizes, r: (
+                    log_caption(mentioned, np.ones_like(sizes), r)
                 ),
                 "What is not mentioned counts as well: that an attribute is left out has a probability.": (
-                    lambda said, sizes, r: np.where(said >= 0, np.log(r / sizes), 0.0).sum(1)
+                    lambda mentioned, sizes, r: np.where(mentioned >= 0, np.log(r / sizes), 0.0).sum(1)
                 ),
-                "r and 1 - r are exchanged.": lambda said, sizes, r: log_caption(said, sizes, 1 - r),
-                "This is the probability; its logarithm was wanted.": lambda said, sizes, r: np.exp(
-                    log_caption(said, sizes, r)
+                "r and 1 - r are exchanged.": lambda mentioned, sizes, r: log_caption(mentioned, sizes, 1 - r),
+                "This is the probability; its logarithm was wanted.": lambda mentioned, sizes, r: np.exp(
+                    log_caption(mentioned, sizes, r)
                 ),
             },
         ),
