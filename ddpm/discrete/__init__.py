@@ -7,6 +7,7 @@ __getattr__, __dir__ = namespace(
     {
         "absorbing": (
             *("any_order_loss", "counted", "expected_calls", "hidden_nll", "hide", "lambda_loss", "open_step", "ratio"),
-        )
+        ),
+        "denoiser": ("token_config", "token_denoiser"),
     },
 )
