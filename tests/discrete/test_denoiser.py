@@ -1,0 +1,53 @@
+"""The transformer of images as a denoiser of tokens: what it is at first, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm.discrete import hidden_nll, token_config, token_denoiser
+from ddpm.networks import build
+
+ROWS, COLUMNS, V = 2, 3, 5
+CONFIG = token_config(ROWS, COLUMNS, V, channels=8, blocks=1, attention_heads=2)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return build(CONFIG)[0](jax.random.key(0))
+
+
+compiled = jax.jit(lambda f, x, t, c: f(x, t, c))  # one program for all tests
+
+
+def test_a_new_network_has_the_loss_m_log_v_and_open_tokens_are_certain(params):
+    """m hidden tokens: so J log V on average, J/m times as much."""
+    f, rng = token_denoiser(CONFIG, params), np.random.default_rng(0)
+    x, hidden = rng.integers(0, V, (4, ROWS * COLUMNS)), rng.random((4, ROWS * COLUMNS)) < 0.5
+    nll = hidden_nll(lambda *args: compiled(f, *args), jnp.asarray(x), jnp.asarray(hidden), V)
+    np.testing.assert_allclose(nll, hidden.sum(1) * np.log(V), rtol=1e-6)
+    p = np.asarray(compiled(f, np.where(hidden, V, x), None, None))
+    np.testing.assert_array_equal(p[~hidden], np.eye(V)[x[~hidden]])
+
+
+def test_token_j_has_its_own_place_of_the_grid_and_channel_v_its_value(params):
+    """With a last layer that adds a to value v of each token, p ∝ e^a there, for all places."""
+    logits = np.linspace(-1, 1, V + 1)
+    told = params | {"last": {"kernel": params["last"]["kernel"], "bias": jnp.asarray(logits, jnp.float32)}}
+    f, hidden = token_denoiser(CONFIG, told), np.full((4, ROWS * COLUMNS), V)
+    expected = np.exp(logits[:V]) / np.exp(logits[:V]).sum()  # the mask's own channel does not count
+    np.testing.assert_allclose(compiled(f, hidden, None, None), np.broadcast_to(expected, (4, 6, V)), rtol=1e-5)
+
+
+def test_tokens_outside_of_the_vocabulary_are_refused(params):
+    f, x = token_denoiser(CONFIG, params), np.zeros((2, ROWS * COLUMNS), int)
+    for wrong, why in (
+        (x + 6, r"x_t lies in 6..6, outside of the vocabulary 0..5 \(5 = hidden\)"),
+        (x - 1, r"x_t lies in -1..-1, outside"),
+        (x[:, :4], r"x_t has shape \(2, 4\) and type int32; give integer tokens \(B, 6\)"),
+        (x + 0.5, "give integer tokens"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            f(wrong, None)
+    with pytest.raises(ValueError, match="V is 0; give a whole number >= 1"):
+        token_config(2, 3, 0)
