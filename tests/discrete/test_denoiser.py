@@ -30,12 +30,12 @@ def test_a_new_network_has_the_loss_m_log_v_and_open_tokens_are_certain(params):
     np.testing.assert_array_equal(p[~hidden], np.eye(V)[x[~hidden]])
 
 
-def test_token_j_has_its_own_place_of_the_grid_and_channel_v_its_value(params):
-    """With a last layer that adds a to value v of each token, p ∝ e^a there, for all places."""
-    logits = np.linspace(-1, 1, V + 1)
+def test_channel_v_is_the_value_v_and_the_channel_of_the_mask_does_not_count(params):
+    """With a last layer that answers a_v wherever it looks, p ∝ e^(a_v)."""
+    logits = np.array([0.0, 0.3, -1.0, 0.7, 2.0, 5.0])
     told = params | {"last": {"kernel": params["last"]["kernel"], "bias": jnp.asarray(logits, jnp.float32)}}
     f, hidden = token_denoiser(CONFIG, told), np.full((4, ROWS * COLUMNS), V)
-    expected = np.exp(logits[:V]) / np.exp(logits[:V]).sum()  # the mask's own channel does not count
+    expected = np.exp(logits[:V]) / np.exp(logits[:V]).sum()
     np.testing.assert_allclose(compiled(f, hidden, None, None), np.broadcast_to(expected, (4, 6, V)), rtol=1e-5)
 
 
