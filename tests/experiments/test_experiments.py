@@ -16,11 +16,12 @@ def test_speed_quick(capsys):
 
 
 EXACT = [
-    "absorbing_steps", "acgan_bias", "autoguidance", "cfg_tilted", "clip_guidance", "clip_pmi", "composition",
-    "control", "ddim_table1", "ddim_table2", "ddpm_facts", "edits", "edm_table1", "ema_memory", "flow_paths", "gan_objectives",
+    "acgan_bias", "autoguidance", "cfg_tilted", "clip_guidance", "clip_pmi", "composition", "control",
+    "ddim_table1", "ddim_table2", "ddpm_facts", "edits", "edm_table1", "ema_memory", "flow_paths", "gan_objectives",
     "latent_size", "mining", "palette", "personal", "progressive_coding", "repaint_schedule", "schedules",
     "sds_fixed_points", "sds_voxels", "solver_orders", "style_parts_3d", "text_guidance", "transformer_cost",
     "try_on", "typicality_exact", "vae_collapse", "variance_price", "word_binding",
+    "absorbing_steps",
 ]  # fmt: skip
 
 
