@@ -21,9 +21,9 @@ def fit(
 ) -> Any:
     """Minimise E loss(params, key, x0, c, *fixed) while left() > 0; return the average of the parameters.
 
-    images: (N, H, W, C) uint8, of which a batch goes to `loss` in [-1, 1];  labels: (N,);  left: the share of the time
-    that is left, from 1 to 0;  fixed: further arrays of the loss. The rate rises for a hundred steps, then it is
-    proportional to left(), so that it is 0 at the end.
+    images: (N, H, W, C) uint8, of which a batch goes to `loss` in [-1, 1], or floats, as they are: codes, for instance;
+    labels: (N,);  left: the share of the time that is left, from 1 to 0;  fixed: further arrays of the loss. The rate
+    rises for a hundred steps, then it is proportional to left(), so that it is 0 at the end.
     """
     rng, key, n = np.random.default_rng(seed), jax.random.key(seed), 0
     average, adam = params, ADAM.init(params)
@@ -39,7 +39,8 @@ def fit(
 @partial(jax.jit, static_argnums=0)
 def _step(loss: Any, now: tuple, n: Any, rate: Any, key: Any, images: Any, labels: Any, fixed: tuple) -> tuple:
     params, average, adam = now
-    grad = jax.grad(loss)(params, key, images / 127.5 - 1, labels, *fixed)
+    x0 = images / 127.5 - 1 if images.dtype == "uint8" else images
+    grad = jax.grad(loss)(params, key, x0, labels, *fixed)
     change, adam = ADAM.update(grad, adam)
     params = jax.tree.map(lambda p, u: p - rate * u, params, change)
     return params, update(average, params, ema_decay(n, 0.995)), adam

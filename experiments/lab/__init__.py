@@ -5,6 +5,7 @@ linear_denoisers  what a sampler does to Gaussian data, exactly
 drawn_images      images of a shipped model, drawn once and scored by the shipped classifier
 small_trainings   one family of small trainings, trained once and read from the cache
 training_scores   the measures of the small trainings
+latent_trainings  the same network on pixels and on codes, at an equal budget of processor minutes
 ship_weights      from a run to weights that ship, with their card
 gallery           the page experiments/results/README.md
 readme_pages      the generated parts of README.md and docs/

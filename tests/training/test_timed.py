@@ -30,3 +30,10 @@ def test_without_time_nothing_is_trained_and_the_first_step_has_the_rate_0():
     assert fit(squared, begin, IMAGES, LABELS, 0, lambda: 0.0, jnp.float32(0)) is begin
     once = fit(squared, begin, IMAGES, LABELS, 0, counted(2), jnp.float32(0))  # one step, at the start of the rise
     np.testing.assert_allclose(once["w"], begin["w"], rtol=1e-6)
+
+
+def test_floats_are_used_as_they_are():
+    """Codes have no grey levels: the same set as floats in [-1, 1] ends in the same parameters."""
+    begin, lift = {"w": jnp.zeros(2)}, jnp.float32(0.25)
+    codes = fit(squared, begin, IMAGES.astype(np.float32) / 127.5 - 1, LABELS, 0, counted(50), lift)
+    np.testing.assert_allclose(codes["w"], fit(squared, begin, IMAGES, LABELS, 0, counted(50), lift)["w"], atol=1e-6)
