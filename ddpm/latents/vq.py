@@ -48,7 +48,7 @@ class Quantised(NamedTuple):
     """Codes of the table, their numbers, and the two terms of the loss that need no decoder."""
 
     z: jax.Array  # (..., d) z_q, whose gradient goes to z_e unchanged
-    index: jax.Array  # (...) int
+    entry: jax.Array  # (...) int, the number of the nearest
     table_loss: jax.Array  # () ‖sg(z_e) - e‖², a mean over all numbers: moves the table
     commitment: jax.Array  # () ‖z_e - sg(e)‖², as large: moves the codes; times β
 

@@ -68,7 +68,7 @@ def test_the_best_tables_of_a_gaussian(K, error, entries, perplexity):
     z = np.random.default_rng(0).normal(size=(100_000, 1))
     found = latents.quantise(jnp.asarray(z, jnp.float32), jnp.asarray(table.entries[:, None], jnp.float32))
     assert float(found.commitment) == pytest.approx(table.error, rel=0.02)
-    assert latents.perplexity(found.index, K) == pytest.approx(perplexity, rel=0.01)
+    assert latents.perplexity(found.entry, K) == pytest.approx(perplexity, rel=0.01)
 
 
 def test_no_table_near_the_best_is_better():
