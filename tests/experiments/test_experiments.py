@@ -22,6 +22,7 @@ EXACT = [
     "sds_fixed_points", "sds_voxels", "solver_orders", "style_parts_3d", "text_guidance", "transformer_cost",
     "try_on", "typicality_exact", "vae_collapse", "variance_price", "word_binding",
     "absorbing_steps",
+    "latent_scale",
 ]  # fmt: skip
 
 
