@@ -79,13 +79,13 @@ def draw_classes(demo: Demo) -> tuple[np.ndarray, np.ndarray]:
 def compare_samplers(demo: Demo) -> None:
     """Draw one garment of each class from the same noise with several samplers."""
     m, one_each = demo.model, np.arange(demo.model.num_classes)
-    settings = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("ddpm", m.schedule.T)]
+    settings = [("ddim", 10), ("ddim", 20), ("ddim", 50), ("ddpm", 250)]
     rows = [
         generate(m.eps, m.schedule, jax.random.key(1), m.image_shape, one_each, Sampling(s, n)) for s, n in settings
     ]
     plot.save_rows(demo.out / "2_samplers.png", rows, [f"{s.upper()} {n} steps" for s, n in settings])
     what = (
-        "the same noise through DDIM with 10, 20, 50 steps, and through DDPM with all 1,000 (which adds its own noise)"
+        "the same noise through DDIM with 10, 20, 50 steps, and through DDPM with 250 (which adds its own noise)"
     )
     demo.done(2, what, "2_samplers.png")
 
@@ -93,14 +93,14 @@ def compare_samplers(demo: Demo) -> None:
 def measure_typicality(demo: Demo, x: np.ndarray, c: np.ndarray) -> None:
     """Measure T(x|c) of the garments, and draw the maps, the most typical first."""
     m = demo.model
-    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), typicality.Draws(100))
+    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), typicality.Draws(40))
     panels = []
     for k in range(m.num_classes):
         order = 10 * k + np.argsort(-T.value[10 * k : 10 * k + 10])
         panels.append((m.classes[k], x[order], T.map[order], T.value[order]))
     title = "T(x|c) x 1000, most typical first; red: knowing the class helps to denoise here"
     plot.save_typicality(demo.out / "3_typicality.png", panels, title)
-    what = "what makes each class look like itself: typicality T(x|c) of those garments and its map, 100 draws"
+    what = "what makes each class look like itself: typicality T(x|c) of those garments and its map, 40 draws"
     by_class = {m.classes[k]: round(float(T.value[c == k].mean()), 5) for k in range(m.num_classes)}
     demo.done(3, what, "3_typicality.png", mean_typicality=by_class, median_stderr=float(np.median(T.stderr)))
 

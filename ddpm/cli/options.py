@@ -241,7 +241,7 @@ class Demo:
     """
 
     out: Path = Path("out/demo")  # where the pictures go
-    steps: int = 1000  # of the training on digits
+    steps: int = 400  # of the training on digits
 
 
 @dataclass(frozen=True)

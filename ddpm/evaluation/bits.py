@@ -171,6 +171,13 @@ def _gaussian_reference(data: Dataset, seed: int) -> tuple[float | None, str]:
     return float(gaussian_bits(data.x_train, data.x_test, seed).mean()), "one Gaussian, full covariance"
 
 
+def check_images(**numbers: int) -> None:
+    """Refuse a number of test images other than 0, which omits the measure, or at least 2: one has no error."""
+    for name, n in numbers.items():
+        if check.whole(name, n, 0) == 1:
+            raise ValueError(f"{name} is 1, and one image has no standard error; give at least 2, or 0 to omit it")
+
+
 def measures(
     eps: Any,
     schedule: Schedule,
@@ -185,9 +192,10 @@ def measures(
 
     The class is given if the model takes labels.
     """
+    check_images(n_bound=n_bound, n_flow=n_flow)
     out: dict[str, Measure] = {}
     for name, title, n in (("bits_bound", "bits/dim, bound", n_bound), ("bits_flow", "bits/dim, flow", n_flow)):
-        if not n:
+        if min(n, len(data.x_test)) < 2:
             continue
         # test images, balanced by class
         ids = stratified_subset(data.y_test, min(n, len(data.x_test)), seed)

@@ -43,6 +43,9 @@ class Plan:
     n_flow: int = 100  # and by the probability flow
     cache: bool = True  # keep images and features for the next time
 
+    def __post_init__(self) -> None:
+        bits.check_images(n_bound=self.n_bound, n_flow=self.n_flow)
+
 
 def draw(
     model: Any, n: int = 2000, how: Sampling = Sampling(guidance=2.0), seed: int = 0, batch: int = 100

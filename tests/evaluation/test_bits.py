@@ -13,6 +13,7 @@ from ddpm.config import UNetConfig
 from ddpm.contracts import Partial
 from ddpm.datasets import sources
 from ddpm.evaluation import bits, ode_likelihood
+from ddpm.evaluation.model import Plan
 from ddpm.losses.bound import bits_per_dim, decoder_nll
 from ddpm.network import build, eps_fn
 from ddpm.oracles import gaussian
@@ -131,6 +132,13 @@ def test_even_times_rise_from_1_to_T_and_are_even_in_log_sigma():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["n_bound", "n_flow"])
+def test_one_image_has_no_error_and_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 1, .*at least 2, or 0"):
+        Plan(**{name: 1})
+    Plan(**{name: 0})
+
+
 def test_measures_say_what_stands_beside():
     digits = sources.load("digits")
     schedule = linear(100)
