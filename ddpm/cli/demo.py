@@ -84,9 +84,7 @@ def compare_samplers(demo: Demo) -> None:
         generate(m.eps, m.schedule, jax.random.key(1), m.image_shape, one_each, Sampling(s, n)) for s, n in settings
     ]
     plot.save_rows(demo.out / "2_samplers.png", rows, [f"{s.upper()} {n} steps" for s, n in settings])
-    what = (
-        "the same noise through DDIM with 10, 20, 50 steps, and through DDPM with 250 (which adds its own noise)"
-    )
+    what = "the same noise through DDIM with 10, 20, 50 steps, and through DDPM with 250 (which adds its own noise)"
     demo.done(2, what, "2_samplers.png")
 
 

@@ -24,6 +24,7 @@ from ddpm import data
 from ddpm.cli.start import ask_for_huge_pages, use_compile_cache
 from ddpm.config import UNetConfig
 from ddpm.datasets import sources
+from ddpm.flows.paths import make_chain
 from ddpm.networks.skip import make_prior
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule, make_schedule
@@ -60,6 +61,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "linear, μ, mse": {"schedule": "linear", "predict": "mu", "loss": "mse"},
     "linear, x0, mse": {"schedule": "linear", "predict": "x0", "loss": "mse"},
     "v": {"predict": "v"},  # what follows: the same loss of ε, and other Gaussians from which the network continues
+    "flow": {"predict": "flow", "path": "linear"},  # the error of the velocity; another chain
     "gaussian, isotropic": {"predict": "gaussian", "gaussian": "isotropic"},
     "gaussian, one": {"predict": "gaussian", "gaussian": "one"},
     "gaussian, pooled": {"predict": "gaussian", "gaussian": "pooled"},
@@ -137,7 +139,7 @@ def train(small: Small, recipe: str, seed: int) -> Run:
     arrays, card = files.load(home / key)
     parts = {int(k): v for k, v in arrays.pop("parts").items()}
     gaussian = arrays.pop("gaussian", None)
-    return Run(key, config, unet, make_schedule(config.schedule, config.T), arrays, parts, card, gaussian)
+    return Run(key, config, unet, make_chain(config.chain, config.T), arrays, parts, card, gaussian)
 
 
 def _share_baseline(folder: Path, home: Path, config: TrainConfig, dataset: data.Dataset) -> None:
@@ -164,7 +166,7 @@ def _keep(folder: Path, path: Path, config: TrainConfig, unet: UNetConfig, datas
     card = {
         "train": dataclasses.asdict(config),
         "unet": dataclasses.asdict(unet),
-        "schedule": {"name": config.schedule, "T": config.T},
+        "schedule": {"name": config.chain, "T": config.T},
         "classes": list(dataset.class_names),
         "curve": {k: np.round(curve[k], 6).tolist() for k in ("step", "loss", "grad_norm", "seconds")},
         "device": machine.device_name(),

@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpm import data
+from ddpm.contracts import Eps, Partial
 from ddpm.datasets import sources
 from ddpm.evaluation import distances
 from ddpm.evaluation import scores as scoring
@@ -22,7 +24,7 @@ from ddpm.evaluation.statistics import stratified_subset
 from ddpm.guide import cfg, clip_x0
 from ddpm.oracles.gaussian import fit, linear_loss
 from ddpm.sample import ddim_step
-from ddpm.schedule import make_schedule, make_times
+from ddpm.schedule import Schedule, make_schedule, make_times
 from ddpm.zoo.model import Model
 from experiments.lab.drawn_images import Judge, draw, labels
 from experiments.lab.runner import Unavailable
@@ -68,9 +70,31 @@ def held_out(name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(data.to_float(d.x_test[ids])), d.y_test[ids]
 
 
-def error(m: Model, x: np.ndarray, c: np.ndarray) -> float:
+def error(m: Model | OnChain, x: np.ndarray, c: np.ndarray) -> float:
     """ε-MSE, two draws an image; the same times and noises for every model."""
     return eps_mse(m.eps, m.schedule, x, c, jax.random.key(0), repeats=2).value
+
+
+class OnChain(NamedTuple):
+    """A denoiser and the chain on which it is measured."""
+
+    eps: Eps
+    schedule: Schedule
+
+
+def on_chain(m: Any, schedule: Schedule) -> OnChain:
+    """A model on another chain: x_t depends on ᾱ_t alone, so ε̂ is asked at the time of its own with the nearest ᾱ.
+
+    Nearest in log SNR. The last step of a path has no signal, and log SNR = -∞; no other chain comes nearest to it.
+    """
+    own, asked = (np.asarray(s.alpha_bar, np.float64)[1:] for s in (m.schedule, schedule))
+    log_snr = lambda a: np.log(np.maximum(a, 1e-12)) - np.log1p(-a)  # noqa: E731
+    nearest = 1 + np.abs(log_snr(own)[None] - log_snr(asked)[:, None]).argmin(1)
+    return OnChain(Partial(_asked_at, m.eps, jnp.asarray(np.append(0, nearest))), schedule)
+
+
+def _asked_at(eps: Eps, times: Any, x_t: Any, t: Any, c: Any = None) -> Any:
+    return eps(x_t, times[t], c)
 
 
 def linear_error(name: str, schedule: str, x: np.ndarray, c: np.ndarray) -> float:

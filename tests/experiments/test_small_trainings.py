@@ -2,19 +2,24 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ddpm import config
 from ddpm.config import UNetConfig
+from ddpm.contracts import Partial
 from ddpm.datasets import sources
+from ddpm.flows.paths import make_chain
+from ddpm.losses.objectives import denoiser
 from ddpm.schedule import make_schedule
 from ddpm.training import run
 from ddpm.training.config import TrainConfig
 from ddpm.training.step import init_state
-from experiments import iddpm_table2, min_snr
+from experiments import iddpm_table2, min_snr, priors
 from experiments.lab import runner, small_trainings, training_scores
 
 TINY = UNetConfig(8, 1, channels=8, multipliers=(1,), blocks=1, attention=(), groups=4)
@@ -32,7 +37,7 @@ def home(tmp_path, monkeypatch):
 def untrained(small, recipe, seed):
     """A run of that recipe whose parameters are those of the start and some noise: trained in no time."""
     setup = small_trainings.config_of(small, recipe, seed)
-    unet, schedule = run.network_for(setup, sources.load(setup.data)), make_schedule(setup.schedule, setup.T)
+    unet, schedule = run.network_for(setup, sources.load(setup.data)), make_chain(setup.chain, setup.T)
     rng = np.random.default_rng(seed)
     state = init_state(setup, unet)
     start, gaussian = state.params, state.prior and state.prior.gaussian._asdict()
@@ -101,6 +106,27 @@ def test_the_start_is_far_where_much_is_skipped():
     lam = np.linalg.eigvalsh(np.cov(flat.T))
     by_hand = (a * (flat.mean(0) ** 2).sum() + ((np.sqrt(a * lam + 1 - a) - 1) ** 2).sum()) / 2
     assert ours[0] < ours[1] < ours[2] == pytest.approx(by_hand, rel=1e-2)
+
+
+def test_a_model_is_asked_on_another_chain_at_the_level_it_knows():
+    """On its own chain at t itself; on another one where ᾱ is nearest."""
+    asked = lambda m, to: np.asarray(training_scores.on_chain(m, to).eps(None, np.arange(1, 1001)))  # noqa: E731
+    path, chain = make_chain("linear_path"), make_schedule("cosine")
+    m = SimpleNamespace(eps=lambda x, t, c=None: t, schedule=path)
+    assert (asked(m, path) == np.arange(1, 1001)).all()
+    own = np.asarray(path.alpha_bar)[asked(m, chain)]
+    np.testing.assert_allclose(own[:-1], np.asarray(chain.alpha_bar)[1:-1], rtol=0.05, atol=1e-4)
+
+
+def test_a_flow_of_zeros_has_the_stated_error():
+    """û = 0, measured by draws of t and ε on the cosine chain."""
+    path, chain, rng = make_chain("linear_path"), make_schedule("cosine"), np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (64, 4, 4, 1)).astype(np.float32)
+    zeros = Partial(lambda x, t, c=None: jnp.zeros_like(x))
+    m = training_scores.on_chain(SimpleNamespace(eps=denoiser(zeros, False, path, "flow"), schedule=path), chain)
+    assert priors.first_loss(priors.FLOW, "digits", x, None) == pytest.approx(
+        training_scores.error(m, x, None), rel=0.03
+    )
 
 
 def test_pixels_judge_digits():
