@@ -235,7 +235,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Demo:
-    """Show everything in three to five minutes: garments, samplers, typicality, and a short training.
+    """Show everything in one to two minutes: garments, samplers, typicality, and a short training.
 
     The training beats an exact baseline.
     """
