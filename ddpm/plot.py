@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ddpm.data import to_uint8
 from ddpm.tools.files import write_atomic
+from ddpm.tools.values import visible
 
 STYLE: Any = {
     "font.size": 10,
@@ -48,8 +49,7 @@ def save_figure(path: str | Path, figure: Figure, dpi: int = 150) -> None:
 
 def grid(images: Any, columns: int, gap: int = 2) -> np.ndarray:
     """Arrange images (N, H, W, C) in [-1, 1] in one uint8 image (rows·H, columns·W, C) with white gaps."""
-    x = np.asarray(images)
-    N, H, W, C = x.shape
+    N, H, W, C = (x := visible(images)).shape
     rows = -(-N // columns)
     canvas = np.full((rows * (H + gap) + gap, columns * (W + gap) + gap, C), 255, dtype=np.uint8)
     for i in range(N):

@@ -26,6 +26,7 @@ __getattr__, __dir__ = namespace(
         "reading": ("Reading", "parse", "short_name"),
         "wardrobe": (),
         "sources": ("cache_dir", "load", "where"),
+        "volumes": ("Reading",),
         "world": ("Motif", "Tiles", "World", "distribution", "draw", "planted", "probabilities", "tiles"),
     },
 )

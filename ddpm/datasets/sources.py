@@ -41,6 +41,13 @@ def blocks() -> Dataset:
     return world.views_data()
 
 
+def volumes() -> Dataset:
+    """Draw the shapes of `ddpm.datasets.blocks` themselves: 24 x 24 pixels with 24 channels, four styles."""
+    from ddpm.datasets import volumes as world
+
+    return world.volumes_data()
+
+
 def wardrobe() -> Dataset:
     """Draw the garments of `ddpm.datasets.wardrobe`: 28x28 RGB, six classes, with captions."""
     from ddpm.datasets.wardrobe import pairs
@@ -53,6 +60,7 @@ BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "digits": digits,
     "cities": cities,
     "blocks": blocks,
+    "volumes": volumes,
     "wardrobe": wardrobe,
 }
 NAMES = tuple(dict.fromkeys(["fashion_mnist", "cifar10", *BUILT_IN, *PUBLISHED]))

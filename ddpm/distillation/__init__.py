@@ -6,7 +6,10 @@ __getattr__, __dir__ = namespace(
     __name__,
     {
         "fixed_points": ("expected_sds", "fixed_point", "gaussian_sds", "own_gaussian"),
+        "functional_maps": (
+            "distilled", "eigenbasis", "from_points", "isometry_prior", "laplacian", "to_points", "zoomed",
+        ),
         "gradients": ("dds", "descend", "pulled_back", "sds", "vsd"),
         "voxels": ("renderer", "settled", "view"),
     },
-)
+)  # fmt: skip

@@ -23,6 +23,7 @@ EXACT = [
     "try_on", "typicality_exact", "vae_collapse", "variance_price", "word_binding",
     "absorbing_steps",
     "latent_scale",
+    "fmap_sds",
 ]  # fmt: skip
 
 
