@@ -21,10 +21,10 @@
 # | importance | ●●●○○ |
 # | paper | Poole et al. 2023, *DreamFusion*; Siglidis et al. 2024, *Diffusion Models as Data Mining Tools* |
 #
-# Read it after Lessons 15 and 16. All denoisers so far knew pictures. A chair is no picture, but it has views, and there
-# are far more pictures than chairs to train on. Two questions follow. What does a denoiser of views say about the body
-# that they show: can it tell *which part* makes a chair look like its style? And can it build a body that it never saw?
-# Both have exact answers in a world of drawn blocks.
+# Read it after Lessons 15 and 16. All denoisers so far knew pictures. A chair is no picture, but it has views, and
+# there are far more pictures than chairs to train on. Two questions follow. What does a denoiser of views say about
+# the body that they show: can it tell *which part* makes a chair look like its style? And can it build a body that it
+# never saw? Both have exact answers in a world of drawn blocks.
 
 # %%
 import json
@@ -50,13 +50,14 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## 1. A body and its views
 #
-# A body is a grid of voxels, each with a grey in $0\ldots1$, 0 where nothing is. Look along one axis. Each pixel is a
-# ray, and shows the **first** voxel that is not empty; its grey fades with the number of empty voxels in front, $g\cdot
-# .93^{d}$, so that a picture has depth. Beside the picture one keeps *which* voxel each pixel shows, its **hit**.
+# A body is a grid of voxels, each with a grey in $0\ldots1$, 0 where nothing is. Look along one axis. Each pixel is
+# a ray, and shows the **first** voxel that is not empty; its grey fades with the number of empty voxels in front,
+# $g\cdot .93^{d}$, so that a picture has depth. Beside the picture one keeps *which* voxel each pixel shows, its
+# **hit**.
 #
 # ### Exercise 23.1 - the first hit
-# > **Note.** The ray runs along the first axis, from index 0 upwards. `argmax` of a row of `False` is 0: what does a ray
-# > that meets nothing show?
+# > **Note.** The ray runs along the first axis, from index 0 upwards. `argmax` of a row of `False` is 0: what does a
+# > ray that meets nothing show?
 
 
 # %%
@@ -66,7 +67,7 @@ def look(volume, fade):
     picture: grey · fade^depth of the first voxel of each ray, 0 where there is none;  hits: its id in C order, or -1
     """
     ### BEGIN SOLUTION
-    n, h, w = volume.shape
+    _, h, w = volume.shape
     depth, any_ = (volume > 0).argmax(0), (volume > 0).any(0)
     row, column = np.indices((h, w))
     picture = volume[depth, row, column] * fade**depth
@@ -89,12 +90,13 @@ assert np.array_equal(which.T[::-1, ::-1], blocks.hits(body, "+x"))
 # ## 2. How much do views tell?
 #
 # A renderer that is *linear* can be counted. Let a pixel be the sum along its ray, near voxels weighing more, $\sum_k
-# \gamma^k\psi_k$: a matrix $A_v$, of $n^2$ rows and $n^3$ columns. What all views together determine about $\psi$ is the
-# **rank** of all their rows. With $\gamma=1$ the picture is an X-ray.
+# \gamma^k\psi_k$: a matrix $A_v$, of $n^2$ rows and $n^3$ columns. What all views together determine about $\psi$ is
+# the **rank** of all their rows. With $\gamma=1$ the picture is an X-ray.
 #
 # ### Exercise 23.2 - the matrix of a view, and a bet
 # **The bet**: a cube of $6^3=216$ voxels, 36 pixels a view. What is the rank of (a) one view, (b) two opposite X-rays,
-# $\gamma=1$, (c) two opposite views with $\gamma=.7$, (d) three views along three axes? Write it down before you run it.
+# $\gamma=1$, (c) two opposite views with $\gamma=.7$, (d) three views along three axes? Write it down before you run
+# it.
 
 
 # %%
@@ -121,8 +123,9 @@ def ranks():
 
 
 # %% [markdown]
-# An X-ray from behind is the same X-ray, mirrored: it tells nothing new. Fading is what tells front from back. And three
-# axes give $91 = 3\cdot36-17$: the three pictures share the sums over planes, six for each axis, and all share the total.
+# An X-ray from behind is the same X-ray, mirrored: it tells nothing new. Fading is what tells front from back. And
+# three axes give $91 = 3\cdot36-17$: the three pictures share the sums over planes, six for each axis, and all share
+# the total.
 
 # %%
 one, opposite = view_matrix(6, 0, False, 0.7), view_matrix(6, 0, True, 0.7)
@@ -192,8 +195,9 @@ sure.mean()
 # ## 4. Typicality of a view, lifted to the body
 #
 # Lesson 15's measure, per pixel: $T(x|c)=\mathbb E_{t,\varepsilon}\big[\|\varepsilon-\hat\varepsilon(x_t,t)\|^2 -
-# \|\varepsilon-\hat\varepsilon(x_t,t,c)\|^2\big]$, how much knowing the style helps there. Each pixel shows a voxel. So a
-# voxel gets the **mean over the pixels that show it**, in all views, and a cell the mean over its voxels that are seen.
+# \|\varepsilon-\hat\varepsilon(x_t,t,c)\|^2\big]$, how much knowing the style helps there. Each pixel shows a voxel.
+# So a voxel gets the **mean over the pixels that show it**, in all views, and a cell the mean over its voxels that are
+# seen.
 #
 # ### Exercise 23.4 - lift
 # > **Note.** A voxel that no view shows has no value: NaN, not 0. And a hit of -1 is a ray that met nothing.
@@ -289,7 +293,8 @@ assert np.abs(end(A, psi_0, mu) - truth).max() > 0.3  # what the four views do n
 assert np.allclose(A @ end(A, psi_0, mu), mu)  # and nobody who looks from these sides can tell
 
 # %% [markdown]
-# The same with drawn gradients: one random noise and time a step, the exact denoiser of each view, through the renderer.
+# The same with drawn gradients: one random noise and time a step, the exact denoiser of each view, through the
+# renderer.
 
 # %%
 schedule = linear()
@@ -325,9 +330,9 @@ def guess(x_t, alpha_bar, p):
 
 
 # %% [markdown]
-# Distilled, **every** side goes to the same fixed point of that mixture, front and back alike. Large times, where all is
-# one heap, decide: three quarters of faces are pulled to a body of four three-quarter faces. Told the view, each side
-# has its own denoiser and goes to its own picture.
+# Distilled, **every** side goes to the same fixed point of that mixture, front and back alike. Large times, where all
+# is one heap, decide: three quarters of faces are pulled to a body of four three-quarter faces. Told the view, each
+# side has its own denoiser and goes to its own picture.
 
 # %%
 two = oracle.mixture([[1.0], [-1.0]], 1e-8, weight=np.array([0.75, 0.25]))
@@ -345,9 +350,10 @@ janus
 # ## 6. Which point is which? Functional maps
 #
 # To compare two bodies one has to know which point of one is which of the other. A **functional map** asks for less: a
-# small matrix $C$ that says how *functions* go over. Take the graph of a body's $n$ points, its Laplacian $L = \deg - W$,
-# and its first $k$ eigenvectors $\Phi$, the slowest functions, with $\Phi^\top M\Phi=1$ for masses $M$ of the points. If
-# point $i$ of $Y$ is point $\pi(i)$ of $X$, a function with coefficients $a$ on $X$ has on $Y$ the coefficients
+# small matrix $C$ that says how *functions* go over. Take the graph of a body's $n$ points, its Laplacian $L = \deg -
+# W$, and its first $k$ eigenvectors $\Phi$, the slowest functions, with $\Phi^\top M\Phi=1$ for masses $M$ of the
+# points. If point $i$ of $Y$ is point $\pi(i)$ of $X$, a function with coefficients $a$ on $X$ has on $Y$ the
+# coefficients
 #
 # $$C\,a,\qquad C = \Phi_Y^\top M_Y\,\Phi_X[\pi]. \qquad\text{[Ovsjanikov et al. 2012]}$$
 #
@@ -373,9 +379,9 @@ def points_of(C, phi_x, phi_y):
 
 
 # %% [markdown]
-# A body, and the same body with its points renumbered: nobody could tell by the distances along it. Then $C C^\top=1$ and
-# $C$ commutes with the Laplacians; where all eigenvalues differ, $C=\mathrm{diag}(\pm1)$. The signs are what eigenvectors
-# leave open, and to forget them ($C=1$) finds almost nothing.
+# A body, and the same body with its points renumbered: nobody could tell by the distances along it. Then $C C^\top=1$
+# and $C$ commutes with the Laplacians; where all eigenvalues differ, $C=\mathrm{diag}(\pm1)$. The signs are what
+# eigenvectors leave open, and to forget them ($C=1$) finds almost nothing.
 
 # %%
 n, k = 200, 12
@@ -395,8 +401,8 @@ assert np.mean(points_of(np.eye(k), X.vectors, Y.vectors) == pi) < 0.5
 # %% [markdown]
 # So a *prior* of $C$ is known, and score distillation can use it: entries on the diagonal $\frac12\mathcal N(1,.1^2)+
 # \frac12\mathcal N(-1,.1^2)$, the others $\mathcal N(0,.1^2)$. Give 20 landmarks, of which 8 point anywhere. Fitted to
-# them alone, $C$ is poor. With the prior most of the error goes, **if $t$ falls during the fit**: at large $t$ the fixed
-# point of the prior is $C=0$, between both signs, as in section 5.
+# them alone, $C$ is poor. With the prior most of the error goes, **if $t$ falls during the fit**: at large $t$ the
+# fixed point of the prior is $C=0$, between both signs, as in section 5.
 
 # %%
 y = rng.choice(n, 20, replace=False)

@@ -27,6 +27,7 @@ from ddpm.schedule import Schedule
 from ddpm.tools import check
 
 FALLING = tuple(np.linspace(0.98, 0.04, 24).tolist())  # the largest time of each stage, as a share of T
+STEPS = 60  # of each stage
 
 
 class Basis(NamedTuple):
@@ -140,11 +141,11 @@ def data_and_prior(key: jax.Array, C: jax.Array, /, A: Any, B: Any, prior: Any, 
 
 def distilled(
     key: jax.Array, eps: Eps, schedule: Schedule, A: Any, B: Any, tops: Sequence[float] = FALLING,
-    strength: float = 1.0, steps: int = 60, rate: float = 0.2,
+    strength: float = 1.0, rate: float = 0.2,
 ) -> np.ndarray:  # fmt: skip
     """C from functions that correspond and a prior's denoiser, by SDS whose times fall: (k, k)
 
-    tops: the largest t/T of each stage of `steps` steps; the smallest is .02. Large times see one heap around 0, whose
+    tops: the largest t/T of each stage of 60 steps; the smallest is .02. Large times see one heap around 0, whose
     fixed point is C = 0; so the last have to be small, or both signs stay at 0.
     """
     A, B = (jnp.asarray(a, float) for a in (A, B))
@@ -152,5 +153,5 @@ def distilled(
     C = jnp.zeros((1, A.shape[0], A.shape[0]), A.dtype)
     for i, top in enumerate(tops):
         prior = sds(eps, schedule, t_range=(0.02, top))
-        C = descend(data_and_prior(A, B, prior, strength), jax.random.fold_in(key, i), C, steps, rate)
+        C = descend(data_and_prior(A, B, prior, strength), jax.random.fold_in(key, i), C, STEPS, rate)
     return np.asarray(C[0], np.float64)
