@@ -24,7 +24,7 @@ What continues one of them lives in the folder of its plural or kin:
     flows/       flow matching on Gaussian paths, exact maps and errors; MeanFlow, shortcut, consistency, progressive
     losses/      weightings, the variational bound, times drawn, objectives by name, distillation, CLIP's loss
     editing/     inpainting and RePaint, SDEdit, DDIM inversion, translation
-    generators/  losses and exact solutions of VAEs and GANs: collapse, dropped modes, exaggerated classes
+    generators/  VAEs and GANs: losses, exact solutions, small networks and their training
     distillation/ SDS, VSD and DDS: gradients of images and volumes from a denoiser, and where they end
     discrete/    chains of tokens: the absorbing chain, its steps and its losses
     datasets/    where data sets come from; the drawn worlds `cities`, `blocks` (3-D), `wardrobe` (captions)

@@ -39,6 +39,11 @@ def run(command: options.Info) -> None:
         summary = card.get("summary") or f"classifier, test accuracy {card.get('test', {}).get('accuracy')}"
         print(f"  {name:28s} {summary}")
 
+    if generators := weights.cards("generator"):
+        print("\nshipped generators of other kinds (ddpm generator --trained NAME)")
+        for name, card in generators.items():
+            print(f"  {name:28s} {card.get('summary', '')}")
+
     print("\ndata sets (ddpm train --data NAME)")
     for name in sources.NAMES:
         print(f"  {name:28s} {sources.where(name) or 'not on this machine; downloaded when first used'}")

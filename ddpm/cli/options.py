@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ddpm.classifiers.recipes import ClassifierTrainConfig, default_recipe
+from ddpm.cli.generator_options import GeneratorCommand
 from ddpm.cli.own import NONE, Own
 from ddpm.cli.theirs import Certificate, Doctor
 from ddpm.datasets.reading import short_name
@@ -260,6 +261,7 @@ OTHERS = (
     | Annotated[Mine, tyro.conf.subcommand("mine")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[ClassifierCommand, tyro.conf.subcommand("classifier")]
+    | Annotated[GeneratorCommand, tyro.conf.subcommand("generator")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -27,6 +27,7 @@ RUN = {
     "Mine": "ddpm.cli.mine:run",
     "Evaluate": "ddpm.cli.evaluate:run",
     "ClassifierCommand": "ddpm.cli.classifier:run",
+    "GeneratorCommand": "ddpm.cli.generator:run",
     "Compare": "ddpm.cli.compare:run",
     "Import": "ddpm.cli.weights:import_",
     "Export": "ddpm.cli.weights:export_",
@@ -35,6 +36,9 @@ RUN = {
     "Info": "ddpm.cli.info:run",
     "Demo": "ddpm.cli.demo:run",
 }
+
+# The commands that allocate much.
+HEAVY = ("train", "sample", "typicality", "mine", "evaluate", "classifier", "generator", "demo")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -81,7 +85,7 @@ def main(args: list[str] | None = None) -> int:
 def entry() -> int:
     """Run `main` as the console command, in a process with huge memory pages."""
     replace_unknown_characters()
-    if len(sys.argv) > 1 and sys.argv[1] in ("train", "sample", "typicality", "mine", "evaluate", "classifier", "demo"):
+    if len(sys.argv) > 1 and sys.argv[1] in HEAVY:
         ask_for_huge_pages()
     try:
         status = main()

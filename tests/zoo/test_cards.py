@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm import weights
+from ddpm import generators, weights
 from ddpm.classifiers import classifier
 from ddpm.config import UNetConfig
 from ddpm.tools import files
@@ -217,6 +217,8 @@ def test_the_cards_that_ship_have_digests():
         assert card["card_sha256"] == files.digest(card)
         if card["kind"] == "denoiser":
             cards.weights_card(weights.FOLDER / name, card)
+        elif card["kind"] == "generator":
+            assert as_json(dataclasses.asdict(generators.load(name).config)) == card["config"]
         else:
             assert as_json(dataclasses.asdict(classifier.read_config(card, name))) == card["config"]
 

@@ -1,0 +1,95 @@
+"""Train a small generator: the one loop of all kinds.
+
+    trained = fit(GeneratorConfig("cgan"), Recipe(steps=4000), x, y)      x: (N, H, W, C) uint8, y: (N,) int
+
+The step is that of `ddpm.train` for an encoder with its decoder, and that of `ddpm.generators.players` for two players.
+The moving average of the parameters is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ddpm import data
+from ddpm.generators import players
+from ddpm.generators.networks import GeneratorConfig, build
+from ddpm.generators.objectives import encoded_loss, game_losses
+from ddpm.generators.table import ENCODED, Recipe
+from ddpm.generators.trained import Generator
+from ddpm.tools import check
+from ddpm.tools.batches import progress
+from ddpm.train import TrainState, make_step
+
+
+def _checked(how: Recipe) -> Recipe:
+    """Check the numbers of a full recipe."""
+    check.whole("steps", how.steps, 1)
+    check.whole("batch", how.batch, 1)
+    check.seed(how.seed)
+    bounds = {"lr": (1e-12, 1.0), "gamma": (0, 1e6), "weight": (0, 1e6), "ema": (0, 1), "minutes": (0, 1e6)}
+    for name, (low, high) in bounds.items():
+        if getattr(how, name) is not None:
+            check.number(name, getattr(how, name), low, high)
+    return how
+
+
+def numbered(how: Recipe, what: str) -> Iterator[int]:
+    """0, 1, 2, … with a bar: to how.steps, or until so many minutes of this process have gone by."""
+    if not how.minutes:
+        yield from progress(range(how.steps), desc=what, unit="step")
+        return
+    begin, n, shown = time.process_time(), 0, 0
+    with progress(total=round(60 * how.minutes), desc=what, unit="s") as bar:
+        while (spent := time.process_time() - begin) < 60 * how.minutes:
+            bar.update(int(spent) - shown)
+            shown = int(spent)
+            yield n
+            n += 1
+
+
+def first_state(config: GeneratorConfig, how: Recipe) -> tuple[Any, Callable[..., Any]]:
+    """The first state and the compiled step (state, key, x0, c) -> (state, loss or losses)."""
+    params = build(config).init(jax.random.fold_in(jax.random.key(how.seed), 2**31 - 1))
+    if config.kind in ENCODED:
+        optimiser = optax.adam(how.lr)
+        state = TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
+        return state, make_step(encoded_loss(config), optimiser, how.ema)
+    adam = players.adam(how.lr)
+    losses = game_losses(config, how.gamma, how.weight)
+    return players.begin(params["disc"], params["decoder"], adam), players.make_step(*losses, adam, how.ema)
+
+
+def fit(config: GeneratorConfig, how: Recipe, x: np.ndarray, y: np.ndarray | None = None) -> Generator:
+    """Train on images x (N, H, W, C) uint8 and classes y (N,), and return the average of the parameters.
+
+    The card holds how, the steps taken, the processor's minutes and the last losses.
+    """
+    how = _checked(how.of(config.kind))
+    if x.shape[1:] != config.image_shape:
+        raise ValueError(f"x has shape {x.shape}; this {config.kind} is for images {config.image_shape}")
+    if config.labels and config.kind != "infogan" and (y is None or np.max(y) >= config.num_classes):
+        raise ValueError(f"y is needed: one label in 0..{config.num_classes - 1} for each image, for {config.kind!r}")
+    state, step = first_state(config, how)
+    key, begin, n = jax.random.key(how.seed), time.process_time(), 0
+    seen: list[Any] = []
+    for n in numbered(how, config.kind):
+        ids = data.batch_ids(how.seed, n, len(x), how.batch)
+        labels = np.zeros(len(ids), np.int32) if y is None else y[ids].astype(np.int32)
+        state, loss = step(state, jax.random.fold_in(key, n), data.to_float(x[ids]), labels)
+        seen = [*seen[-99:], loss]
+    last = [float(np.mean(a)) for a in zip(*map(jax.tree.leaves, seen), strict=True)]
+    if not np.all(np.isfinite(last)):
+        raise RuntimeError(f"training diverged: the loss is {last}. Lower lr, which is {how.lr:g}")
+    if config.kind in ENCODED:
+        params = state.ema
+    else:
+        params = {"decoder": state.gen.ema, "disc": state.disc.ema}
+    card = {"train": vars(how) | {"steps": n + 1}, "loss": last, "minutes": (time.process_time() - begin) / 60}
+    return Generator(config, params, card)
