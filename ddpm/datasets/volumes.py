@@ -93,6 +93,9 @@ def _eps(of_cells: Eps, x_t: Any, t: Any, c: Any = None) -> Any:
     return stacked(of_cells(side_by_side(x_t), t, c))
 
 
+_eps.labels = lambda *_: len(CLASSES)  # type: ignore[attr-defined]
+
+
 # --- reading what was drawn -------------------------------------------------------------------------------------------
 
 
