@@ -485,7 +485,7 @@ def coverage(sigma, b, tau):
 # %%
 D, seen, phi = 24, 8, 0.9
 K = phi ** np.abs(np.subtract.outer(np.arange(D), np.arange(D)))
-series = np.linalg.cholesky(K) @ rng.normal(size=D)
+series = np.linalg.cholesky(K) @ np.random.default_rng(24).normal(size=D)
 mean, std = krige(K, series, np.arange(D) < seen)
 ahead = np.arange(1, D - seen + 1)
 assert np.allclose(mean[seen:], phi**ahead * series[seen - 1]) and np.allclose(std[seen:] ** 2, 1 - phi ** (2 * ahead))
