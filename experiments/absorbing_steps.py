@@ -77,7 +77,7 @@ def few_steps(n: int) -> tuple[float, float]:
     """KL(p ‖ what n steps draw) in nats, and the share of impossible pictures"""
     k = np.arange(1, FLOOR + 1)
     p = np.array([comb(FLOOR, i) * RATE**i * (1 - RATE) ** (FLOOR - i) for i in k])
-    ratio = np.array([4 * together(i, n) for i in k])  # q(x)/p(x)
+    ratio = np.array([4 * together(int(i), n) for i in k])  # q(x)/p(x)
     return float(-(p * np.log(ratio)).sum()), float((p * (1 - ratio)).sum())
 
 

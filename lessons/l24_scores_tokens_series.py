@@ -606,11 +606,11 @@ assert np.isclose(lda_accuracy(2.0, 50, 10**9), ndtr(1.0))
 
 # %%
 loops, size, rounds = 4 * repeats, 100, 50
-var, history = np.ones(loops), [np.ones(loops)]
+var, rounds_of_var = np.ones(loops), [np.ones(loops)]
 for _ in range(rounds):  # n draws of N(m, v) and the fit, by their χ² distribution
     var = var * rng.chisquare(size - 1, loops) / size
-    history.append(var)
-history = np.array(history)
+    rounds_of_var.append(var)
+history = np.array(rounds_of_var)
 assert abs(history[-1].mean() - variance_left(size, rounds)) < 6 * history[-1].std() / np.sqrt(loops)
 assert np.median(history[-1]) < 0.45 < variance_left(size, rounds)  # the mean flatters: few loops are far above it
 variance_left(size, rounds), float(np.median(history[-1]))
