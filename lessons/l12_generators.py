@@ -471,37 +471,40 @@ dict(zip(calls, errors, strict=True)), with_noise
 
 
 # %%
+def show_gaussian(left, right):
+    """The basin of the VAE, and quality against calls."""
+    left.fill_between(np.arange(1, D + 1), 1e-3, lam, step="mid", color="0.85", lw=0)
+    for level, text in ((D / 2, "mean over pixels"), (0.5, "sums, $r^2 = ½$"), (r2, "$r^2$ learned")):
+        left.axhline(level, color="#1f4e79", lw=1)
+        left.text(D, level * 1.15, text, fontsize=8, ha="right")
+    left.set(yscale="log", ylim=(1e-2, 3 * D), xlim=(0.5, D), xlabel="direction j")
+    left.set(ylabel=r"$\lambda_j$, and the level")
+    left.set_title("a VAE codes what rises above the water", fontsize=9)
+    right.plot(calls, errors, "o-", color="#b03a2e", label="DDIM, exact denoiser")
+    right.plot(1, with_noise, "s", color="#1f4e79", label=f"linear VAE, {k} codes")
+    right.plot(1, without, "s", mfc="none", color="#1f4e79", label="its means alone")
+    right.set(xscale="log", yscale="log", xlabel="calls of a network", ylabel="Fréchet distance in pixels")
+    right.set_title("quality against calls, exactly", fontsize=9)
+    right.legend(fontsize=7)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+
+
+# %%
 def picture():
     """The figure of this lesson."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.4), layout="constrained", width_ratios=(1.15, 0.85, 1, 1.15))
-    j = np.arange(1, D + 1)
-    axes[0].fill_between(j, 1e-3, lam, step="mid", color="0.85", lw=0)
-    for level, text in ((D / 2, "mean over pixels"), (0.5, "sums, $r^2 = ½$"), (r2, "$r^2$ learned")):
-        axes[0].axhline(level, color="#1f4e79", lw=1)
-        axes[0].text(D, level * 1.15, text, fontsize=8, ha="right")
-    axes[0].set(
-        yscale="log", ylim=(1e-2, 3 * D), xlim=(0.5, D), xlabel="direction j", ylabel=r"$\lambda_j$, and the level"
-    )
-    axes[0].set_title("a VAE codes what rises above the water", fontsize=9)
+    show_gaussian(axes[0], axes[3])
     axes[1].imshow(plot.grid(drawn, 8, 1).squeeze(), cmap="gray", interpolation="nearest")
     axes[1].set_title(f"drawn by a VAE, {STEPS} steps", fontsize=9)
     axes[1].axis("off")
     for name, colour in (("without R1", "0.6"), ("with R1", "#b03a2e")):
         hit, near, _ = found[name]
-        label = f"{name}: {hit} modes, {near:.0%} near"
-        axes[2].plot(*points[name][:600].T, ".", ms=3, color=colour, label=label)
+        axes[2].plot(*points[name][:600].T, ".", ms=3, color=colour, label=f"{name}: {hit} modes, {near:.0%} near")
     axes[2].plot(*ring.centres().T, "x", color="#1f4e79", ms=7)
     axes[2].set(xlim=(-1.8, 1.8), ylim=(-1.8, 2.6), aspect="equal", xticks=[], yticks=[])
     axes[2].legend(fontsize=7, loc="upper center")
     axes[2].set_title(f"a GAN on eight modes, {TURNS} steps", fontsize=9)
-    axes[3].plot(calls, errors, "o-", color="#b03a2e", label="DDIM, exact denoiser")
-    axes[3].plot(1, with_noise, "s", color="#1f4e79", label=f"linear VAE, {k} codes")
-    axes[3].plot(1, without, "s", mfc="none", color="#1f4e79", label="its means alone")
-    axes[3].set(xscale="log", yscale="log", xlabel="calls of a network", ylabel="Fréchet distance in pixels")
-    axes[3].set_title("quality against calls, exactly", fontsize=9)
-    axes[3].legend(fontsize=7)
-    for axis in (axes[0], axes[3]):
-        axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
