@@ -9,6 +9,9 @@ through an encoder with an ordinary start: with a Z alone on pixels a training d
 
     eps = controlled(config, params, make_control(key, config, params))
     eps(x_t, t, Condition(text=tokens, hint=edges))             without a hint it is the network itself
+
+`kind` names what stands in place of the copy in the paper's ablation: `drawn` parameters, which a training made of
+nothing has; or `lite`, convolutions of the hint alone, which see neither picture nor time nor words.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from ddpm.tools.layers import Conv, Draws, runs_once
 from ddpm.tools.ops import space_to_depth, time_embedding
 
 COPIED = ("time_embedding", "conv_in", "down_blocks", "mid_block")
+KINDS = ("copy", "drawn", "lite")
 
 
 @struct.dataclass
@@ -51,10 +55,7 @@ class Branch(nnx.Module):
         width = [config.channels * m for m in config.multipliers]
         conv = partial(Conv, draws=draws, dtype=dtype)
         self.hint = nnx.List([conv(channels * config.patch**2, 16), conv(16, 32), conv(32, width[0], 1, init=zeros)])
-        skips = [width[0]]
-        for i, c in enumerate(width):
-            skips += [c] * (config.blocks + (i < len(width) - 1))
-        self.zeros = nnx.List([conv(c, c, 1, init=zeros) for c in (*skips, width[-1])])
+        self.zeros = nnx.List([conv(c, c, 1, init=zeros) for _, c in outlets(config)])
         self.config = config
 
     def __call__(self, base: TextUNet, x_t: jax.Array, t: jax.Array, c: Condition) -> list[jax.Array]:
@@ -68,11 +69,7 @@ class Branch(nnx.Module):
                 if isinstance(reading, Reading):
                     reading.hear(*heard)
         # The copy of the encoder, with the hint added behind its first layer
-        (H, W, _), (below, right) = config.image_shape, config.padded
-        x_t, y = (
-            space_to_depth(jnp.pad(a, ((0, 0), (0, below - H), (0, right - W), (0, 0))), config.patch)
-            for a in (x_t, c.hint)
-        )
+        x_t, y = (patches(config, a) for a in (x_t, c.hint))
         for layer in list(self.hint)[:-1]:
             y = nnx.silu(layer(y))
         h = self.conv_in(x_t) + self.hint[-1](y)
@@ -89,6 +86,40 @@ class Branch(nnx.Module):
         h = self.mid_block.attentions[0](h) if config.middle_attention else h
         found.append(self.mid_block.resnets[1](h, temb, None))
         return [zero(h) for zero, h in zip(self.zeros, found, strict=True)]
+
+
+class Lite(nnx.Module):
+    """Convolutions of the hint at the size of each skip and of the middle.   [Zhang et al. 2023, ControlNet-lite]"""
+
+    def __init__(self, config: TextConfig, channels: int, *, draws: Draws):
+        conv = partial(Conv, draws=draws, dtype=jnp.dtype(config.dtype))
+        self.hint = nnx.List([conv(channels * config.patch**2, 16), conv(16, 32)])
+        self.zeros = nnx.List([conv(32, c, 1, init=zeros) for _, c in outlets(config)])
+        self.config = config
+
+    def __call__(self, base: TextUNet, x_t: jax.Array, t: jax.Array, c: Condition) -> list[jax.Array]:
+        y = patches(self.config, c.hint)
+        for layer in self.hint:
+            y = nnx.silu(layer(y))
+        sizes = [y]  # each half of the one before
+        for _ in self.config.multipliers[1:]:
+            sizes.append(nnx.avg_pool(sizes[-1], (2, 2), (2, 2)))
+        return [zero(sizes[i]) for zero, (i, _) in zip(self.zeros, outlets(self.config), strict=True)]
+
+
+def outlets(config: TextConfig) -> list[tuple[int, int]]:
+    """(how often halved, channels) of each skip in the order of the way down, and of the middle, the last one."""
+    width = [config.channels * m for m in config.multipliers]
+    last, found = len(width) - 1, [(0, width[0])]
+    for i, c in enumerate(width):
+        found += [(i, c)] * config.blocks + [(i + 1, c)] * (i < last)
+    return [*found, (last, width[-1])]
+
+
+def patches(config: TextConfig, a: jax.Array) -> jax.Array:
+    """An image or hint as the first layer of the network takes it."""
+    (H, W, _), (below, right) = config.image_shape, config.padded
+    return space_to_depth(jnp.pad(a, ((0, 0), (0, below - H), (0, right - W), (0, 0))), config.patch)
 
 
 def joined(net: TextUNet, parts: list[jax.Array]) -> TextUNet:
@@ -108,15 +139,15 @@ def _with_skip(block: Callable, z: jax.Array, h: jax.Array, temb: jax.Array, key
 
 
 @lru_cache(maxsize=8)
-def _built(config: TextConfig, channels: int) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
-    draws, base_draws = Draws(), Draws()
-    branch, _ = nnx.split(nnx.eval_shape(lambda: Branch(config, channels, draws=draws)), nnx.Param)
+def _built(config: TextConfig, channels: int, lite: bool) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
+    draws, base_draws, part = Draws(), Draws(), Lite if lite else Branch
+    branch, _ = nnx.split(nnx.eval_shape(lambda: part(config, channels, draws=draws)), nnx.Param)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextUNet(config, draws=base_draws)), nnx.Param)
     takes = ("text", "hint", "label") if config.num_classes else ("text", "hint")
 
     @runs_once
     def init(key: jax.Array) -> dict:
-        return nnx.to_pure_dict(nnx.split(Branch(config, channels, draws=draws.of(key)), nnx.Param)[1])
+        return nnx.to_pure_dict(nnx.split(part(config, channels, draws=draws.of(key)), nnx.Param)[1])
 
     def apply(params: dict, control: dict, scale: Any, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
         t, c = prepared(config, x_t, t, c, takes)
@@ -131,11 +162,11 @@ def _built(config: TextConfig, channels: int) -> tuple[Callable[..., dict], Call
     return init, apply
 
 
-def make_control(key: jax.Array, config: TextConfig, params: dict, channels: int = 1) -> Control:
-    """Copy the encoder of a network and draw what is new.   channels: of the hint"""
+def make_control(key: jax.Array, config: TextConfig, params: dict, channels: int = 1, kind: str = "copy") -> Control:
+    """Copy the encoder of a network and draw what is new.   channels: of the hint;  kind: `copy`, `drawn` or `lite`"""
     check.whole("channels", channels, 1)
-    copied = {name: params[name] for name in COPIED}
-    return Control(_built(config, channels)[0](key) | copied, digest(params))
+    copied = {name: params[name] for name in COPIED} if check.choice("kind", kind, KINDS) == "copy" else {}
+    return Control(_built(config, channels, kind == "lite")[0](key) | copied, digest(params))
 
 
 def controlled(config: TextConfig, params: dict, control: Control, scale: Any = 1.0) -> Partial:
@@ -144,7 +175,8 @@ def controlled(config: TextConfig, params: dict, control: Control, scale: Any = 
     if all(check.known(a) for a in jax.tree.leaves(params)) and digest(params) != control.base:
         raise ValueError(f"the control was made for parameters {control.base[:12]}…, and not for these; load its base")
     channels = control.params["hint"][0]["kernel"].shape[2] // config.patch**2
-    return Partial(_built(config, channels)[1], params, control.params, scale)
+    lite = "mid_block" not in control.params
+    return Partial(_built(config, channels, lite)[1], params, control.params, scale)
 
 
 def _checked(hint: Any, B: int, shape: tuple[int, int, int]) -> jax.Array:

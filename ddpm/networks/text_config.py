@@ -16,6 +16,7 @@ class TextConfig(UNetConfig):
     text_width: int = 64
     text_layers: int = 2
     text_heads: int = 4  # of the text encoder and of the cross-attention
+    text_pooled: bool = False  # the cross-attentions hear the mean of τ(T) only, one vector, and not each word
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ import pytest
 from tiny import random_params
 
 from ddpm.guide import cfg
-from ddpm.networks.control import COPIED, Control, controlled, make_control
+from ddpm.networks.control import COPIED, Control, controlled, make_control, outlets
 from ddpm.networks.dit import eps_fn
 from ddpm.networks.lora import digest
 from ddpm.networks.text_config import TextConfig
@@ -56,6 +56,32 @@ def test_it_begins_as_its_base_and_learns_in_two_steps():
     random = moved.replace(params=jax.tree.map(lambda a: a + 0.1, moved.params))
     assert np.abs(eps(random, C._replace(hint=1 - HINT), 1.0) - eps(random, C, 1.0)).max() > 1e-4
     np.testing.assert_array_equal(controlled(CONFIG, PARAMS, random)(X, T, Condition(text=TEXT)), base)
+
+
+@pytest.mark.slow
+def test_what_stands_in_place_of_the_copy_begins_as_the_base_too():
+    """`drawn` and `lite`, to the bit; and with Z of random numbers a lite control knows nothing but the hint."""
+    base = eps_fn(CONFIG, PARAMS)(X, T, Condition(text=TEXT))
+    for kind in ("drawn", "lite"):
+        control = make_control(KEY, CONFIG, PARAMS, kind=kind)
+        np.testing.assert_array_equal(controlled(CONFIG, PARAMS, control)(X, T, C), base)
+        assert ("mid_block" in control.params) == (kind == "drawn")
+    grad = jax.jit(jax.grad(lambda p: (controlled(CONFIG, PARAMS, control.replace(params=p))(X, T, C) ** 2).sum()))
+    g = grad(control.params)
+    assert largest(g["hint"]) == 0 and all(largest(z["kernel"]) > 0 for z in g["zeros"].values())
+    moved = control.replace(params=jax.tree.map(lambda a: a + 0.1, control.params))
+    assert np.abs(controlled(CONFIG, PARAMS, moved)(X, T, C) - base).max() > 1e-3
+
+
+def test_a_lite_control_is_small_and_the_drawn_one_as_large_as_the_copy():
+    def size(kind):
+        shapes = jax.eval_shape(lambda key: make_control(key, CONFIG, PARAMS, kind=kind), KEY).params
+        return sum(a.size for a in jax.tree.leaves(shapes))
+
+    assert size("drawn") == size("copy") > 2 * size("lite")
+    assert [c for _, c in outlets(CONFIG)] == [8] * 5 and [i for i, _ in outlets(CONFIG)] == [0, 0, 1, 1, 1]
+    with pytest.raises(ValueError, match="kind"):
+        make_control(KEY, CONFIG, PARAMS, kind="none")
 
 
 @pytest.mark.slow

@@ -104,6 +104,22 @@ def test_the_words_and_their_order_matter_and_filling_does_not():
     np.testing.assert_allclose(cfg(eps, 2.0)(X, T, c), null + 2 * (out - null), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_of_a_pooled_text_each_place_hears_the_same():
+    """W_q and W_k have no gradient, exactly; filling does not matter; the words and their order still do."""
+    pooled = replace(CONFIG, text_pooled=True)
+    params, c = random_params(pooled), Condition(text=TEXT)
+    jax.tree.map(np.testing.assert_array_equal, params, random_params(CONFIG))  # the same parameters
+    eps = eps_fn(pooled, params)
+    out = np.asarray(eps(X, T, c))
+    np.testing.assert_allclose(eps(X, T, Condition(text=TEXT[:, :5])), out, atol=1e-5)
+    other = tokens.encode(["red a dress", "a dress on red"], WORDS, 6)
+    assert np.abs(out - eps(X, T, Condition(text=other))).reshape(2, -1).max(1).min() > 1e-4
+    cross = jax.grad(lambda p: (eps_fn(pooled, p)(X, T, c) ** 2).sum())(params)["mid_block"]["attentions"][0]["cross"]
+    size = {name: float(jnp.abs(cross[name]["kernel"]).max()) for name in ("to_q", "to_k", "to_v", "to_out")}
+    assert size["to_q"] == size["to_k"] == 0 < min(size["to_v"], size["to_out"])
+
+
 def test_tokens_may_be_a_constant_of_a_compiled_function():
     """Arrays of NumPy and of JAX are checked before anything is traced."""
     shapes = jax.eval_shape(build(CONFIG)[0], KEY)
