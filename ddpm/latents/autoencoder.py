@@ -169,6 +169,6 @@ def make_codec(config: AutoencoderConfig, params: dict, x0: Any) -> Codec:
     if not error < var:
         raise ValueError(
             f"the decoder does not fit the encoder: its copies have the error {error:.3g}, and the mean image "
-            f"{var:.3g}; give both halves of one training"
+            f"{var:.3g}; give both halves of one training, or train for longer"
         )
     return made

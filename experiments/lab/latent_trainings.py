@@ -169,7 +169,7 @@ def train(budget: Budget) -> Trained:
         params = build(unet)[0](jax.random.key(budget.seed))
         left = clock(budget.minutes - spent, taken)
         params = fit(partial(_v_loss, unet), params, z, d.y_train, budget.seed, left, schedule)
-        card = {
+        card: dict[str, Any] = {
             "predict": "v",
             "schedule": {"name": budget.schedule, "T": schedule.T},
             "steps": len(taken) - 1,
@@ -181,7 +181,7 @@ def train(budget: Budget) -> Trained:
     params, card = files.load(path)
     name = f"factor {budget.factor}, {budget.minutes:g} min, seed {budget.seed}"
     model = Model(name, unet, jax.tree.map(jnp.asarray, params), schedule, d.class_names, card)
-    return Trained(model, codec, card["low"], card["high"])
+    return Trained(model, codec, float(card["low"]), float(card["high"]))
 
 
 def main(factors: list[str]) -> None:
