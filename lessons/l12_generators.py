@@ -388,6 +388,9 @@ assert abs(ring.covered(np.asarray(ring.draw(jax.random.key(4), 20_000))).near -
 {name: (f.hit, round(f.near, 3)) for name, f in found.items()}
 
 # %% [markdown]
+# Look at the points between the modes. They never vanish, however long one trains: the codes are one connected cloud,
+# and the generator is continuous, so what it draws is connected too.
+#
 # ## 6. Labels
 #
 # A conditional GAN shows the label to *both* players. A discriminator that does not see it only compares the images of

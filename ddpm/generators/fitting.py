@@ -41,11 +41,12 @@ def _checked(how: Recipe) -> Recipe:
 
 
 def numbered(how: Recipe, what: str) -> Iterator[int]:
-    """0, 1, 2, … with a bar: to how.steps, or until so many minutes of this process have gone by."""
+    """0, 1, 2, … with a bar: to how.steps, or until so many minutes of this process after the first, which compiles."""
     if not how.minutes:
         yield from progress(range(how.steps), desc=what, unit="step")
         return
-    begin, n, shown = time.process_time(), 0, 0
+    yield 0
+    begin, n, shown = time.process_time(), 1, 0
     with progress(total=round(60 * how.minutes), desc=what, unit="s") as bar:
         while (spent := time.process_time() - begin) < 60 * how.minutes:
             bar.update(int(spent) - shown)

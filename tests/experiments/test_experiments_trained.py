@@ -100,6 +100,7 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         "correspondence",
         "progressive_garments",
         "repaint_garments",
+        "mode_ring",
     ],
 )
 def test_quick_forms(name, tmp_path):
