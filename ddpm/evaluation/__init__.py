@@ -19,6 +19,7 @@ __getattr__, __dir__ = namespace(
             "kernel_distance",
             "moments",
         ),
+        "forecasts": ("coverage", "crps"),
         "inception": (),
         "measure": ("Measure", "as_json", "from_json", "table"),
         "model": ("Plan", "check_fits", "draw", "drawn", "evaluate"),

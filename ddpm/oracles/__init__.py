@@ -9,7 +9,10 @@ __getattr__, __dir__ = namespace(
         "finite_set": ("FiniteSet", "finite"),
         "low_rank": ("LowRank", "isotropic"),
         "region_colours": ("Evidence", "Posterior", "Regions", "regions"),
-        "rewards": ("tilt_classes", "tilt_linear", "tilt_measured", "value_above", "value_of", "x0_given_component"),
+        "rewards": (
+            *("tilt_classes", "tilt_linear", "tilt_measured", "tilt_seen", "value_above", "value_of"),
+            "x0_given_component",
+        ),
         "spectrum": ("Spectrum", "eigenvalues", "training_loss"),
         "place_times": ("eps_by_place", "together"),
         "token_mixture": ("Tokens", "tokens"),

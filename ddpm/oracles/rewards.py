@@ -77,6 +77,21 @@ def tilt_measured(m: Mixture, A: Any, y: Any, var: float) -> tuple[Mixture, floa
     return _made(log_weight + fit, moved, cov - gain @ np.linalg.solve(S, gain.transpose(0, 2, 1)), label)
 
 
+def tilt_seen(m: Mixture, y: Any) -> tuple[Mixture, float]:
+    """p(x0 | the numbers of x0 that were seen) and their log p: kriging, for a Gaussian.
+
+    y: (D,), NaN in a gap. Gaps may be anywhere, also at both ends: of a series the forecasts, forwards and backwards.
+    """
+    y = np.asarray(y, np.float64).ravel()
+    seen = ~np.isnan(y)
+    if y.size != m.mean.shape[1] or not seen.any():
+        raise ValueError(
+            f"y has {y.size} numbers, of which {seen.sum()} were seen; give {m.mean.shape[1]}, NaN in a gap, and at "
+            "least one that was seen (without any, m itself is the answer)"
+        )
+    return tilt_measured(m, np.eye(y.size)[seen], y[seen], 0.0)
+
+
 def _vector(name: str, a: Any, n: int) -> np.ndarray:
     a = np.asarray(a, np.float64).ravel()
     if a.shape != (n,) or not np.all(np.isfinite(a)):

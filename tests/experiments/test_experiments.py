@@ -21,7 +21,7 @@ EXACT = [
     "latent_size", "mining", "palette", "personal", "progressive_coding", "repaint_schedule", "schedules",
     "sds_fixed_points", "sds_voxels", "solver_orders", "style_parts_3d", "text_guidance", "transformer_cost",
     "try_on", "typicality_exact", "vae_collapse", "variance_price", "word_binding",
-    "absorbing_steps", "augmentation", "translation_exact",
+    "absorbing_steps", "augmentation", "self_guidance", "translation_exact",
     "latent_scale",
     "fmap_sds",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from ddpm import oracle
 from ddpm.guides import by_value, misfit, plug_in
 from ddpm.oracles.cell_grid import cells
-from ddpm.oracles.rewards import tilt_classes, tilt_linear, tilt_measured, value_above, value_of
+from ddpm.oracles.rewards import tilt_classes, tilt_linear, tilt_measured, tilt_seen, value_above, value_of
 from ddpm.schedule import linear
 
 SCHEDULE = linear()
@@ -122,3 +122,27 @@ def test_the_misfit_is_the_log_likelihood_of_the_measurement(x64):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_series_with_gaps_anywhere_is_kriged():
+    """AR(1), φ = .8: only the nearest points seen on either side count; outside, φ^h of the last."""
+    phi, D = 0.8, 9
+    m = oracle.gaussian(np.zeros(D), phi ** np.abs(np.subtract.outer(np.arange(D), np.arange(D))))
+    y = np.array([np.nan, np.nan, 1.0, -0.5, np.nan, 0.7, 2.0, np.nan, np.nan])
+    given, log_p = tilt_seen(m, y)
+    basis, var = np.asarray(given.basis[0]), np.asarray(given.var[0])
+    mean, cov = np.asarray(given.mean[0]), (basis * var) @ basis.T
+    np.testing.assert_allclose(mean[[0, 1, 7, 8]], [phi**2, phi, 2 * phi, 2 * phi**2], atol=1e-6)
+    np.testing.assert_allclose(np.diag(cov)[[0, 1, 7, 8]], 1 - phi ** np.array([4, 2, 2, 4]), atol=1e-6)
+    np.testing.assert_allclose(mean[4], phi / (1 + phi**2) * (-0.5 + 0.7), atol=1e-6)
+    np.testing.assert_allclose(np.diag(cov)[[2, 3, 5, 6]], 0, atol=1e-6)
+    steps = [(1.0, 0, 1), (-0.5, phi * 1.0, 1 - phi**2), (0.7, -0.5 * phi**2, 1 - phi**4), (2.0, 0.7 * phi, 1 - phi**2)]
+    by_chain = sum(-0.5 * (v - a) ** 2 / b - 0.5 * np.log(2 * np.pi * b) for v, a, b in steps)
+    assert log_p == pytest.approx(by_chain, rel=1e-5)
+    for wrong, why in (
+        (np.full(D, np.nan), "of which 0 were seen"),
+        (y[:5], "y has 5 numbers"),
+        (y + np.inf, "finite"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            tilt_seen(m, wrong)
