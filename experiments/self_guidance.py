@@ -173,8 +173,8 @@ def run(config: Config) -> Result:
         curve.append((s, *exact, *ours))
         fans[f"{s:g}"] = x[:, 0].mean(0), x[:, 0].std(0)
     for s in (16.0, 32.0):
-        exact, ours = overshoot(s), library_overshoot(s)
-        rows.append(Row(f"s = {s:g}: least factor of a step (below -1 it grows)", None, exact, ours, within=1e-3))
+        what = f"s = {s:g}: least factor of a step (below -1 it grows)"
+        rows.append(Row(what, None, overshoot(s), library_overshoot(s), within=1e-3))
     more, fans["right"] = right_rows(series, config)
     rows.append(Row("best, by kriging: CRPS", None, best, None))
     return Result([*rows, *more, *gap_rows(series[0])], None, {
@@ -223,7 +223,7 @@ def gap_rows(series: np.ndarray) -> list[Row]:
     mean, var = np.asarray(m.mean[0], np.float64), np.asarray((m.basis[0] ** 2) @ m.var[0], np.float64)
     pair = K[np.ix_([9, 13], [9, 13])]
     gain = np.linalg.solve(pair, K[np.ix_([9, 13], [11])])[:, 0]
-    exact = {
+    exact: dict[str, tuple[Any, Any]] = {
         "first point, a gap at the beginning": (PHI**4 * series[4], 1 - PHI**8),
         "middle of a gap": (gain @ series[[9, 13]], 1 - gain @ K[[9, 13], 11]),
         "last point, a gap at the end": (PHI**4 * series[19], 1 - PHI**8),
