@@ -13,6 +13,14 @@ Flow matching on the linear path is beside them, trained by the error of its vel
 is asked at the times whose ᾱ_t are nearest to those of the cosine schedule; images are drawn on its own chain. Its
 network of zeros predicts ε̂ = x_τ, whose error is exact as well. The last rows are factors in steps: how many times
 fewer each one needs for the ε-MSE that ε has at the end.
+
+What we see: in the mean over t nothing much happens. v and N(m, σ² I) end 2 % below ε, which is a tenth fewer steps; a
+Gaussian for each class ends level with ε, and flow 2 % above. But the mean is that of small t. There the richer
+Gaussians cost 4 to 5 %, and flow 6, and at the highest noise all have about half of the error of ε: that is where an
+image gets its class. So the pictures differ as the losses do not. With a Gaussian for each class .975 of the images
+have their class after 750 steps, and their distance is 41; ε has .35 and 495 after 3,000, flow .845 and 124. And
+typicality keeps its sign there: .885 of the test images have T > 0, the highest share of all; directions that the
+classes share cost it most, .75. (The spread between seeds is a few hundredths.)
 """
 
 from __future__ import annotations
@@ -34,7 +42,7 @@ from experiments.lab.training_scores import budget, error, held_out, judge_of, m
 from experiments.min_snr import speed_up
 
 PAPER = "Salimans and Ho 2022, Appendix D; Karras et al. 2022, Sec. 5"
-MINUTES = 35
+MINUTES = 40
 FLOW = "flow"
 # recipe: (its name in the table, the kind of its Gaussian in `low_rank.fit`)
 RUNS = {
@@ -161,6 +169,8 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
         left.set(xlabel="step", ylabel=f"ε-MSE, {numbers['n_test']} test images")
         middle.set(xlabel="t", ylabel="ε-MSE, of that of ε")
         right.set(xlabel="step", ylabel=f"Fréchet distance, {numbers['n']} images", yscale="log")
+        right.set_yticks([30, 100, 300, 1000], ["30", "100", "300", "1,000"])
+        right.minorticks_off()
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=7)
         figure.suptitle(f"{numbers['budget']}; a line from seed to seed", fontsize=9)
     return figure
