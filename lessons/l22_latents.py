@@ -174,10 +174,10 @@ assert z.shape == (10, 4, 4, 4) and np.allclose(moved.to_image(jnp.asarray(z)), 
 # ## 4. The scale
 #
 # Pixels lie in $[-1, 1]$ by agreement. The codes of a trained encoder have any scale: those of Stable Diffusion have
-# the deviation 5.49. A chain assumes nothing about it, runs, and is **another chain**: codes with the deviation
-# $\sigma$ have $\sigma^2$ times the SNR at every $t$. So the codes are shifted and divided before the chain, and the
-# way back is gone before decoding. Stable Diffusion multiplies by .18215; programs that forget it, divide where they
-# should multiply, use another decoder's number, or take a variance for a deviation are reported every few months.
+# the deviation 5.49. A chain does not notice, runs, and is **another chain**: codes with the deviation $\sigma$ have
+# $\sigma^2$ times the SNR at every $t$. So the codes are shifted and divided before the chain, and this is undone
+# before decoding. Stable Diffusion multiplies by .18215. Public bug reports tell of programs that forget it, divide
+# where they should multiply, use the number of another decoder, or take a variance for a deviation.
 #
 # ### Exercise 22.3 - the scale, and a bet
 # **Before you run anything:** by which factor does the SNR change if codes of deviation $1/.18215$ are not scaled, and
@@ -332,7 +332,7 @@ tables
 # In its second form the chain ends, at $t=T$, around the draft and not around 0:
 #
 # $$q(x_t \mid x_0, \hat x) = \mathcal N\big(\sqrt{\bar\alpha_t}\,x_0 + (1-\sqrt{\bar\alpha_t})\,\hat x,\;
-#   (1-\bar\alpha_t)\,1\big).$$
+#   (1-\bar\alpha_t)\,I\big).$$
 #
 # ### Exercise 22.6 - the chain around a draft
 
