@@ -9,9 +9,13 @@ little worse, and in the limit change nothing. A model that is fitted to its own
 keeps (1 - 1/n)^g of the variance on average and much less in the median; if half of the images are real each time, it
 keeps nearly all.
 
-Then garments: a linear classifier on random features, with n real images a class, and images of the shipped model, a
-Gaussian fitted to the same n real images of a class, or nothing beside them. The shipped model has seen all 60,000
-training images, so it knows more than n …
+Then garments: a linear classifier on random features, with n real images a class and 100 others beside them. Those of a
+Gaussian fitted to the same n do nothing at any n. Those of the shipped model do: with ten real ones a class the accuracy
+rises from .69 to .78, with a hundred from .788 to .800, with a thousand not at all. It is no contradiction, since this
+model was trained on all 60,000 images: it hands on what it knows of them, and a hundred of its images alone are worth a
+little less than a hundred real ones. Images with guidance 2 help more than those without, which are more varied but
+more often of no class. What does not carry over: a model that was trained on the n images alone, which is the case of
+whoever has no more.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from ddpm.zoo import model
 from experiments.lab.runner import Result, Row, Unavailable
 
 PAPER = "Azizi et al. 2023, Synthetic data from diffusion models improves ImageNet classification"
-MINUTES = 5
+MINUTES = 2
 UNCHECKED = "The formula is an approximation; the quadrature beside it is what ours is held to."
 DELTA, D = 2.0, 50
 
@@ -43,17 +47,17 @@ class Config:
     """The exact case: images a class, repetitions, the loop. Garments: real and generated images a class, the rest."""
 
     n: tuple[int, ...] = (5, 10, 20, 50, 100, 1000)
-    repeats: int = 4000
+    repeats: int = 2000
     loop: int = 100
     rounds: int = 50
     data: str = "fashion_mnist"
     model: str = "fashion_mnist"
     real: tuple[int, ...] = (10, 100, 1000)
-    made: int = 250
+    made: int = 100
     guidance: tuple[float, ...] = (1.0, 2.0)
     calls: int = 10
     draws: int = 3  # of the n real images
-    features: int = 2000
+    features: int = 1000
     seed: int = 0
 
 
