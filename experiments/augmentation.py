@@ -9,10 +9,10 @@ little worse, and in the limit change nothing. A model that is fitted to its own
 keeps (1 - 1/n)^g of the variance on average and much less in the median; if half of the images are real each time, it
 keeps nearly all.
 
-Then garments: a linear classifier on random features, with n real images a class and 100 others beside them. Those of a
-Gaussian fitted to the same n do nothing at any n. Those of the shipped model do: with ten real ones a class the accuracy
-rises from .69 to .78, with a hundred from .788 to .800, with a thousand not at all. It is no contradiction, since this
-model was trained on all 60,000 images: it hands on what it knows of them, and a hundred of its images alone are worth a
+Then garments: a linear classifier on random features, with n real images a class and 100 others. Those of a Gaussian
+fitted to the same n do nothing at any n. Those of the shipped model do: with ten real ones a class the accuracy rises
+from .69 to .78, with a hundred from .788 to .800, with a thousand not at all. It is no contradiction, since this model
+was trained on all 60,000 images: it hands on what it knows of them, and a hundred of its images alone are worth a
 little less than a hundred real ones. Images with guidance 2 help more than those without, which are more varied but
 more often of no class. What does not carry over: a model that was trained on the n images alone, which is the case of
 whoever has no more.
