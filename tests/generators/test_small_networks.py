@@ -50,18 +50,18 @@ def digits():
 
 def test_shapes_of_every_kind():
     for kind in gen.KINDS:
-        for size, channels in ((28, 1), (32, 3)):
-            config = gen.GeneratorConfig(kind, size, channels)
-            nets, c = gen.build(config), jnp.zeros(5, jnp.int32)
-            params = jax.eval_shape(nets.init, jax.random.key(0))
-            z = jax.ShapeDtypeStruct((5, config.codes), jnp.float32)
-            x = jax.eval_shape(lambda p, z, n=nets, c=c: n.decode(p, z, c), params, z)
-            assert x.shape == (5, size, size, channels)
-            if kind in gen.ENCODED:
-                assert [a.shape for a in jax.eval_shape(nets.encode, params, x)] == [(5, config.codes)] * 2
-            else:
-                a, log_c = jax.eval_shape(lambda p, x, n=nets, c=c: n.disc(p, x, c), params, x)
-                assert a.shape == (5,) and (log_c is None) == (kind in ("gan", "cgan"))
+        size, channels = (28, 1) if kind in ("vae", "cgan") else (32, 3)
+        config = gen.GeneratorConfig(kind, size, channels)
+        nets, c = gen.build(config), jnp.zeros(5, jnp.int32)
+        params = jax.eval_shape(nets.init, jax.random.key(0))
+        z = jax.ShapeDtypeStruct((5, config.codes), jnp.float32)
+        x = jax.eval_shape(lambda p, z, n=nets, c=c: n.decode(p, z, c), params, z)
+        assert x.shape == (5, size, size, channels)
+        if kind in gen.ENCODED:
+            assert [a.shape for a in jax.eval_shape(nets.encode, params, x)] == [(5, config.codes)] * 2
+        else:
+            a, log_c = jax.eval_shape(lambda p, x, n=nets, c=c: n.disc(p, x, c), params, x)
+            assert a.shape == (5,) and (log_c is None) == (kind in ("gan", "cgan"))
 
 
 def test_labels_change_the_decoder_and_the_projection(params):
@@ -180,13 +180,13 @@ def test_an_image_does_not_depend_on_its_batch_and_noise_has_variance_r2(vae):
     x = vae.draw(jax.random.key(0), 12, c)
     np.testing.assert_allclose(vae.draw(jax.random.key(0), 12, c, batch=5), x, atol=1e-5)
     vague = dataclasses.replace(vae, params=jax.tree.map(lambda a: 0 * a, vae.params) | {"log_r2": jnp.log(0.01)})
-    noisy = vague.draw(jax.random.key(0), 60, np.zeros(60, int), noise=True)
-    assert noisy.std() == pytest.approx(0.1, rel=0.05)
+    noisy = vague.draw(jax.random.key(0), 12, np.zeros(12, int), noise=True)
+    assert noisy.std() == pytest.approx(0.1, rel=0.15)
 
 
 def test_the_bound_rises_with_K(vae):
     x, c = np.zeros((40, 8, 8, 1), np.float32), np.arange(40) % 10
-    one, many = (vae.bound(jax.random.key(0), x, c, K).mean() for K in (1, 30))
+    one, many = (vae.bound(jax.random.key(0), x, c, K).mean() for K in (1, 10))
     assert one < many
     assert vae.codes(x).shape == (40, 3) and vae.copies(x, c).shape == x.shape
 
@@ -228,6 +228,7 @@ def test_files_go_and_come_back_and_a_decoder_that_does_not_fit_is_found(vae, tm
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_trains_draws_and_draws_again(digits, tmp_path, capsys):
     g = command.run(GeneratorCommand("vae", "digits", steps=40, codes=3, width=4, out=tmp_path, n=3))
     told = capsys.readouterr().out
