@@ -1,13 +1,15 @@
 """Small networks: an encoder, a decoder that is also the generator of a GAN, and a discriminator.
 
-    encode : x (B, H, W, C) -> m (B, k), log v (B, k)          an autoencoder uses m alone
+    encode : x (B, H, W, C), c (B,) -> m (B, k), log v (B, k)  an autoencoder uses m alone, and no labels
     decode : z (B, k), c (B,) -> x̂ (B, H, W, C) in [-1, 1]      of a VAE, and G of a GAN
     disc   : x (B, H, W, C), c (B,) -> a (B,), log C (B, K)    the logit of D, and log probabilities of labels
 
 All convolutions have stride 1, between blocks of pixels that become channels, so no upsampling is uneven. A label
-scales and shifts the channels of the decoder (FiLM): given as one more input next to the codes, it is ignored. The
-discriminator has no norm: one over a batch would hide how far real and generated images are apart, one over an image
-hides its mean and contrast. It sees the label by projection, a + ⟨e_c, h⟩.
+scales and shifts the channels of the decoder (FiLM). A VAE may ignore it, because its codes carry the class already; so
+there it also shifts the first map of the decoder, and the codes of the encoder: the KL then keeps the codes of each
+class around 0, and the decoder has to learn the class from the label. The discriminator has no norm: one over a batch
+would hide how far real and generated images are apart, one over an image hides its mean and contrast. It sees the label
+by projection, a + ⟨e_c, h⟩.
 
 [Miyato and Koyama 2018; Perez et al. 2018]
 """
@@ -81,14 +83,17 @@ class Body(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """m(x) and log v(x)"""
+    """m(x, c) and log v(x, c): a label shifts both"""
 
     def __init__(self, config: GeneratorConfig, *, draws: Draws):
         self.body = Body(config, draws=draws)
         self.out = Linear(2 * config.width * (config.image_size // 4) ** 2, 2 * config.codes, draws=draws)
+        zeros = nnx.initializers.zeros_init()
+        self.table = nnx.Param(draws(zeros, (config.labels, 2 * config.codes))) if config.labels else None
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        m, log_v = jnp.split(self.out(self.body(x)), 2, axis=-1)
+    def __call__(self, x: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:
+        h = self.out(self.body(x))
+        m, log_v = jnp.split(h if self.table is None else h + self.table[...][c], 2, axis=-1)
         return m, log_v
 
 
@@ -110,12 +115,15 @@ class Decoder(nnx.Module):
     def __init__(self, config: GeneratorConfig, *, draws: Draws):
         conv, w, side = partial(Conv, draws=draws, dtype=jnp.float32), config.width, config.image_size // 4
         self.first = Linear(config.codes, 2 * w * side**2, draws=draws)
+        shifts, shifted = (config.labels, 2 * w * side**2), config.kind == "vae" and config.labels
+        self.table = nnx.Param(draws(nnx.initializers.normal(0.1), shifts)) if shifted else None
         self.film_1, self.conv_1 = Film(2 * w, config.labels, draws=draws), conv(2 * w, 4 * w)
         self.film_2, self.conv_2 = Film(w, config.labels, draws=draws), conv(w, 4 * config.image_channels)
         self.side = side
 
     def __call__(self, z: jax.Array, c: jax.Array) -> jax.Array:
-        h = self.first(z).reshape(len(z), self.side, self.side, -1)
+        h = self.first(z) if self.table is None else self.first(z) + self.table[...][c]
+        h = h.reshape(len(z), self.side, self.side, -1)
         h = depth_to_space(self.conv_1(nnx.silu(self.film_1(h, c))), 2)
         return jnp.tanh(depth_to_space(self.conv_2(nnx.silu(self.film_2(h, c))), 2))
 
@@ -145,7 +153,7 @@ class Networks(NamedTuple):
 
     init: Callable[[jax.Array], dict]
     decode: Callable[..., jax.Array]  # (params, z, c=None) -> x̂
-    encode: Callable[..., Any] | None  # (params, x) -> m, log v
+    encode: Callable[..., Any] | None  # (params, x, c=None) -> m, log v
     disc: Callable[..., Any] | None  # (params, x, c=None) -> a, log C
 
 
@@ -164,7 +172,8 @@ def _pure(make: Callable[..., nnx.Module]) -> tuple[Callable[[jax.Array], dict],
 def build(config: GeneratorConfig) -> Networks:
     """Build the networks of a kind; the same config gives the same functions, so nothing compiles twice.
 
-    params has `decoder`, and `encoder` (with `log_r2`, the log of the decoder's variance, for a VAE) or `disc`.
+    params has `decoder`, and `encoder` or `disc`; of a VAE also `log_r2`, the log of the decoder's variance r², which
+    begins at .08: it is learned by small steps, and from 1 it would take a thousand of them to where images want it.
     """
     second = "encoder" if config.kind in ENCODED else "disc"
     init_1, decoder = _pure(partial(Decoder, config))
@@ -173,7 +182,7 @@ def build(config: GeneratorConfig) -> Networks:
     @runs_once
     def init(key: jax.Array) -> dict:
         params = {"decoder": init_1(jax.random.fold_in(key, 0)), second: init_2(jax.random.fold_in(key, 1))}
-        return params | ({"log_r2": jnp.zeros(())} if config.kind == "vae" else {})
+        return params | ({"log_r2": jnp.float32(-2.5)} if config.kind == "vae" else {})
 
     def labels(c: Any, n: int) -> jax.Array:
         if not config.labels:
@@ -190,9 +199,9 @@ def build(config: GeneratorConfig) -> Networks:
             raise ValueError(f"z has shape {z.shape}; this decoder takes codes (B, {config.codes})")
         return decoder(params["decoder"], z, labels(c, len(z)))
 
-    def encode(params: dict, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(params: dict, x: jax.Array, c: Any = None) -> tuple[jax.Array, jax.Array]:
         check.fits("x", x, config.image_shape, "encoder")
-        return other(params["encoder"], x)
+        return other(params["encoder"], x, labels(c, len(x)))
 
     def disc(params: dict, x: jax.Array, c: Any = None) -> tuple[jax.Array, jax.Array | None]:
         check.fits("x", x, config.image_shape, "discriminator")

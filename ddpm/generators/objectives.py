@@ -49,7 +49,7 @@ def encoded_loss(config: GeneratorConfig) -> Callable[..., jax.Array]:
 
     def bound(params: dict, key: jax.Array, x0: jax.Array, c: Any = None) -> jax.Array:
         c = c if config.labels else None
-        encode, decode = lambda x: encode_(params, x), lambda z: nets.decode(params, z, c)
+        encode, decode = lambda x: encode_(params, x, c), lambda z: nets.decode(params, z, c)
         fit, kl = elbo(key, x0, encode, decode, jnp.exp(params["log_r2"]))
         return (kl - fit).mean()
 

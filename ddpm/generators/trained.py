@@ -54,12 +54,12 @@ class Generator:
             out.append(np.clip(np.asarray(x)[:m], -1, 1))
         return np.concatenate(out)
 
-    def codes(self, x: Any, batch: int = 250) -> np.ndarray:
-        """m(x), the codes of images (N, H, W, C) in [-1, 1]: (N, k)"""
-        return self._over(_code, x, None, batch)
+    def codes(self, x: Any, c: Any = None, batch: int = 250) -> np.ndarray:
+        """m(x, c), the codes of images (N, H, W, C) in [-1, 1]: (N, k)"""
+        return self._over(_code, x, c, batch)
 
     def copies(self, x: Any, c: Any = None, batch: int = 250) -> np.ndarray:
-        """decode(m(x), c), of an encoder with its decoder: like x"""
+        """decode(m(x, c), c), of an encoder with its decoder: like x"""
         return self._over(_copy, x, c, batch)
 
     def bound(self, key: jax.Array, x: Any, c: Any = None, K: int = 1, batch: int = 250) -> np.ndarray:
@@ -93,7 +93,7 @@ def _drawn(config: GeneratorConfig, params: dict, key: jax.Array, ids: jax.Array
 @partial(jax.jit, static_argnums=0)
 def _code(config: GeneratorConfig, params: dict, x: jax.Array, c: Any) -> jax.Array:
     encode: Any = build(config).encode
-    return encode(params, x)[0]
+    return encode(params, x, c)[0]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -106,7 +106,7 @@ def _bound(config: GeneratorConfig, params: dict, x: jax.Array, c: Any, K: int, 
     nets = build(config)
     encode: Any = nets.encode
     r2 = jnp.exp(params["log_r2"])
-    return variational.iwae(key, x, lambda x: encode(params, x), lambda z: nets.decode(params, z, c), r2, K)
+    return variational.iwae(key, x, lambda x: encode(params, x, c), lambda z: nets.decode(params, z, c), r2, K)
 
 
 def save(path: str | Path, generator: Generator) -> None:

@@ -58,7 +58,9 @@ def test_shapes_of_every_kind():
         x = jax.eval_shape(lambda p, z, n=nets, c=c: n.decode(p, z, c), params, z)
         assert x.shape == (5, size, size, channels)
         if kind in gen.ENCODED:
-            assert [a.shape for a in jax.eval_shape(nets.encode, params, x)] == [(5, config.codes)] * 2
+            assert [a.shape for a in jax.eval_shape(lambda p, x, n=nets, c=c: n.encode(p, x, c), params, x)] == [
+                (5, config.codes)
+            ] * 2
         else:
             a, log_c = jax.eval_shape(lambda p, x, n=nets, c=c: n.disc(p, x, c), params, x)
             assert a.shape == (5,) and (log_c is None) == (kind in ("gan", "cgan"))
@@ -188,7 +190,7 @@ def test_the_bound_rises_with_K(vae):
     x, c = np.zeros((40, 8, 8, 1), np.float32), np.arange(40) % 10
     one, many = (vae.bound(jax.random.key(0), x, c, K).mean() for K in (1, 10))
     assert one < many
-    assert vae.codes(x).shape == (40, 3) and vae.copies(x, c).shape == x.shape
+    assert vae.codes(x, c).shape == (40, 3) and vae.copies(x, c).shape == x.shape
 
 
 def test_what_does_not_fit_is_refused(vae, tmp_path):
