@@ -101,6 +101,8 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         "progressive_garments",
         "repaint_garments",
         "mode_ring",
+        "infogan_codes",
+        "trilemma",
     ],
 )
 def test_quick_forms(name, tmp_path):
