@@ -24,6 +24,7 @@ EXACT = [
     "absorbing_steps", "augmentation", "self_guidance", "translation_exact",
     "latent_scale",
     "fmap_sds",
+    "drawn_shapes",
 ]  # fmt: skip
 
 

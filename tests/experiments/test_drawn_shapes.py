@@ -1,0 +1,39 @@
+"""What the reader of drawn shapes says of the data themselves, and of shapes that are none."""
+
+import numpy as np
+import pytest
+
+from ddpm import data
+from ddpm.datasets import blocks, volumes
+from experiments import drawn_shapes
+
+
+def test_the_data_are_judged_as_the_data():
+    shapes = blocks.draw(200, seed=3)
+    found = drawn_shapes.judged(data.to_float(volumes.pictures(shapes.content)), shapes.labels)
+    exact = drawn_shapes.truth()
+    for name in ("filled cells that are of the catalogue", "shapes with the layout of a category"):
+        assert found[name] == exact[name] == 1
+    slots = (blocks.layouts()[shapes.category] == "o").sum()
+    for name in ("slots that hold something", "slots with a part of the own style"):
+        p = exact[name]
+        assert abs(found[name] - p) < 4 * np.sqrt(p * (1 - p) / slots)
+    assert found["slots with a part of another style"] == 0
+    # the same shapes under another style's name
+    other = drawn_shapes.judged(data.to_float(volumes.pictures(shapes.content)), (shapes.labels + 1) % 4)
+    assert other["slots with a part of another style"] == found["slots with a part of the own style"]
+    assert other["slots with a part of the own style"] == 0
+
+
+def test_noise_is_no_part_of_the_catalogue():
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 24, 24, 24))
+    found = drawn_shapes.judged(x, np.arange(4))
+    assert found["filled cells that are of the catalogue"] == 0 and found["shapes with the layout of a category"] == 0
+    assert drawn_shapes.judged(0 * x - 1, np.arange(4))["slots that hold something"] == 0
+
+
+def test_shapes_without_a_voxel_are_left_out():
+    """And if none has one, there is nothing to be lifted."""
+    config = drawn_shapes.Config(**drawn_shapes.QUICK)
+    with pytest.raises(ValueError, match="no shape of these has a voxel"):
+        drawn_shapes.mined(np.full((2, 24, 24, 24), -1.0), np.arange(2), config)
