@@ -15,6 +15,7 @@ not carry over: to hit eight modes says little about images, whose modes nobody 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +32,7 @@ MINUTES = 2.0
 UNCHECKED = (
     "The exact column is what the data themselves score; how far a trained generator stays below is the finding."
 )
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "non-saturating": {"gamma": 0.0},
     "non-saturating, R1": {"gamma": 0.1},
     "non-saturating, R1, packed": {"gamma": 0.1, "packed": 4},

@@ -120,7 +120,8 @@ class Drawer:
 
 def flops(f: Callable[..., Any], *args: Any) -> float:
     """MFLOP an image of a batch of 100, as XLA counts them."""
-    return float(jax.jit(f).lower(*args).compile().cost_analysis()["flops"]) / 100 / 1e6
+    cost: Any = jax.jit(f).lower(*args).compile().cost_analysis()
+    return float(cost["flops"]) / 100 / 1e6
 
 
 def one_call(kind: str, config: Config, d: data.Dataset, seed: int) -> dict[str, Drawer]:

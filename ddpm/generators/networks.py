@@ -173,7 +173,8 @@ def build(config: GeneratorConfig) -> Networks:
     """Build the networks of a kind; the same config gives the same functions, so nothing compiles twice.
 
     params has `decoder`, and `encoder` or `disc`; of a VAE also `log_r2`, the log of the decoder's variance r², which
-    begins at .08: it is learned by small steps, and from 1 it would take a thousand of them to where images want it.
+    begins at 0: at that level the codes do little, and the decoder learns from the label first. As r² falls, the codes
+    take up what the label has not told.
     """
     second = "encoder" if config.kind in ENCODED else "disc"
     init_1, decoder = _pure(partial(Decoder, config))
@@ -182,7 +183,7 @@ def build(config: GeneratorConfig) -> Networks:
     @runs_once
     def init(key: jax.Array) -> dict:
         params = {"decoder": init_1(jax.random.fold_in(key, 0)), second: init_2(jax.random.fold_in(key, 1))}
-        return params | ({"log_r2": jnp.float32(-2.5)} if config.kind == "vae" else {})
+        return params | ({"log_r2": jnp.zeros(())} if config.kind == "vae" else {})
 
     def labels(c: Any, n: int) -> jax.Array:
         if not config.labels:
