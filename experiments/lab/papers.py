@@ -114,7 +114,7 @@ PAPERS = (
           ("large_images",)),
     Paper(7, "H", "Microstructures", "Two-phase materials: a Gaussian field, cut at a level", ("microstructures",)),
     Paper(52, "H", "Latent diffusion", "Diffuse in the space of an autoencoder",
-          ("latent_size", "latent_scale")),
+          ("latent_size", "latent_scale", "latent_factor")),
     Paper(56, "H", "DiffuseVAE", "A VAE draws the draft, diffusion adds the rest", ("diffuse_vae",)),
     Paper(19, "H", "UniCon", "One model of a pair of images, each with its own time", ("two_times",)),
     Paper(36, "H", "MT-Diffusion", "Several kinds of data in one chain", ("labels_in_chain",)),

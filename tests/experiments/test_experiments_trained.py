@@ -96,6 +96,7 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         "own_reading",
         "few_steps",
         "flow_losses",
+        "latent_factor",
         "ddae",
         "correspondence",
         "progressive_garments",
