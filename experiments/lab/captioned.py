@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ddpm import plot
+from ddpm.contracts import Eps
 from ddpm.datasets.wardrobe.captions import caption
 from ddpm.networks.text_config import TextConfig
 from ddpm.sample import Sampling, images
@@ -31,9 +32,15 @@ def drawn_by(m: model.Model, values: np.ndarray, guidance: float, steps: int = 2
     """Pictures of the captions that ask for values (n, 8), (n, 28, 28, 3) in [-1, 1]."""
     assert isinstance(m.unet, TextConfig), f"{m.name!r} was trained without captions"
     text = tokens.encode([caption(row) for row in values.tolist()], m.unet.words, m.unet.tokens)
-    shape, how = (len(values), *m.image_shape), Sampling(steps=steps, guidance=guidance)
-    x = images(m.eps, m.schedule, jax.random.key(seed), shape, Condition(text=text), how)
-    return np.clip(np.asarray(x), -1, 1)
+    return drawn_under(m, m.eps, Condition(text=text), len(values), steps, guidance, seed)
+
+
+def drawn_under(
+    m: model.Model, eps: Eps, c: Condition | None, n: int, steps: int = 25, guidance: float = 1.0, seed: int = 0
+) -> np.ndarray:
+    """n pictures under a condition, by a denoiser that was made of the network: (n, 28, 28, 3) in [-1, 1]"""
+    how = Sampling(steps=steps, guidance=guidance)
+    return np.clip(np.asarray(images(eps, m.schedule, jax.random.key(seed), (n, *m.image_shape), c, how)), -1, 1)
 
 
 def named_rows(axes: Any, shown: dict[str, Any], columns: int, fontsize: float = 8) -> None:

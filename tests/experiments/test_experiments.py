@@ -1,7 +1,12 @@
 """Every experiment runs to its end in its quick form."""
 
 import pytest
+from tiny import random_params
 
+from ddpm.datasets.wardrobe.captions import VOCABULARY
+from ddpm.networks.text_config import TextConfig
+from ddpm.schedule import make_schedule
+from ddpm.zoo import model
 from experiments.lab import runner, speed
 
 
@@ -28,9 +33,26 @@ EXACT = [
 ]  # fmt: skip
 
 
+TRAINED = ("control_network",)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A network that reads captions and compiles in seconds, to stand in the place of the shipped one."""
+    sizes = {"patch": 4, "channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "groups": 4}
+    config = TextConfig(28, 3, **sizes, words=VOCABULARY, text_width=8, text_layers=1, text_heads=2)
+    card = {"schedule": {"name": "cosine", "T": 1000}, "predict": "v"}
+    path = tmp_path_factory.mktemp("small") / "wardrobe"
+    chain = make_schedule("cosine", 1000)
+    model.save(path, model.Model("small", config, random_params(config), chain, tuple("abcdef"), card), {})
+    return path
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXACT)
-def test_exact_figures(name, tmp_path):
+@pytest.mark.parametrize("name", [*EXACT, *TRAINED])
+def test_exact_figures(name, tmp_path, small, monkeypatch):
     """Each row that is checked agrees with its closed form, in the quick form; the picture is drawn."""
-    folder = runner.make(name, quick=True, out=tmp_path)
+    monkeypatch.setenv("DDPM_CACHE_DIR", str(tmp_path / "cache"))
+    changes = [f"model={small}"] if name in TRAINED else []
+    folder = runner.make(name, changes, quick=True, out=tmp_path)
     assert (folder / "figure.png").stat().st_size > 5000
