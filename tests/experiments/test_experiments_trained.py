@@ -103,6 +103,7 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         "repaint_garments",
         "mode_ring",
         "infogan_codes",
+        "downstream",
         "trilemma",
     ],
 )
