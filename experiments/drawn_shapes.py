@@ -165,7 +165,8 @@ def run(config: Config) -> Result:
     net = trained(config.training) if config.training else None
     schedule = make_schedule("cosine") if net is None else net.schedule
     denoisers = {BEST: volumes.eps(schedule)} | ({} if net is None else {NET: net.eps})
-    rows, numbers = [], {"shown": {}, "planted": {}}
+    rows: list[Row] = []
+    numbers: dict[str, Any] = {"shown": {}, "planted": {}}
     exact = truth()
     for name, eps in denoisers.items():
         x = drawn(eps, schedule, labels, config.steps, config.seed)

@@ -253,7 +253,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
             grey = 0.35 + 0.6 * volume[..., None] * np.ones(3)
             for row, (kind, text) in enumerate(kinds.items()):
                 if kind == "planted":
-                    of_style = np.isin(content, [2 + part for part in blocks.planted(i)])
+                    of_style: Any = np.isin(content, [2 + part for part in blocks.planted(i)])
                     strength, colour = of_style.repeat(6, 0).repeat(6, 1).repeat(6, 2), (0.15, 0.55, 0.95)
                 else:
                     lengths = np.array(one[kind]).reshape(-1, 2)
@@ -264,13 +264,14 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
                     ax.set_title(f"style {one['style']}", fontsize=9)
                 if i == 0:
                     ax.text(-21, 22, text, rotation=90, va="center", ha="right", fontsize=8)
-        top, below = (s.subplots() for s in figure.add_subfigure(grid[:, 4]).subfigures(2, 1))
-        for name, colour, style in (("rare", "C0", "-"), ("network", "C0", "--"), ("frequent", "C3", "-")):
+        halves: Any = figure.add_subfigure(grid[:, 4]).subfigures(2, 1)
+        top, below = (half.subplots() for half in halves)
+        for name, line, style in (("rare", "C0", "-"), ("network", "C0", "--"), ("frequent", "C3", "-")):
             if name in numbers:
                 of, label = numbers[name], f"{name} parts" if name != "network" else "rare, network"
-                top.plot(np.arange(1, len(of["precision"]) + 1), of["precision"], color=colour, ls=style, label=label)
-                top.axvline(of["planted"], color=colour, lw=0.8, ls=":")
-                below.plot((1, 2, 3, 5), of["by_number"], "o", ls=style, ms=4, color=colour, label=label)
+                top.plot(np.arange(1, len(of["precision"]) + 1), of["precision"], color=line, ls=style, label=label)
+                top.axvline(of["planted"], color=line, lw=0.8, ls=":")
+                below.plot((1, 2, 3, 5), of["by_number"], "o", ls=style, ms=4, color=line, label=label)
         top.set(xlabel="best cells (dotted: planted)", ylabel="precision", ylim=(0, 1.05))
         below.set(xlabel="views", ylabel="AUC of the cells", xticks=(1, 2, 3, 5), ylim=(None, 1.003))
         below.legend(fontsize=7, loc="lower right", handlelength=3.2)
