@@ -9,7 +9,7 @@ from ddpm.datasets.wardrobe import captions, drawing
 from ddpm.datasets.wardrobe.edits import INSTRUCTIONS, SHADE_OF
 from ddpm.datasets.wardrobe.silhouettes import shapes
 from experiments.lab import adapter_trainings as adapters
-from experiments.lab import learned_control, learned_images
+from experiments.lab import learned_control, learned_images, learned_words
 from experiments.lab.wardrobe_exact import LUMA
 
 GOAL = jnp.array([1.0, -2.0, 0.5])
@@ -102,3 +102,10 @@ def test_the_true_picture_obeys_its_edges_and_another_one_less():
     outline = shapes().region[learned_control.shape_of(z)] > 0
     changes = outline[:, :-1] != outline[:, 1:]
     assert (edges[:, :-1, :, 0][changes] == 1).all()
+
+
+def test_pictures_of_one_subject_share_it_and_nothing_else():
+    z = learned_words.subject(200, 41)
+    for name in ("garment", "colour", "pattern", "bits"):
+        assert len(np.unique(getattr(z, name), axis=0)) == 1
+    assert len(np.unique(z.ground)) == 8 and len(np.unique(z.light)) == 2
