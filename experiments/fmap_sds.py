@@ -181,7 +181,7 @@ UNCHECKED = "A fit by drawn gradients is not exact: beside it stands the best ma
 
 def descriptors(X: fm.Basis, Y: fm.Basis, share: Any, rng: np.random.Generator) -> list[Row]:
     """Maps from the heat that stays at a point, exact and with 1 % of noise; α; and what ZoomOut makes of them."""
-    times = np.geomspace(0.05, 100, 40)
+    times = np.geomspace(0.05, 100, 40).tolist()
     heat = [fm.heat_signatures(s, times) for s in (X, Y)]
     spread = heat[1].std(0)
     rows = []

@@ -62,8 +62,8 @@ def run(config: Config) -> Result:
         m, training = learned_images.train(loss, budget, config.model)
         eps = learned_images.eps_of(m, training.params)
         for name, mask in tasks().items():
-            y = Condition(image=learned_images.given(x0, mask, np.random.default_rng(config.seed), 0.0))
-            a, b = (captioned.drawn_under(m, eps, y, len(x0), config.steps, seed=config.seed + k) for k in (1, 2))
+            told = Condition(image=learned_images.given(x0, mask, np.random.default_rng(config.seed), 0.0))
+            a, b = (captioned.drawn_under(m, eps, told, len(x0), config.steps, seed=config.seed + k) for k in (1, 2))
             spread = ((a - b) ** 2).mean((1, 2, 3)) / 2
             error = (((a - x0) ** 2 + (b - x0) ** 2) / 2).mean((1, 2, 3))
             for what, truth, got in (

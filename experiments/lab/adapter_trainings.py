@@ -99,8 +99,9 @@ def trained(
         leaves = {str(i): np.asarray(a) for i, a in enumerate(jax.tree.leaves(state.ema))}
         files.save(path, leaves, card)
         shutil.rmtree(unfinished, ignore_errors=True)
-    leaves, card = files.load(path)
-    params = jax.tree.unflatten(jax.tree.structure(like.ema), [jnp.asarray(leaves[i]) for i in range(len(leaves))])
+    kept: Any
+    kept, card = files.load(path)  # names that are numbers are numbers again
+    params = jax.tree.unflatten(jax.tree.structure(like.ema), [jnp.asarray(kept[i]) for i in range(len(kept))])
     return Trained(params, card["loss"], card["watched"], card["seconds"])
 
 

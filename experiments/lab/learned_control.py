@@ -6,6 +6,7 @@ python -m experiments.lab.learned_control [copy] [drawn] [lite]     trains them,
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -85,20 +86,20 @@ def train(
     m, start = empty(name, kind)
 
     def loss(params: Any, fixed: Any, key: Any, batch: Any) -> jax.Array:
-        net = controlled(m.unet, fixed, start.replace(params=params))  # type: ignore[arg-type]
+        net = controlled(m.unet, fixed, replace(start, params=params))  # type: ignore[arg-type]
         return adapters.error_of_v(net, m.schedule, key, *batch).mean()
 
     z = drawing.draw_attributes(32, 71)
 
     def watch(params: Any) -> list[float]:
-        eps = eps_of(m, start.replace(params=params))
+        eps = eps_of(m, replace(start, params=params))
         return [float(obeyed(drawn(m, eps, z, True, 10), z).mean())]
 
     about = f"control, {kind}, {m.card['sha256'][:12]}"
     found = adapters.trained(
         about, start.params, loss, m.params, lambda n: batch_of(m, budget, n), budget, (watched, watch)
     )
-    return m, start.replace(params=found.params), found
+    return m, replace(start, params=found.params), found
 
 
 if __name__ == "__main__":

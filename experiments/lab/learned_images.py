@@ -117,11 +117,12 @@ def train(kind: str, budget: Budget | None = None, name: str = captioned.NAME) -
     """Train the network of that kind: `L2` and `L1` on the four tasks, `edits` on instructions."""
     budget = BUDGETS[kind] if budget is None else budget
     m, wide, start = network(name)
-    apply = eps_fn(wide, start).func
+    untaught: Any = eps_fn(wide, start)
 
     def loss(params: Any, fixed: Any, key: Any, batch: Any) -> jax.Array:
-        net = seeing(jax.tree_util.Partial(apply, params))
-        return adapters.error_of_v(net, m.schedule, key, *batch, absolute=kind == "L1").mean()
+        net = seeing(jax.tree_util.Partial(untaught.func, params))
+        x0, c = batch
+        return adapters.error_of_v(net, m.schedule, key, x0, c, absolute=kind == "L1").mean()
 
     def batch_of(n: int) -> Any:
         return edits_batch(m, budget, n) if kind == "edits" else palette_batch(budget, n)

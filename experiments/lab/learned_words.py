@@ -9,7 +9,7 @@ a word that no caption holds. DreamBooth's class prior is of pictures that the f
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -80,7 +80,7 @@ def teach(kind: str, z: drawing.Attributes, budget: Budget | None = None, name: 
         """All parameters, of those that are learned and those that are not."""
         if kind == "word":
             return spoken(fixed, learned)
-        return learned if lora is None else merged(fixed, lora.replace(pairs=learned))
+        return learned if lora is None else merged(fixed, replace(lora, pairs=learned))
 
     def loss(learned: Any, fixed: dict, key: Any, batch: Any) -> jax.Array:
         keys, net = jax.random.split(key), Partial(apply, whole(learned, fixed))
@@ -110,5 +110,5 @@ def _said(new: Taught, text: str, n: int) -> Condition:
 if __name__ == "__main__":
     adapters.start_quickly()
     for kind in sys.argv[1:] or BUDGETS:
-        curve = teach(kind, subject(4, 41)).training
+        curve: Any = teach(kind, subject(4, 41)).training
         print(kind, f"loss {np.mean(curve.loss[:20]):.4f}, {np.mean(curve.loss[-50:]):.4f}, {curve.seconds:.0f} s")
