@@ -10,13 +10,18 @@ minutes. The exact column has data for which each kind can be solved: a Gaussian
 best linear VAE, in one call, loses what its codes do not hold; DDIM with the exact denoiser loses what its steps cost;
 a perfect GAN loses nothing. Two minutes are a small budget, and the order of the three belongs to this budget; the
 paper's belongs to its own. The row with 1,000 calls has fewer images, as it says, so it has no distances.
+
+What we see: after two minutes the GAN is ahead in everything, accuracy .84 and a distance of 81 in one call; the VAE
+has .57 and 239. Diffusion has hardly begun: .51 in pixels and .61 in codes, at 50 calls. More calls do not help a
+network that is not trained: 50 are worse than 4. The shipped model shows what 89 minutes are worth, .97 and 3.1, and
+recall .80. So beside few calls for drawing there is a fourth wish, little time for training.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -189,7 +194,7 @@ def of_seed(config: Config, judge: Judge, seed: int) -> dict[str, dict]:
     """Train and measure everything with one seed; each model is kept in the cache, so an experiment resumes."""
     out: dict[str, dict] = {}
     for kind, make in MODELS.items():
-        path = cache.path("trilemma", kind, asdict(config), seed, judge.data.sha256)
+        path = cache.path("trilemma", kind, asdict(replace(config, seeds=1)), seed, judge.data.sha256)
         found = cache.read(path)
         if found is None:
             found = {}
