@@ -22,13 +22,13 @@ def drawn(rng):
 
 
 def losses(rng):
-    """(λ, k, r², mean over pixels, mean over codes): eigenvalues of random covariances, on all sides of each level"""
+    """(λ, k, r², mean over pixels, mean over codes): one eigenvalue in each of D parts of a wide range"""
     out = []
-    for D, k in ((40, 10), (30, 20), (50, 6)):
+    for D, k in ((60, 15), (30, 20), (50, 6)):
         for pixels in (False, True):
             for codes in (False, True):
-                lam = np.sort(np.exp(rng.uniform(-4, 5, D)))[::-1]
-                out.append((lam.copy(), k, float(rng.uniform(0.1, 0.6)), pixels, codes))
+                lam = np.exp(5 - 12 * (np.arange(D) + rng.uniform(size=D)) / D)
+                out.append((lam, k, float(rng.uniform(0.3, 0.6)), pixels, codes))
     return out
 
 
