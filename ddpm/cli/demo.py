@@ -70,9 +70,9 @@ def draw_classes(demo: Demo) -> tuple[np.ndarray, np.ndarray]:
     """Draw ten garments of each class."""
     m = demo.model
     c = np.repeat(np.arange(m.num_classes), 10)
-    x = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, Sampling(steps=50, guidance=2.0))
+    x = generate(m.eps, m.schedule, jax.random.key(0), m.image_shape, c, Sampling(steps=30, guidance=2.0))
     plot.save_rows(demo.out / "1_classes.png", np.split(x, m.num_classes), list(m.classes))
-    demo.done(1, "ten garments of each class, drawn from noise: DDIM, 50 steps, guidance 2, seed 0", "1_classes.png")
+    demo.done(1, "ten garments of each class, drawn from noise: DDIM, 30 steps, guidance 2, seed 0", "1_classes.png")
     return x, c
 
 
@@ -91,14 +91,14 @@ def compare_samplers(demo: Demo) -> None:
 def measure_typicality(demo: Demo, x: np.ndarray, c: np.ndarray) -> None:
     """Measure T(x|c) of the garments, and draw the maps, the most typical first."""
     m = demo.model
-    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), typicality.Draws(40))
+    T = typicality.measure(m.eps, m.schedule, x, c, jax.random.key(2), typicality.Draws(32))
     panels = []
     for k in range(m.num_classes):
         order = 10 * k + np.argsort(-T.value[10 * k : 10 * k + 10])
         panels.append((m.classes[k], x[order], T.map[order], T.value[order]))
     title = "T(x|c) x 1000, most typical first; red: knowing the class helps to denoise here"
     plot.save_typicality(demo.out / "3_typicality.png", panels, title)
-    what = "what makes each class look like itself: typicality T(x|c) of those garments and its map, 40 draws"
+    what = "what makes each class look like itself: typicality T(x|c) of those garments and its map, 32 draws"
     by_class = {m.classes[k]: round(float(T.value[c == k].mean()), 5) for k in range(m.num_classes)}
     demo.done(3, what, "3_typicality.png", mean_typicality=by_class, median_stderr=float(np.median(T.stderr)))
 
