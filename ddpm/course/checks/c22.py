@@ -292,8 +292,8 @@ EXERCISES = (
                     lambda z, e: (z @ e.T).argmax(1)
                 ),
                 "This is the entry that is furthest away.": lambda z, e: distances(z, e).argmax(1),
-                "These are the distances; the number of the entry was asked for.": lambda z, e: distances(z, e).min(1),
-                "This is the entry itself; its number was asked for.": lambda z, e: e[nearest(z, e)],
+                "These are the distances; return the number of the entry.": lambda z, e: distances(z, e).min(1),
+                "This is the entry itself; return its number.": lambda z, e: e[nearest(z, e)],
                 "The differences were added without squaring, so they cancel.": lambda z, e: (
                     (z[:, None] - e[None]).sum(-1).argmin(1)
                 ),

@@ -288,8 +288,8 @@ EXERCISES = (
                 "The cells behind count here, and those in front not: index 0 is near.": lambda p: first_seen(
                     p, lambda p, d: math.prod(p[d + 1 :, 0])
                 ),
-                "Only the cell just before was asked to be empty; all of them have to be.": lambda p: first_seen(
-                    p, lambda p, d: p[d - 1, 0] if d else 1.0
+                "Only the cell just before has to be empty here; all of the cells in front have to be.": lambda p: (
+                    first_seen(p, lambda p, d: p[d - 1, 0] if d else 1.0)
                 ),
                 "Not to be at the front is not to be hidden by one: a product over all cells in front.": (
                     lambda p: first_seen(p, lambda p, d: 1 - math.prod(1 - p[:d, 0]) if d else 1.0)
@@ -394,9 +394,7 @@ EXERCISES = (
                     x, a, p, var=lambda a: math.sqrt(1 - a)
                 ),
                 "ᾱ stands where its root belongs: x_t has √ᾱ x0.": lambda x, a, p: guess(x, a, p, scale=lambda a: a),
-                "The view was not asked for: without looking at x_t this is the prior's mean.": lambda x, a, p: (
-                    0 * x + 2 * p - 1
-                ),
+                "x_t is not used: without looking at x_t this is the prior's mean.": lambda x, a, p: 0 * x + 2 * p - 1,
             },
         ),
         hints=(
