@@ -5,10 +5,10 @@ it is given, s_T for the instruction. Here the shipped network `wardrobe` is wid
 weights begin at 0, and taught 900 steps of 16 pairs; the drops of the two conditions are the paper's. `edits` has the
 truth: the exact denoiser does what is said and keeps all else, at scales of 1 already.
 
-What we see is the paper's Figure 8, from a training of some four minutes of one core. More of s_T does what is said
-more often, .60 to .90 at s_I = 1, and keeps less; more of s_I keeps more, .08 to .42 at s_T = 1, and does less. The two
-scales trade what the network has not learned: it does not keep all of a picture, and its colours leave the world of
-drawings. At (3, 3) it has .69 done and .29 kept, where the exact denoiser has both in all.
+What we see is the paper's Figure 8, after 900 steps. More of s_T does what is said more often, .60 to .90 at s_I = 1,
+and keeps less; more of s_I keeps more, .08 to .42 at s_T = 1, and does less. The two scales trade what the network has
+not learned: it does not keep all of a picture, and its colours leave the world of drawings. At (3, 3) it has .69 done
+and .29 kept, where the exact denoiser has both in all.
 """
 
 from __future__ import annotations

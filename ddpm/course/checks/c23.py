@@ -394,7 +394,7 @@ EXERCISES = (
                     x, a, p, var=lambda a: math.sqrt(1 - a)
                 ),
                 "ᾱ stands where its root belongs: x_t has √ᾱ x0.": lambda x, a, p: guess(x, a, p, scale=lambda a: a),
-                "x_t is not used: without looking at x_t this is the prior's mean.": lambda x, a, p: 0 * x + 2 * p - 1,
+                "x_t is not used; without it this is the prior's mean.": lambda x, a, p: 0 * x + 2 * p - 1,
             },
         ),
         hints=(
