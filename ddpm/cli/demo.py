@@ -57,7 +57,7 @@ def run(command: options.Demo) -> None:
     """Make four pictures and report.json in `out`, and print a line for each."""
     check_writable(command.out / "report.json")
     demo = Demo(command.out, model.load("fashion_mnist"))
-    print(f"ddpm demo on {demo.report['device']}: one to two minutes on two cores\n", flush=True)
+    print(f"ddpm demo on {demo.report['device']}: one to two minutes\n", flush=True)
     x, c = draw_classes(demo)
     compare_samplers(demo)
     measure_typicality(demo, x, c)
