@@ -107,7 +107,9 @@ def train_on_digits(demo: Demo, steps: int) -> None:
     """Train a denoiser on digits, and compare it with the exact linear-Gaussian one."""
     out = demo.out
     shutil.rmtree(out / "digits", ignore_errors=True)  # the demo's own run starts afresh each time
-    config = TrainConfig("digits", "digits", "digits", steps, 64, log_every=10, save_every=steps, sample_every=0)
+    config = TrainConfig(
+        "digits", "digits", "digits", steps, 64, lr=2e-3, warmup=50, log_every=10, save_every=steps, sample_every=0
+    )
     folder = training_run.train(config, runs=out)
     exact = loop.baseline(folder, sources.load("digits"), make_schedule(config.schedule, config.T), True)
     plot.save_loss(out / "4_loss.png", tables.read_metrics(folder), exact)
