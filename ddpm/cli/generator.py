@@ -58,15 +58,19 @@ def ship(g: Generator, n: int = 2000) -> None:
     dataset = sources.load(about["name"])
     K = g.config.labels
     c = np.arange(n, dtype=np.int32) % K if K else None
-    x = to_uint8(g.draw(jax.random.key(1), n, c))
+    small = half(g.params)  # what is shipped is what is measured
+    x = to_uint8(dataclasses.replace(g, params=jax.tree.map(np.float32, small)).draw(jax.random.key(1), n, c))
     name = f"{dataset.name}_{g.config.kind}"
     labels = c if K == dataset.num_classes and g.config.kind != "infogan" else None
     measures = score_images(x, labels, dataset, classifier.load(dataset.name), of=f"images of {name}, seed 1")
     found = {k: round(measures[k].value, 3) for k in ("accuracy", "frechet", "recall") if k in measures}
     summary = ", ".join(f"{k} {v:g}" for k, v in found.items())
+    how = g.card["train"]
+    again = f"ddpm generator --data {dataset.name} --kind {g.config.kind} --steps {how['steps']} --seed {how['seed']}"
+    commands = {"train": again, "measure": f"ddpm generator --trained {name} --ship"}
     card = g.card | {"summary": f"{KINDS[g.config.kind]}: {summary}", "measures": as_json(measures)}
-    small = dataclasses.replace(g, params=half(g.params), card=card)
-    trained.save(check_writable(weights.FOLDER / name), small)
+    card |= {"commands": commands}
+    trained.save(check_writable(weights.FOLDER / name), dataclasses.replace(g, params=small, card=card))
     print(f"{table(measures)}\n\n{weights.FOLDER / name}.safetensors, .json")
 
 

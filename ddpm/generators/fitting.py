@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -25,7 +24,7 @@ from ddpm.generators.table import ENCODED, Recipe
 from ddpm.generators.trained import Generator
 from ddpm.tools import check
 from ddpm.tools.batches import progress
-from ddpm.train import TrainState, make_step
+from ddpm.train import make_step
 
 
 def _checked(how: Recipe) -> Recipe:
@@ -60,8 +59,7 @@ def first_state(config: GeneratorConfig, how: Recipe) -> tuple[Any, Callable[...
     params = build(config).init(jax.random.fold_in(jax.random.key(how.seed), 2**31 - 1))
     if config.kind in ENCODED:
         optimiser = optax.adam(how.lr)
-        state = TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
-        return state, make_step(encoded_loss(config), optimiser, how.ema)
+        return players.alone(params, optimiser), make_step(encoded_loss(config), optimiser, how.ema)
     adam = players.adam(how.lr)
     losses = game_losses(config, how.gamma, how.weight)
     return players.begin(params["disc"], params["decoder"], adam), players.make_step(*losses, adam, how.ema)

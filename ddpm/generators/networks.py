@@ -9,7 +9,7 @@ scales and shifts the channels of the decoder (FiLM). A VAE may ignore it, becau
 there it also shifts the first map of the decoder, and the codes of the encoder: the KL then keeps the codes of each
 class around 0, and the decoder has to learn the class from the label. The discriminator has no norm: one over a batch
 would hide how far real and generated images are apart, one over an image hides its mean and contrast. It sees the label
-by projection, a + ⟨e_c, h⟩.
+by projection, a + ⟨e_c, h⟩/√d with the d features h.
 
 [Miyato and Koyama 2018; Perez et al. 2018]
 """

@@ -28,11 +28,12 @@ class Players(NamedTuple):
 
 def begin(disc: Any, gen: Any, optimiser: Any) -> Players:
     """The first state, from the parameters of each."""
+    return Players(alone(disc, optimiser), alone(gen, optimiser))
 
-    def state(params: Any) -> TrainState:
-        return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
 
-    return Players(state(disc), state(gen))
+def alone(params: Any, optimiser: Any) -> TrainState:
+    """The first state of one set of parameters."""
+    return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
 
 
 def adam(rate: float) -> optax.GradientTransformation:

@@ -20,7 +20,7 @@ from ddpm import weights
 from ddpm.generators import variational
 from ddpm.generators.networks import GeneratorConfig, build
 from ddpm.generators.table import KINDS
-from ddpm.tools import check, files, schema
+from ddpm.tools import check, files, keys, schema
 from ddpm.tools.batches import parts
 
 FILE = "generator"  # in the folder of a run
@@ -66,16 +66,18 @@ class Generator:
         """L_K of a VAE in nats, (N,): K = 1 is the ELBO, and more draws come nearer to log p(x | c)."""
         if self.config.kind != "vae":
             raise ValueError(f"a bound is for a vae; a {self.config.kind} gives no probability of an image")
-        return self._over(partial(_bound, K=check.whole("K", K, 1), key=key), x, c, batch)
+        keys_of = partial(keys.of_images, key)  # image i has its own noise, whatever else is in the batch
+        return self._over(partial(_bound, K=check.whole("K", K, 1)), x, c, batch, keys_of)
 
-    def _over(self, f: Callable[..., jax.Array], x: Any, c: Any, batch: int) -> np.ndarray:
+    def _over(self, f: Callable[..., jax.Array], x: Any, c: Any, batch: int, *of_ids: Callable[..., Any]) -> np.ndarray:
         if build(self.config).encode is None:
             raise ValueError(f"a {self.config.kind} has no encoder; an ae or a vae has")
         x = np.asarray(check.images(x, self.config.image_shape, "x"))
         c = None if c is None or not self.config.labels else np.asarray(c)
         out = []
         for ids, m in parts(len(x), batch):
-            out.append(np.asarray(f(self.config, self.params, x[ids], None if c is None else c[ids]))[:m])
+            further = [of(ids) for of in of_ids]
+            out.append(np.asarray(f(self.config, self.params, x[ids], None if c is None else c[ids], *further))[:m])
         return np.concatenate(out)
 
 
@@ -85,9 +87,9 @@ class Generator:
 @partial(jax.jit, static_argnums=0)
 def _drawn(config: GeneratorConfig, params: dict, key: jax.Array, ids: jax.Array, c: Any, std: Any) -> jax.Array:
     """Image i has its own codes and noise, of fold_in(key, i), so a batch is no part of what is drawn."""
-    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(ids)
-    x = build(config).decode(params, jax.vmap(lambda q: jax.random.normal(q, (config.codes,)))(keys[:, 0]), c)
-    return x + std * jax.vmap(lambda q: jax.random.normal(q, x.shape[1:]))(keys[:, 1])
+    of_z, of_pixels = keys.split(keys.of_images(key, ids))
+    x = build(config).decode(params, keys.normal_like(of_z, jnp.zeros((len(ids), config.codes))), c)
+    return x + std * keys.normal_like(of_pixels, x)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -102,7 +104,7 @@ def _copy(config: GeneratorConfig, params: dict, x: jax.Array, c: Any) -> jax.Ar
 
 
 @partial(jax.jit, static_argnums=0, static_argnames="K")
-def _bound(config: GeneratorConfig, params: dict, x: jax.Array, c: Any, K: int, key: jax.Array) -> jax.Array:
+def _bound(config: GeneratorConfig, params: dict, x: jax.Array, c: Any, key: jax.Array, K: int) -> jax.Array:
     nets = build(config)
     encode: Any = nets.encode
     r2 = jnp.exp(params["log_r2"])
@@ -127,18 +129,6 @@ def load(name: str) -> Generator:
         raise ValueError(f"{path}.json is the card of a {card.get('kind', 'denoiser')}; wanted a generator")
     check.choice(f"{path}.json: kind", card.get("config", {}).get("kind", ""), KINDS)
     config = schema.read(GeneratorConfig, card["config"], f"{path}.json: config", LIMITS, strict=True)
-    refuse_others(config, params, f"{path}.safetensors")
+    wanted = jax.eval_shape(build(config).init, jax.random.key(0))
+    files.refuse_other_shapes(params, wanted, f"weights {str(path)!r} of a {config.kind}")
     return Generator(config, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params), card, path.name)
-
-
-def refuse_others(config: GeneratorConfig, params: dict, where: str) -> None:
-    """Refuse parameters of other networks: a decoder that does not fit its encoder, or the card."""
-    wanted = files.flatten(jax.eval_shape(build(config).init, jax.random.key(0)))
-    found = files.flatten(params)
-    for name in sorted(wanted.keys() | found.keys()):
-        shapes = [None if name not in tree else tuple(tree[name].shape) for tree in (found, wanted)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"{where}: {name} has shape {shapes[0]}, and a {config.kind} of {config.codes} codes and width "
-                f"{config.width} wants {shapes[1]}; give the weights that belong to the card"
-            )

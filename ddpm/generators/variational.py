@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from ddpm.tools import check
+from ddpm.tools import check, keys
 
 
 class Bound(NamedTuple):
@@ -48,8 +48,7 @@ def _draw(key: jax.Array, x: jax.Array, encode: Callable[..., Any]) -> tuple[jax
         raise ValueError(
             f"encode gives {mean.shape} and {log_var.shape}; give the mean and log variance of each code, (B, k) twice"
         )
-    noise = jax.random.normal(key, mean.shape, mean.dtype)  # its own ε for each image
-    return mean, log_var, mean + jnp.exp(log_var / 2) * noise
+    return mean, log_var, mean + jnp.exp(log_var / 2) * keys.normal_like(key, mean)  # its own ε for each image
 
 
 def elbo(key: jax.Array, x: jax.Array, encode: Callable[..., Any], decode: Callable[..., Any], r2: Any) -> Bound:
@@ -75,4 +74,4 @@ def iwae(
         prior = _log_normal(z, jnp.zeros_like(z), 0.0)
         return _log_normal(x, decode(z), log_r2) + prior - _log_normal(z, mean, log_var)
 
-    return logsumexp(jax.lax.map(log_w, jax.random.split(key, K)), axis=0) - math.log(K)
+    return logsumexp(jax.lax.map(log_w, keys.split(key, K)), axis=0) - math.log(K)

@@ -59,15 +59,6 @@ def load(path: str | Path) -> tuple[Codec, dict[str, Any]]:
         )
     about = schema.read(CodecCard, card, f"{path}.json", LIMITS)
     init, encode, decode = build(about.config)
-    wanted, found = (
-        {name: a.shape for name, a in files.flatten(tree).items()}
-        for tree in (jax.eval_shape(init, jax.random.key(0)), params)
-    )
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(
-                f"codec {str(path)!r} does not fit its config: {name} should have shape {wanted.get(name)}, the file "
-                f"has {found.get(name)}"
-            )
+    files.refuse_other_shapes(params, jax.eval_shape(init, jax.random.key(0)), f"arrays of the codec {str(path)!r}")
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
     return Codec(Partial(encode, params["encoder"]), Partial(decode, params["decoder"]), about.mean, about.std), card

@@ -65,6 +65,17 @@ def unflatten(flat: dict[str, np.ndarray]) -> dict:
     return tree
 
 
+def refuse_other_shapes(found: dict, wanted: Any, what: str) -> None:
+    """Refuse arrays whose names or shapes are not those of `wanted`, a tree of arrays or of their shapes."""
+    has, needs = ({k: tuple(a.shape) for k, a in flatten(tree).items()} for tree in (found, wanted))
+    for name in sorted(has.keys() | needs.keys(), key=str):
+        if has.get(name) != needs.get(name):
+            raise ValueError(
+                f"{what} do not fit their config: {name} should have shape {needs.get(name)}, "
+                f"the file has {has.get(name)}"
+            )
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 

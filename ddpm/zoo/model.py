@@ -248,13 +248,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
 def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: dict) -> Model:
     params = dict(params)
     gaussian = params.pop("gaussian", None)
-    wanted, found = ({k: a.shape for k, a in files.flatten(tree).items()} for tree in (param_shapes(card.unet), params))
-    for tensor in sorted(wanted.keys() | found.keys(), key=str):
-        if wanted.get(tensor) != found.get(tensor):
-            raise ValueError(
-                f"weights {str(path)!r} do not fit their config: {tensor} should have shape {wanted.get(tensor)}, "
-                f"the file has {found.get(tensor)}"
-            )
+    files.refuse_other_shapes(params, param_shapes(card.unet), f"weights {str(path)!r}")
     if (gaussian is None) == (card.predict == "gaussian"):
         raise ValueError(
             f"{path}: the card says that the network predicts {card.predict!r}, and the weights have "

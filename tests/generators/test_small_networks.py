@@ -186,6 +186,14 @@ def test_an_image_does_not_depend_on_its_batch_and_noise_has_variance_r2(vae):
     assert noisy.std() == pytest.approx(0.1, rel=0.15)
 
 
+def test_the_bound_of_an_image_does_not_depend_on_the_others(vae):
+    """Each image has its own noise: neither the size of a batch nor a place in it changes its bound."""
+    x, c = np.tile(np.linspace(-1, 1, 8).reshape(1, 8, 1, 1), (4, 1, 8, 1)).astype(np.float32), np.zeros(4, np.int32)
+    together, apart = (vae.bound(jax.random.key(0), x, c, 2, batch=b) for b in (4, 2))
+    np.testing.assert_allclose(together, apart, rtol=1e-5)
+    assert len(set(together.round(3).tolist())) == 4
+
+
 def test_the_bound_rises_with_K(vae):
     x, c = np.zeros((40, 8, 8, 1), np.float32), np.arange(40) % 10
     one, many = (vae.bound(jax.random.key(0), x, c, K).mean() for K in (1, 10))
@@ -223,7 +231,9 @@ def test_files_go_and_come_back_and_a_decoder_that_does_not_fit_is_found(vae, tm
     jax.tree.map(np.testing.assert_array_equal, back.params, vae.params)
     other = gen.build(of("vae", codes=2)).init(jax.random.key(0))
     trained.save(tmp_path / "mixed", dataclasses.replace(vae, params=vae.params | {"decoder": other["decoder"]}))
-    with pytest.raises(ValueError, match=r"first/kernel has shape \(2, 32\), and a vae of 3 codes .* wants \(3, 32\)"):
+    with pytest.raises(
+        ValueError, match=r"of a vae do not fit .*first/kernel should have shape \(3, 32\), the file has \(2, 32\)"
+    ):
         trained.load(str(tmp_path / "mixed"))
 
 

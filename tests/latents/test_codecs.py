@@ -77,7 +77,7 @@ def test_halves_of_two_trainings_are_refused(trained):
         (lambda card: (card.pop("mean"), card.pop("std")), "no mean and no std"),
         (lambda card: card.update(std=0.0), "std is 0"),
         (lambda card: card.update(kind="denoiser"), "wanted 'codec'"),
-        (lambda card: card["config"].update(channels=8), "does not fit its config: decoder/"),
+        (lambda card: card["config"].update(channels=8), "do not fit their config: decoder/"),
         (lambda card: card["config"].update(factor=3), "power of two"),
     ],
 )
