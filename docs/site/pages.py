@@ -176,7 +176,7 @@ def running_text(line: str) -> str:
     out = []
     for i, part in enumerate(re.split(r"`([^`\n]+)`", line)):
         if i % 2:
-            out.append(f"<code>{escape(part, quote=False)}</code>")
+            out.append(re.sub(r"([\\*_{}\[\]~$^])", r"\\\1", f"<code>{escape(part, quote=False)}</code>"))
             continue
         for is_formula, text in formulas.inline(part):
             plain = re.sub(r"([\\`*_{}\[\]()#+.!|<>&~$^:-])", r"\\\1", text)
