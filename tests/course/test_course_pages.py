@@ -84,7 +84,8 @@ def test_formulas_of_running_text_are_found_and_the_rest_stays_as_it_is(pages, t
     for formula in found:
         text = text.replace(formula, "", 1)
     assert plain == text and "\\sum" not in "".join(tex for _, tex in parts)
-    assert pages.running_text("a*b `c_d` <e>") == r"a\*b <code>c_d</code> \<e\>"
+    assert pages.running_text("a*b `c_d` <e>") == r"a\*b <code>c\_d</code> \<e\>"
+    assert pages.running_text("`f(x)[0](key)`") == r"<code>f(x)\[0\](key)</code>"  # no link
 
 
 def test_what_follows_a_bet_is_folded_up_to_the_next_heading(pages):
