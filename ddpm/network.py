@@ -186,10 +186,9 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
 
     The same config gives the same functions, so nothing compiles twice.
     """
-    # The structure, without arrays
     last = config.num_classes - (config.num_classes > 0 and not config.null_label)  # the greatest label
     draws = Draws()
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)  # without arrays
 
     @runs_once
     def init(key: jax.Array) -> dict:
@@ -212,6 +211,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
         return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
 
+    init.shapes = nnx.to_pure_dict(shapes)  # type: ignore[attr-defined]
     apply.labels = lambda *_: config.num_classes  # type: ignore[attr-defined]
     return init, apply
 

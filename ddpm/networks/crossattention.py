@@ -147,7 +147,7 @@ class TextUNet(UNet):
 def build_text(config: TextConfig) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
     """Build `init(key) -> params` and `apply(params, x_t, t, c=None, key=None) -> ε̂`, c a `Condition` or None."""
     draws = Draws()
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextUNet(config, draws=draws)), nnx.Param)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: TextUNet(config, draws=draws)), nnx.Param)
     takes = ("text", "label") if config.num_classes else ("text",)
 
     @runs_once
@@ -158,6 +158,7 @@ def build_text(config: TextConfig) -> tuple[Callable[..., dict], Callable[..., j
         t, c = prepared(config, x_t, t, c, takes)
         return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
 
+    init.shapes = nnx.to_pure_dict(shapes)  # type: ignore[attr-defined]
     apply.conditions = lambda *_: takes  # type: ignore[attr-defined]
     return init, apply
 

@@ -141,7 +141,7 @@ def eps_fn(config: UNetConfig, params: dict) -> Eps:
 @lru_cache(maxsize=32)
 def _build(config: DiTConfig) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
     draws = Draws()
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: DiT(config, draws=draws)), nnx.Param)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: DiT(config, draws=draws)), nnx.Param)
 
     @runs_once
     def init(key: jax.Array) -> dict:
@@ -158,5 +158,6 @@ def _build(config: DiTConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
         return nnx.merge(graphdef, params)(x_t, jnp.broadcast_to(t, (B,)), c, seen)
 
+    init.shapes = nnx.to_pure_dict(shapes)  # type: ignore[attr-defined]
     apply.labels = lambda *_: config.num_classes  # type: ignore[attr-defined]
     return init, apply

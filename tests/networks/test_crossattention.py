@@ -12,7 +12,7 @@ from ddpm import network
 from ddpm.config import UNetConfig
 from ddpm.guide import cfg
 from ddpm.networks.crossattention import masked_attention
-from ddpm.networks.dit import build, eps_fn
+from ddpm.networks.dit import DiTConfig, build, eps_fn
 from ddpm.networks.inspect import count, param_shapes
 from ddpm.networks.text_config import TEXTS, TextConfig
 from ddpm.tools import tokens
@@ -135,6 +135,14 @@ def test_tokens_may_be_a_constant_of_a_compiled_function():
 
 def test_the_preset_has_1_2_million_parameters():
     assert 1.1e6 < count(param_shapes(replace(TEXTS["wardrobe"], words=tuple("abcdefghij")))) < 1.3e6
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNetConfig(8, 1, **SIZES, num_classes=3), DiTConfig(8, 1)])
+def test_shapes_are_those_of_the_parameters_that_init_makes(config):
+    shapes = param_shapes(config)
+    assert shapes == jax.eval_shape(build(config)[0], KEY)
+    shapes.popitem()  # a copy: the next caller gets all of it
+    assert param_shapes(config) != shapes
 
 
 @pytest.mark.parametrize(
