@@ -17,30 +17,34 @@ BATCH, RATE, WARM = 32, 2e-3, 100
 
 
 def fit(
-    loss: Callable[..., Any], params: Any, images: Any, labels: Any, seed: int, left: Callable[[], float], *fixed: Any
-) -> Any:
+    loss: Callable[..., Any], params: Any, images: Any, labels: Any, seed: int, left: Callable[[], float], *fixed: Any,
+    direction: optax.GradientTransformation = ADAM,
+) -> Any:  # fmt: skip
     """Minimise E loss(params, key, x0, c, *fixed) while left() > 0; return the average of the parameters.
 
     images: (N, H, W, C) uint8, of which a batch goes to `loss` in [-1, 1], or floats, as they are: codes, for instance;
-    labels: (N,);  left: the share of the time that is left, from 1 to 0;  fixed: further arrays of the loss. The rate
-    rises for a hundred steps, then it is proportional to left(), so that it is 0 at the end.
+    labels: (N,);  left: the share of the time that is left, from 1 to 0;  fixed: further arrays of the loss;
+    direction: params go along -rate · direction(gradient); that of Adam if not given. The rate rises for a hundred
+    steps, then it is proportional to left(), so that it is 0 at the end.
     """
     rng, key, n = np.random.default_rng(seed), jax.random.key(seed), 0
-    average, adam = params, ADAM.init(params)
+    average, state = params, direction.init(params)
     while (rest := left()) > 0:
         i, rate = rng.integers(len(images), size=BATCH), RATE * rest * min(1.0, n / WARM)
-        now = (params, average, adam)
-        params, average, adam = _step(loss, now, n, rate, jax.random.fold_in(key, n), images[i], labels[i], fixed)
+        now, to = (params, average, state), jax.random.fold_in(key, n)
+        params, average, state = _step(loss, direction, now, n, rate, to, images[i], labels[i], fixed)
         jax.block_until_ready(average)
         n += 1
     return average
 
 
-@partial(jax.jit, static_argnums=0)
-def _step(loss: Any, now: tuple, n: Any, rate: Any, key: Any, images: Any, labels: Any, fixed: tuple) -> tuple:
-    params, average, adam = now
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    loss: Any, direction: Any, now: tuple, n: Any, rate: Any, key: Any, images: Any, labels: Any, fixed: tuple
+) -> tuple:
+    params, average, state = now
     x0 = images / 127.5 - 1 if images.dtype == "uint8" else images
     grad = jax.grad(loss)(params, key, x0, labels, *fixed)
-    change, adam = ADAM.update(grad, adam)
+    change, state = direction.update(grad, state, params)
     params = jax.tree.map(lambda p, u: p - rate * u, params, change)
-    return params, update(average, params, ema_decay(n, 0.995)), adam
+    return params, update(average, params, ema_decay(n, 0.995)), state

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ddpm.training.timed import fit
 
@@ -37,3 +38,12 @@ def test_floats_are_used_as_they_are():
     begin, lift = {"w": jnp.zeros(2)}, jnp.float32(0.25)
     codes = fit(squared, begin, IMAGES.astype(np.float32) / 127.5 - 1, LABELS, 0, counted(50), lift)
     np.testing.assert_allclose(codes["w"], fit(squared, begin, IMAGES, LABELS, 0, counted(50), lift)["w"], atol=1e-6)
+
+
+def test_the_direction_is_that_of_the_optimiser_that_is_given():
+    """Along nothing the parameters stay; along the gradient itself they reach the minimum as well."""
+    begin, lift = {"w": jnp.array([0.3, -0.2])}, jnp.float32(0.25)
+    still = fit(squared, begin, IMAGES, LABELS, 0, counted(20), lift, direction=optax.set_to_zero())
+    np.testing.assert_array_equal(still["w"], begin["w"])
+    steep = fit(squared, begin, IMAGES, LABELS, 0, counted(500), lift, direction=optax.scale(100.0))
+    np.testing.assert_allclose(steep["w"], [-0.75, 1.25], atol=0.01)
