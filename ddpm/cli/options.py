@@ -29,7 +29,7 @@ class Train(TrainConfig):
     """Train a denoiser, or resume a run."""
 
     config: Path | None = None  # begin with the options of a run's config.json; options given as well override them
-    like: str = ""  # begin with those of a trained model: shipped weights by name, a folder runs/NAME, or a path
+    like: str = ""  # take the options (not the parameters: --begin) of a model: shipped weights, runs/NAME, or a path
     own: Own = NONE
 
     def kept(self) -> TrainConfig:

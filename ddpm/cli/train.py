@@ -14,7 +14,5 @@ def run(command: options.Train) -> None:
         print(changes)
     devices.start(command.devices)  # before any other use of JAX
     kept = command.kept()
-    if kept.teacher:
-        training_run.train(kept, teacher=model.load(kept.teacher))
-    else:
-        training_run.train(kept)
+    teacher, begin = (model.load(name) if name else None for name in (kept.teacher, kept.begin))
+    training_run.train(kept, teacher=teacher, begin=begin)

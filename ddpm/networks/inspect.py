@@ -30,4 +30,4 @@ def count(params: Any) -> int:
 
 def param_shapes(config: UNetConfig) -> dict:
     """Shapes and types of the parameters, without making any."""
-    return jax.tree.map(lambda a: a, build(config)[0].shapes)  # a copy
+    return jax.tree.map(lambda a: a, build(config)[0].shapes)  # type: ignore[attr-defined]

@@ -59,6 +59,7 @@ class TrainConfig:
     # shortcut, consistency; and with --teacher consistency_distillation, progressive, guided, reflow
     loss: str = "simple"
     teacher: str = ""  # the model that such a loss learns from: shipped weights by name, a folder runs/NAME, or a path
+    begin: str = ""  # fine-tuning: the model whose parameters are the first: shipped weights, runs/NAME, or a path
     # the guidance scale inside a model of few steps, which then draws without guidance
     guidance: float = 1.0
     calls: int = 0  # progressive: steps of the new model, half of its teacher's; reflow: steps of the teacher
@@ -183,6 +184,8 @@ class TrainConfig:
                 if loss in TAUGHT
                 else f"teacher is {self.teacher!r}, but loss {loss} has none; losses with one: {', '.join(TAUGHT)}"
             )
+        if few and self.begin:
+            raise ValueError(f"begin is {self.begin!r}, but a model of loss {loss} begins otherwise; leave begin out")
         if not 0 < self.guidance < float("inf") or (self.guidance != 1 and loss not in GUIDABLE):
             raise ValueError(
                 f"guidance is {self.guidance} in a training by loss {loss}; give a positive number to one of "

@@ -27,6 +27,7 @@ from ddpm.tools.files import Damaged, sweep, write_atomic
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer, captions, cost, devices, diagnose, few_steps, resume, signals, tables
 from ddpm.training.adam import learning_rate
+from ddpm.training.begin import begun
 from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
 from ddpm.training.gaussian_baseline import baseline
@@ -51,6 +52,7 @@ class Training:
     """A training run: its state, its compiled step, and what runs between steps."""
 
     teacher: Any = None  # the model that a few-step loss learns from
+    begin: Any = None  # the model whose parameters are the first ones
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class Training:
             except Damaged as e:
                 raise Damaged(f"{e}, or begin anew with --restart") from None
         # The state, on every device; what cannot be initialised leaves no config.json
-        state = found[0] if found else init_state(config, self.unet, self.prior())
+        state = found[0] if found else begun(init_state(config, self.unet, self.prior()), self.begin)
         if self.writes:
             text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
             write_atomic(self.folder / "config.json", text.encode())

@@ -25,6 +25,7 @@ from ddpm.networks.text_config import TextConfig
 from ddpm.tools import lock
 from ddpm.training import auto, captions, few_steps, resume, unet_options
 from ddpm.training import devices as distributed
+from ddpm.training.begin import check_begin
 from ddpm.training.config import TrainConfig
 from ddpm.training.loggers import Logger
 from ddpm.training.loggers import check as check_loggers
@@ -77,10 +78,12 @@ def train(
     quiet: bool = False,
     loggers: Sequence[Logger] = (),
     teacher: Any = None,
+    begin: Any = None,
 ) -> Path:
     """Start or resume Algorithm 1 with the options of `config`; return the run's folder.
 
-    teacher: the `ddpm.zoo.model.Model` of config.teacher, for a loss that learns from one.
+    teacher: the `ddpm.zoo.model.Model` of config.teacher, for a loss that learns from one;
+    begin: that of config.begin, whose parameters are the first ones.
     loggers: objects with `add(step, values)`, which get all numbers of the training too (`ddpm.training.loggers`).
     With several processes (`devices.start`) each calls this; only process 0 writes, so only it needs the folder.
     """
@@ -98,13 +101,14 @@ def train(
     schedule = make_chain(config.chain, config.T)
     few_steps.check_teacher(config, unet, schedule, dataset.sha256, teacher)
     unet = few_steps.network(config, unet, teacher)
+    check_begin(config, unet, schedule, begin)
     folder = Path(runs) / config.run_name
     # The run, with the folder held
     with _held(folder, config.restart, quiet) if distributed.lead() else nullcontext():
         config = dataclasses.replace(config, restart=False)
         resume.check_same(folder, config, unet, dataset.sha256)
         training = Training(config, unet, schedule, dataset, folder, mesh, quiet, loggers)
-        training.teacher = teacher
+        training.teacher, training.begin = teacher, begin
         try:
             training.go()
         except jax.errors.JaxRuntimeError as e:
