@@ -258,16 +258,14 @@ class Training:
         for logger in self.loggers:
             logger.add(self.step, found)
         baseline = "" if self.base is None else f", Gaussian {self.base:.4f}"
-        words = f"loss {values.mean():.4f}{baseline}, {rate:,.0f} images/s"
-        self.bar.set_postfix_str(words, False)
+        self.bar.set_postfix_str(f"loss {values.mean():.4f}{baseline}, {rate:,.0f} images/s", False)
         self.losses, self.last = [], (now, self.step)
 
     def evaluate(self) -> None:
         """Add a row to eval.csv: the test loss of the parameters and of each average."""
         if not self.writes:
             return
-        state = devices.on_host(self.mesh, self.state)
-        config = self.config
+        config, state = self.config, devices.on_host(self.mesh, self.state)
         values = loss_on_test(self.unet, self.schedule, state, self.dataset, config.conditional, predict=config.predict)
         for logger in self.loggers:
             logger.add(self.step, {f"test_loss/{name}": float(v) for name, v in values.items()})
