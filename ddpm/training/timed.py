@@ -32,7 +32,7 @@ def fit(
     while (rest := left()) > 0:
         i, rate = rng.integers(len(images), size=BATCH), RATE * rest * min(1.0, n / WARM)
         now, to = (params, average, state), jax.random.fold_in(key, n)
-        params, average, state = _step(loss, direction, now, n, rate, to, images[i], labels[i], fixed)
+        params, average, state = _step(loss, direction, now, (n, rate), to, images[i], labels[i], fixed)
         jax.block_until_ready(average)
         n += 1
     return average
@@ -40,9 +40,9 @@ def fit(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(
-    loss: Any, direction: Any, now: tuple, n: Any, rate: Any, key: Any, images: Any, labels: Any, fixed: tuple
+    loss: Any, direction: Any, now: tuple, when: tuple, key: Any, images: Any, labels: Any, fixed: tuple
 ) -> tuple:
-    params, average, state = now
+    (params, average, state), (n, rate) = now, when
     x0 = images / 127.5 - 1 if images.dtype == "uint8" else images
     grad = jax.grad(loss)(params, key, x0, labels, *fixed)
     change, state = direction.update(grad, state, params)
