@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm import data
+from ddpm import data, weights
 from ddpm.cli import options
 from ddpm.cli.images import Picked, Wanted, mismatch, pick
 from ddpm.datasets.reading import short_name
@@ -26,7 +26,7 @@ from ddpm.zoo import model
 def run(command: options.Mine) -> None:
     """Mine one label; all validation happens before the long computation."""
     # Model and options
-    m = model.load(command.model)
+    m = model.load(command.model or (command.data if command.data in weights.cards("denoiser") else "fashion_mnist"))
     patterns.check_model(m)
     label = data.class_index(m.classes, command.label)
     draws = Draws(command.draws, command.t_range)

@@ -129,10 +129,11 @@ class Mine:
     """Find what makes a class look like itself: its most typical patches, clustered, with p-values. Resumable.
 
     Example: ddpm mine --data fashion_mnist --label "Ankle boot" --n 1000
+             ddpm mine --data blocks --label Amra        shapes in three dimensions; their page turns them
     """
 
     label: str  # a class by name or number
-    model: str = "fashion_mnist"  # shipped weights by name, a folder runs/NAME, or a path
+    model: str = ""  # shipped weights by name, a folder runs/NAME, or a path; if not given, those named like the data
     data: str = "generated"  # fashion_mnist, cities, …, or your own images; "generated": drawn by the model itself
     split: Literal["test", "train"] = "test"  # of the data
     n: int = 300  # images of the label

@@ -117,7 +117,11 @@ def turned(a: np.ndarray, view: str) -> np.ndarray:
 
 
 def render(volume: np.ndarray, view: str) -> np.ndarray:
-    """Draw volumes of grey (..., x, y, z), 0 where empty: uint8 (..., rows, columns), black where no voxel is."""
+    """Draw volumes of grey (..., x, y, z), 0 where empty: uint8 (..., rows, columns), black where no voxel is.
+
+    The eye is outside: a body that fills the volume shows its nearest voxels, at depth 0.
+    """
+    check.number("volume", volume)
     return _first(turned(volume, view))
 
 
@@ -130,7 +134,7 @@ def _first(along: np.ndarray) -> np.ndarray:
 
 def hits(volume: np.ndarray, view: str) -> np.ndarray:
     """The id of the voxel that each pixel shows, -1 where it shows none: (..., rows, columns)"""
-    along = turned(volume, view)
+    along = turned(check.number("volume", volume), view)
     ids = turned(np.arange(np.prod(volume.shape[-3:])).reshape(volume.shape[-3:]), view)
     depth = (along > 0).argmax(-1)
     found = np.take_along_axis(np.broadcast_to(ids, along.shape), depth[..., None], -1)[..., 0]

@@ -9,7 +9,7 @@ The moving average of the parameters is kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,8 @@ from ddpm.generators.trained import Generator
 from ddpm.tools import check
 from ddpm.tools.batches import progress
 from ddpm.train import make_step
+
+EVERY, LARGE = 50, 1e4  # steps between two looks at the losses, and how many times the first loss is too much
 
 
 def _checked(how: Recipe) -> Recipe:
@@ -65,10 +67,29 @@ def first_state(config: GeneratorConfig, how: Recipe) -> tuple[Any, Callable[...
     return players.begin(params["disc"], params["decoder"], adam), players.make_step(*losses, adam, how.ema)
 
 
+def refuse_divergence(losses: Sequence[Any], first: Any, n: int, how: Recipe) -> None:
+    """Raise if a loss is not finite, or is LARGE times what it was in the first step.
+
+    losses: of steps up to n, counted from 1: a number each, or one of each player;  first: those of the first step.
+    """
+    begin = 1 + max(map(abs, map(float, jax.tree.leaves(first))))
+    for step, loss in enumerate(losses, n + 1 - len(losses)):
+        values = [float(a) for a in jax.tree.leaves(loss)]
+        if all(abs(v) < LARGE * begin for v in values):  # nor NaN
+            continue
+        what = f"loss {values[0]:g}" if len(values) == 1 else "losses {:g} (discriminator) and {:g}".format(*values)
+        damp = "" if how.gamma is None else f", or raise gamma (it is {how.gamma:g})"
+        raise RuntimeError(
+            f"training diverged in step {step:,}: {what}, {begin - 1:.3g} in the first step. Nothing is kept of it. "
+            f"Lower lr (it is {how.lr:g}){damp}"
+        )
+
+
 def fit(config: GeneratorConfig, how: Recipe, x: np.ndarray, y: np.ndarray | None = None) -> Generator:
     """Train on images x (N, H, W, C) uint8 and classes y (N,), and return the average of the parameters.
 
-    The card holds how, the steps taken, the processor's minutes and the last losses.
+    The card holds how, the steps taken, the processor's minutes and the last losses. A training that diverges stops
+    within fifty steps, with a RuntimeError.
     """
     how = _checked(how.of(config.kind))
     if x.shape[1:] != config.image_shape:
@@ -77,15 +98,16 @@ def fit(config: GeneratorConfig, how: Recipe, x: np.ndarray, y: np.ndarray | Non
         raise ValueError(f"y is needed: one label in 0..{config.num_classes - 1} for each image, for {config.kind!r}")
     state, step = first_state(config, how)
     key, begin, n = jax.random.key(how.seed), time.process_time(), 0
-    seen: list[Any] = []
+    seen, first = list[Any](), None
     for n in numbered(how, config.kind):
         ids = data.batch_ids(how.seed, n, len(x), how.batch)
         labels = np.zeros(len(ids), np.int32) if y is None else y[ids].astype(np.int32)
         state, loss = step(state, jax.random.fold_in(key, n), data.to_float(x[ids]), labels)
-        seen = [*seen[-99:], loss]
+        seen, first = [*seen[-99:], loss], loss if n == 0 else first
+        if (n + 1) % EVERY == 0:
+            refuse_divergence(seen[-EVERY:], first, n + 1, how)
+    refuse_divergence(seen, first, n + 1, how)
     last = [float(np.mean(a)) for a in zip(*map(jax.tree.leaves, seen), strict=True)]
-    if not np.all(np.isfinite(last)):
-        raise RuntimeError(f"training diverged: the loss is {last}. Lower lr, which is {how.lr:g}")
     if config.kind in ENCODED:
         params = state.ema
     else:

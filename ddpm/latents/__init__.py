@@ -10,6 +10,9 @@ __getattr__, __dir__ = namespace(
         "draft": ("around", "q_around"),
         "linear": ("Errors", "errors_by_size", "pca", "subspace"),
         "stored": ("load", "save"),
-        "vq": ("Quantised", "Table", "lloyd_max", "nearest", "perplexity", "quantise", "straight_through"),
+        "vq": (
+            *("Quantised", "Table", "lloyd_max", "nearest", "perplexity", "quantise", "straight_through"),
+            *("through_table", "vq_loss"),
+        ),
     },
 )

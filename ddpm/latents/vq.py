@@ -7,10 +7,14 @@ sg stops the gradient. The choice of k has none: that of the decoder is handed t
 (`straight_through`), the second term moves the table to the codes, and the third keeps the codes near the table.
 
 For z ~ N(0, 1) the best table of K numbers is known (`lloyd_max`): error .3634 with two, .1175 with four.
+
+    vq_loss(encode, decode, table, x0)                     L of a batch, for the training
+    with_scale(encode, through_table(decode, table), x0)   the codec of the training's end; its decoder snaps the codes
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from ddpm.contracts import Partial, partial_of
 from ddpm.tools import check
 
 COMMITMENT = 0.25  # β
@@ -58,6 +63,32 @@ def quantise(z: jax.Array, table: jax.Array) -> Quantised:
     index = nearest(z, table)
     z_q, stop = table[index], jax.lax.stop_gradient
     return Quantised(straight_through(z, z_q), index, ((stop(z) - z_q) ** 2).mean(), ((z - stop(z_q)) ** 2).mean())
+
+
+def vq_loss(
+    encode: Callable[..., Any], decode: Callable[..., Any], table: jax.Array, x0: jax.Array, beta: float = COMMITMENT
+) -> jax.Array:
+    """L = ‖x0 - decode(z_q)‖² + ‖sg(z_e) - e‖² + β ‖z_e - sg(e)‖², each a mean over its numbers.   [Eq. 3]
+
+    encode: x0 (B, ...) -> z_e (..., d);  decode: codes -> x0;  table: (K, d), trained with both  ->  ()
+    """
+    q = quantise(encode(x0), table)
+    copy = decode(q.z)
+    check.same_shape("x0", x0, "the copy", copy)
+    return ((x0 - copy) ** 2).mean() + q.table_loss + check.number("beta", beta, 0) * q.commitment
+
+
+def through_table(decode: Callable[..., Any], table: Any) -> Partial:
+    """z -> decode(e_k), k = argmin_j ‖z - e_j‖²: a decoder that moves codes to entries.   [Rombach et al. 2022, VQ-reg.]
+
+    A chain then runs on z_e, which need not lie on the table, and what it draws is moved there last.
+    decode: codes (..., d) -> images;  table: (K, d)
+    """
+    return Partial(_through, partial_of(decode), jnp.asarray(table))
+
+
+def _through(decode: Callable[..., Any], table: jax.Array, z: jax.Array) -> jax.Array:
+    return decode(table[nearest(z, table)])
 
 
 def perplexity(index: Any, K: int) -> float:

@@ -169,8 +169,11 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """Check a finite number, or an array of them, in low..high; tracers pass unchecked."""
     if known(value):
         a = np.asarray(value, dtype=np.float64)
-        if not np.all(np.isfinite(a)) or np.any(a < low) or np.any(a > high):
-            raise ValueError(f"{name} is {value}; give a finite number in [{low:g}, {high:g}]")
+        wrong = ~(np.isfinite(a) & (a >= low) & (a <= high))
+        if wrong.any():
+            at = tuple(map(int, np.argwhere(wrong)[0]))  # of a large array the first place alone
+            what = f"is {value}" if a.size <= 20 else f"holds {a[at]:g} at {at}"
+            raise ValueError(f"{name} {what}; give a finite number in [{low:g}, {high:g}]")
     return value
 
 

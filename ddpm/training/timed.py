@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 
+from ddpm.tools import check
 from ddpm.train import ema_decay, update
 
 ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
@@ -27,10 +28,26 @@ def fit(
     direction: params go along -rate · direction(gradient); that of Adam if not given. The rate rises for a hundred
     steps, then it is proportional to left(), so that it is 0 at the end.
     """
-    rng, key, n = np.random.default_rng(seed), jax.random.key(seed), 0
+    return _fit(loss, params, (images, labels), seed, left, fixed, direction)
+
+
+def fit_short(
+    share: float, loss: Callable[..., Any], params: Any, images: Any, labels: Any, seed: int, left: Any, *fixed: Any
+) -> Any:
+    """`fit` for few steps: the rate rises for this share of the time, if that is less than a hundred steps."""
+    check.number("share", share, 1e-9, 1)
+    return _fit(loss, params, (images, labels), seed, left, fixed, share=share)
+
+
+def _fit(
+    loss: Any, params: Any, data: tuple, seed: int, left: Callable[[], float], fixed: tuple, direction: Any = ADAM,
+    share: float = 0.0,
+) -> Any:  # fmt: skip
+    (images, labels), rng, key, n = data, np.random.default_rng(seed), jax.random.key(seed), 0
     average, state = params, direction.init(params)
     while (rest := left()) > 0:
-        i, rate = rng.integers(len(images), size=BATCH), RATE * rest * min(1.0, n / WARM)
+        i, rise = rng.integers(len(images), size=BATCH), max(n / WARM, (1 - rest) / share if share else 0)
+        rate = RATE * rest * min(1.0, rise)
         now, to = (params, average, state), jax.random.fold_in(key, n)
         params, average, state = _step(loss, direction, now, (n, rate), to, images[i], labels[i], fixed)
         jax.block_until_ready(average)

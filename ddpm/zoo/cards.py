@@ -189,7 +189,8 @@ def find(name: str | Path) -> Path:
         return weights.FOLDER / path
     # what it is instead
     if path.is_dir():
-        other = diffusers_sentence(path) or (classifier_sentence(path) if (path / "classifier.json").exists() else "")
+        kinds = {"classifier.json": classifier_sentence, "generator.json": generator_sentence}
+        other = diffusers_sentence(path) or "".join(f(path) for file, f in kinds.items() if (path / file).exists())
         raise ValueError(other or f"{path} is a folder without config.json, so no run of `ddpm train`")
     hint = f". Give {path.with_suffix('')} without {path.suffix}" if path.suffix in (".json", ".safetensors") else ""
     raise ValueError(
@@ -216,6 +217,12 @@ def classifier_sentence(path: Path) -> str:
     )
 
 
+def generator_sentence(path: Path) -> str:
+    """The sentence about a VAE or a GAN where a denoiser is wanted."""
+    name = path.name if path.parent == weights.FOLDER else path
+    return f"{path} is a generator, not a denoiser: it draws in one call, by `ddpm generator --trained {name}`"
+
+
 # --- what the file says ----------------------------------------------------------------------------------------------
 
 
@@ -224,6 +231,8 @@ def weights_card(path: Path, card: dict[str, Any]) -> WeightsCard:
     file = path.with_name(path.name + ".json")
     if card.get("kind", "denoiser") == "classifier":
         raise ValueError(classifier_sentence(path))
+    if card.get("kind", "denoiser") == "generator":
+        raise ValueError(generator_sentence(path))
     if card.get("kind", "denoiser") != "denoiser":
         raise ValueError(f"{file}: kind is {schema.show(card['kind'])}; wanted 'denoiser'")
     if "unet" not in card and (other := diffusers_sentence(path.parent, card)):

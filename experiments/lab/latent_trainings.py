@@ -60,6 +60,7 @@ class Budget:
     weight: float = 1e-3  # w of the codec's loss
     schedule: str = "cosine"
     seed: int = 0
+    share: float = 0.0  # of the time, for the rate to rise, if that is less than a hundred steps
 
 
 class Trained(NamedTuple):
@@ -162,13 +163,14 @@ def train(budget: Budget) -> Trained:
     if not spent < budget.minutes:
         raise ValueError(f"the codec took {spent:.2g} minutes of {budget.minutes:g}; give more minutes, or fewer steps")
     unet, schedule = network_of(budget, codec, d.image_shape, d.num_classes), make_schedule(budget.schedule)
-    path = cache.folder() / "latent" / cache.key(dataclasses.asdict(budget), dataclasses.asdict(unet), d.sha256)
+    settings = {name: v for name, v in dataclasses.asdict(budget).items() if name != "share" or v}
+    path = cache.folder() / "latent" / cache.key(settings, dataclasses.asdict(unet), d.sha256)
     if not path.with_name(path.name + ".json").exists():
         print(f"training: factor {budget.factor}, {budget.minutes - spent:.2f} processor minutes", flush=True)
         z, taken = unit(codec.encoded(data.to_float(d.x_train))), list[int]()
         params = build(unet)[0](jax.random.key(budget.seed))
         left = clock(budget.minutes - spent, taken)
-        params = fit(partial(_v_loss, unet), params, z, d.y_train, budget.seed, left, schedule)
+        params = fit(partial(_v_loss, unet), params, z, d.y_train, budget.seed, left, schedule, share=budget.share)
         card: dict[str, Any] = {
             "predict": "v",
             "schedule": {"name": budget.schedule, "T": schedule.T},

@@ -44,6 +44,27 @@ def mined(weights, out, *flags):
     return start.main(["mine", "--model", str(weights), "--label", "brevik", "--out", str(out), *FLAGS, *flags])
 
 
+@pytest.mark.parametrize(
+    ("flags", "loaded"),
+    [
+        (["--data", "blocks"], "blocks"),  # weights that are named like the data
+        (["--data", "digits"], "fashion_mnist"),  # none are
+        ([], "fashion_mnist"),
+        (["--data", "blocks", "--model", "cities"], "cities"),
+    ],
+)
+def test_the_model_is_that_of_the_data_if_none_is_given(flags, loaded, monkeypatch):
+    seen = []
+
+    def load(name):
+        seen.append(name)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(model, "load", load)
+    start.main(["mine", "--label", "0", *flags])
+    assert seen == [loaded]
+
+
 @pytest.mark.slow
 def test_the_page_the_sheets_and_the_numbers(weights, tmp_path, capsys):
     assert mined(weights, tmp_path, "--data", "cities") == 0

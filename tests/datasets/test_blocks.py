@@ -46,6 +46,15 @@ def test_a_view_shows_the_first_voxel_of_each_ray(view):
 
 
 @pytest.mark.parametrize("view", blocks.VIEWS)
+def test_a_body_that_reaches_the_border_is_seen_from_outside(view):
+    """There is no view from inside of it: a full volume shows the side that is nearest, without fading."""
+    full = np.full((SIDE,) * 3, 0.6)
+    np.testing.assert_array_equal(blocks.render(full, view), np.full((SIDE, SIDE), 153))
+    axis, end = "xyz".index(view[1]), 0 if view[0] == "+" else SIDE - 1
+    assert (np.unravel_index(blocks.hits(full, view), full.shape)[axis] == end).all()
+
+
+@pytest.mark.parametrize("view", blocks.VIEWS)
 def test_no_view_is_a_mirror_image(view):
     """Right x up points to the eye."""
     ids = np.arange(SIDE**3).reshape((SIDE,) * 3)
@@ -143,6 +152,8 @@ def test_a_voxel_in_two_views_has_their_mean():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: blocks.render(np.full((24,) * 3, np.nan), "+x"), r"volume holds nan at \(0, 0, 0\); give a finite"),
+        (lambda: blocks.hits(np.where(np.indices((24,) * 3)[2] == 5, np.inf, 0), "-z"), r"inf at \(0, 0, 5\)"),
         (lambda: blocks.draw(0), "n is 0"),
         (lambda: blocks.draw(2, label=4), "styles are"),
         (lambda: blocks.draw(2, rate=0.6), "rate is"),

@@ -14,7 +14,7 @@ from ddpm.cli import generator as command
 from ddpm.cli.generator_options import GeneratorCommand
 from ddpm.cli.start import main
 from ddpm.datasets import sources
-from ddpm.generators import ring, trained
+from ddpm.generators import fitting, ring, trained
 
 TINY = gen.GeneratorConfig("vae", 8, 1, 10, 3, 4)
 
@@ -238,6 +238,40 @@ def test_files_go_and_come_back_and_a_decoder_that_does_not_fit_is_found(vae, tm
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_explodes_is_named_with_its_step():
+    """NaN, infinity and ten thousand times the first loss; what is merely large, as R1 makes it, is no divergence."""
+    vae, gan = gen.Recipe(lr=0.5).of("vae"), gen.Recipe(gamma=3.0).of("cgan")
+    fitting.refuse_divergence([300.0, -900.0, 2e5], 350.0, 1500, vae)
+    fitting.refuse_divergence([(40.0, 1.0), (0.0, 90.0)], (1.4, 0.7), 16, gan)
+    for losses, first, n, how, words in (
+        ([1.0, np.nan, np.nan], 350.0, 150, vae, r"step 149: loss nan, 350 in the first step.* Lower lr \(it is 0.5\)"),
+        ([1.0, np.inf], np.inf, 2, vae, "step 2: loss inf, inf in the first"),
+        ([-4e6], 350.0, 50, vae, r"step 50: loss -4e\+06"),
+        (
+            [(1.0, 2.0), (np.nan, 0.7)],
+            (1.4, 0.7),
+            2,
+            gan,
+            r"nan \(discriminator\) and 0.7.* or raise gamma \(it is 3\)",
+        ),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            fitting.refuse_divergence(losses, first, n, how)
+
+
+def test_a_training_that_diverges_ends_early_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    taken = []
+
+    def step(state, key, x, c):  # in place of a network: nothing is compiled
+        taken.append(1)
+        return state, jnp.float32(np.nan if len(taken) > 70 else 3.0)
+
+    monkeypatch.setattr(fitting, "first_state", lambda config, how: (None, step))
+    assert main(["generator", "--kind", "ae", "--data", "digits", "--steps", "5000", "--out", str(tmp_path / "r")]) == 2
+    assert "diverged in step 71: loss nan, 3 in the first step" in capsys.readouterr().err
+    assert len(taken) == 100 and not (tmp_path / "r").exists()
 
 
 @pytest.mark.slow

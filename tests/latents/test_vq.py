@@ -41,6 +41,37 @@ def test_one_term_moves_the_table_and_the_other_the_codes():
     np.testing.assert_allclose(moves[1], 0)
 
 
+def test_the_loss_of_three_terms_moves_encoder_decoder_and_table_each_by_its_own():
+    """x0 = .3, z_e = w x0, decode(z) = a z at w = 1, a = 2, table {0, 1}: z_q = 0, and all slopes by hand.
+
+    The encoder is moved by the copy as if z_q were z_e, and by the commitment; the decoder by the copy at z_q; the
+    table by its own term alone.
+    """
+    x0 = jnp.array([[0.3]])
+
+    def loss(w, a, table):
+        return latents.vq_loss(lambda x: w * x, lambda z: a * z, table, x0)
+
+    value, slopes = jax.value_and_grad(loss, (0, 1, 2))(1.0, 2.0, jnp.array([[0.0], [1.0]]))
+    assert value == pytest.approx(0.09 + 0.09 + 0.25 * 0.09)
+    assert slopes[0] == pytest.approx(2 * (2 * 0 - 0.3) * 2 * 0.3 + 0.25 * 2 * 0.3 * 0.3)
+    assert slopes[1] == pytest.approx(0, abs=1e-7)  # z_q = 0
+    np.testing.assert_allclose(slopes[2], [[-0.6], [0.0]], atol=1e-6)
+
+
+def test_a_decoder_with_a_table_makes_of_a_code_what_it_makes_of_the_nearest_entry():
+    """So drawing on codes and drawing on their entries is one; and the codec of both keeps the scale of the codes."""
+    table = jnp.array([[-1.0, 0.0], [2.0, 1.0]])
+    decode = latents.through_table(lambda z: 3 * z, table)
+    z = jnp.array([[-0.4, 0.1], [1.0, 1.0], [2.0, 1.0]])
+    np.testing.assert_allclose(decode(z), 3 * table[jnp.array([0, 1, 1])])
+    np.testing.assert_allclose(jax.jit(lambda f, z: f(z))(decode, z), decode(z))
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    codec = latents.with_scale(lambda x: x / 3, decode, x)
+    assert codec.encoded(x).std() == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose(codec.to_image(codec.to_latent(x)), 3 * table[latents.nearest(x / 3, table)], atol=1e-5)
+
+
 def test_perplexity_counts_the_entries_in_use():
     assert latents.perplexity(np.arange(12).reshape(3, 4) % 4, 8) == pytest.approx(4)
     assert latents.perplexity([5] * 9, 8) == 1
@@ -88,6 +119,11 @@ def test_no_table_near_the_best_is_better():
     [
         (lambda: latents.nearest(jnp.ones((2, 3)), jnp.ones((4, 2))), r"table has shape \(4, 2\); give K entries"),
         (lambda: latents.straight_through(jnp.ones(2), jnp.ones(3)), "z_q has shape"),
+        (
+            lambda: latents.vq_loss(lambda x: x, lambda z: z[:1], jnp.ones((4, 2)), jnp.ones((3, 2))),
+            "the copy has shape",
+        ),
+        (lambda: latents.vq_loss(jnp.sin, jnp.sin, jnp.ones((4, 2)), jnp.ones((3, 2)), -1), "beta is -1"),
         (lambda: latents.perplexity([0, 4], 4), r"whole numbers in 0\.\.3"),
         (lambda: latents.perplexity([], 4), "at least one"),
         (lambda: latents.lloyd_max(0), "K is 0"),

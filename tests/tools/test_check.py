@@ -15,6 +15,16 @@ def test_only_a_list_that_falls_to_0_is_walked_down(times):
         check.falling_to_0(times, 10)
 
 
+def test_of_a_large_array_the_first_wrong_number_is_named_with_its_place():
+    a = np.zeros((30, 3))
+    a[7, 2], a[9, 0] = np.inf, -1
+    with pytest.raises(ValueError, match=r"^w holds inf at \(7, 2\); give a finite number in \[0, 1\]$"):
+        check.number("w", a, 0, 1)
+    with pytest.raises(ValueError, match=r"^w is \[0\. 2\.\]; give"):
+        check.number("w", np.array([0.0, 2.0]), 0, 1)
+    assert check.number("w", 0 * np.nan_to_num(a), 0, 1).shape == (30, 3)
+
+
 def test_one_label_stands_for_all_only_where_it_may():
     np.testing.assert_array_equal(check.classes("c", 2, 3, one=True), [2, 2, 2])
     np.testing.assert_array_equal(check.classes("c", [0, 1], 2), [0, 1])

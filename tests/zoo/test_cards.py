@@ -58,6 +58,14 @@ def test_a_classifier_is_said_to_be_one():
         model.load(weights.FOLDER / "fashion_mnist_classifier")
 
 
+def test_a_generator_is_said_to_be_one_with_the_command_that_draws_with_it(tmp_path):
+    with pytest.raises(ValueError, match=r"is a generator.*`ddpm generator --trained fashion_mnist_cgan`"):
+        model.load("fashion_mnist_cgan")
+    (tmp_path / "generator.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"--trained {tmp_path}`"):
+        model.load(tmp_path)
+
+
 def test_a_folder_of_diffusers_is_said_to_be_one(tmp_path):
     shutil.copytree(GOLDEN / "unet2d_plain", tmp_path / "runs" / "peer")
     pipeline = tmp_path / "pipeline"
