@@ -79,7 +79,7 @@ def vq_loss(
 
 
 def through_table(decode: Callable[..., Any], table: Any) -> Partial:
-    """z -> decode(e_k), k = argmin_j ‖z - e_j‖²: a decoder that moves codes to entries.   [Rombach et al. 2022, VQ-reg.]
+    """z -> decode(e_k), k = argmin_j ‖z - e_j‖²: a decoder that moves codes to entries.   [Rombach et al., VQ-reg.]
 
     A chain then runs on z_e, which need not lie on the table, and what it draws is moved there last.
     decode: codes (..., d) -> images;  table: (K, d)
