@@ -55,12 +55,13 @@ class Config:
 
     data: str = "fashion_mnist"
     factors: tuple[int, ...] = (1, 2, 4)
-    minutes: float = 1.0
+    minutes: float = 2.0
     seeds: int = 1
-    channels: int = 32
-    codec_steps: int = 500
-    n: int = 200
-    steps: int = 10
+    channels: int = 16
+    codec_steps: int = 1000
+    share: float = 0.1  # of the minutes, in which the rate rises, if that is less than a hundred steps
+    n: int = 400
+    steps: int = 20
     guidance: float = 2.0
 
 
@@ -69,9 +70,8 @@ QUICK = {"data": "digits", "factors": (4,), "minutes": 0.06, "channels": 8, "cod
 
 def budget(config: Config, factor: int, seed: int) -> Budget:
     """What is trained for this factor."""
-    return Budget(
-        config.data, factor, config.minutes, channels=config.channels, codec_steps=config.codec_steps, seed=seed
-    )
+    c = config
+    return Budget(c.data, factor, c.minutes, c.channels, c.codec_steps, seed=seed, share=c.share)
 
 
 def copies(judge: Judge, trained: Trained, n: int) -> tuple[float, float]:

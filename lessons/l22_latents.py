@@ -526,5 +526,5 @@ if __name__ == "__main__":
 # - Rombach et al. 2022, *High-Resolution Image Synthesis with Latent Diffusion Models*, Sec. 3 and Figs. 6 and 7.
 # - van den Oord, Vinyals, Kavukcuoglu 2017, *Neural Discrete Representation Learning*; Max 1960, *Quantizing for
 #   Minimum Distortion*.
-# - Pandey et al. 2022, *DiffuseVAE*. Here: the experiments `latent_size`, `latent_scale`, `latent_factor` and
-#   `diffuse_vae`, and the modules of `ddpm.latents`.
+# - Pandey et al. 2022, *DiffuseVAE*. Here: the experiments `latent_size`, `latent_scale`, `latent_factor`, `vq_codec`
+#   and `diffuse_vae`, and the modules of `ddpm.latents`.

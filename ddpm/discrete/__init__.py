@@ -8,6 +8,6 @@ __getattr__, __dir__ = namespace(
         "absorbing": (
             *("any_order_loss", "counted", "expected_calls", "hidden_nll", "hide", "lambda_loss", "open_step", "ratio"),
         ),
-        "denoiser": ("token_config", "token_denoiser"),
+        "denoiser": ("token_config", "token_denoiser", "token_image", "token_init"),
     },
 )

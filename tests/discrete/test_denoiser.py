@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm.discrete import hidden_nll, token_config, token_denoiser
+from ddpm.discrete import hidden_nll, token_config, token_denoiser, token_image, token_init
 from ddpm.networks import build
 
 ROWS, COLUMNS, V = 2, 3, 5
@@ -37,6 +37,39 @@ def test_channel_v_is_the_value_v_and_the_channel_of_the_mask_does_not_count(par
     f, hidden = token_denoiser(CONFIG, told), np.full((4, ROWS * COLUMNS), V)
     expected = np.exp(logits[:V]) / np.exp(logits[:V]).sum()
     np.testing.assert_allclose(compiled(f, hidden, None, None), np.broadcast_to(expected, (4, 6, V)), rtol=1e-5)
+
+
+def test_through_open_gates_a_first_step_of_the_last_layer_sees_the_other_tokens(params):
+    """In a new network only the last layer has a gradient; behind closed gates it knows nothing but places."""
+    x = jnp.asarray(np.random.default_rng(1).integers(0, V, (8, ROWS * COLUMNS)))
+    hidden = jnp.zeros(x.shape, bool).at[:, 0].set(True)
+    a, b = jnp.full((1, ROWS * COLUMNS), V), jnp.full((1, ROWS * COLUMNS), V).at[0, 5].set(2)  # token 0 is hidden
+
+    @jax.jit
+    def told(p):
+        def loss(p):
+            return hidden_nll(token_denoiser(CONFIG, p), x, hidden, V).mean()
+
+        slopes = jax.grad(loss)(p)
+        moved = jax.tree.map(lambda w, g: w - 10 * g, p, slopes)
+        f = token_denoiser(CONFIG, p | {"last": moved["last"]})
+        blocks = jnp.stack([jnp.abs(g).max() for g in jax.tree.leaves(slopes["layers"])]).max()
+        return jnp.abs(token_denoiser(CONFIG, p)(a) - 1 / V).max(), blocks, jnp.abs(f(a) - f(b))[0, 0].max()
+
+    opened = token_init(CONFIG, jax.random.key(0))
+    for p, differs in ((params, False), (opened, True)):
+        new, blocks, gap = map(float, told(p))
+        assert new < 1e-6 and blocks == 0 and (gap > 1e-3 if differs else gap < 1e-6)
+    jax.tree.map(np.testing.assert_array_equal, opened["last"], params["last"])
+
+
+def test_the_mean_square_of_an_input_channel_is_1_however_many_values_there_are():
+    for values in (3, 200):
+        x = np.random.default_rng(2).integers(0, values + 1, (4, 6))
+        image = token_image(jnp.asarray(x), ROWS, COLUMNS, values)
+        assert image.shape == (4, ROWS, COLUMNS, values + 1)
+        np.testing.assert_array_equal(image.argmax(-1).reshape(4, 6), x)
+        assert float((image**2).mean()) == pytest.approx(1, rel=1e-6)
 
 
 def test_tokens_outside_of_the_vocabulary_are_refused(params):

@@ -97,6 +97,7 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         "few_steps",
         "flow_losses",
         "latent_factor",
+        "vq_codec",
         "ddae",
         "correspondence",
         "progressive_garments",
