@@ -13,8 +13,8 @@ What we see after two minutes: f = 1 makes 290 steps, f = 2 makes 1,072, and f =
 the codec, 1,058. The accuracy of the samples rises in this order, .55, .64 and .79, and their distance falls, 431, 368
 and 205. f = 1 and 2 have the same data and differ in cost alone: what a step costs decides while time is short. With
 f = 4 the limit is in sight: copies by its codec have .86 and 72, real images .94 and 2.5. So the order is the paper's,
-and the exact rows say where it must turn around with more time, since the loss of the decoder stays. The rate rises in a
-tenth of the time, at most in a hundred steps; else f = 1 would spend a third of its training below its rate.
+and the exact rows say where it must turn around with more time, since the loss of the decoder stays. The rate rises in
+a tenth of the time, at most in a hundred steps; else f = 1 would spend a third of its training below its rate.
 
 What does not carry over: one seed and 400 images; 16 channels, because with 32 a step of f = 1 takes more than a
 second; and at this size of image a codec costs as much as the network that it helps, while on large images it is

@@ -69,7 +69,7 @@ __getattr__, __dir__ = namespace(
             "take_step",
         ),
         "tables": ("Table", "read_metrics", "read_table"),
-        "timed": ("fit",),
+        "timed": ("fit", "fit_short"),
         "vector": ("raveled",),
         "watching": ("grid_labels", "loss_on_test", "sample_grid"),
     },
