@@ -11,6 +11,15 @@ trained without a table. Its codes are taken as they are; or each number moves t
 Max; or each position moves to the nearest of 256 entries of k-means on its codes. The VQ codec begins there and is
 trained on for as many steps with the table inside, by the paper's three terms; the plain one is trained on for as many
 steps as well. The last codec has its table drawn at random and is trained with it from the first step on.
+
+What we see: the gradient finds the tables of Lloyd and Max to four digits. Without a table the copies have 22.7 dB. At
+392 bits, levels for each number leave 18.9 dB, a table of k-means 20.6, and training on with the table 21.1: a table of
+vectors uses what the four numbers of a position have in common, which levels cannot, and the decoder learns what the
+entries mean. Of 256 entries all are in use, with a perplexity of 207. A table that is drawn at random loses little,
+20.8 dB, but it is not the one that was paid for: 116 entries are never the nearest, the perplexity is 95, and these
+codes could be written with fewer bits.
+
+What does not carry over: one seed, a network that trained for a minute, and codes of one kind of picture.
 """
 
 from __future__ import annotations
@@ -247,5 +256,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
         right.semilogy(bits, [c["learned"] for c in curve], "o", color="C1", ms=5, label="found by its gradient")
         right.semilogy(bits, [c["bound"] for c in curve], ":", color="0.4", label="2^(-2R)")
         right.set(xlabel="bits a number, R", ylabel="error, N(0, 1)", xticks=bits)
+        right.set_yticks(ticks := [0.02, 0.05, 0.1, 0.2, 0.4], map(str, ticks))
+        right.minorticks_off()
         right.legend(fontsize=7)
     return figure
