@@ -30,7 +30,6 @@ EXACT = [
     "latent_scale",
     "fmap_sds",
     "drawn_shapes",
-    "sds_shapes",
 ]  # fmt: skip
 
 
