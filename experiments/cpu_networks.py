@@ -48,9 +48,6 @@ from experiments.lab.training_scores import OnChain, error, held_out, linear_err
 
 PAPER = "Jordan et al. 2024, Muon; Ho et al. 2020, App. B, the network"
 MINUTES = 35
-UNCHECKED = (
-    "The best linear denoiser is what a network is compared with; no closed form tells what it reaches in a minute."
-)
 CPU = "cpu"
 TRIES: dict[str, dict[str, Any]] = {  # what each changes of the preset
     CPU: {},
