@@ -301,8 +301,8 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
                     continue
                 ax.plot(found["MFLOP an image"], found[key], "o", color=f"C{min(i, 2)}")
                 label = name.removeprefix("diffusion, ").replace("latent diffusion", "latent")
-                ax.annotate(label, (found["MFLOP an image"], found[key]), fontsize=7,
-                            xytext=(0, -11 if name in BELOW else 5), textcoords="offset points", ha="center")  # fmt: skip
+                ax.annotate(label, (found["MFLOP an image"], found[key]), fontsize=7, textcoords="offset points",
+                            xytext=(0, -11 if name in BELOW else 5), ha="center")  # fmt: skip
             ax.set(xscale="log", xlabel="MFLOP an image", ylim=(0, 1.05), title=key)
             ax.margins(x=0.15)
     return figure
