@@ -1,0 +1,70 @@
+"""Two ways to read a caption, with equal parameters and equal budgets: each word by cross-attention, or their mean.
+
+    python -m experiments.lab.text_readings [context] [pooled]      trains them, and resumes where it stopped
+
+Both begin with the picture's part of the shipped network `wardrobe`; encoder of the text and cross-attentions are drawn
+anew. Then all is trained. What is pooled is the mean of the encoder's outputs, so that it too may hold the order.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm.contracts import Partial
+from ddpm.datasets.wardrobe import captions, drawing
+from ddpm.networks.crossattention import build_text
+from ddpm.tools import tokens
+from ddpm.tools.conditions import Condition
+from ddpm.tools.files import flatten, unflatten
+from ddpm.zoo.model import Model
+from experiments.lab import adapter_trainings as adapters
+from experiments.lab import captioned
+from experiments.lab.adapter_trainings import Budget, Trained
+
+WAYS = ("context", "pooled")
+BUDGET = Budget(1500, 16, 1e-3)
+DROPPED = 0.1  # captions
+
+
+def untrained(way: str, name: str = captioned.NAME) -> Model:
+    """The shipped network whose reading is drawn anew; pooled or not, with the same parameters."""
+    m = adapters.base(name)
+    config = replace(m.unet, text_pooled=way == "pooled")  # type: ignore[call-arg]
+    new = flatten(build_text(config)[0](jax.random.key(5)))  # type: ignore[arg-type]
+    read = lambda key: key.startswith("text/") or "/cross/" in key  # noqa: E731
+    params = unflatten({k: new[k] if read(k) else a for k, a in flatten(m.params).items()})
+    return replace(m, name=way, unet=config, params=params)
+
+
+def batch_of(m: Model, budget: Budget, n: int) -> tuple[np.ndarray, Condition]:
+    """Pictures with their captions, of which a tenth is left out."""
+    x0, z = adapters.drawn_batch(n, budget)
+    said = captions.mentioned(drawing.values_of(z), n)
+    text = tokens.encode([captions.caption(row) for row in said.tolist()], m.unet.words, m.unet.tokens)  # type: ignore[attr-defined]
+    silent = np.random.default_rng([n, budget.seed]).random(len(text)) < DROPPED
+    return x0, Condition(text=np.where(silent[:, None], tokens.nothing(1, m.unet.tokens), text))  # type: ignore[attr-defined]
+
+
+def train(way: str, budget: Budget = BUDGET, name: str = captioned.NAME) -> tuple[Model, Trained]:
+    """Train the network that reads in this way."""
+    m = untrained(way, name)
+    apply = build_text(m.unet)[1]  # type: ignore[arg-type]
+
+    def loss(params: Any, fixed: Any, key: Any, batch: Any) -> jax.Array:
+        return adapters.error_of_v(Partial(apply, params), m.schedule, key, *batch).mean()
+
+    about = f"{way}, {m.card['sha256'][:12]}"
+    found = adapters.trained(about, m.params, loss, (), lambda n: batch_of(m, budget, n), budget)
+    return replace(m, params=found.params), found
+
+
+if __name__ == "__main__":
+    adapters.start_quickly()
+    for way in sys.argv[1:] or WAYS:
+        found = train(way)[1]
+        print(way, f"loss {np.mean(found.loss[:50]):.4f}, {np.mean(found.loss[-100:]):.4f}, {found.seconds:.0f} s")
