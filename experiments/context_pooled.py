@@ -12,23 +12,27 @@ from matplotlib.figure import Figure
 
 from ddpm import plot
 from ddpm.datasets.wardrobe import drawing
-from ddpm.evaluation.prompts import bag_of_words, prompts_right, swapped, told_apart
+from ddpm.datasets.wardrobe.words import ATTRIBUTES
+from ddpm.evaluation.measure import Measure
+from ddpm.evaluation.prompts import GARMENT, GROUND, PAINTED, bag_of_words, prompts_right, told_apart
 from experiments.lab import captioned, text_readings
 from experiments.lab.runner import Result, Row
 
 PAPER = "Saharia et al. 2022, Imagen, Sec. 4.4: cross-attention over pooling, by people's ratings"
 MINUTES = 10
 UNCHECKED = "A network trained for so few steps stands next to the best of a bag of words; nothing ties the two."
-PARTS = ("garment", "size", "column", "pattern", "colour", "ink", "ground", "light")
+APART = "swapped colours told apart"
+NAMES = ("all", *ATTRIBUTES, APART)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Captions, DDIM steps, the guidance scale, and the steps of each training."""
+    """Captions, DDIM steps, the guidance scale, the ways to read, and the steps of each training."""
 
     n: int = 128
     steps: int = 20
     guidance: float = 2.0
+    ways: tuple[str, ...] = tuple(text_readings.WAYS)
     trained_steps: int = text_readings.BUDGET.steps
     trained_batch: int = text_readings.BUDGET.batch
     model: str = captioned.NAME
@@ -38,41 +42,64 @@ class Config:
 QUICK = {"n": 4, "steps": 2, "trained_steps": 1, "trained_batch": 2}
 
 
+def exchanged(values: np.ndarray) -> np.ndarray:
+    """Captions with the colours of garment and ground exchanged: (n, 8)"""
+    other = values.copy()
+    other[:, [GARMENT, GROUND]] = values[:, [GROUND, GARMENT]]
+    return other
+
+
+def of_bag(values: np.ndarray) -> dict[str, float]:
+    """The shares right of the best reader of a bag of words, by attribute: who has all else right, and draws an order.
+
+    Of m colours each is as often in each role. Two captions with the same bag get the same picture from the same noise,
+    so that no pair is told apart.
+    """
+    colours = values[:, PAINTED]
+    said = colours >= 0
+    same = (colours[:, :, None] == colours[:, None, :]) & said[:, None, :]
+    p = same.sum(2) / said.sum(1)[:, None]
+    by_role = {list(ATTRIBUTES)[a]: float(p[said[:, k], k].mean()) for k, a in enumerate(PAINTED)}
+    rest = {name: by_role.get(name, 1.0) for name in ATTRIBUTES}
+    return {"all": float(bag_of_words(values).mean()), **rest, APART: 0.0}
+
+
 def run(config: Config) -> Result:
-    """Train both; read what captions with everything mentioned come to, and pairs of swapped colours."""
-    rows, shown = list[Row](), {}
+    """Train in each way; draw captions that mention everything, and the same with two colours exchanged."""
+    rows, shown, intervals = list[Row](), {}, dict[str, dict[str, list[float]]]()
     values = drawing.values_of(drawing.draw_attributes(config.n, 54))
-    kept, other = swapped(values)
+    other, differ = exchanged(values), values[:, GARMENT] != values[:, GROUND]
     budget = replace(text_readings.BUDGET, steps=config.trained_steps, batch=config.trained_batch)
-    bag = float(bag_of_words(values).mean())
-    for way in text_readings.WAYS:
+    for way in config.ways:
         m, training = text_readings.train(way, budget, config.model)
         last = training.loss[-(1 + len(training.loss) // 10) :]
         rows.append(Row(f"{way}: error of v in the last tenth of the training", None, None, float(np.mean(last))))
-        x = captioned.drawn_by(m, values, config.guidance, config.steps, config.seed)
-        for name, share in prompts_right(x, values).items():
-            truth = bag if name == "all" else None
-            what = "all right, beside the best of a bag of words" if name == "all" else name
-            rows.append(Row(f"{way}: {what}", None, truth, share.value, share.standard_error))
-        pair = [captioned.drawn_by(m, v, config.guidance, config.steps, config.seed) for v in (kept, other)]
-        apart = told_apart(*pair, kept)
-        rows.append(Row(f"{way}: swapped colours told apart", None, None, apart.value, apart.standard_error))
+        x, y = (captioned.drawn_by(m, v, config.guidance, config.steps, config.seed) for v in (values, other))
+        found: dict[str, Measure] = prompts_right(x, values)
+        found[APART] = told_apart(x[differ], y[differ], values[differ])
+        for name, share in found.items():
+            rows.append(Row(f"{way}: {name}", None, None, share.value, share.standard_error))
+        intervals[way] = {name: [share.n, *(share.interval or ())] for name, share in found.items()}
         shown[way] = x[:8].round(2)
-    return Result(rows, None, {"n": config.n, "shown": shown})
+    rows += [Row(f"the best of a bag of words: {name}", None, share) for name, share in of_bag(values).items()]
+    return Result(rows, None, {"n": config.n, "intervals": intervals, "shown": shown})
 
 
 def redraw(rows: list[dict], numbers: dict) -> Figure:
-    """Draw eight captions by both, and the share that each has right by attribute."""
+    """Draw eight captions in each way, and the shares right with their intervals."""
     with plot.style():
-        figure = plot.new_figure(10.4, 3.2)
-        left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+        figure = plot.new_figure(11.4, 3.4)
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
         captioned.named_rows(left, numbers["shown"], 8)
-        names = [*PARTS, "swapped colours told apart"]
-        for k, way in enumerate(numbers["shown"]):
-            found = [next(r for r in rows if r["what"] == f"{way}: {name}") for name in names]
-            height, error = ([r[key] or 0 for r in found] for key in ("ours", "spread"))
-            right.bar(np.arange(len(names)) + 0.38 * (k - 0.5), height, 0.36, yerr=error, label=way)
-        right.set_xticks(range(len(names)), [n.replace(" ", "\n") for n in names], fontsize=7)
-        right.set(ylabel="share right, s = 2", ylim=(0, 1.2))
-        right.legend(fontsize=8, ncols=2)
+        place, ours = np.arange(len(NAMES)), {r["what"]: r["ours"] for r in rows}
+        for k, (way, interval) in enumerate(numbers["intervals"].items()):
+            height = np.array([ours[f"{way}: {name}"] for name in NAMES])
+            low, high = np.array([interval[name][1:] for name in NAMES]).T
+            x = place + 0.27 * (k - 1)
+            right.bar(x, height, 0.25, yerr=(height - low, high - height), label=way)
+        bag = [next(r["exact"] for r in rows if r["what"] == f"the best of a bag of words: {name}") for name in NAMES]
+        right.hlines(bag, place - 0.42, place + 0.42, color="0.35", lw=1, ls="--", label="the best of a bag of words")
+        right.set_xticks(place, [name.replace(" ", "\n") for name in NAMES], fontsize=7)
+        right.set(ylabel="share right", ylim=(0, 1.25))
+        right.legend(fontsize=8, ncols=4, loc="upper center")
     return figure

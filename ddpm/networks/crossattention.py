@@ -62,8 +62,9 @@ class TextLayer(nnx.Module):
 class TextEncoder(nnx.Module):
     """τ(T): tokens (B, L) int -> (B, L, width), and the mask of what is no filling, (B, L) bool
 
-    pooled: the mean over the words instead, (B, 1, width). Softmax over one key is 1: a cross-attention to it adds the
-    same vector everywhere, a function of the text alone, as an embedding in the place of a label does.
+    text_heard: `mean` gives their mean instead, (B, 1, width). Softmax over one key is 1: a cross-attention to it adds
+    the same vector everywhere, a function of the text alone, as an embedding in the place of a label does. `both`: the
+    mean is one more token, the first.
     """
 
     def __init__(self, config: TextConfig, *, draws: Draws):
@@ -71,17 +72,20 @@ class TextEncoder(nnx.Module):
         self.table = nnx.Param(draws(normal, (2 + len(config.words), width)))
         self.position = nnx.Param(draws(normal, (config.tokens, width)))
         self.layers = nnx.List([TextLayer(width, config.text_heads, draws=draws) for _ in range(config.text_layers)])
-        self.pooled = config.text_pooled
+        self.heard = config.text_heard
 
     def __call__(self, text: jax.Array) -> tuple[jax.Array, jax.Array]:
         mask = text != tokens.PAD
         h = self.table[...][text] + self.position[...][None, : text.shape[1]]
         for layer in self.layers:
             h = layer(h, mask)
-        if self.pooled:
-            mean = (norm(h) * mask[..., None]).sum(1, keepdims=True) / mask.sum(1).reshape(-1, 1, 1)
+        words = norm(h)
+        if self.heard == "words":
+            return words, mask
+        mean = (words * mask[..., None]).sum(1, keepdims=True) / mask.sum(1).reshape(-1, 1, 1)
+        if self.heard == "mean":
             return mean, mask[:, :1]
-        return norm(h), mask
+        return jnp.concatenate([mean, words], 1), jnp.concatenate([mask[:, :1], mask], 1)
 
 
 class CrossAttention(nnx.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ddpm.config import UNetConfig
 
@@ -16,7 +17,7 @@ class TextConfig(UNetConfig):
     text_width: int = 64
     text_layers: int = 2
     text_heads: int = 4  # of the text encoder and of the cross-attention
-    text_pooled: bool = False  # the cross-attentions hear the mean of τ(T) only, one vector, and not each word
+    text_heard: Literal["words", "mean", "both"] = "words"  # by the cross-attentions: each of τ(T), their mean, or both
 
     def __post_init__(self) -> None:
         super().__post_init__()

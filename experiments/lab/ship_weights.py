@@ -51,7 +51,8 @@ class Config:
     name: str  # the weights' name: ddpm/weights/NAME.safetensors
     run: Path | None = None  # folder of the training run; without it, measure the shipped weights of that name again
     n: int = 2000  # images drawn for the distances
-    steps: int = 50  # DDIM steps
+    steps: int = 50  # of the sampler
+    sampler: str = "ddim"  # a name of `ddpm.samplers.table`
     guidance: float = 2.0  # scale, which the card then names as the model's own
     gaussian_above: int | None = None  # t* above which the Gaussian of the weights takes over, for the card
     seed: int = 0  # of the samples
@@ -79,7 +80,7 @@ def measured(
         return prompted(config, m, about, dataset)
     if f"{dataset.name}_classifier" not in weights.cards("classifier"):
         return denoised(config, m, about, dataset)
-    plan = ev.Plan(config.n, Sampling(steps=config.steps, guidance=config.guidance), config.seed)
+    plan = ev.Plan(config.n, Sampling(config.sampler, config.steps, config.guidance), config.seed)
     judge = classifier.load(dataset.name)
     measures = ev.evaluate(m, dataset, judge, plan)
     print(measure_.table(measures))
@@ -127,7 +128,7 @@ def prompted(
     values = values_for(texts)
     measures: dict[str, measure_.Measure] = {}
     for scale in dict.fromkeys((1.0, config.guidance)):
-        how = Sampling(steps=config.steps, guidance=scale)
+        how = Sampling(config.sampler, config.steps, scale)
         key = jax.random.key(config.seed)
 
         def drawn(values: np.ndarray, how: Sampling = how, key: jax.Array = key) -> np.ndarray:
@@ -222,6 +223,7 @@ def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str,
 def measuring(config: Config, m: model.Model, data_name: str) -> str:
     """The command that measures the weights again."""
     options = f"--n {config.n} --steps {config.steps} --guidance {config.guidance:g} --seed {config.seed}"
+    options += f" --sampler {config.sampler}" if config.sampler != "ddim" else ""
     if isinstance(m.unet, TextConfig):
         half = " --half" if config.half else ""
         return f"python -m experiments.lab.ship_weights --name {config.name} {options}{half}"

@@ -1,8 +1,8 @@
-"""Two ways to read a caption, with equal parameters and equal budgets: each word by cross-attention, or their mean.
+"""Three ways to read a caption, with equal parameters and budgets: each word by cross-attention, their mean, or both.
 
-    python -m experiments.lab.text_readings [context] [pooled]      trains them, and resumes where it stopped
+    python -m experiments.lab.text_readings [context] [pooled] [both]      trains them, and resumes where it stopped
 
-Both begin with the picture's part of the shipped network `wardrobe`; encoder of the text and cross-attentions are drawn
+All begin with the picture's part of the shipped network `wardrobe`; encoder of the text and cross-attentions are drawn
 anew. Then all is trained. What is pooled is the mean of the encoder's outputs, so that it too may hold the order.
 """
 
@@ -26,15 +26,15 @@ from experiments.lab import adapter_trainings as adapters
 from experiments.lab import captioned
 from experiments.lab.adapter_trainings import Budget, Trained
 
-WAYS = ("context", "pooled")
-BUDGET = Budget(1500, 16, 1e-3)
+WAYS = {"context": "words", "pooled": "mean", "both": "both"}  # what the cross-attentions hear
+BUDGET = Budget(1000, 16, 1e-3)
 DROPPED = 0.1  # captions
 
 
 def untrained(way: str, name: str = captioned.NAME) -> Model:
-    """The shipped network whose reading is drawn anew; pooled or not, with the same parameters."""
+    """The shipped network whose reading is drawn anew, with the same parameters in every way."""
     m = adapters.base(name)
-    config = replace(m.unet, text_pooled=way == "pooled")  # type: ignore[call-arg]
+    config = replace(m.unet, text_heard=WAYS[way])  # type: ignore[call-arg]
     new = flatten(build_text(config)[0](jax.random.key(5)))  # type: ignore[arg-type]
     read = lambda key: key.startswith("text/") or "/cross/" in key  # noqa: E731
     params = unflatten({k: new[k] if read(k) else a for k, a in flatten(m.params).items()})

@@ -1,5 +1,7 @@
 """Trainings from the shipped network: kept, resumed, and given the data that the exact columns are about."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from ddpm.datasets.wardrobe import captions, drawing
 from ddpm.datasets.wardrobe.edits import INSTRUCTIONS, SHADE_OF
 from ddpm.datasets.wardrobe.silhouettes import shapes
+from ddpm.evaluation.prompts import PAINTED
+from experiments import context_pooled
 from experiments.lab import adapter_trainings as adapters
 from experiments.lab import learned_control, learned_images, learned_words
 from experiments.lab.wardrobe_exact import LUMA
@@ -102,6 +106,23 @@ def test_the_true_picture_obeys_its_edges_and_another_one_less():
     outline = shapes().region[learned_control.shape_of(z)] > 0
     changes = outline[:, :-1] != outline[:, 1:]
     assert (edges[:, :-1, :, 0][changes] == 1).all()
+
+
+def test_a_bag_of_words_draws_one_of_all_different_orders():
+    """By listing them: the share of orders with a role right, and with all right."""
+    values = drawing.values_of(drawing.draw_attributes(300, 3))
+    found = context_pooled.of_bag(values)
+    right = {"all": [], **{captions.NAMES[a]: [] for a in PAINTED}}
+    for row in values:
+        said = [a for a in PAINTED if row[a] >= 0]
+        orders = {way for way in itertools.permutations(row[said].tolist())}
+        same = np.array([np.array(way) == row[said] for way in orders])
+        right["all"].append(same.all(1).mean())
+        for k, a in enumerate(said):
+            right[captions.NAMES[a]].append(same[:, k].mean())
+    for name, shares in right.items():
+        assert found[name] == pytest.approx(np.mean(shares))
+    assert found["garment"] == found["light"] == 1 and found[context_pooled.APART] == 0
 
 
 def test_pictures_of_one_subject_share_it_and_nothing_else():

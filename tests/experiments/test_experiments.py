@@ -33,7 +33,7 @@ EXACT = [
 ]  # fmt: skip
 
 
-TRAINED = ("control_network", "edits_network", "palette_network", "personal_network")
+TRAINED = ("context_pooled", "control_network", "edits_network", "palette_network", "personal_network")
 
 
 @pytest.fixture(scope="module")

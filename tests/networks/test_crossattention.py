@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from tiny import random_params
 
 from ddpm import network
 from ddpm.config import UNetConfig
 from ddpm.guide import cfg
-from ddpm.networks.crossattention import masked_attention
+from ddpm.networks.crossattention import TextEncoder, masked_attention
 from ddpm.networks.dit import DiTConfig, build, eps_fn
 from ddpm.networks.inspect import count, param_shapes
 from ddpm.networks.text_config import TEXTS, TextConfig
 from ddpm.tools import tokens
 from ddpm.tools.conditions import Condition
+from ddpm.tools.layers import Draws
 
 WORDS = ("a", "red", "blue", "dress", "on")
 SIZES = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (8,), "groups": 4}
@@ -107,7 +109,7 @@ def test_the_words_and_their_order_matter_and_filling_does_not():
 @pytest.mark.slow
 def test_of_a_pooled_text_each_place_hears_the_same():
     """W_q and W_k have no gradient, exactly; filling does not matter; the words and their order still do."""
-    pooled = replace(CONFIG, text_pooled=True)
+    pooled = replace(CONFIG, text_heard="mean")
     params, c = random_params(pooled), Condition(text=TEXT)
     jax.tree.map(np.testing.assert_array_equal, params, random_params(CONFIG))  # the same parameters
     eps = eps_fn(pooled, params)
@@ -118,6 +120,22 @@ def test_of_a_pooled_text_each_place_hears_the_same():
     cross = jax.grad(lambda p: (eps_fn(pooled, p)(X, T, c) ** 2).sum())(params)["mid_block"]["attentions"][0]["cross"]
     size = {name: float(jnp.abs(cross[name]["kernel"]).max()) for name in ("to_q", "to_k", "to_v", "to_out")}
     assert size["to_q"] == size["to_k"] == 0 < min(size["to_v"], size["to_out"])
+
+
+def test_the_mean_of_a_text_is_one_more_token_where_both_are_heard():
+    """Words and mean as of the encoders that give one of them; the mask has one more True in each row."""
+    params = random_params(CONFIG)["text"]
+
+    def heard(what):
+        encoder = TextEncoder(replace(CONFIG, text_heard=what), draws=Draws())
+        nnx.update(encoder, params)
+        return map(np.asarray, encoder(jnp.asarray(TEXT)))
+
+    (words, mask), (mean, one), (both, longer) = (heard(what) for what in ("words", "mean", "both"))
+    np.testing.assert_array_equal(both, np.concatenate([mean, words], 1))
+    np.testing.assert_array_equal(longer, np.concatenate([one, mask], 1))
+    for row, real, got in zip(words, mask, mean, strict=True):
+        np.testing.assert_allclose(got[0], row[real].mean(0), atol=1e-6)
 
 
 def test_tokens_may_be_a_constant_of_a_compiled_function():
