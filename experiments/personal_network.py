@@ -41,7 +41,7 @@ class Config:
     """Drawings of each text, the ways in which the network is taught, and the share of their steps that is taken."""
 
     n: int = 24
-    ways: tuple[str, ...] = ("word", "LoRA, rank 4", "DreamBooth, no prior")  # and "DreamBooth"
+    ways: tuple[str, ...] = ("word", "LoRA, rank 4", "DreamBooth, no prior", "DreamBooth")
     share: float = 1.0
     model: str = captioned.NAME
     seed: int = 0

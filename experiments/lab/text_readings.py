@@ -2,8 +2,8 @@
 
     python -m experiments.lab.text_readings [context] [pooled] [both]      trains them, and resumes where it stopped
 
-All begin with the picture's part of the shipped network `wardrobe`; encoder of the text and cross-attentions are drawn
-anew. Then all is trained. What is pooled is the mean of the encoder's outputs, so that it too may hold the order.
+The picture's part is that of the shipped network `wardrobe`, frozen; encoder of the text and cross-attentions are drawn
+anew and trained. What is pooled is the mean of the encoder's outputs, so that it too may hold the order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpm.contracts import Partial
@@ -27,8 +28,13 @@ from experiments.lab import captioned
 from experiments.lab.adapter_trainings import Budget, Trained
 
 WAYS = {"context": "words", "pooled": "mean", "both": "both"}  # what the cross-attentions hear
-BUDGET = Budget(1000, 16, 1e-3)
+BUDGET = Budget(1000, 16, 2e-3)
 DROPPED = 0.1  # captions
+
+
+def reads(key: str) -> bool:
+    """True for the name of a parameter of the text encoder or of a cross-attention."""
+    return key.startswith("text/") or "/cross/" in key
 
 
 def untrained(way: str, name: str = captioned.NAME) -> Model:
@@ -36,8 +42,7 @@ def untrained(way: str, name: str = captioned.NAME) -> Model:
     m = adapters.base(name)
     config = replace(m.unet, text_heard=WAYS[way])  # type: ignore[call-arg]
     new = flatten(build_text(config)[0](jax.random.key(5)))  # type: ignore[arg-type]
-    read = lambda key: key.startswith("text/") or "/cross/" in key  # noqa: E731
-    params = unflatten({k: new[k] if read(k) else a for k, a in flatten(m.params).items()})
+    params = unflatten({k: new[k] if reads(k) else a for k, a in flatten(m.params).items()})
     return replace(m, name=way, unet=config, params=params)
 
 
@@ -51,16 +56,18 @@ def batch_of(m: Model, budget: Budget, n: int) -> tuple[np.ndarray, Condition]:
 
 
 def train(way: str, budget: Budget = BUDGET, name: str = captioned.NAME) -> tuple[Model, Trained]:
-    """Train the network that reads in this way."""
+    """Train the network that reads in this way: only what reads."""
     m = untrained(way, name)
-    apply = build_text(m.unet)[1]  # type: ignore[arg-type]
+    apply, params = build_text(m.unet)[1], jax.tree.map(jnp.asarray, flatten(m.params))  # type: ignore[arg-type]
+    learned, frozen = ({k: a for k, a in params.items() if reads(k) == of} for of in (True, False))
 
-    def loss(params: Any, fixed: Any, key: Any, batch: Any) -> jax.Array:
-        return adapters.error_of_v(Partial(apply, params), m.schedule, key, *batch).mean()
+    def loss(learned: Any, frozen: Any, key: Any, batch: Any) -> jax.Array:
+        net = Partial(apply, unflatten(frozen | learned))
+        return adapters.error_of_v(net, m.schedule, key, *batch).mean()
 
     about = f"{way}, {m.card['sha256'][:12]}"
-    found = adapters.trained(about, m.params, loss, (), lambda n: batch_of(m, budget, n), budget)
-    return replace(m, params=found.params), found
+    found = adapters.trained(about, learned, loss, frozen, lambda n: batch_of(m, budget, n), budget)
+    return replace(m, params=unflatten(frozen | found.params)), found
 
 
 if __name__ == "__main__":
