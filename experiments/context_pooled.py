@@ -96,7 +96,7 @@ def redraw(rows: list[dict], numbers: dict) -> Figure:
             height = np.array([ours[f"{way}: {name}"] for name in NAMES])
             low, high = np.array([interval[name][1:] for name in NAMES]).T
             x = place + 0.27 * (k - 1)
-            right.bar(x, height, 0.25, yerr=(height - low, high - height), label=way)
+            right.bar(x, height, 0.25, yerr=np.maximum((height - low, high - height), 0), label=way)
         bag = [next(r["exact"] for r in rows if r["what"] == f"the best of a bag of words: {name}") for name in NAMES]
         right.hlines(bag, place - 0.42, place + 0.42, color="0.35", lw=1, ls="--", label="the best of a bag of words")
         right.set_xticks(place, [name.replace(" ", "\n") for name in NAMES], fontsize=7)
