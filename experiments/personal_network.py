@@ -10,10 +10,9 @@ that there is a badge, the colour in .38 of 24 drawings, and none of the bits: .
 LoRA, 49 kB, has the colour always and .92 of the bits, all 16 in 7 of 24 drawings. DreamBooth without the prior has all
 16 bits in each of its 24 drawings, which are much like the four pictures, ground and place included. Both pay with the
 class: "a shoe", without S*, has the subject's colour and a badge in every drawing, the language drift that the paper's
-prior loss is for. With that loss DreamBooth still has .99 of the bits, all 16 in 19 of 24 drawings, and "a shoe" has the
-subject's colour in 5 of 24, where 3 are expected. But it never has a badge, where 6 are expected, and 4 had one before:
-what tells the subject from its class is now S* alone, the badge as such included. What a longer training of the word
-would give is not measured.
+prior loss is for. With that loss DreamBooth still has .99 of the bits, all 16 in 19 of 24 drawings, and "a shoe" has
+the subject's colour in 5 of 24, where 3 are expected. But it never has a badge, where 6 are expected, and 4 had one
+before: badges as such now belong to S*. What a longer training of the word would give is not measured.
 """
 
 from __future__ import annotations
