@@ -324,7 +324,8 @@ right.value, bag_right.value, p.mean()
 # What lies between the two is called **binding**. It is why text-to-image networks read all tokens by cross-attention,
 # and it gives you a test for any of them: a network whose colours are right more often than the ceiling reads order.
 # `ddpm sample --model wardrobe --prompt "a large striped red dress on blue at night"` draws with a trained one where
-# its weights are installed; the experiment `word_binding` measures it.
+# its weights are installed; the experiment `word_binding` measures it, and `context_pooled` trains networks that hear
+# each word, their mean, or both: exchanged colours are told apart in .83, none and .81 of the pairs.
 
 
 # %%

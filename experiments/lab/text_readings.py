@@ -41,7 +41,7 @@ def untrained(way: str, name: str = captioned.NAME) -> Model:
     """The shipped network whose reading is drawn anew, with the same parameters in every way."""
     m = adapters.base(name)
     config = replace(m.unet, text_heard=WAYS[way])  # type: ignore[call-arg]
-    new = flatten(build_text(config)[0](jax.random.key(5)))  # type: ignore[arg-type]
+    new = flatten(build_text(config)[0](jax.random.key(5)))
     params = unflatten({k: new[k] if reads(k) else a for k, a in flatten(m.params).items()})
     return replace(m, name=way, unet=config, params=params)
 
@@ -58,7 +58,7 @@ def batch_of(m: Model, budget: Budget, n: int) -> tuple[np.ndarray, Condition]:
 def train(way: str, budget: Budget = BUDGET, name: str = captioned.NAME) -> tuple[Model, Trained]:
     """Train the network that reads in this way: only what reads."""
     m = untrained(way, name)
-    apply, params = build_text(m.unet)[1], jax.tree.map(jnp.asarray, flatten(m.params))  # type: ignore[arg-type]
+    apply, params = build_text(m.unet)[1], jax.tree.map(jnp.asarray, flatten(m.params))
     learned, frozen = ({k: a for k, a in params.items() if reads(k) == of} for of in (True, False))
 
     def loss(learned: Any, frozen: Any, key: Any, batch: Any) -> jax.Array:
