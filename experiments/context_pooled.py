@@ -1,21 +1,21 @@
 """Each word or their mean: cross-attention against a pooled text, with equal parameters and equal budgets.
 
-Imagen's authors prefer cross-attention over all words to a pooled vector, by people's ratings. Here the question has an
-exact bound beside it. The picture's part of the shipped network `wardrobe` is frozen, and what reads, a text encoder and
-six cross-attentions, is drawn anew and trained for 1,000 steps of 16 captioned pictures: with all words as keys
-(context), with their mean as the only one (pooled), or with both. Parameters, first values and budget are the same. The
-best reader of a bag of words has all else right and the colours as often as their order is guessed; it gives a caption
-and the same with two colours exchanged the same picture, and so tells no pair apart.
+Imagen's authors prefer cross-attention over all words to a pooled vector, by people's ratings. Here an exact bound
+stands beside the comparison. The picture's part of the shipped network `wardrobe` is frozen, and what reads, a text
+encoder and six cross-attentions, is drawn anew and trained for 1,000 steps of 16 captioned pictures: with all words as
+keys (context), with their mean as the only key (pooled), or with both. Parameters, first values and budget are the
+same. The best reader of a bag of words has all else right, and the colours as often as their order is guessed; it gives
+a caption and the same with two colours exchanged the same picture, and so tells no pair apart.
 
 What we see, of 128 captions that mention everything, with s = 2: context has the garment's colour in .91 and the ground
-in .98, where a bag has .51 and .50, and tells .83 of the 108 pairs apart. It reads the order. The training is short, and
-it shows in the column, .64, the light, .59, and the ink, .55 of 55, so that all is right in .26 only (interval .19 to
-.34); the ceiling of the bag, .43, stands for a reader who has these right. Pooled has the garment in .84 and the pattern
-in .84, but the colours near one in eight and no caption right as a whole (0 to .03): one vector passes what it passes
-slowly. Both together have all right in .34 (.26 to .42), no clear difference from context: the mean adds little.
+in .98, where a bag has .51 and .50, and tells .83 of 108 pairs apart. It reads the order. The training is short, which
+shows in the column, .64, the light, .59, and the ink, .55 of the 55 captions that have one; all is right in .26 only,
+with an interval of .19 to .34, below the .43 of the best bag, which has these right. Pooled has garment and pattern in
+.84, but garment, ink and ground in their colours in .22, .13 and .14 only, little more than one in eight, and no caption
+right as a whole (0 to .03). Both together have all right in .34 (.26 to .42), no clear difference from context.
 
-What does not carry over: the frozen part learned with all words, which favours context, and a pooled text that is
-trained for longer, with all of its network, would learn more.
+What does not carry over: the frozen part learned with all words, which favours context, and a network that is trained
+with a pooled text from the start, and for longer, would learn more of it.
 """
 
 from __future__ import annotations
