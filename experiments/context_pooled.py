@@ -11,8 +11,8 @@ What we see, of 128 captions that mention everything, with s = 2: context has th
 in .98, where a bag has .51 and .50, and tells .83 of 108 pairs apart. It reads the order. The training is short, which
 shows in the column, .64, the light, .59, and the ink, .55 of the 55 captions that have one; all is right in .26 only,
 with an interval of .19 to .34, below the .43 of the best bag, which has these right. Pooled has garment and pattern in
-.84, but garment, ink and ground in their colours in .22, .13 and .14 only, little more than one in eight, and no caption
-right as a whole (0 to .03). Both together have all right in .34 (.26 to .42), no clear difference from context.
+.84, but garment, ink and ground in their colours in .22, .13 and .14 only, little more than one in eight, and no
+caption right as a whole (0 to .03). Both together have all right in .34 (.26 to .42), no clear difference from context.
 
 What does not carry over: the frozen part learned with all words, which favours context, and a network that is trained
 with a pooled text from the start, and for longer, would learn more of it.
