@@ -43,7 +43,7 @@ class Config:
 
     n: int = 96
     steps: int = 25
-    kinds: tuple[str, ...] = ("copy", "lite")  # of KINDS: "drawn" too
+    kinds: tuple[str, ...] = ("copy",)  # of KINDS: "drawn", "lite" too
     trained_steps: int = learned_control.BUDGET.steps
     trained_batch: int = learned_control.BUDGET.batch
     model: str = captioned.NAME
