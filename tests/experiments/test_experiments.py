@@ -30,6 +30,7 @@ EXACT = [
     "latent_scale",
     "fmap_sds",
     "drawn_shapes",
+    "sds_shapes",
 ]  # fmt: skip
 
 
