@@ -13,16 +13,15 @@ What we see: with the exact denoisers all sides show possible tiles, .001 of gre
 nearly the same tower. SDS looks for a mode, and parts of a style are rare; it is no sampler of shapes. From above the
 end is a table and no tower, .21 from every tile that a tower has there. Each view has its own denoiser, and what should
 join them is the volume; but only 4 % of its voxels are more solid than empty, where shapes have 30 %, and a thin skin
-can please all views. With the network the sides are a bare tower too, five hundredths from possible tiles, and from above
-the shape looks as from the side, .03 from that picture: the network is not told the view, and draws the same front
-everywhere. That is the Janus problem of `sds_voxels`, by a trained denoiser.
+can please all views. With the network the sides are a bare tower too, .05 from possible tiles, and from above the shape
+looks as from the side, .03 from that picture: the network is not told the view, and draws the same front everywhere.
+That is the Janus problem of `sds_voxels`, by a trained denoiser.
 
 What does not carry over: one start; opaque bodies of a real system have a cost of thin voxels, which this has not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,7 +67,8 @@ def shown(opacity: Any, grey: Any, view: str) -> Any:
     """Σ_k α_k g_k .93^k Π_(j<k) (1 - α_j) along each ray: (..., 24, 24) in 0…1.   opacity, grey: (..., x, y, z)"""
     a, g = (blocks.turned(v, view) for v in (opacity, grey))
     before = jnp.concatenate([jnp.ones_like(a[..., :1]), jnp.cumprod(1 - a, axis=-1)[..., :-1]], axis=-1)
-    return (a * g * before * blocks.FADE ** jnp.arange(a.shape[-1])).sum(-1)
+    fade = (blocks.FADE ** jnp.arange(a.shape[-1])).reshape((1,) * (a.ndim - 1) + (-1,))
+    return (a * g * before * fade).sum(-1)
 
 
 def pictures(psi: dict) -> jax.Array:
@@ -164,7 +164,7 @@ def run(config: Config) -> Result:
     if m is not None:
         ends["network"] = distilled(m.eps, m.schedule, config)
     fog = distilled(exact, schedule, Config(tops=()))
-    views: dict[str, Callable | Any] = {name: np.asarray(pictures(psi)) for name, psi in ends.items()}
+    views = {name: np.asarray(pictures(psi)) for name, psi in ends.items()}
     found = {name: judged(x) for name, x in views.items()}
     real = judged(data.views()[:4].reshape(-1, SIDE, SIDE, 1) / 127.5 - 1)
     for what in found["exact"]:

@@ -10,7 +10,8 @@ holds 84 %; at s = 32 the steps are too long and it diverges. The mean of the fo
 the error would have to be the inverse of its covariance, Cov[x0 | x_t], which is another at each t and not diagonal.
 With it in the guide the same hundred steps keep the past and hold 90 %. (`tsdiff` compares weights on one past; this is
 the average over pasts.) Gaps may be anywhere, also at both ends: the last rows are kriging with three of them. What
-does not carry over: networks see many kinds of series at once, and their own error may be larger than that of the guide.
+does not carry over: networks see many kinds of series at once, and their own error may be larger than that of the
+guide.
 """
 
 from __future__ import annotations

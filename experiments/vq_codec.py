@@ -163,7 +163,8 @@ def by_levels(sizes: AutoencoderConfig, params: Any, x: np.ndarray, codes: np.nd
     codes: (N, d), of training images
     """
     _, encode, decode = build(sizes)
-    mean, std, entries = codes.mean(0), codes.std(0), jnp.asarray(latents.lloyd_max(levels).entries, jnp.float32)
+    mean, std = codes.mean(0).reshape(1, 1, 1, -1), codes.std(0).reshape(1, 1, 1, -1)
+    entries = jnp.asarray(latents.lloyd_max(levels).entries, jnp.float32)
 
     def copy(x: jax.Array) -> jax.Array:
         z = (encode(params["encoder"], x) - mean) / std
