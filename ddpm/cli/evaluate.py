@@ -32,6 +32,7 @@ from ddpm.evaluation.measure import Measure, as_json
 from ddpm.losses import bound
 from ddpm.sample import Sampling
 from ddpm.samplers import generation
+from ddpm.samplers.names import name as sampler_name
 from ddpm.samplers.names import times_name
 from ddpm.tools import cache, image_files, machine
 from ddpm.tools.files import check_writable, write_atomic
@@ -172,12 +173,12 @@ def from_model(command: options.Evaluate, dataset: data.Dataset, m: model.Model,
     )
     x, c = ev.drawn(m, plan.n, sampling, plan.seed, plan.cache)
     steps = len(sampling.times(m.schedule)) - 1
-    how = {"sampler": command.sampler, "steps": steps, "guidance": sampling.guidance, "seed": command.seed}
+    how = {"sampler": sampler_name(sampling), "steps": steps, "guidance": sampling.guidance, "seed": command.seed}
     if kind := times_name(sampling):
         how["times"] = sampling.times(m.schedule).tolist()
     settings = {"n": plan.n, "n_bound": plan.n_bound, "n_flow": plan.n_flow, **how}
     about = {"model": m.name, "weights_sha256": m.card.get("sha256")}
-    return Scored(x, c, f"{m.name}, {command.sampler} {steps}{kind}", about, settings, m, plan)
+    return Scored(x, c, f"{m.name}, {sampler_name(sampling)} {steps}{kind}", about, settings, m, plan)
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------

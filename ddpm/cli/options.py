@@ -17,7 +17,10 @@ from ddpm.datasets.reading import short_name
 from ddpm.samplers import table
 from ddpm.training.config import TrainConfig
 
-SAMPLER = f"the step from noise to less noise; N steps are N network calls. {table.words(table.SAMPLERS)}"
+SAMPLER = (
+    f"the step from noise to less noise; N steps are N network calls. {table.words(table.SAMPLERS)}. Empty: that of "
+    f"the model's card, if it names one, for more than {table.FEW} steps; else ddim"
+)
 TIMES = (
     f"the list of times that is visited. {table.words(table.TIMES)}. Empty: that of an imported model; searched for up "
     f"to {table.FEW} steps of ddim, where the card has the covariance (even ones: --times trailing); else trailing"
@@ -89,7 +92,7 @@ class Sample:
     label: str = "all"  # a class by name or number; "all" draws n of each, one row per class; "none": no class
     prompt: str | None = None  # what to draw in words, for a model that was trained with captions (--data wardrobe)
     n: int = 10  # number of images (of each class)
-    sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
+    sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = ""
     steps: int | None = None  # N, 1..T; 50, or T if that is less
     # scale s of classifier-free guidance: 0 is no class, 1 the class, above 1 nearer to the class and less varied. If
     # not given: the value in the model's card, else 2
@@ -164,7 +167,7 @@ class Evaluate:
     data: str = "fashion_mnist"  # the data set to compare with: a name (see `ddpm info`), or your own images
     classifier: str = ""  # the classifier that gives labels and features; DATA_classifier if empty
     n: int = 2000  # images to draw
-    sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = "ddim"
+    sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = ""
     steps: int | None = None  # N, 1..T; 50, or T if that is less
     guidance: float | None = None  # scale s of classifier-free guidance; if not given, the card's value, else 2
     plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian

@@ -19,7 +19,8 @@ from ddpm import weights
 from ddpm.config import UNetConfig
 from ddpm.networks.dit_config import DiTConfig
 from ddpm.networks.text_config import TextConfig
-from ddpm.tools import files, schema
+from ddpm.samplers.table import SAMPLERS
+from ddpm.tools import check, files, schema
 from ddpm.training.config import TrainConfig
 
 LIMITS: schema.Limits = {
@@ -112,6 +113,10 @@ class DrawingCard:
 
     guidance: float = 2.0  # the scale s
     gaussian_above: int | None = None  # t*: above it, ε̂ is that of the Gaussian which the weights hold
+    sampler: str = "ddim"  # a name of `ddpm.samplers.table`
+
+    def __post_init__(self) -> None:
+        check.choice("sampler", self.sampler, SAMPLERS)
 
 
 @dataclass(frozen=True)

@@ -140,11 +140,13 @@ class Model:
             )
         return best_times.rule(axes)
 
-    def how(self, sampler: str = "ddim", steps: int | None = None, guidance: float = 1.0, rule: str = "") -> Sampling:
+    def how(self, sampler: str = "", steps: int | None = None, guidance: float = 1.0, rule: str = "") -> Sampling:
         """Return how images are drawn: by our defaults, or as `sampling` says if the model was imported.
 
-        sampler, rule: names of `ddpm.samplers.table`. Up to `FEW` steps of ddim are `searched` if the card has `axes`.
+        sampler, rule: names of `ddpm.samplers.table`. Without a sampler: that of the card, but ddim for up to `FEW`
+        steps. So few steps of ddim are `searched` if the card has `axes`.
         """
+        sampler = sampler or ("ddim" if 1 <= (steps or 0) <= table.FEW else self.drawing.sampler)
         make: Any = check.choice("sampler", sampler, table.SAMPLERS)
         if self.few.loss:
             if sampler != "ddim" or rule:

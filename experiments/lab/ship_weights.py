@@ -179,7 +179,7 @@ def main(config: Config) -> None:
 
 def drawing_of(config: Config) -> dict[str, Any]:
     """The card's entry on how the model draws well; none where it is as everywhere."""
-    drawing = DrawingCard(config.guidance, config.gaussian_above)
+    drawing = DrawingCard(config.guidance, config.gaussian_above, config.sampler)
     return {} if drawing == DrawingCard() else {"drawing": dataclasses.asdict(drawing)}
 
 

@@ -145,6 +145,15 @@ def times_of(m, **how):
     return m.how(**how).times(m.schedule).tolist()
 
 
+def test_without_a_sampler_it_is_that_of_the_card_but_ddim_for_few_steps():
+    fresh, plain = model(drawing={"sampler": "ancestral"}), model()
+    assert [fresh.how(steps=n).sampler for n in (None, 50, 11, 10, 1)] == ["ancestral"] * 3 + ["ddim"] * 2
+    assert fresh.how("heun", 50).sampler == "heun" and fresh.how("ddim", 50).sampler == "ddim"
+    assert plain.how(steps=50).sampler == plain.how().sampler == "ddim"
+    with pytest.raises(ValueError, match=r"sampler 'ancestor' is not known.*'ancestral'"):
+        model(drawing={"sampler": "ancestor"}).how()
+
+
 @pytest.mark.parametrize(
     "how, searched",
     [
