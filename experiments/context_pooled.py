@@ -35,7 +35,6 @@ from experiments.lab.runner import Result, Row
 
 PAPER = "Saharia et al. 2022, Imagen, Sec. 4.4: cross-attention over pooling, by people's ratings"
 MINUTES = 10
-UNCHECKED = "A network trained for so few steps stands next to the best of a bag of words; nothing ties the two."
 APART = "swapped colours told apart"
 NAMES = ("all", *ATTRIBUTES, APART)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ddpm.cli import earlier, options
 from ddpm.training import devices
 from ddpm.training import run as training_run
@@ -14,5 +16,5 @@ def run(command: options.Train) -> None:
         print(changes)
     devices.start(command.devices)  # before any other use of JAX
     kept = command.kept()
-    teacher, begin = (model.load(name) if name else None for name in (kept.teacher, kept.begin))
-    training_run.train(kept, teacher=teacher, begin=begin)
+    models: dict[str, Any] = {role: model.load(name) for role in ("teacher", "begin") if (name := getattr(kept, role))}
+    training_run.train(kept, **models)

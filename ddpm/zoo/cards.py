@@ -20,7 +20,7 @@ from ddpm.config import UNetConfig
 from ddpm.networks.dit_config import DiTConfig
 from ddpm.networks.text_config import TextConfig
 from ddpm.samplers.table import SAMPLERS
-from ddpm.tools import check, files, schema
+from ddpm.tools import files, schema
 from ddpm.training.config import TrainConfig
 
 LIMITS: schema.Limits = {
@@ -116,6 +116,8 @@ class DrawingCard:
     sampler: str = "ddim"  # a name of `ddpm.samplers.table`
 
     def __post_init__(self) -> None:
+        from ddpm.tools import check  # it imports JAX
+
         check.choice("sampler", self.sampler, SAMPLERS)
 
 
