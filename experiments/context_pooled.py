@@ -1,7 +1,7 @@
 """Each word or their mean: cross-attention against a pooled text, with equal parameters and equal budgets.
 
 Imagen's authors prefer cross-attention over all words to a pooled vector, by people's ratings. Here an exact bound
-stands beside the comparison. The picture's part of the shipped network `wardrobe` is frozen, and what reads, a text
+is shown with the comparison. The picture's part of the shipped network `wardrobe` is frozen, and what reads, a text
 encoder and six cross-attentions, is drawn anew and trained for 1,000 steps of 16 captioned pictures: with all words as
 keys (context), with their mean as the only key (pooled), or with both. Parameters, first values and budget are the
 same. The best reader of a bag of words has all else right, and the colours as often as their order is guessed; it gives
@@ -70,10 +70,10 @@ def of_bag(values: np.ndarray) -> dict[str, float]:
     so that no pair is told apart.
     """
     colours = values[:, PAINTED]
-    said = colours >= 0
-    same = (colours[:, :, None] == colours[:, None, :]) & said[:, None, :]
-    p = same.sum(2) / said.sum(1)[:, None]
-    by_role = {list(ATTRIBUTES)[a]: float(p[said[:, k], k].mean()) for k, a in enumerate(PAINTED)}
+    given = colours >= 0
+    same = (colours[:, :, None] == colours[:, None, :]) & given[:, None, :]
+    p = same.sum(2) / given.sum(1)[:, None]
+    by_role = {list(ATTRIBUTES)[a]: float(p[given[:, k], k].mean()) for k, a in enumerate(PAINTED)}
     rest = {name: by_role.get(name, 1.0) for name in ATTRIBUTES}
     return {"all": float(bag_of_words(values).mean()), **rest, APART: 0.0}
 

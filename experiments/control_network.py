@@ -10,7 +10,7 @@ later it is .41; then it climbs slowly, with a setback at step 400, to .71. Of 9
 in the end; without the hint, drawn and asked silhouettes have .18 in common. The colours, of which edges tell nothing,
 have χ² = 23 where 14 is expected with a deviation of 5.3: nearly those of the world. Lite, convolutions of the hint
 alone with 15,792 numbers, has no such turn: in the same steps it rises evenly from .23 to .28, and has .29 of the 96
-drawings, where the paper has .32 beside .35. A thousand steps are few, and the rate falls during the second half of
+drawings, where the paper has .32 and .35. A thousand steps are few, and the rate falls during the second half of
 them, so that neither number is a limit of its method. The third branch of the paper's ablation, parameters drawn in
 place of the copy, can be trained with `kinds`, and is not measured here.
 """

@@ -62,7 +62,7 @@ TRIES: dict[str, dict[str, Any]] = {  # what each changes of the preset
 
 @dataclass(frozen=True)
 class Config:
-    """Processor minutes of each training, seeds, test images, and which tries beside `cpu`."""
+    """Processor minutes of each training, seeds, test images, and the tries that are compared with `cpu`."""
 
     data: str = "fashion_mnist"
     minutes: float = 2.0

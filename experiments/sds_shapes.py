@@ -1,4 +1,4 @@
-"""Score distillation into opaque shapes: the shipped network of views beside the exact denoisers.
+"""Score distillation into opaque shapes: the shipped network of views compared with the exact denoisers.
 
 DreamFusion makes a volume of a denoiser of pictures: render it, ask the denoiser how the picture should change, and
 bring that back through the renderer. In the world `blocks` both halves can be judged. A voxel has an opacity and a

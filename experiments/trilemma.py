@@ -16,7 +16,7 @@ where the shipped diffusion model, with six times the minutes, has .97, 3.1 and 
 an image nothing can be seen of the paper's complaint about GANs, that they leave out a part of the data. The VAE has
 .64 and 187, but a recall (.59) above that of diffusion: blurred, and everywhere. Diffusion without guidance has .81 to
 .86 and 89 to 110 in pixels, at any number of calls from 4 to 50, so what limits it is the training, not the steps; in
-codes it has .93 of that accuracy at 50 calls, and 137. So beside few calls for drawing there is a fourth wish: little
+codes it has .93 of that accuracy at 50 calls, and 137. So there is a fourth wish, next to few calls for drawing: little
 time for training. (Two minutes each gave .84 and 81 to the GAN, .57 and 239 to the VAE, .51 and 431 to diffusion.)
 """
 

@@ -7,6 +7,7 @@ __getattr__, __dir__ = namespace(
     {
         "adam": ("learning_rate", "optimiser"),
         "auto": ("choose", "fitted", "ladder", "operations"),
+        "begin": ("begun", "check_begin"),
         "averages": (
             "combine",
             "decays",
@@ -69,7 +70,7 @@ __getattr__, __dir__ = namespace(
             "take_step",
         ),
         "tables": ("Table", "read_metrics", "read_table"),
-        "timed": ("fit", "fit_short"),
+        "timed": ("fit",),
         "vector": ("raveled",),
         "watching": ("grid_labels", "loss_on_test", "sample_grid"),
     },

@@ -19,31 +19,18 @@ BATCH, RATE, WARM = 32, 2e-3, 100
 
 def fit(
     loss: Callable[..., Any], params: Any, images: Any, labels: Any, seed: int, left: Callable[[], float], *fixed: Any,
-    direction: optax.GradientTransformation = ADAM,
+    direction: optax.GradientTransformation = ADAM, share: float = 0.0,
 ) -> Any:  # fmt: skip
     """Minimise E loss(params, key, x0, c, *fixed) while left() > 0; return the average of the parameters.
 
     images: (N, H, W, C) uint8, of which a batch goes to `loss` in [-1, 1], or floats, as they are: codes, for instance;
     labels: (N,);  left: the share of the time that is left, from 1 to 0;  fixed: further arrays of the loss;
     direction: params go along -rate · direction(gradient); that of Adam if not given. The rate rises for a hundred
-    steps, then it is proportional to left(), so that it is 0 at the end.
+    steps, or for this `share` of the time if that is shorter; then it is proportional to left(), so that it is 0 at the
+    end.
     """
-    return _fit(loss, params, (images, labels), seed, left, fixed, direction)
-
-
-def fit_short(
-    share: float, loss: Callable[..., Any], params: Any, images: Any, labels: Any, seed: int, left: Any, *fixed: Any
-) -> Any:
-    """`fit` for few steps: the rate rises for this share of the time, if that is less than a hundred steps."""
-    check.number("share", share, 1e-9, 1)
-    return _fit(loss, params, (images, labels), seed, left, fixed, share=share)
-
-
-def _fit(
-    loss: Any, params: Any, data: tuple, seed: int, left: Callable[[], float], fixed: tuple, direction: Any = ADAM,
-    share: float = 0.0,
-) -> Any:  # fmt: skip
-    (images, labels), rng, key, n = data, np.random.default_rng(seed), jax.random.key(seed), 0
+    check.number("share", share, 0, 1)
+    rng, key, n = np.random.default_rng(seed), jax.random.key(seed), 0
     average, state = params, direction.init(params)
     while (rest := left()) > 0:
         i, rise = rng.integers(len(images), size=BATCH), max(n / WARM, (1 - rest) / share if share else 0)

@@ -41,7 +41,7 @@ from ddpm.network import build
 from ddpm.sample import ddim_step
 from ddpm.schedule import Schedule, make_schedule
 from ddpm.tools import cache, files
-from ddpm.training.timed import fit, fit_short
+from ddpm.training.timed import fit
 from ddpm.zoo.model import Model
 from experiments.lab.drawn_images import draw
 from experiments.lab.runner import Unavailable
@@ -170,8 +170,8 @@ def train(budget: Budget) -> Trained:
         z, taken = unit(codec.encoded(data.to_float(d.x_train))), list[int]()
         params = build(unet)[0](jax.random.key(budget.seed))
         left = clock(budget.minutes - spent, taken)
-        how = partial(fit_short, budget.share) if budget.share else fit
-        params = how(partial(_v_loss, unet), params, z, d.y_train, budget.seed, left, schedule)
+        loss = partial(_v_loss, unet)
+        params = fit(loss, params, z, d.y_train, budget.seed, left, schedule, share=budget.share)
         card: dict[str, Any] = {
             "predict": "v",
             "schedule": {"name": budget.schedule, "T": schedule.T},

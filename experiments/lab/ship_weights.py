@@ -165,6 +165,8 @@ def main(config: Config) -> None:
             return
         card, measures = measured(config, m, m.card)
         card = {k: v for k, v in {**m.card, **card}.items() if k != "sha256"}
+        again = measuring(config, m, m.card["train"]["data"])
+        card["commands"] = {**card.get("commands", {}), "measure": again}
         picture = Path("out") / f"{config.name}_evaluation.png"
     else:
         m = stored(model.load(config.run), config.half)

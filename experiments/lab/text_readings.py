@@ -49,8 +49,8 @@ def untrained(way: str, name: str = captioned.NAME) -> Model:
 def batch_of(m: Model, budget: Budget, n: int) -> tuple[np.ndarray, Condition]:
     """Pictures with their captions, of which a tenth is left out."""
     x0, z = adapters.drawn_batch(n, budget)
-    said = captions.mentioned(drawing.values_of(z), n)
-    text = tokens.encode([captions.caption(row) for row in said.tolist()], m.unet.words, m.unet.tokens)  # type: ignore[attr-defined]
+    given = captions.mentioned(drawing.values_of(z), n)
+    text = tokens.encode([captions.caption(row) for row in given.tolist()], m.unet.words, m.unet.tokens)  # type: ignore[attr-defined]
     silent = np.random.default_rng([n, budget.seed]).random(len(text)) < DROPPED
     return x0, Condition(text=np.where(silent[:, None], tokens.nothing(1, m.unet.tokens), text))  # type: ignore[attr-defined]
 

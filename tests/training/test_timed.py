@@ -1,12 +1,10 @@
 """A training that ends with the time: it reaches a minimum that is known, and stops at once when no time is left."""
 
-from functools import partial
-
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddpm.training.timed import fit, fit_short
+from ddpm.training.timed import fit
 
 IMAGES = np.repeat(np.array([0, 255], np.uint8), 50)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
 LABELS = (np.arange(100) >= 50).astype(np.int32)
@@ -55,8 +53,8 @@ def test_the_rate_rises_for_a_share_of_a_short_training_and_a_long_one_is_the_sa
     """With a constant slope each step of Adam is the rate. Without a share, step n of ten has n/100 of it."""
 
     def moved(steps, share):
-        how = partial(fit_short, share) if share else fit
-        return float(how(lambda p, *_: p["w"], {"w": jnp.zeros(())}, IMAGES, LABELS, 0, counted(steps + 1))["w"])
+        left = counted(steps + 1)
+        return float(fit(lambda p, *_: p["w"], {"w": jnp.zeros(())}, IMAGES, LABELS, 0, left, share=share)["w"])
 
     assert moved(1500, 0.1) == moved(1500, 0.0) < 0
     assert moved(10, 1e-6) < moved(10, 0.2) < 5 * moved(10, 0.0) < 0
