@@ -106,22 +106,26 @@ assert np.isclose(kl(m[:1, :1], log_v[:1, :1])[0], by_sum)
 
 # %% [markdown]
 # The first term is an expectation over $q$, which depends on the encoder's parameters. The trick that made VAEs work is
-# to draw noise that does *not* depend on them, and to move it: then the derivative goes through the code.
+# to draw noise that does *not* depend on them, and to move it: then the derivative goes through the code, to the mean
+# and to the deviation. (The first term of the bound gives the encoder no other gradient.)
 #
 # ### Exercise 12.2 - a code, drawn
 
 
 # %%
 def code(m, log_v, eps):
-    """A draw z ~ N(m, v) of each image.   m, log_v: (B, k);  eps: (B, k) standard normal noise  ->  (B, k)"""
+    """A draw z ~ N(m, v) of each image.   m, log_v: (B, k);  eps: (B, k) standard normal noise  ->  (B, k)
+
+    With jnp, so that JAX can differentiate it by m and log_v.
+    """
     ### BEGIN SOLUTION
-    return m + np.exp(log_v / 2) * eps
+    return m + jnp.exp(log_v / 2) * eps
     ### END SOLUTION
 
 
 # %%
 one = np.ones((200_000, 1))
-z = code(0.7 * one, math.log(0.25) * one, rng.normal(size=one.shape))
+z = np.asarray(code(0.7 * one, math.log(0.25) * one, rng.normal(size=one.shape)))
 assert abs(z.mean() - 0.7) < 0.01 and abs(z.var() - 0.25) < 0.01
 # The derivative of E z² by m is 2m. Through the code its variance is 4v; by the other rule, which multiplies z² by the
 # derivative of log q, it is m⁴/v + 14 m² + 15 v.
@@ -129,6 +133,8 @@ through, score = 2 * z, z**2 * (z - 0.7) / 0.25
 assert abs(through.mean() - 1.4) < 0.01 and abs(score.mean() - 1.4) < 0.1
 assert np.isclose(through.var(), 4 * 0.25, rtol=0.02)
 assert np.isclose(score.var(), 0.7**4 / 0.25 + 14 * 0.7**2 + 15 * 0.25, rtol=0.05)
+by_m = jax.grad(lambda m: (code(m, jnp.log(0.25), jnp.ones(3)) ** 2).sum())(jnp.full(3, 0.7))
+assert np.allclose(by_m, 2 * (0.7 + 0.5))  # the code moves with its mean
 score.var() / through.var()
 
 # %% [markdown]

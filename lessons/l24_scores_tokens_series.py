@@ -306,7 +306,15 @@ assert np.allclose(given_open(world.probabilities(), np.full(4, 0.25), floor), c
 #
 # $$\mathrm{KL}\Big(p\,\Big\|\,\prod_j p_j\Big) = \sum_j H(v_j) - H(v).$$
 #
-# ### Exercise 24.5 - any order, and the price of one step
+# A training sees one state of each sequence. It draws $t$ evenly from $(0,1]$, hides each token with probability $t$
+# (so $\alpha_t=1-t$), and looks at the hidden tokens. At small $t$ a token is seldom hidden; when it is, it has to
+# count more, so that each number of open neighbours has the same share in the end. A token that is hidden at $t$ opens
+# at the rate $-\alpha_t'/(1-\alpha_t) = 1/t$, and this is its weight:
+#
+# $$-\log p(x) = \mathbb E_t\,\mathbb E_{x_t}\;\frac1t\sum_{j\ \text{hidden}} -\log p(x_j\mid\text{open}).
+#   \qquad\text{[Sahoo et al. 2024; Ou et al. 2025]}$$
+#
+# ### Exercise 24.5 - any order, one state, and the price of one step
 
 
 # %%
@@ -321,6 +329,16 @@ def nll_in_order(conditional, x, order, mask):
         total -= np.log(conditional(state)[j, x[j]])
         state[j] = x[j]
     return float(total)
+    ### END SOLUTION
+
+
+def from_one_state(log_p, hidden, t):
+    """What stands behind E_t E: one number a sequence, in nats.
+
+    log_p: (B, J) log p(x_j | open) of the true values;  hidden: (B, J) bool;  t: (B,)  ->  (B,)
+    """
+    ### BEGIN SOLUTION
+    return -np.where(hidden, log_p, 0).sum(1) / t
     ### END SOLUTION
 
 
@@ -341,6 +359,15 @@ def total_correlation(joint):
 conditional = lambda state: given_open(prob, prior, state)  # noqa: E731
 orders = [nll_in_order(conditional, every[40], o, HIDDEN) for o in permutations(range(4))]
 assert np.allclose(orders, -np.log(p_every[40]), atol=1e-12)
+sets = np.array(list(product((False, True), repeat=4)))
+at_set = [conditional(np.where(hide, HIDDEN, every[40]))[np.arange(4), every[40]] for hide in sets]
+m_hidden = sets.sum(1)
+nodes, area = np.polynomial.legendre.leggauss(8)  # t in (0, 1): a polynomial, so eight nodes are exact
+bound = sum(
+    w / 2 * (t**m_hidden * (1 - t) ** (4 - m_hidden)) @ from_one_state(np.log(at_set), sets, np.full(16, t))
+    for t, w in zip((nodes + 1) / 2, area, strict=True)
+)
+assert np.isclose(bound, -np.log(p_every[40]), atol=1e-12)  # all states, each with its probability
 alone = np.einsum("k,kjv->jv", prior, prob)  # what one step draws from
 kl = (p_every * np.log(p_every / alone[np.arange(4), every].prod(1))).sum()
 assert np.isclose(total_correlation(p_every.reshape(3, 3, 3, 3)), kl)
@@ -376,7 +403,13 @@ impossible
 # $$h \leftarrow h + \alpha\cdot f\big((1+\gamma)\operatorname{norm}(h) + \beta\big),\qquad
 #   (\beta,\gamma,\alpha) = W c + b.\qquad\text{[Peebles and Xie 2023]}$$
 #
-# ### Exercise 24.6 - the identity, to the bit
+# A long sequence can be drawn block by block: block $i$ is denoised while the blocks before it are clean. So that all
+# blocks train in one call, the transformer reads the $J$ noisy tokens and behind them the $J$ clean ones, and a mask
+# sets which token may look at which: a noisy block at itself and at the *clean* blocks before it, a clean block at the
+# clean ones up to itself. If a noisy block could see its own clean copy, it would copy it and learn nothing
+# [Arriola et al. 2025, block diffusion; Hu et al. 2024, ACDiT].
+#
+# ### Exercise 24.6 - the identity, to the bit, and who sees whom
 
 
 # %%
@@ -392,11 +425,38 @@ def block(h, c, W, b, f):
     ### END SOLUTION
 
 
+def may_see(J, size):
+    """Which token looks at which: True where it may.   J tokens in blocks of `size`  ->  (2J, 2J) bool
+
+    Row: the token that looks; column: the one that it looks at. The first J are noisy, the last J are clean.
+    """
+    ### BEGIN SOLUTION
+    of = np.arange(J) // size
+    same, before = of[:, None] == of, of[:, None] > of
+    return np.block([[same, before], [np.zeros((J, J), bool), same | before]])
+    ### END SOLUTION
+
+
 # %%
 h, c, W = rng.normal(size=(5, 8)), rng.normal(size=4), rng.normal(size=(4, 24))
 layer = rng.normal(size=(8, 8))
 assert np.array_equal(block(h, c, 0 * W, np.zeros(24), lambda a: np.tanh(a @ layer)), h)  # a new block does nothing
 assert not np.allclose(block(h, c, W, np.zeros(24), lambda a: np.tanh(a @ layer)), h)
+
+
+def attend(h, mask):
+    """One layer of attention with this mask, its own keys as values."""
+    weight = np.where(mask, np.exp(h @ h.T / np.sqrt(h.shape[1])), 0)
+    return weight / weight.sum(1, keepdims=True) @ h
+
+
+both = rng.normal(size=(12, 8))  # six noisy tokens and six clean ones, in blocks of two
+changed = both.copy()
+changed[8:] += 1  # the clean blocks 1 and 2
+two_layers = [attend(attend(a, may_see(6, 2)), may_see(6, 2)) for a in (both, changed)]
+assert np.array_equal(two_layers[0][:4], two_layers[1][:4])  # noisy blocks 0 and 1 notice nothing, to the bit
+assert not np.allclose(two_layers[0][4:6], two_layers[1][4:6])  # block 2 reads clean block 1
+assert np.array_equal(may_see(6, 6)[:6], np.repeat([[True, False]], 6, 1).repeat(6, 0))  # one block: a plain DiT
 
 # %% [markdown]
 # Does it ever learn, behind a gate of zero? The gate's own gradient is not zero: $f$ is not. One step later the gate is
@@ -551,7 +611,15 @@ honest, miss
 # to its own pictures, again and again, $n$ each time, forgets: a variance that is divided by $n$ falls, on average, by
 # a factor in each round.
 #
-# ### Exercise 24.8 - how much data is worth, and the loop that eats itself
+# None of this holds if the **test pictures** were among those that the generator was fitted to: then they come back,
+# slightly changed, in the training set. For LDA this has a formula too. A test picture that is one of the $N$ behind
+# its class's mean pulls this mean towards itself, which adds $D/N$ to its score, and the measured accuracy is about
+#
+# $$\Phi\Big(\tfrac12\sqrt{\delta^2+2D/N}\Big) \;>\; \Phi(\tfrac12\delta),$$
+#
+# *better than the best possible*. Whoever measures that has a leak.
+#
+# ### Exercise 24.8 - how much data is worth, a clean training set, and the loop that eats itself
 
 
 # %%
@@ -559,6 +627,18 @@ def lda_accuracy(delta, D, n):
     """The formula above.   delta, D, n: numbers  ->  number"""
     ### BEGIN SOLUTION
     return float(ndtr(0.5 * delta**2 / math.sqrt(delta**2 + 2 * D / n)))
+    ### END SOLUTION
+
+
+def training_set(x, y, test, made):
+    """Pictures and labels for a classifier: all real ones that it may see, then the generated ones.
+
+    x: (N, D);  y: (N,);  test: (N,) bool, the pictures on which it will be measured
+    made: (x, y) -> (x', y'): fits a generator to these pictures, and draws from it
+    """
+    ### BEGIN SOLUTION
+    real = x[~test], y[~test]
+    return tuple(np.concatenate(pair) for pair in zip(real, made(*real), strict=True))
     ### END SOLUTION
 
 
@@ -604,6 +684,29 @@ assert rows["real"][1] + 0.02 < rows["real and as many true"][1] < rows["real"][
 assert (np.array(rows["real and ten times as many of a fit"]) <= np.array(rows["real"]) + 0.005).all()
 assert np.isclose(lda_accuracy(2.0, 50, 10**9), ndtr(1.0))
 {n: round(a, 3) for n, a in zip(per_class, rows["real"], strict=True)}
+
+# %%
+label, held = np.repeat([0, 1, 0, 1], 10), np.repeat([False, True], 20)  # ten of each class to learn from, ten to test
+
+
+def from_fit(x, y):
+    """100 pictures of each class, of Gaussians N(mean of the class, I)."""
+    return np.concatenate([x[y == k].mean(0) + rng.normal(size=(100, dim)) for k in (0, 1)]), np.repeat([0, 1], 100)
+
+
+measured = {"apart": [], "test among them": []}
+for _ in range(repeats):
+    x = rng.normal(size=(40, dim))
+    x[:, 0] += delta * (label - 0.5)
+    leaked = (np.concatenate(pair) for pair in zip((x[~held], label[~held]), from_fit(x, label), strict=True))
+    for name, (px, py) in (("apart", training_set(x, label, held, from_fit)), ("test among them", leaked)):
+        m0, m1 = (px[py == k].mean(0) for k in (0, 1))
+        measured[name].append((((x[held] - (m0 + m1) / 2) @ (m1 - m0) > 0) == label[held]).mean())
+apart, leak = (float(np.mean(a)) for a in measured.values())
+formula = float(ndtr(0.5 * np.sqrt(delta**2 + 2 * dim / 20)))  # 20 of each class are behind the generator
+assert abs(apart - lda_accuracy(delta, dim, 10)) < 0.04 and abs(leak - formula) < 0.04
+assert leak > ndtr(delta / 2) > apart  # better than the best
+apart, leak, formula
 
 # %%
 loops, size, rounds = 4 * repeats, 100, 50

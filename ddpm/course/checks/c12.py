@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ddpm.course.exercise import count, exercise, formula, spot_the_bug
+from ddpm.course.exercise import count, exercise, formula, gradient, spot_the_bug
 
 # ------------------------------------------------------------------------------------------- inputs, by seed
 
@@ -135,8 +135,8 @@ def slopes(a):
     return -sigma(a), sigma(a) - 1
 
 
-def played(theta, psi, eta, n, at_once=False, sign=1.0, first="D"):
-    """In turns, D first"""
+def played(theta, psi, eta, n, at_once=False, sign=1.0, first="D", both=False):
+    """In turns, D first; both: ψ follows the generator's loss too"""
     for _ in range(n):
         if first == "G":
             theta = theta + eta * psi * (1 - sigma(psi * theta))
@@ -144,7 +144,8 @@ def played(theta, psi, eta, n, at_once=False, sign=1.0, first="D"):
             continue
         new = psi - eta * theta * sigma(psi * theta)
         seen = psi if at_once else new
-        theta, psi = theta + sign * eta * seen * (1 - sigma(seen * theta)), new
+        pull = eta * (1 - sigma(seen * theta))  # of L_G by ψθ, downhill
+        theta, psi = theta + sign * pull * seen, new + both * pull * theta
     return float(theta), float(psi)
 
 
@@ -205,7 +206,37 @@ EXERCISES = (
                 "This is a draw around 0: the mean is missing.": lambda m, log_v, eps: np.exp(log_v / 2) * eps,
             },
         ),
-        hints=("A mean, and a deviation times noise.", "How does one come from log v to √v?"),
+        gradient(
+            "code",
+            code,
+            drawn,
+            {
+                "The gradient stops at m: the encoder's means would never learn from the images.": (
+                    lambda m, log_v, eps: 0 * m + eps
+                ),
+                "The gradient by m has the wrong sign.": lambda m, log_v, eps: eps - m,
+            },
+            wrt=0,
+        ),
+        gradient(
+            "code",
+            code,
+            drawn,
+            {
+                "The gradient stops at log v: the encoder's variances would learn from the KL alone, and go to 1.": (
+                    lambda m, log_v, eps: m + eps + 0 * log_v
+                ),
+                "The gradient by log v is that of a log deviation, twice as large.": lambda m, log_v, eps: (
+                    m + 2 * eps * math.e ** (log_v / 2)
+                ),
+            },
+            wrt=1,
+        ),
+        hints=(
+            "A mean, and a deviation times noise.",
+            "How does one come from log v to √v?",
+            "jnp.exp lets the gradient through; nothing is stopped.",
+        ),
     ),
     exercise(
         "12.3",
@@ -343,6 +374,9 @@ EXERCISES = (
                 "The generator moves first here.": lambda theta, psi, eta, n: played(theta, psi, eta, n, first="G"),
                 "The generator helps the discriminator: its step goes the wrong way.": lambda theta, psi, eta, n: (
                     played(theta, psi, eta, n, sign=-1.0)
+                ),
+                "The generator's step moves ψ as well: D is taught to be fooled. Each player has its own parameters.": (
+                    lambda theta, psi, eta, n: played(theta, psi, eta, n, both=True)
                 ),
                 "Only one round was played.": lambda theta, psi, eta, n: played(theta, psi, eta, 1),
             },

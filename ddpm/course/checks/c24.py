@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ddpm.course.exercise import exercise, formula, prediction
+from ddpm.course.exercise import count, exercise, formula, prediction
 
 # ------------------------------------------------------------------------------------------- inputs, by seed
 
@@ -77,6 +77,35 @@ def in_orders(rng):
         (rng.dirichlet(np.ones(V), (J + 1, J)), rng.integers(0, V, J), rng.permutation(J), V)
         for J, V in ((4, 3), (6, 2), (1, 4))
     ]
+
+
+def states(rng):
+    """(log p(x_j | open), hidden, t), at least one token hidden in each row"""
+    out = []
+    for B, J in ((4, 5), (1, 3), (6, 8)):
+        hidden = rng.uniform(size=(B, J)) < 0.5
+        hidden[:, 0], hidden[:, 1] = True, False
+        out.append((np.log(rng.uniform(0.05, 0.95, (B, J))), hidden, rng.uniform(0.1, 0.9, B)))
+    return out
+
+
+def in_blocks(rng):
+    """(J, size of a block)"""
+    return [(6, 2), (4, 1), (6, 3), (5, 5), (8, 2)]
+
+
+def pictures_to_split(rng):
+    """(x, y, test, made)"""
+    out = []
+    for N, D in ((9, 3), (12, 2), (7, 5)):
+        test = np.arange(N) % 3 == 1
+        out.append((rng.normal(size=(N, D)), rng.permutation(np.arange(N) % 2), test, near_the_mean))
+    return out
+
+
+def near_the_mean(x, y):
+    """A generator without chance, so that its pictures can be compared: between each picture and the mean of all"""
+    return 0.5 * x[::2] + 0.5 * x.mean(0), y[::2]
 
 
 def tables(rng):
@@ -223,6 +252,37 @@ def nll_of_table(table, x, order, mask):
         total -= math.log(p[x[j]] / p.sum())
         opened += int(x[j])
     return total
+
+
+def from_one_state(log_p, hidden, t, weight=lambda t, m, J: 1 / t, of_all=False):
+    """Row by row"""
+    out = []
+    for row, hide, level in zip(log_p, hidden, t.tolist(), strict=True):
+        nll = -sum(float(a) for a, h in zip(row, hide, strict=True) if h or of_all)
+        out.append(nll * weight(level, int(hide.sum()), len(row)))
+    return np.array(out)
+
+
+def may_see(J, size, own=False, others=False, clean=True, causal=False):
+    """Pair by pair. own: a noisy block sees its clean copy; others: all noisy blocks; causal: token by token"""
+    out = np.zeros((2 * J, 2 * J), bool)
+    for i, j in np.ndindex(2 * J, 2 * J):
+        a, b = i % J // size, j % J // size
+        if i < J and j < J:
+            out[i, j] = a == b if not others else a >= b
+        elif i < J:
+            out[i, j] = b < a or (own and b == a)
+        elif j >= J:
+            out[i, j] = b <= a if clean else b == a
+        out[i, j] &= not causal or j % J <= i % J
+    return out
+
+
+def training_set(x, y, test, made, learn=None, real=None):
+    """The rows that are not held out, then those of a generator that has seen these alone"""
+    keep, fit = (~test if rows is None else rows for rows in (real, learn))
+    more = made(x[fit], y[fit])
+    return np.concatenate([x[keep], more[0]]), np.concatenate([y[keep], more[1]])
 
 
 def total_correlation(joint, log=np.log, sign=1.0):
@@ -467,6 +527,29 @@ EXERCISES = (
             run=asked,
         ),
         formula(
+            "from_one_state",
+            from_one_state,
+            states,
+            {
+                "Hidden tokens of all t weigh alike here: the weight is missing, and the sum is no bound on -log p.": (
+                    lambda *a: from_one_state(*a, weight=lambda t, m, J: 1.0)
+                ),
+                "Tokens that are open count too; they are known, and nothing is guessed there.": lambda *a: (
+                    from_one_state(*a, of_all=True)
+                ),
+                "This is the mean over the hidden tokens; a sequence has a sum, and the weight is that of t.": (
+                    lambda *a: from_one_state(*a, weight=lambda t, m, J: 1 / m)
+                ),
+                "The weight is one over the share that is open; wanted is the share that is hidden.": lambda *a: (
+                    from_one_state(*a, weight=lambda t, m, J: 1 / (1 - t))
+                ),
+                "It is multiplied by t: what is seldom hidden has to count more, not less.": lambda *a: from_one_state(
+                    *a, weight=lambda t, m, J: t
+                ),
+                "This is log p, without its minus.": lambda *a: -from_one_state(*a),
+            },
+        ),
+        formula(
             "total_correlation",
             total_correlation,
             tables,
@@ -484,6 +567,7 @@ EXERCISES = (
         hints=(
             "Begin with all tokens hidden.",
             "In each step: ask, take the probability of the right value, then open this token.",
+            "From one state: choose the hidden tokens, add, and give the sum the weight of its t.",
             "A marginal is a sum over all other axes; 0 log 0 is 0.",
         ),
     ),
@@ -511,10 +595,32 @@ EXERCISES = (
             rtol=1e-3,
             atol=1e-5,
         ),
+        count(
+            "may_see",
+            may_see,
+            in_blocks,
+            {
+                "A noisy block sees its own clean copy: it can copy the answer, and learns nothing.": lambda *a: (
+                    may_see(*a, own=True)
+                ),
+                "A noisy block sees the noisy blocks before it too; those are read clean.": lambda *a: may_see(
+                    *a, others=True
+                ),
+                "A clean block sees itself alone; it also reads the clean blocks before it.": lambda *a: may_see(
+                    *a, clean=False
+                ),
+                "Within a block each token sees only those before it; a block is denoised as a whole.": lambda *a: (
+                    may_see(*a, causal=True)
+                ),
+                "Rows and columns are exchanged: a row is the token that looks.": lambda *a: may_see(*a).T,
+                "True and False are exchanged: True where it may look.": lambda *a: ~may_see(*a),
+            },
+        ),
         hints=(
             "One product gives all three; split it into thirds.",
             "The mean and the variance are those of one token, over its D numbers.",
             "What has to be left if α, β and γ are 0?",
+            "The mask is four squares of J x J; the numbers of the blocks of row and column decide.",
         ),
     ),
     exercise(
@@ -590,6 +696,29 @@ EXERCISES = (
             },
         ),
         formula(
+            "training_set",
+            training_set,
+            pictures_to_split,
+            {
+                "The generator has seen the test pictures: they come back in what it draws.": lambda x, y, test, made: (
+                    training_set(x, y, test, made, learn=np.full(len(x), True))
+                ),
+                "The test pictures are in the training set themselves.": lambda x, y, test, made: training_set(
+                    x, y, test, made, real=np.full(len(x), True)
+                ),
+                "The test pictures are in it, and the generator has seen them too.": lambda x, y, test, made: (
+                    training_set(x, y, test, made, np.full(len(x), True), np.full(len(x), True))
+                ),
+                "These are the generated pictures alone; the real ones come first.": lambda x, y, test, made: (
+                    training_set(x, y, test, made, real=np.full(len(x), False))
+                ),
+                "These are the real pictures alone.": lambda x, y, test, made: (x[~test], y[~test]),
+                "True marks the test pictures; here the others were held out.": lambda x, y, test, made: training_set(
+                    x, y, ~test, made
+                ),
+            },
+        ),
+        formula(
             "variance_left",
             variance_left,
             loops,
@@ -606,6 +735,7 @@ EXERCISES = (
         hints=(
             "At n → ∞ only δ/2 is left: check yours there.",
             "Φ is scipy.special.ndtr.",
+            "Take the test pictures away first; everything else sees only the rest.",
             "The variance of n draws around their own mean, divided by n, is too small by a factor; each round has it.",
         ),
     ),
