@@ -160,7 +160,9 @@ def _pca(x: np.ndarray, rank: int, name: str) -> tuple[np.ndarray, ...]:
 
     most = min(len(_some(x, name)) - 1, x.shape[1] - 1)
     if not 1 <= rank <= most:
-        raise ValueError(f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most}")
+        raise ValueError(
+            f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most} (--gaussian-rank)"
+        )
     p = PCA(rank, svd_solver="randomized", iterated_power=4, random_state=0).fit(x)
     # Not p.noise_variance_, which divides by the number of images where there are fewer of them than numbers
     square, var = np.einsum("nd,nd->d", x, x, dtype=np.float64), p.explained_variance_
