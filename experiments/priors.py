@@ -34,16 +34,17 @@ import numpy as np
 from ddpm import data, plot, typicality
 from ddpm.datasets import sources
 from ddpm.evaluation.denoising_loss import eps_mse
+from ddpm.networks.skip import ramp
 from ddpm.oracles import low_rank
-from ddpm.schedule import cosine
+from ddpm.schedule import Schedule, cosine
 from experiments.lab.runner import Result, Row
-from experiments.lab.small_trainings import Small, family
+from experiments.lab.small_trainings import RECIPES, Small, family
 from experiments.lab.training_scores import budget, error, held_out, judge_of, mean_range, on_chain, scores
 from experiments.min_snr import speed_up
 
 PAPER = "Salimans and Ho 2022, Appendix D; Karras et al. 2022, Sec. 5"
 MINUTES = 40
-FLOW = "flow"
+FLOW, FADES = "flow", "fades"
 # recipe: (its name in the table, the kind of its Gaussian in `low_rank.fit`)
 RUNS = {
     "cosine": ("ε", None),
@@ -53,6 +54,7 @@ RUNS = {
     "gaussian, one": ("one Gaussian", "one"),
     "gaussian, pooled": ("pooled directions", "pooled"),
     "gaussian, class": ("a Gaussian for each class", "class"),
+    "gaussian, class, fades": ("the same, fading below t = 300", FADES),
 }
 BINS = ((1, 1), (2, 3), (4, 6), (7, 8), (9, 10))  # tenths of 1…T that belong together
 
@@ -83,8 +85,38 @@ def first_loss(kind: str | None, name: str, x: np.ndarray, c: np.ndarray) -> flo
         a, b = np.sqrt(schedule.alpha_bar[1:]), schedule.std[1:]
         return float(((a / (a + b)) ** 2).mean() * ((x**2).mean() + 1))
     train = np.asarray(data.to_float(d.x_train))
-    g = low_rank.isotropic(x[0].size) if kind == "unit" else low_rank.fit(train, d.y_train, rank_of(name), kind)
+    if kind == "unit":
+        return float(low_rank.isotropic(x[0].size).loss_on(schedule, x, c)[1:].mean())
+    g = low_rank.fit(train, d.y_train, rank_of(name), "class" if kind == FADES else kind)
+    if kind == FADES:
+        weight = ramp(schedule.T, *RECIPES["gaussian, class, fades"]["gaussian_fade"])
+        return float(faded_loss(g, np.asarray(weight), schedule, x, c)[1:].mean())
     return float(g.loss_on(schedule, x, c)[1:].mean())
+
+
+def faded_loss(g: low_rank.LowRank, weight: np.ndarray, schedule: Schedule, x: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """E_ε ‖ε - w_t ε_G - (1-w_t) ε_I‖²/D on images x of classes c, exactly: (T+1,); see `ddpm.networks.skip`.
+
+    Along a direction in which G has the variance λ, with v(λ) = ᾱλ + 1-ᾱ, and a and b the distances of x from both
+    means, it is (1 - (1-ᾱ)(w/v(λ) + (1-w)/v(σ²)))² + ᾱ(1-ᾱ)(w a/v(λ) + (1-w) b/v(σ²))².
+    """
+    m, x, D = low_rank.round_of(g), x.reshape(len(x), -1).astype(np.float64), g.mean.shape[1]
+    alpha_bar, w = (
+        np.asarray(schedule.alpha_bar, np.float64)[:, None],
+        np.asarray(weight, np.float64)[:, None],
+    )  # (T+1, 1)
+    v_round, loss = alpha_bar * float(m.rest[0]) + 1 - alpha_bar, np.zeros(len(alpha_bar))
+    for k in np.unique(c):
+        a, b = (x[c == k] - np.asarray(mean, np.float64) for mean in (g.mean[k], m.mean[0]))
+        U = np.asarray(g.basis[k % len(g.basis)], np.float64)
+        along = [(p @ U * (q @ U)).mean(0) for p, q in ((a, a), (a, b), (b, b))]
+        left = [(p * q).sum(1).mean() - of.sum() for (p, q), of in zip(((a, a), (a, b), (b, b)), along, strict=True)]
+        aa, ab, bb = (np.append(of, rest) for of, rest in zip(along, left, strict=True))  # (r+1,) the rest in one
+        v = alpha_bar * np.append(np.asarray(g.var[k], np.float64), float(g.rest[k])) + 1 - alpha_bar  # (T+1, r+1)
+        p, q, many = w / v, (1 - w) / v_round, np.append(np.ones(U.shape[1]), D - U.shape[1])
+        of_image = alpha_bar * (1 - alpha_bar) * (p**2 * aa + 2 * p * q * ab + q**2 * bb)
+        loss += (c == k).mean() * (many * (1 - (1 - alpha_bar) * (p + q)) ** 2 + of_image).sum(1) / D
+    return loss
 
 
 def rank_of(name: str) -> int:

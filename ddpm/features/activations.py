@@ -52,7 +52,7 @@ def seen_by(config: UNetConfig, weights: tuple[dict, Schedule, Any], x_t: Any, t
     if isinstance(prior, InputScale):
         x_t = x_t / at(prior.r, t, x_t)
     elif prior:
-        x_t = with_x0(prior.gaussian.eps(schedule), schedule, x_t, t, c)
+        x_t = with_x0(prior.eps(schedule), schedule, x_t, t, c)
     return activations(config, params, x_t, t, c)
 
 

@@ -8,6 +8,11 @@ formula, three priors G:
     N(0, I)               v-prediction: ε_G = √(1-ᾱ) x_t, s = √ᾱ, and the network predicts v     [Salimans and Ho 2022]
     N(m, σ² I)            EDM's preconditioning                                                    [Karras et al. 2022]
     low rank, by class    `ddpm.oracles.low_rank`: the mean and the large directions of each class are known at step 0
+
+The richer G is, the better is its denoiser at high noise, where a class is decided, and the worse starts the network at
+low noise, where edges count. So G may fade: with a weight w_t that falls to 0 at low noise, ε_G is replaced by
+
+    w_t ε_G(x_t, t, c) + (1-w_t) ε_I(x_t, t),   I = N(m, σ² I) with the mean and the total variance of all images
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import jax.numpy as jnp
 
 from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import at, x0_from_eps
-from ddpm.oracles.low_rank import LowRank
+from ddpm.oracles.low_rank import LowRank, round_of
 from ddpm.schedule import Schedule
 
 
@@ -28,22 +33,47 @@ class Prior(NamedTuple):
 
     gaussian: LowRank
     scale: jax.Array  # (T+1,) s_t
+    weight: jax.Array | None = None  # (T+1,) w_t of a Gaussian that fades
+
+    def eps(self, schedule: Schedule) -> Partial:
+        """Return the denoiser from which the network continues: ε_G, or what it fades into at low noise."""
+        eps = self.gaussian.eps(schedule)
+        return eps if self.weight is None else faded(eps, round_of(self.gaussian).eps(schedule), self.weight)
 
 
-def make_prior(gaussian: LowRank, schedule: Schedule) -> Prior:
-    """Return the Gaussian with its s_t."""
-    return Prior(gaussian, skip_scale(gaussian, schedule))
+def make_prior(gaussian: LowRank, schedule: Schedule, weight: jax.Array | None = None) -> Prior:
+    """Return the Gaussian with its s_t.   weight: (T+1,) w_t, if it fades, as of `ramp`
+
+    s_t² = w_t s_G² + (1-w_t) s_I² is then the error of the blend where w_t is 0 or 1, and more than it between them.
+    """
+    scale = skip_scale(gaussian, schedule)
+    if weight is None:
+        return Prior(gaussian, scale)
+    other = skip_scale(round_of(gaussian), schedule)
+    return Prior(gaussian, jnp.sqrt(weight * scale**2 + (1 - weight) * other**2), weight)
+
+
+def ramp(T: int, low: int, high: int) -> jax.Array | None:
+    """w_t, which rises in a line from 0 at t = low to 1 at t = high: (T+1,); None for 0, 0: nothing fades."""
+    return jnp.clip((jnp.arange(T + 1.0) - low) / (high - low), 0, 1) if high else None
 
 
 def skip_head(net: Eps, prior: Prior, schedule: Schedule) -> Partial:
     """Make a network that sees x̂0_G and predicts what the Gaussian leaves a denoiser: ε̂ = ε_G + s_t net."""
-    eps = prior.gaussian.eps(schedule)
+    eps = prior.eps(schedule)
     return gaussian_skip(sees_x0(net, eps, schedule), eps, prior.scale)
 
 
 def skip_scale(gaussian: LowRank, schedule: Schedule) -> jax.Array:
     """s_t, the error that the Gaussian's own denoiser leaves on its own data: (T+1,)"""
     return jnp.sqrt(jnp.asarray(gaussian.loss(schedule), jnp.float32))
+
+
+@technique(eps=partial_of, other=partial_of)
+def faded(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, other: Eps, weight: jax.Array) -> jax.Array:
+    """w_t ε_G(x_t, t, c) + (1-w_t) ε_I(x_t, t).   eps: ε_G;  other: ε_I;  weight: (T+1,) w_t"""
+    w = at(weight, t, x_t)
+    return w * eps(x_t, t, c) + (1 - w) * other(x_t, t)
 
 
 @technique(net=partial_of, eps=partial_of)

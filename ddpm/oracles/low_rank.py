@@ -115,6 +115,13 @@ def isotropic(D: int, mean: Any = 0.0, var: float = 1.0) -> LowRank:
     return LowRank(mean, jnp.zeros((1, D, 0)), jnp.zeros((1, 0)), jnp.full((1,), var, jnp.float32))
 
 
+def round_of(g: LowRank) -> LowRank:
+    """N(m, σ² I) with the mean and the total variance of the last row, that of all images."""
+    D, r = g.mean.shape[1], g.var.shape[1]
+    var = (g.var[-1].sum() + (D - r) * g.rest[-1]) / D
+    return LowRank(g.mean[-1:], jnp.zeros((1, D, 0)), jnp.zeros((1, 0)), var[None])
+
+
 def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes: int | None = None) -> LowRank:
     """Fit by randomised subspace iteration; the variances that are left out are averaged.   [Halko et al. 2011]
 

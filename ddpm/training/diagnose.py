@@ -43,7 +43,7 @@ def explain(config: Any, unet: Any, schedule: Any, state: Any, images: np.ndarra
         draws, _ = step.draw(config, unet, schedule, key, x0, labels, state.history)
         x_t = q_sample(schedule, draws.x0, draws.t, draws.noise)
         if isinstance(state.prior, Prior):
-            x_t = with_x0(state.prior.gaussian.eps(schedule), schedule, x_t, draws.t, draws.c)
+            x_t = with_x0(state.prior.eps(schedule), schedule, x_t, draws.t, draws.c)
         seen = activations(unet, params, x_t, draws.t, draws.c)
         names[:] = list(seen)  # `jit` returns dicts in sorted order
         return [jnp.isfinite(a).all() for a in seen.values()]

@@ -19,7 +19,7 @@ from ddpm import data, plot
 from ddpm.config import UNetConfig
 from ddpm.flows.own_sampling import FewStepsCard, card_of
 from ddpm.flows.table import FEW_STEPS
-from ddpm.networks.skip import make_prior
+from ddpm.networks.skip import make_prior, ramp
 from ddpm.oracles import low_rank
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
@@ -132,7 +132,7 @@ class Training:
         if config.flip:  # as in the training, half of the images are mirrored
             x[::2] = x[::2, :, ::-1].copy()
         fitted = low_rank.fit(x, c, config.gaussian_rank, config.gaussian, self.unet.num_classes or None)
-        return make_prior(fitted, self.schedule)
+        return make_prior(fitted, self.schedule, ramp(config.T, *config.gaussian_fade))
 
     def open_loggers(self) -> float:
         """Add the CSV files, truncated at the current step, and TensorBoard; return the seconds of the run so far."""

@@ -33,7 +33,7 @@ from ddpm.losses import importance, objectives, times
 from ddpm.losses.objectives import Objective
 from ddpm.networks.dit import build
 from ddpm.networks.inspect import param_shapes
-from ddpm.networks.skip import Prior, skip_head
+from ddpm.networks.skip import Prior, ramp, skip_head
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule
 from ddpm.train import TrainState
@@ -74,7 +74,7 @@ def empty_prior(config: TrainConfig, unet: UNetConfig) -> Any:
     D, r = math.prod(unet.image_shape), 0 if config.gaussian == "isotropic" else config.gaussian_rank
     shared = 1 if config.gaussian == "pooled" else K
     gaussian = LowRank(jnp.zeros((K, D)), jnp.zeros((shared, D, r)), jnp.ones((K, r)), jnp.ones(K))
-    return Prior(gaussian, jnp.ones(config.T + 1))
+    return Prior(gaussian, jnp.ones(config.T + 1), ramp(config.T, *config.gaussian_fade))
 
 
 def init_state(config: TrainConfig, unet: UNetConfig, prior: Any = None) -> TrainState:

@@ -244,12 +244,14 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         **({"few_steps": own_sampling.card_of(model.card)} if model.few.loss else {}),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
     gaussian = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
+    if model.prior and model.prior.weight is not None:
+        gaussian["gaussian_weight"] = model.prior.weight
     files.save(path, model.params | gaussian, about | card)
 
 
 def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: dict) -> Model:
     params = dict(params)
-    gaussian = params.pop("gaussian", None)
+    gaussian, weight = params.pop("gaussian", None), params.pop("gaussian_weight", None)
     files.refuse_other_shapes(params, param_shapes(card.unet), f"weights {str(path)!r}")
     if (gaussian is None) == (card.predict == "gaussian"):
         raise ValueError(
@@ -261,7 +263,8 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
     except ValueError as e:
         raise ValueError(f"{path}.json: schedule: {e}") from None
     params = jax.tree.map(lambda a: jax.numpy.asarray(a, None if a.dtype != np.float16 else np.float32), params)
-    prior = None if gaussian is None else make_prior(LowRank(**jax.tree.map(jax.numpy.float32, gaussian)), schedule)
+    gaussian, weight = jax.tree.map(jax.numpy.float32, (gaussian, weight))
+    prior = None if gaussian is None else make_prior(LowRank(**gaussian), schedule, weight)
     above = card.drawing and card.drawing.gaussian_above
     if above and (prior is None or above > schedule.T):
         why = "the weights hold no Gaussian" if prior is None else f"the chain has the times 1..{schedule.T}"

@@ -66,7 +66,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gaussian, one": {"predict": "gaussian", "gaussian": "one"},
     "gaussian, pooled": {"predict": "gaussian", "gaussian": "pooled"},
     "gaussian, class": {"predict": "gaussian", "gaussian": "class"},
+    "gaussian, class, fades": {"predict": "gaussian", "gaussian": "class", "gaussian_fade": (100, 300)},
 }
+LATER = ("begin", "gaussian_fade")  # options that are hashed only where they are set: runs kept before stay valid
 AVERAGE = "power_0.1"  # the average that is measured: its width is a tenth of the run, and it forgets the start at once
 
 
@@ -82,6 +84,7 @@ class Run:
     parts: dict[int, Any]  # AVERAGE along the way, by step
     card: dict[str, Any]
     gaussian: Any = None  # the Gaussian that the network continues, where it predicts `gaussian`
+    weight: Any = None  # its w_t, where it fades
 
     def model(self, average: str = AVERAGE, step: int | None = None) -> Model:
         """The denoiser with that average of the parameters, at the end or at a quarter of the way."""
@@ -90,7 +93,8 @@ class Run:
         card = {**self.card, "sha256": cache.key(self.key, average, step or self.config.steps)}
         name = f"{self.key}, {average}, {step or self.config.steps} steps"
         params = jax.tree.map(jax.numpy.asarray, params)
-        prior = self.gaussian and make_prior(LowRank(**jax.tree.map(jax.numpy.asarray, self.gaussian)), self.schedule)
+        gaussian, weight = jax.tree.map(jax.numpy.asarray, (self.gaussian, self.weight))
+        prior = gaussian and make_prior(LowRank(**gaussian), self.schedule, weight)
         return Model(name, self.unet, params, self.schedule, tuple(self.card["classes"]), card, prior)
 
 
@@ -127,7 +131,8 @@ def train(small: Small, recipe: str, seed: int) -> Run:
         raise Unavailable(f"the experiment trains on {config.data}, which is not here: {error}") from error
     unet = run.network_for(config, dataset)
     free = set(TrainConfig.FREE) - {"steps"} | {"dropout"}  # dropout: the network's configuration has it
-    chosen = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    later = {f.name for f in dataclasses.fields(config) if f.name in LATER and getattr(config, f.name) == f.default}
+    chosen = {k: v for k, v in dataclasses.asdict(config).items() if k not in free | later}
     key = cache.key(chosen, config.snapshot_every, dataclasses.asdict(unet), dataset.sha256)
     home = cache.folder() / "trainings"
     if not (home / f"{key}.json").exists():
@@ -138,8 +143,8 @@ def train(small: Small, recipe: str, seed: int) -> Run:
         shutil.rmtree(folder)
     arrays, card = files.load(home / key)
     parts = {int(k): v for k, v in arrays.pop("parts").items()}
-    gaussian = arrays.pop("gaussian", None)
-    return Run(key, config, unet, make_chain(config.chain, config.T), arrays, parts, card, gaussian)
+    gaussian, weight = arrays.pop("gaussian", None), arrays.pop("gaussian_weight", None)
+    return Run(key, config, unet, make_chain(config.chain, config.T), arrays, parts, card, gaussian, weight)
 
 
 def _share_baseline(folder: Path, home: Path, config: TrainConfig, dataset: data.Dataset) -> None:
@@ -162,6 +167,8 @@ def _keep(folder: Path, path: Path, config: TrainConfig, unet: UNetConfig, datas
     tree = {"params": state.params, "ema": state.ema, **state.emas, "parts": parts}
     if state.prior:
         tree["gaussian"] = state.prior.gaussian._asdict()
+        if state.prior.weight is not None:
+            tree["gaussian_weight"] = state.prior.weight
     curve = tables.read_metrics(folder)
     card = {
         "train": dataclasses.asdict(config),

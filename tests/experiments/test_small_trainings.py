@@ -15,6 +15,8 @@ from ddpm.contracts import Partial
 from ddpm.datasets import sources
 from ddpm.flows.paths import make_chain
 from ddpm.losses.objectives import denoiser
+from ddpm.networks.skip import make_prior, ramp
+from ddpm.oracles import low_rank
 from ddpm.schedule import make_schedule
 from ddpm.training import run
 from ddpm.training.config import TrainConfig
@@ -46,8 +48,9 @@ def untrained(small, recipe, seed):
     names = ("params", "ema", "power_0.1", *(f"fixed_{d:g}" for d in setup.fixed_ema))
     parts = dict.fromkeys(range(1, setup.steps), params)
     return small_trainings.Run(
-        f"{recipe} {seed}", setup, unet, schedule, dict.fromkeys(names, params), parts, card, gaussian
-    )
+        f"{recipe} {seed}", setup, unet, schedule, dict.fromkeys(names, params), parts, card, gaussian,
+        state.prior and state.prior.weight,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -127,6 +130,23 @@ def test_a_flow_of_zeros_has_the_stated_error():
     assert priors.first_loss(priors.FLOW, "digits", x, None) == pytest.approx(
         training_scores.error(m, x, None), rel=0.03
     )
+
+
+def test_the_error_of_a_gaussian_that_fades():
+    """At w = 1 and 0 that of both Gaussians on the images; between them as measured by draws of ε."""
+    rng, S = np.random.default_rng(0), make_schedule("cosine", 50)
+    x, c = rng.normal(0.2, 0.5, (90, 3, 3, 1)).astype(np.float32), np.arange(90) % 3
+    x[c == 1] *= np.linspace(0.2, 2, 9, dtype=np.float32).reshape(3, 3, 1)
+    g = low_rank.fit(x[:60], c[:60], 3)
+    loss = lambda w: priors.faded_loss(g, w, S, x[60:], c[60:])[1:]  # noqa: E731
+    np.testing.assert_allclose(loss(np.ones(51)), g.loss_on(S, x[60:], c[60:])[1:], rtol=1e-5)
+    np.testing.assert_allclose(loss(np.zeros(51)), low_rank.round_of(g).loss_on(S, x[60:])[1:], rtol=1e-5)
+    w = ramp(50, 5, 45)
+    eps, t, label = make_prior(g, S, w).eps(S), jnp.full(30 * 100, 25), jnp.asarray(np.tile(c[60:], 100))
+    noise = rng.normal(size=(30 * 100, 3, 3, 1)).astype(np.float32)
+    a = float(S.alpha_bar[25])
+    error = (noise - eps(a**0.5 * np.tile(x[60:], (100, 1, 1, 1)) + (1 - a) ** 0.5 * noise, t, label)) ** 2
+    assert loss(np.asarray(w))[24] == pytest.approx(float(error.mean()), rel=0.02)
 
 
 def test_pixels_judge_digits():

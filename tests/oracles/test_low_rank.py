@@ -8,7 +8,7 @@ import pytest
 from ddpm import oracle
 from ddpm.guides.rules import gaussian_above
 from ddpm.networks.heads import v_head
-from ddpm.networks.skip import gaussian_skip, sees_x0, skip_scale
+from ddpm.networks.skip import gaussian_skip, make_prior, ramp, sees_x0, skip_scale
 from ddpm.oracles import low_rank
 from ddpm.oracles.gaussian import linear_loss
 from ddpm.schedule import cosine
@@ -196,3 +196,41 @@ def test_directions_of_float16_cost_next_to_nothing():
     apart = np.linalg.norm((full - short).reshape(4000, -1), axis=1) / np.linalg.norm(full.reshape(4000, -1), axis=1)
     assert 0 < np.sqrt(np.mean(apart**2)) < 1e-3
     assert abs(np.mean((short - noise) ** 2) - np.mean((full - noise) ** 2)) < 1e-6
+
+
+# --- a Gaussian that fades --------------------------------------------------------------------------------------------
+
+
+def test_below_the_ramp_it_is_the_round_one_above_it_the_gaussian_and_half_way_the_mean_of_both():
+    """N(m, σ² I) of the last row for every label: the same mean and total variance, and no class."""
+    g, c = gaussian(), jnp.array([0, 1, 2, 0, 1, 2])
+    trace = np.trace(full_covariance(K)) / D
+    assert float(low_rank.round_of(g).rest[0]) == pytest.approx(trace, rel=1e-6)
+    prior = make_prior(g, SCHEDULE, ramp(T, 10, 30))
+    plain = low_rank.isotropic(D, MEAN[K], trace).eps(SCHEDULE)
+    for t, w in ((1, 0.0), (10, 0.0), (20, 0.5), (30, 1.0), (50, 1.0)):
+        of = jnp.full(6, t)
+        want = w * g.eps(SCHEDULE)(X, of, c) + (1 - w) * plain(X, of)
+        np.testing.assert_allclose(prior.eps(SCHEDULE)(X, of, c), want, atol=2e-5)
+
+
+def full_covariance(k):
+    return BASIS[k] @ np.diag(np.concatenate([VAR[k], np.full(D - R, REST[k])])) @ BASIS[k].T
+
+
+def test_its_scale_is_its_error_outside_of_the_ramp_and_above_it_inside():
+    """The error on N(μ, Σ) by eigenvalues: the denoiser multiplies x_t - √ᾱ μ by std h, h = w/v(λ) + (1-w)/v(σ²)."""
+    g = jax.tree.map(lambda a: a[-1:], gaussian())
+    w = ramp(T, 10, 30)
+    scale = np.asarray(make_prior(g, SCHEDULE, w).scale, np.float64)[1:] ** 2
+    a, w = (np.asarray(of, np.float64)[1:, None] for of in (SCHEDULE.alpha_bar, w))
+    var = np.linalg.eigvalsh(full_covariance(K))
+    h = w / (a * var + 1 - a) + (1 - w) / (a * var.mean() + 1 - a)
+    error = ((1 - (1 - a) * h) ** 2 + a * (1 - a) * var * h**2).mean(1)
+    inside = (w[:, 0] > 0) & (w[:, 0] < 1)
+    np.testing.assert_allclose(scale[~inside], error[~inside], rtol=2e-4)
+    assert (scale[inside] > error[inside]).all() and inside.sum() == 19
+
+
+def test_without_times_nothing_fades():
+    assert ramp(T, 0, 0) is None and make_prior(gaussian(), SCHEDULE).weight is None

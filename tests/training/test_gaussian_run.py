@@ -11,7 +11,7 @@ from ddpm import config, data
 from ddpm.config import UNetConfig
 from ddpm.datasets import sources
 from ddpm.loss import per_image, squared_error
-from ddpm.networks.skip import make_prior
+from ddpm.networks.skip import make_prior, ramp
 from ddpm.oracles import low_rank
 from ddpm.schedule import cosine
 from ddpm.training import loop, run, step
@@ -34,13 +34,17 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["class", "pooled", "one", "isotropic"])
-def test_the_first_loss_is_that_of_the_gaussian(kind):
+@pytest.mark.parametrize(
+    ("kind", "fade"),
+    [("class", (0, 0)), ("class", (100, 300)), ("pooled", (0, 0)), ("one", (0, 0)), ("isotropic", (0, 0))],
+)
+def test_the_first_loss_is_that_of_the_gaussian(kind, fade):
     """On the same images, times, noises and labels; and the shapes without data are those of the fit."""
-    digits, setup = sources.load("digits"), dataclasses.replace(BASE, gaussian=kind)
+    digits, setup = sources.load("digits"), dataclasses.replace(BASE, gaussian=kind, gaussian_fade=fade)
     unet = dataclasses.replace(TINY, num_classes=10, extra_channels=1)
     gaussian = low_rank.fit(data.to_float(digits.x_train), digits.y_train, 6, kind)
-    prior, schedule = make_prior(gaussian, cosine(1000)), cosine(1000)
+    schedule = cosine(1000)
+    prior = make_prior(gaussian, schedule, ramp(1000, *fade))
     shapes = [jax.tree.map(jnp.shape, p) for p in (prior, step.empty_prior(setup, unet))]
     assert shapes[0] == shapes[1]
     state = step.init_state(setup, unet, prior)
@@ -49,7 +53,7 @@ def test_the_first_loss_is_that_of_the_gaussian(kind):
     @jax.jit
     def both(state):
         draws, key = step.draw(setup, unet, schedule, jax.random.key(1), x0, c)
-        of_gaussian = squared_error(gaussian.eps(schedule), schedule, draws.x0, draws.t, draws.noise, draws.c)
+        of_gaussian = squared_error(prior.eps(schedule), schedule, draws.x0, draws.t, draws.noise, draws.c)
         loss, _ = step.draws_loss(setup, unet, schedule, state.params, draws, key, state.prior)
         return loss, per_image(of_gaussian).mean()
 
@@ -112,4 +116,20 @@ def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
 @pytest.mark.parametrize("change", [{"loss": "mse"}, {"loss": "vlb", "variance": "learned"}])
 def test_losses_of_another_prediction_are_refused(change):
     with pytest.raises(ValueError, match="predict gaussian is trained by the losses of eps"):
+        dataclasses.replace(BASE, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gaussian_fade": (300, 100)},
+        {"gaussian_fade": (100, 1001)},
+        {"gaussian_fade": (-1, 100)},
+        {"gaussian_fade": (100, 300), "gaussian": "isotropic"},
+    ],
+)
+def test_times_between_which_nothing_can_fade_are_refused(change):
+    with pytest.raises(
+        ValueError, match=r"gaussian_fade is .* give two times 0 <= LOW < HIGH <= T = 1000, such as 100 300"
+    ):
         dataclasses.replace(BASE, **change)

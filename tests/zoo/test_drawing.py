@@ -8,7 +8,7 @@ import pytest
 from ddpm.cli import start
 from ddpm.config import UNetConfig
 from ddpm.network import build
-from ddpm.networks.skip import make_prior
+from ddpm.networks.skip import make_prior, ramp
 from ddpm.oracles import low_rank
 from ddpm.schedule import cosine
 from ddpm.zoo import model
@@ -79,3 +79,19 @@ def test_a_card_that_cannot_be_is_refused(saved, tmp_path, drawing, words):
     model.save(tmp_path / "n", m, {"drawing": drawing})
     with pytest.raises(ValueError, match=words):
         model.load(tmp_path / "n")
+
+
+def test_a_gaussian_that_fades_is_kept_with_the_weights(tmp_path):
+    """Read back it is the same denoiser, and another one than without fading."""
+    x = np.random.default_rng(0).normal(size=(60, 8, 8, 1))
+    g = low_rank.fit(x, np.arange(60) % 2, rank=3)
+    prior = make_prior(g, SCHEDULE, ramp(100, 20, 60))
+    m = model.Model("m", TINY, build(TINY)[0](jax.random.key(0)), SCHEDULE, ("a", "b"), CARD, prior)
+    model.save(tmp_path / "m", m, {})
+    again, x_t = model.load(tmp_path / "m").prior, jax.random.normal(jax.random.key(1), (2, 8, 8, 1))
+    for t, same in ((10, False), (40, False), (60, True)):
+        t = jnp.full(2, t)
+        of = [np.asarray(p.eps(SCHEDULE)(x_t, t, jnp.array([0, 1]))) for p in (prior, again, make_prior(g, SCHEDULE))]
+        np.testing.assert_array_equal(of[0], of[1])
+        assert (abs(of[0] - of[2]).max() < 1e-6) == same
+    np.testing.assert_allclose(again.scale, prior.scale, rtol=1e-6)
