@@ -53,7 +53,7 @@ class TrainConfig:
     # variances along common directions), one (the same for all classes), or isotropic (one variance)
     gaussian: str = "class"
     gaussian_rank: int = 64  # directions of that Gaussian with a variance of their own; the rest has one
-    # between these two times, such as 100 300, that Gaussian fades into one of a single variance, which is a better start
+    # between these two times, such as 100 300, that Gaussian fades into one of a single variance, a better start
     # where edges count; 0 0: it does not
     gaussian_fade: tuple[int, int] = (0, 0)
     # what is minimised: simple (the mean of ‖ε - ε̂‖²); min_snr and p2 (the same with weights over t); mse (the error of

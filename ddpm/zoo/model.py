@@ -243,7 +243,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         **{k: model.card[k] for k in ("axes", "drawing") if model.card.get(k)},
         **({"few_steps": own_sampling.card_of(model.card)} if model.few.loss else {}),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
-    gaussian = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
+    gaussian: dict[str, Any] = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
     if model.prior and model.prior.weight is not None:
         gaussian["gaussian_weight"] = model.prior.weight
     files.save(path, model.params | gaussian, about | card)
