@@ -42,6 +42,11 @@ def frequency(schedule: Schedule, times: str) -> jax.Array:
 
 def draw(key: jax.Array, B: int, schedule: Schedule, times: str) -> jax.Array:
     """Draw B times from this distribution, spread evenly over it: one shift of a grid, as `loss.stratified_times`."""
+    return draw_from(key, B, cumulative(schedule, times))
+
+
+def draw_from(key: jax.Array, B: int, cumulative: jax.Array) -> jax.Array:
+    """Draw B times with P(t ≤ i) = cumulative[i], spread evenly.   cumulative: (T+1,) from 0 to 1"""
     u = (jax.random.uniform(key) + jnp.arange(B) / B) % 1
-    t = jnp.searchsorted(cumulative(schedule, times), u, side="right")  # the first t with P(≤ t) > u
-    return jnp.minimum(t, schedule.T)
+    t = jnp.searchsorted(cumulative, u, side="right")  # the first t with P(≤ t) > u
+    return jnp.minimum(t, len(cumulative) - 1)

@@ -8,6 +8,7 @@ __getattr__, __dir__ = namespace(
         "crossattention": ("build_text", "masked_attention"),
         "text_config": ("TEXTS", "TextConfig"),
         "control": ("Control", "controlled", "make_control"),
+        "fusion": ("WAYS",),
         "image_input": ("seeing", "with_image"),
         "lora": ("Lora", "change", "cross_attentions", "digest", "make_lora", "merged"),
         "new_word": ("row", "spoken", "with_word"),

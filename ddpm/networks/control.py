@@ -11,7 +11,8 @@ through an encoder with an ordinary start: with a Z alone on pixels a training d
     eps(x_t, t, Condition(text=tokens, hint=edges))             without a hint it is the network itself
 
 `kind` names what stands in place of the copy in the paper's ablation: `drawn` parameters, which a training made of
-nothing has; or `lite`, convolutions of the hint alone, which see neither picture nor time nor words.
+nothing has; or `lite`, convolutions of the hint alone, which see neither picture nor time nor words. `way` is how the
+network takes up what the branch finds: `addition`, or another of `ddpm.networks.fusion`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from ddpm.contracts import Partial
+from ddpm.networks import fusion
 from ddpm.networks.crossattention import Reading, TextUNet, prepared, zeros
 from ddpm.networks.lora import digest
 from ddpm.networks.text_config import TextConfig
@@ -39,26 +41,27 @@ KINDS = ("copy", "drawn", "lite")
 
 @struct.dataclass
 class Control:
-    """Parameters added to a frozen network, and the digest of the network's own."""
+    """Parameters added to a frozen network, the digest of the network's own, and how the two are joined."""
 
     params: dict
     base: str = struct.field(pytree_node=False)
+    way: str = struct.field(pytree_node=False, default="addition")
 
 
 class Branch(nnx.Module):
     """What is added to each skip and to the middle of the network, given a hint."""
 
-    def __init__(self, config: TextConfig, channels: int, *, draws: Draws):
+    def __init__(self, config: TextConfig, channels: int, way: fusion.Way = "addition", *, draws: Draws):
         copy, dtype = TextUNet(config, draws=draws), jnp.dtype(config.dtype)
         self.time_embedding, self.conv_in = copy.time_embedding, copy.conv_in
         self.down_blocks, self.mid_block = copy.down_blocks, copy.mid_block
         width = [config.channels * m for m in config.multipliers]
         conv = partial(Conv, draws=draws, dtype=dtype)
         self.hint = nnx.List([conv(channels * config.patch**2, 16), conv(16, 32), conv(32, width[0], 1, init=zeros)])
-        self.zeros = nnx.List([conv(c, c, 1, init=zeros) for _, c in outlets(config)])
-        self.config = config
+        self.zeros = fusion.layers(way, [c for _, c in outlets(config)], dtype, draws=draws)
+        self.config, self.way = config, way
 
-    def __call__(self, base: TextUNet, x_t: jax.Array, t: jax.Array, c: Condition) -> list[jax.Array]:
+    def __call__(self, base: TextUNet, x_t: jax.Array, t: jax.Array, c: Condition) -> list[fusion.Change]:
         config = self.config
         # What is the same as in the network: the words and the class, by its own encoders
         temb = self.time_embedding(time_embedding(t, config.channels, config.time_shift))
@@ -85,7 +88,7 @@ class Branch(nnx.Module):
         h = self.mid_block.resnets[0](h, temb, None)
         h = self.mid_block.attentions[0](h) if config.middle_attention else h
         found.append(self.mid_block.resnets[1](h, temb, None))
-        return [zero(h) for zero, h in zip(self.zeros, found, strict=True)]
+        return fusion.changes(self.way, self.zeros, found)
 
 
 class Lite(nnx.Module):
@@ -97,14 +100,15 @@ class Lite(nnx.Module):
         self.zeros = nnx.List([conv(32, c, 1, init=zeros) for _, c in outlets(config)])
         self.config = config
 
-    def __call__(self, base: TextUNet, x_t: jax.Array, t: jax.Array, c: Condition) -> list[jax.Array]:
+    def __call__(self, base: TextUNet, x_t: jax.Array, t: jax.Array, c: Condition) -> list[fusion.Change]:
         y = patches(self.config, c.hint)
         for layer in self.hint:
             y = nnx.silu(layer(y))
         sizes = [y]  # each half of the one before
         for _ in self.config.multipliers[1:]:
             sizes.append(nnx.avg_pool(sizes[-1], (2, 2), (2, 2)))
-        return [zero(sizes[i]) for zero, (i, _) in zip(self.zeros, outlets(self.config), strict=True)]
+        found = [sizes[i] for i, _ in outlets(self.config)]
+        return fusion.changes("addition", self.zeros, found)
 
 
 def outlets(config: TextConfig) -> list[tuple[int, int]]:
@@ -122,25 +126,34 @@ def patches(config: TextConfig, a: jax.Array) -> jax.Array:
     return space_to_depth(jnp.pad(a, ((0, 0), (0, below - H), (0, right - W), (0, 0))), config.patch)
 
 
-def joined(net: TextUNet, parts: list[jax.Array]) -> TextUNet:
+def joined(net: TextUNet, config: TextConfig, parts: list[fusion.Change], scale: Any) -> TextUNet:
     """Add parts to the skips and, the last one, to the middle of a network, an object that is used once."""
-    *skips, middle = parts
+    *skips, middle = [partial(_changed, part, scale) for part in parts]
     first, last = net.mid_block.resnets
-    object.__setattr__(net.mid_block, "resnets", [first, lambda *inputs: last(*inputs) + middle])
+    object.__setattr__(net.mid_block, "resnets", [first, lambda *inputs: middle(last(*inputs))])
+    width = [c for _, c in outlets(config)][:-1]
     for level in net.up_blocks:
-        object.__setattr__(level, "resnets", [partial(_with_skip, block, skips.pop()) for block in level.resnets])
+        taken = [partial(_with_skip, block, skips.pop(), width.pop()) for block in level.resnets]
+        object.__setattr__(level, "resnets", taken)
     return net
 
 
-def _with_skip(block: Callable, z: jax.Array, h: jax.Array, temb: jax.Array, key: Any) -> jax.Array:
-    """block(h ⊕ (skip + z)): the skip is the last part of the channels."""
-    C = z.shape[-1]
-    return block(jnp.concatenate([h[..., :-C], h[..., -C:] + z], axis=-1), temb, key)
+def _changed(part: fusion.Change, scale: Any, h: jax.Array) -> jax.Array:
+    """h + scale part(h)"""
+    return h + (scale * part(h)).astype(h.dtype)
+
+
+def _with_skip(block: Callable, change: fusion.Change, C: int, h: jax.Array, temb: jax.Array, key: Any) -> jax.Array:
+    """block(h ⊕ change(skip)): the skip is the last C of the channels."""
+    return block(jnp.concatenate([h[..., :-C], change(h[..., -C:])], axis=-1), temb, key)
 
 
 @lru_cache(maxsize=8)
-def _built(config: TextConfig, channels: int, lite: bool) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
-    draws, base_draws, part = Draws(), Draws(), Lite if lite else Branch
+def _built(
+    config: TextConfig, channels: int, lite: bool, way: Any = "addition"
+) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
+    draws, base_draws = Draws(), Draws()
+    part: Any = Lite if lite else partial(Branch, way=way)
     branch, _ = nnx.split(nnx.eval_shape(lambda: part(config, channels, draws=draws)), nnx.Param)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: TextUNet(config, draws=base_draws)), nnx.Param)
     takes = ("text", "hint", "label") if config.num_classes else ("text", "hint")
@@ -155,18 +168,24 @@ def _built(config: TextConfig, channels: int, lite: bool) -> tuple[Callable[...,
         if c.hint is not None:
             c = c._replace(hint=_checked(c.hint, x_t.shape[0], (*config.image_shape[:2], channels)))
             parts = nnx.merge(branch, control)(net, x_t, t, c)
-            net = joined(net, [(scale * z).astype(z.dtype) for z in parts])
+            net = joined(net, config, parts, scale)
         return net(x_t, t, c)
 
     apply.conditions = lambda *_: takes  # type: ignore[attr-defined]
     return init, apply
 
 
-def make_control(key: jax.Array, config: TextConfig, params: dict, channels: int = 1, kind: str = "copy") -> Control:
-    """Copy the encoder of a network and draw what is new.   channels: of the hint;  kind: `copy`, `drawn` or `lite`"""
+def make_control(
+    key: jax.Array, config: TextConfig, params: dict, channels: int = 1, kind: str = "copy", way: str = "addition"
+) -> Control:
+    """Copy the encoder of a network and draw what is new.
+
+    channels: of the hint;  kind: `copy`, `drawn` or `lite`, which is added only;  way: one of `fusion.WAYS`
+    """
     check.whole("channels", channels, 1)
-    copied = {name: params[name] for name in COPIED} if check.choice("kind", kind, KINDS) == "copy" else {}
-    return Control(_built(config, channels, kind == "lite")[0](key) | copied, digest(params))
+    check.choice("way", way, ("addition",) if check.choice("kind", kind, KINDS) == "lite" else fusion.WAYS)
+    copied = {name: params[name] for name in COPIED} if kind == "copy" else {}
+    return Control(_built(config, channels, kind == "lite", way)[0](key) | copied, digest(params), way)
 
 
 def controlled(config: TextConfig, params: dict, control: Control, scale: Any = 1.0) -> Partial:
@@ -176,7 +195,7 @@ def controlled(config: TextConfig, params: dict, control: Control, scale: Any = 
         raise ValueError(f"the control was made for parameters {control.base[:12]}…, and not for these; load its base")
     channels = control.params["hint"][0]["kernel"].shape[2] // config.patch**2
     lite = "mid_block" not in control.params
-    return Partial(_built(config, channels, lite)[1], params, control.params, scale)
+    return Partial(_built(config, channels, lite, control.way)[1], params, control.params, scale)
 
 
 def _checked(hint: Any, B: int, shape: tuple[int, int, int]) -> jax.Array:

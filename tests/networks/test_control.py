@@ -9,6 +9,7 @@ from tiny import random_params
 from ddpm.guide import cfg
 from ddpm.networks.control import COPIED, Control, controlled, make_control, outlets
 from ddpm.networks.dit import eps_fn
+from ddpm.networks.fusion import WAYS
 from ddpm.networks.lora import digest
 from ddpm.networks.text_config import TextConfig
 from ddpm.tools import tokens
@@ -66,6 +67,9 @@ def test_what_stands_in_place_of_the_copy_begins_as_the_base_too():
         control = make_control(KEY, CONFIG, PARAMS, kind=kind)
         np.testing.assert_array_equal(controlled(CONFIG, PARAMS, control)(X, T, C), base)
         assert ("mid_block" in control.params) == (kind == "drawn")
+    for way in WAYS:
+        joined = make_control(KEY, CONFIG, PARAMS, way=way)
+        np.testing.assert_array_equal(controlled(CONFIG, PARAMS, joined)(X, T, C), base)
     grad = jax.jit(jax.grad(lambda p: (controlled(CONFIG, PARAMS, control.replace(params=p))(X, T, C) ** 2).sum()))
     g = grad(control.params)
     assert largest(g["hint"]) == 0 and all(largest(z["kernel"]) > 0 for z in g["zeros"].values())
@@ -82,6 +86,8 @@ def test_a_lite_control_is_small_and_the_drawn_one_as_large_as_the_copy():
     assert [c for _, c in outlets(CONFIG)] == [8] * 5 and [i for i, _ in outlets(CONFIG)] == [0, 0, 1, 1, 1]
     with pytest.raises(ValueError, match="kind"):
         make_control(KEY, CONFIG, PARAMS, kind="none")
+    with pytest.raises(ValueError, match="way"):
+        make_control(KEY, CONFIG, PARAMS, kind="lite", way="film")
 
 
 @pytest.mark.slow
