@@ -66,10 +66,19 @@ def base(name: str = captioned.NAME) -> model.Model:
     return m
 
 
-def error_of_v(net: Eps, schedule: Schedule, key: jax.Array, x0: jax.Array, c: Any, absolute: bool = False) -> Any:
-    """‖v - v̂‖², or |v - v̂|, of each image at a time that is drawn as for the network: (B,)"""
+def error_of_v(
+    net: Eps,
+    schedule: Schedule,
+    key: jax.Array,
+    x0: jax.Array,
+    c: Any,
+    absolute: bool = False,
+    cumulative: jax.Array | None = None,
+) -> Any:
+    """‖v - v̂‖², or |v - v̂|, of each image: (B,);  cumulative: P(t ≤ i) of the times, None: as for the network"""
     key_t, key_noise = jax.random.split(key)
-    t, noise = times.draw(key_t, len(x0), schedule, "logit_normal"), jax.random.normal(key_noise, x0.shape)
+    cumulative = times.cumulative(schedule, "logit_normal") if cumulative is None else cumulative
+    t, noise = times.draw_from(key_t, len(x0), cumulative), jax.random.normal(key_noise, x0.shape)
     if not absolute:
         return objectives.objective("mse", "v")(net, schedule, x0, t, noise, c)
     v = objectives.target(schedule, "v", x0, t, noise)
