@@ -1,11 +1,16 @@
 """What the reader of drawn shapes says of the data themselves, and of shapes that are none."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ddpm import data
 from ddpm.datasets import blocks, volumes
+from ddpm.networks import build
+from ddpm.schedule import make_schedule
 from experiments import drawn_shapes
+from experiments.lab import refined_volumes
 
 
 def test_the_data_are_judged_as_the_data():
@@ -37,3 +42,19 @@ def test_shapes_without_a_voxel_are_left_out():
     config = drawn_shapes.Config(**drawn_shapes.QUICK)
     with pytest.raises(ValueError, match="no shape of these has a voxel"):
         drawn_shapes.mined(np.full((2, 24, 24, 24), -1.0), np.arange(2), config)
+
+
+def test_a_new_second_network_leaves_the_first_and_all_cells_share_its_weights():
+    """Its last layer is 0 at the start; and what it adds has the layout of the volume, cell by cell."""
+    schedule, t, c = make_schedule("cosine"), jnp.array([300, 700]), jnp.array([0, 3])
+    x0 = jnp.asarray(data.to_float(volumes.pictures(blocks.draw(2, seed=5).content)))
+    first = volumes.eps(schedule)
+    params = build(refined_volumes.NET)[0](jax.random.key(0))
+    estimate = jax.jit(refined_volumes.estimate)
+    begin = estimate(params, first, schedule, x0, t, c)
+    np.testing.assert_allclose(refined_volumes._eps(params, first, schedule, x0, t, c), first(x0, t, c), atol=2e-5)
+    bias = jnp.arange(refined_volumes.NET.patch**2 * blocks.CELL, dtype=jnp.float32).reshape(6, 6, 6)  # x, y, z
+    by_patch = bias.reshape(-1)
+    moved = params | {"last": params["last"] | {"bias": by_patch}}
+    change = np.asarray(estimate(moved, first, schedule, x0, t, c) - begin)
+    np.testing.assert_allclose(change, np.broadcast_to(np.tile(bias, (4, 4, 4)), change.shape), atol=1e-3)
