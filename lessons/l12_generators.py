@@ -447,6 +447,11 @@ assert np.isclose(information(twice, c), 1 + math.log(10) - math.log(math.e + 9)
 information(twice, c), math.log(10)
 
 # %% [markdown]
+# $L_I$ tells that there is a code, not what it means: $Q$ is content with anything that it can read. If the category
+# only scales channels of the generator, it becomes brightness and texture, and $L_I$ is full all the same. Beside $z$
+# at the input, as in the paper, it shapes the image, and then it comes nearer to the class of the garment, which no
+# label has told it (experiment `infogan_codes`).
+#
 # ## 7. Three wishes
 #
 # Good images, all of the data, and quickly: each of the three kinds has two of them (Xiao et al. 2022 call it the

@@ -7,7 +7,9 @@
 All convolutions have stride 1, between blocks of pixels that become channels, so no upsampling is uneven. A label
 scales and shifts the channels of the decoder (FiLM). A VAE may ignore it, because its codes carry the class already; so
 there it also shifts the first map of the decoder, and the codes of the encoder: the KL then keeps the codes of each
-class around 0, and the decoder has to learn the class from the label. The discriminator has no norm: one over a batch
+class around 0, and the decoder has to learn the class from the label. InfoGAN's category shifts the first map only, as
+one-hot numbers beside z do: by scales of channels it could choose textures and brightness, but hardly a shape, and Q
+would be content with those. The discriminator has no norm: one over a batch
 would hide how far real and generated images are apart, one over an image hides its mean and contrast. It sees the label
 by projection, a + ⟨e_c, h⟩/√d with the d features h.
 
@@ -64,6 +66,11 @@ class GeneratorConfig:
         return (self.image_size, self.image_size, self.image_channels)
 
 
+# Where a label shifts the decoder's first map: the deviation of the shifts at the start. What the noise brings there
+# has deviation 1, and a category that begins much smaller than that may stay a matter of texture.
+SHIFTED = {"vae": 0.1, "infogan": 1.0}
+
+
 def leaky(h: jax.Array) -> jax.Array:
     """max(h, h/5)"""
     return jnp.maximum(h, 0.2 * h)
@@ -115,15 +122,17 @@ class Decoder(nnx.Module):
     def __init__(self, config: GeneratorConfig, *, draws: Draws):
         conv, w, side = partial(Conv, draws=draws, dtype=jnp.float32), config.width, config.image_size // 4
         self.first = Linear(config.codes, 2 * w * side**2, draws=draws)
-        shifts, shifted = (config.labels, 2 * w * side**2), config.kind == "vae" and config.labels
-        self.table = nnx.Param(draws(nnx.initializers.normal(0.1), shifts)) if shifted else None
-        self.film_1, self.conv_1 = Film(2 * w, config.labels, draws=draws), conv(2 * w, 4 * w)
-        self.film_2, self.conv_2 = Film(w, config.labels, draws=draws), conv(w, 4 * config.image_channels)
+        shifts, std = (config.labels, 2 * w * side**2), SHIFTED.get(config.kind, 0.0) if config.labels else 0.0
+        self.table = nnx.Param(draws(nnx.initializers.normal(std), shifts)) if std else None
+        self.films = 0 if config.kind == "infogan" else config.labels
+        self.film_1, self.conv_1 = Film(2 * w, self.films, draws=draws), conv(2 * w, 4 * w)
+        self.film_2, self.conv_2 = Film(w, self.films, draws=draws), conv(w, 4 * config.image_channels)
         self.side = side
 
     def __call__(self, z: jax.Array, c: jax.Array) -> jax.Array:
         h = self.first(z) if self.table is None else self.first(z) + self.table[...][c]
         h = h.reshape(len(z), self.side, self.side, -1)
+        c = c if self.films else jnp.zeros_like(c)
         h = depth_to_space(self.conv_1(nnx.silu(self.film_1(h, c))), 2)
         return jnp.tanh(depth_to_space(self.conv_2(nnx.silu(self.film_2(h, c))), 2))
 

@@ -117,6 +117,19 @@ def test_information_lies_between_nothing_and_log_K():
         gen.information(jnp.zeros(40), c)
 
 
+def test_the_category_of_an_infogan_is_further_numbers_beside_the_noise():
+    """As in the paper: G(z, c) is a GAN without labels on (z, one-hot c), so that c reaches all of the first map."""
+    info, plain = gen.build(of("infogan")), gen.build(of("gan", codes=TINY.codes + 10))
+    params = info.init(jax.random.key(0))
+    decoder = dict(params["decoder"])
+    table = decoder.pop("table")
+    kernel = jnp.concatenate([decoder["first"]["kernel"], table])
+    beside = {"decoder": decoder | {"first": decoder["first"] | {"kernel": kernel}}}
+    z, c = jax.random.normal(jax.random.key(1), (4, TINY.codes)), jnp.array([0, 3, 9, 3])
+    both = plain.decode(beside, jnp.concatenate([z, jax.nn.one_hot(c, 10)], 1))
+    np.testing.assert_allclose(info.decode(params, z, c), both, atol=2e-6)
+
+
 def test_steps_in_turn_keep_the_circle_of_the_dirac_gan(x64):
     """p = δ_0, q = δ_θ, D = σ(ψ x): in turns the linearised step has modulus 1, at once √(1 + η²/4).
 
