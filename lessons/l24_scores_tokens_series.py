@@ -342,6 +342,7 @@ def from_one_state(log_p, hidden, t):
     ### END SOLUTION
 
 
+# %%
 def total_correlation(joint):
     """Σ_j H(v_j) - H(v), nats.   joint: (V_1, …, V_J), sums to 1  ->  number"""
 
@@ -425,6 +426,7 @@ def block(h, c, W, b, f):
     ### END SOLUTION
 
 
+# %%
 def may_see(J, size):
     """Which token looks at which: True where it may.   J tokens in blocks of `size`  ->  (2J, 2J) bool
 
@@ -642,6 +644,7 @@ def training_set(x, y, test, made):
     ### END SOLUTION
 
 
+# %%
 def variance_left(n, rounds):
     """E of the variance after `rounds` fits to n pictures of the last fit, from 1.   n, rounds: int  ->  number"""
     ### BEGIN SOLUTION
