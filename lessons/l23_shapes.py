@@ -510,5 +510,5 @@ if __name__ == "__main__":
 # - Hu, Li, van Kaick, Huang, Averkiou, Cohen-Or, Zhang 2017, *Co-Locating Style-Defining Elements on 3D Shapes*.
 # - Ovsjanikov, Ben-Chen, Solomon, Butscher, Guibas 2012, *Functional Maps*; Melzi et al. 2019, *ZoomOut*.
 # - `experiments/style_parts_3d.py`, `sds_voxels.py` and `fmap_sds.py`: the same with tables, and against the paper;
-#   `sds_shapes.py`: opaque voxels, with a trained denoiser of views; `drawn_shapes.py`: a network draws whole shapes, and
-#   the parts of their style are found in them as in the data.
+#   `sds_shapes.py`: opaque voxels, with a trained denoiser of views; `drawn_shapes.py`: a network draws whole shapes,
+#   and the parts of their style are found in them as in the data.
