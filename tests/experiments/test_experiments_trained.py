@@ -17,6 +17,7 @@ from experiments import (
     few_calls,
     few_steps,
     few_steps_line,
+    infogan_codes,
     repaint_garments,
     teleportation,
 )
@@ -115,6 +116,15 @@ def test_quick_forms(name, tmp_path):
     except runner.Unavailable as error:
         pytest.skip(str(error))
     assert (folder / "figure.png").stat().st_size > 5000
+
+
+def test_variance_between_groups_is_what_is_left_of_all_by_that_within():
+    x, c = np.random.default_rng(0).normal(size=(60, 3, 2)), np.arange(60) % 4 * 2  # groups 0, 2, 4, 6
+    x[c == 2] += 1
+    within = sum(x[c == k].var(0).sum() * (c == k).mean() for k in np.unique(c))
+    assert infogan_codes.between(x, c) == pytest.approx(1 - within / x.var(0).sum())
+    assert infogan_codes.between(c[:, None] * np.ones(5), c) == pytest.approx(1)  # each group a single picture
+    assert infogan_codes.between(np.repeat(x[:15], 4, 0), np.arange(60) % 4) == pytest.approx(0)  # the same in all
 
 
 def test_ends_of_few_step_losses_where_they_are_known():
