@@ -8,6 +8,10 @@ loss, and a small network of pixels trained by that loss. Without a temperature 
 nat, whatever the batch. The network is a perceptron trained for 800 steps: with 34 coordinates its loss at N = 256 is
 .63 nats, where the optimum is .34, and its scores correlate with s* at .85; with 8 coordinates, fewer than the rank, it
 stays at 1.79. So there is room in training as well as in width, and nothing about encoders of photographs follows.
+
+How much a caption tells depends on how often it names an attribute: in .9 of the captions, as those of the world do,
+I = 6.69 nats and the least losses at N = 16, 64 and 256 are .08, .21 and .53; in three of four it is 5.57 nats, with
+.16, .44 and .96. The rank of the table stays 27.
 """
 
 from __future__ import annotations
@@ -24,13 +28,14 @@ import optax
 
 from ddpm import data, plot
 from ddpm.datasets.wardrobe import drawing, matching
-from ddpm.losses.contrastive import clip_loss, cosines, lowest_loss
+from ddpm.losses.contrastive import clip_loss, cosines, loss_of_logits, lowest_loss
 from experiments.lab.runner import Result, Row
 
 PAPER = "Radford et al. 2021, Fig. 3; van den Oord et al. 2018, Sec. 2.3"
 MINUTES = 2
 UNCHECKED = "A trained network's loss stands beside the optimum, which it falls short of: that is the measurement."
 BATCHES = (16, 64, 256)
+NAMED = (0.9, 0.75)  # the share of captions that name an attribute: as in the world's captions, and less often
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,19 @@ def exact_loss(s: np.ndarray) -> float:
     return float((rows + columns).mean() / 2)
 
 
+def exact_information() -> float:
+    """I(x; T), nats, where all attributes are named: Σ log K less the entropy of a word that is wrong at times."""
+    p = [np.array([0.9 + 0.1 / K] + [0.1 / K] * (K - 1)) for K in matching.SIZES]
+    return float(sum(math.log(len(q)) + (q * np.log(q)).sum() for q in p))
+
+
 def exact_scores(values: np.ndarray, said: np.ndarray) -> np.ndarray:
     """log p(T | x)/p(T), attribute by attribute, written apart from the library."""
     eta, total = 0.1, np.zeros((len(values), len(said)))
     for column, K in zip(matching.COLUMNS, matching.SIZES, strict=True):
         same = values[:, None, column] == said[None, :, column]
-        total += np.log(np.where(same, 1 - eta + eta / K, eta / K) * K)
+        named = said[None, :, column] >= 0
+        total += np.where(named, np.log(np.where(same, 1 - eta + eta / K, eta / K) * K), 0)
     return total
 
 
@@ -75,6 +87,11 @@ def one_hots(said: np.ndarray) -> np.ndarray:
     """The words of captions (n, 8) as one-hots, attribute by attribute: (n, 33)"""
     parts = [np.eye(K, dtype=np.float32)[said[:, a]] for a, K in zip(matching.COLUMNS, matching.SIZES, strict=True)]
     return np.concatenate(parts, 1)
+
+
+def left_out(said: np.ndarray, rate: float) -> np.ndarray:
+    """The same captions, in which each word stays with this probability."""
+    return np.where(np.random.default_rng(8).random(said.shape) < rate, said, -1)
 
 
 def pairs(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,15 +127,29 @@ def trained(config: Config, width: int) -> tuple[dict, float]:
     return params, float(jnp.exp(params["log_tau"]))
 
 
+def of_fewer_words(values: np.ndarray, said: np.ndarray) -> list[Row]:
+    """Information and the least losses where words are left out of the captions."""
+    rows, loss, information = [], jax.jit(loss_of_logits), exact_information()
+    for rate in NAMED:
+        name, some = f"named in {rate}:", left_out(said, rate)
+        rows.append(
+            Row(f"{name} I(x; T), nats", None, rate * information, matching.information(rate=rate), within=1e-9)
+        )
+        for N in BATCHES:
+            parts = [slice(i, i + N) for i in range(0, len(values), N)]
+            best = float(np.mean([exact_loss(exact_scores(values[s], some[s])) for s in parts]))
+            ours = float(np.mean([loss(jnp.asarray(matching.log_ratio(values[s], some[s]))) for s in parts]))
+            rows.append(Row(f"{name} loss of the exact scores, N = {N}", None, best, ours, within=1e-4))
+    return rows
+
+
 def run(config: Config) -> Result:
     """Measure the losses of the exact scores, of the library's embeddings and of trained networks."""
     x, values, said = pairs(config.n, 2)
     few = min(512, config.n)
     table = exact_scores(values[:few], said[:few])
-    p = [np.array([0.9 + 0.1 / K] + [0.1 / K] * (K - 1)) for K in matching.SIZES]
-    information = sum(math.log(len(q)) + (q * np.log(q)).sum() for q in p)
     rows = [
-        Row("I(x; T), nats", None, information, matching.information(), within=1e-9),
+        Row("I(x; T), nats", None, exact_information(), matching.information(), within=1e-9),
         Row(
             "rank of the scores",
             None,
@@ -159,6 +190,7 @@ def run(config: Config) -> Result:
         rows.append(
             Row(f"correlation with s*, width {width}", None, 1, float(np.corrcoef(s.ravel(), table.ravel())[0, 1]))
         )
+    rows += of_fewer_words(values, said)
     with plot.style():
         figure = plot.new_figure(8.4, 3.2)
         left, right = figure.subplots(1, 2)
