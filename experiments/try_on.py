@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from ddpm import plot
 from ddpm.datasets.wardrobe import drawing, evidence, law
 from ddpm.datasets.wardrobe.silhouettes import geometry, shapes
-from ddpm.datasets.wardrobe.words import ATTRIBUTES, BITS, PATTERNS
+from ddpm.datasets.wardrobe.words import ATTRIBUTES, BITS, PATTERNS, Attributes
 from ddpm.networks.crossattention import masked_attention
 from experiments.lab import captioned
 from experiments.lab import wardrobe_exact as exact
@@ -80,6 +80,39 @@ def measured(x: np.ndarray, z: drawing.Attributes, shape: np.ndarray) -> dict[st
     }
 
 
+class Task(NamedTuple):
+    """Garments that are to be put into scenes: their attributes, and pictures in [-1, 1]."""
+
+    scene: Attributes
+    subject: Attributes
+    wanted: Attributes  # all of the subject, at the place and in the light of the scene
+    shape: np.ndarray  # (n,) the geometry of what is wanted
+    hole: np.ndarray  # (n, 28, 28) any garment of this size and place would fit in
+    before: np.ndarray  # (n, 28, 28, 3) the scene
+    exemplar: np.ndarray  # the subject, taken at the new place in its own light
+    right: np.ndarray  # what is wanted
+
+
+def task(n: int) -> Task:
+    """Draw n scenes, and n garments with a badge."""
+    scene, subject = drawing.draw_attributes(n, 31), drawing.draw_attributes(n, 32)
+    badged = np.full(n, BADGED, np.int32)
+    shade = np.stack([subject.shade[:, 0], subject.shade[:, 1], scene.shade[:, 2]], 1)
+    exemplar = subject._replace(pattern=badged, size=scene.size, column=scene.column, row=scene.row)
+    wanted = exemplar._replace(ground=scene.ground, light=scene.light, shade=shade)
+    shape = geometry(wanted.garment, wanted.size, wanted.column, wanted.row, wanted.pattern)
+    place_of = [geometry(np.full(n, g), wanted.size, wanted.column, wanted.row, badged) for g in range(6)]
+    hole = (shapes().region[np.stack(place_of)] > 0).any(0)
+    pictures = (drawing.painted(z) / 127.5 - 1 for z in (scene, exemplar, wanted))
+    return Task(scene, subject, wanted, shape, hole, *pictures)
+
+
+def pasted(t: Task) -> np.ndarray:
+    """The garments as they were taken, in their scenes whose holes are filled: (n, 28, 28, 3)"""
+    filled = np.where(t.hole[..., None], t.right, t.before)
+    return np.where(shapes().region[t.shape][..., None] > 0, t.exemplar, filled)
+
+
 def one_token(key: Any, tokens: int) -> tuple[float, float]:
     """How much what is read differs between places, and the largest gradient in W_q and W_k."""
     keys = jax.random.split(key, 6)
@@ -98,29 +131,17 @@ def one_token(key: Any, tokens: int) -> tuple[float, float]:
 def run(config: Config) -> Result:
     """Put garments with badges into scenes by every method, and read bits, colour and light."""
     n, eps = config.n, law.distribution().eps(exact.SCHEDULE)
-    scene, subject = drawing.draw_attributes(n, 31), drawing.draw_attributes(n, 32)
-    badged = np.full(n, BADGED, np.int32)
-    # The exemplar, taken at the new place in its own light; and what is wanted: all of it, in the light of the scene
-    shade = np.stack([subject.shade[:, 0], subject.shade[:, 1], scene.shade[:, 2]], 1)
-    exemplar = subject._replace(pattern=badged, size=scene.size, column=scene.column, row=scene.row)
-    wanted = exemplar._replace(ground=scene.ground, light=scene.light, shade=shade)
-    shape = geometry(wanted.garment, wanted.size, wanted.column, wanted.row, wanted.pattern)
-    garment = shapes().region[shape] > 0
-    before, taken, right = (drawing.painted(z) / 127.5 - 1 for z in (scene, exemplar, wanted))
-    # The scene around the hole, which any garment of this size and place would fit in
-    place_of = [geometry(np.full(n, g), wanted.size, wanted.column, wanted.row, badged) for g in range(6)]
-    hole = (shapes().region[np.stack(place_of)] > 0).any(0)
+    some, badged = task(n), np.full(n, BADGED, np.int32)
+    scene, subject, wanted, hole = some.scene, some.subject, some.wanted, some.hole
     place = law.weights(
         size=law.one_hot(scene.size, 2), column=law.one_hot(scene.column, 3), row=law.one_hot(scene.row, 2)
     )
-    around = evidence.merged(evidence.known(np.where(hole[..., None], 0, before).astype(np.float32), ~hole), place)
+    around = evidence.merged(evidence.known(np.where(hole[..., None], 0, some.before).astype(np.float32), ~hole), place)
     words = law.weights(
         garment=law.one_hot(wanted.garment, 6), pattern=law.one_hot(badged, 4), colour=law.one_hot(wanted.colour, 8)
     )
     hint = evidence.subject(wanted.bits, wanted.garment, wanted.colour)
-    pictures = {
-        "copy and paste": np.where(garment[..., None], taken, before * ~hole[..., None] + right * hole[..., None])
-    }
+    pictures = {"copy and paste": pasted(some)}
     for name, c in (
         ("scene alone", around),
         ("one token: words", evidence.merged(around, words)),
@@ -137,7 +158,7 @@ def run(config: Config) -> Result:
     }
     rows, shares = [], {}
     for name, x in pictures.items():
-        found = measured(x, wanted, shape)
+        found = measured(x, wanted, some.shape)
         shares[name] = [float(f.mean()) for f in found.values()]
         for (what, f), p in zip(found.items(), truth[name], strict=True):
             se = float(f.std() / np.sqrt(n))
@@ -173,9 +194,8 @@ def run(config: Config) -> Result:
             Row(f"DTC Table 3, rank of blending: {name}", blended),
         ]
     rows += [Row(f"DTC Table 1, CLIP score: {name}", value) for name, value in HINTS.items()]
-    some = slice(0, 8)
-    shown = {"scene": before, "exemplar": taken, **pictures, "wanted": right}
-    shown = {k: np.clip(v[some], -1, 1).round(2) for k, v in shown.items()}
+    shown = {"scene": some.before, "exemplar": some.exemplar, **pictures, "wanted": some.right}
+    shown = {k: np.clip(v[:8], -1, 1).round(2) for k, v in shown.items()}
     return Result(rows, None, {"n": n, "shares": shares, "shown": shown, "same light": same})
 
 

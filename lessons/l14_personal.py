@@ -451,4 +451,5 @@ if __name__ == "__main__":
 # - Zhang et al. 2023, *Adding Conditional Control to Text-to-Image Diffusion Models*.
 # - Brooks et al. 2023, *InstructPix2Pix*, Eq. 3 and Fig. 8.
 # - Yang et al. 2023, *Paint by Example*; Seyfioglu et al. 2024, *Diffuse to Choose*: garments put into other pictures.
-#   The experiments `personal`, `control`, `edits` and `try_on` have all of it with an exact column.
+#   The experiments `personal`, `control`, `edits` and `try_on` have all of it with an exact column; `try_on_network`
+#   trains the ways to take up an exemplar: addition, FiLM, cross-attention and one token.

@@ -13,8 +13,9 @@ from ddpm.datasets.wardrobe.silhouettes import shapes
 from ddpm.evaluation.prompts import PAINTED
 from experiments import context_pooled
 from experiments.lab import adapter_trainings as adapters
-from experiments.lab import learned_control, learned_images, learned_words
+from experiments.lab import learned_control, learned_exemplars, learned_images, learned_words
 from experiments.lab.wardrobe_exact import LUMA
+from experiments.try_on import measured, task
 
 GOAL = jnp.array([1.0, -2.0, 0.5])
 BUDGET = adapters.Budget(steps=60, batch=2, lr=0.2)
@@ -106,6 +107,18 @@ def test_the_true_picture_obeys_its_edges_and_another_one_less():
     outline = shapes().region[learned_control.shape_of(z)] > 0
     changes = outline[:, :-1] != outline[:, 1:]
     assert (edges[:, :-1, :, 0][changes] == 1).all()
+
+
+def test_the_exemplar_is_the_garment_in_its_own_light_and_nothing_else():
+    some = task(12)
+    hint = 2 * learned_exemplars.on_grey(learned_exemplars.exemplar_of(some)) - 1
+    garment = shapes().region[some.shape] > 0
+    np.testing.assert_allclose(hint[garment], some.exemplar[garment], atol=1e-6)
+    assert (hint[~garment] == 0).all() and (some.hole | ~garment).all()
+    np.testing.assert_array_equal(some.right[~some.hole & ~garment], some.before[~some.hole & ~garment])
+    assert all(share.all() for share in measured(some.right, some.wanted, some.shape).values())
+    copied = measured(np.where(garment[..., None], hint, some.right), some.wanted, some.shape)
+    assert copied["bits"].all() and (copied["light"] == (some.subject.light == some.scene.light)).all()
 
 
 def test_a_bag_of_words_draws_one_of_all_different_orders():

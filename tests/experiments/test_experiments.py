@@ -34,7 +34,10 @@ EXACT = [
 ]  # fmt: skip
 
 
-TRAINED = ("context_pooled", "control_network", "edits_network", "palette_network", "personal_network")
+TRAINED = (
+    *("context_pooled", "control_network", "edits_network", "fine_detail", "palette_network", "personal_network"),
+    "try_on_network",
+)
 
 
 @pytest.fixture(scope="module")
