@@ -209,6 +209,6 @@ def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
         right.set(xlabel="step", ylabel=f"Fréchet distance, {numbers['n']} images", yscale="log")
         right.set_yticks([30, 100, 300, 1000], ["30", "100", "300", "1,000"])
         right.minorticks_off()
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=7)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=7)
         figure.suptitle(f"{numbers['budget']}; a line from seed to seed", fontsize=9)
     return figure

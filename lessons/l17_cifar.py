@@ -612,6 +612,10 @@ about = {key: cifar.card.get(key) for key in ("parameters", "steps", "training_s
 # (`guides.gaussian_above`, eight lines that change nothing else), and guidance is stronger than elsewhere. The first
 # row of the picture below is what the Gaussians draw by themselves, without guidance, from the same noise as the row
 # below it: colours, and where in the picture they are. Edges and things are what the network adds.
+#
+# At low noise, where edges count, the Gaussian of a class is no better a start than a single variance. It may fade into
+# that one there (`ddpm train --predict gaussian --gaussian-fade 100 300`); the experiment `priors` compares all these
+# starts at an equal budget of training.
 
 # %% [markdown]
 # What did the network learn beyond the ladder? Its card has the loss on test images, by noise level, next to that of
