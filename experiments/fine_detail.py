@@ -74,7 +74,7 @@ class Config:
     seed: int = 0
 
 
-QUICK = {"n": 32, "n_network": 2, "captions": 2, "steps": 2, "trainings": ("uniform",), "trained_steps": 1}
+QUICK = {"n": 64, "n_network": 2, "captions": 2, "steps": 2, "trainings": ("uniform",), "trained_steps": 1}
 
 
 # --- what a word is worth ---------------------------------------------------------------------------------------------
