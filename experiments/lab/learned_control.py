@@ -27,7 +27,11 @@ from experiments.lab import adapter_trainings as adapters
 from experiments.lab import captioned
 from experiments.lab.adapter_trainings import Budget, Trained
 
-KINDS = {"copy": "a copy of the encoder", "drawn": "its parameters drawn", "lite": "lite: convolutions of the hint"}
+KINDS = {
+    "copy": "a copy of the encoder",
+    "drawn": "the same branch, random at first",
+    "lite": "lite: convolutions of the hint",
+}
 BUDGET = Budget(steps=1000, batch=16)
 WATCHED = (0, 50, 100, 150, 200, 300, 400, 500, 600, 800, 1000)
 PROMPTS = 0.5  # the share of pictures that come with their caption   [Zhang et al. 2023, Sec. 3.4]
