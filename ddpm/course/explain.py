@@ -30,7 +30,7 @@ def explain(part: Part, answer: Answer, want: Any, in_jit: bool) -> tuple[str, s
     if answer.none:
         return "none", f"{f} returned nothing (None). Is there a `return`?"
     if answer.error:
-        return "exception", exception(f, answer, in_jit)
+        return "exception", exception(f, answer, in_jit, part.kind)
     if isinstance(want, str):
         return "value", f"{f} accepted an input that it should refuse with a {want}."
     arrays = arranged(answer, len(want))
@@ -58,9 +58,11 @@ def place_of(flat: Any, shape: tuple[int, ...]) -> str:
     return f" at {[int(i) for i in np.unravel_index(flat, shape)]}" if shape else ""
 
 
-def exception(f: str, answer: Answer, in_jit: bool) -> str:
+def exception(f: str, answer: Answer, in_jit: bool, kind: str = "formula") -> str:
     """Report the exception, with the remedy if one is known."""
     message = answer.message.strip().split("\n")[0][:200]
+    if answer.error in IN_JIT and kind == "gradient":
+        return f"The lesson differentiates {f} with JAX, which has no plain numbers for it: {IN_JIT[answer.error]}."
     if answer.error in IN_JIT:
         return f"The lesson calls {f} inside `jit`, where the numbers are not known yet: {IN_JIT[answer.error]}."
     if in_jit and "tracer" in f"{answer.error} {answer.message}".lower():
@@ -86,9 +88,9 @@ def worst(part: Part, f: str, arrays: Sequence[np.ndarray], want: Any) -> str:
         if not outside.any():
             continue
         with np.errstate(all="ignore"):
-            ratio = np.where(outside, np.abs(a - value) / np.maximum(band, 1e-300), -1.0)
+            ratio = np.where(outside, np.abs(1.0 * a - value) / np.maximum(band, 1e-300), -1.0)  # true is 1
         i = int(np.nanargmax(np.where(np.isfinite(ratio), ratio, 1e300)))
-        got, right = a.ravel()[i], value.ravel()[i]
+        got, right = float(a.ravel()[i]), float(value.ravel()[i])
         relative = f", relative error {abs(got - right) / abs(right):.2g}" if right and np.isfinite(right) else ""
         if part.kind == "moments":
             relative = f", allowed ± {np.ravel(band)[i]:.2g}"

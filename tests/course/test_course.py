@@ -120,6 +120,23 @@ def test_the_worst_entry_and_its_relative_error_are_shown():
     assert "at [0, 1] is 3; expected 2, relative error 0.5" in sentence and "2 of 4" in sentence
 
 
+@pytest.mark.parametrize("convert", [bool, int, float])
+def test_a_mask_that_is_wrong_in_one_place_is_answered_in_any_type(convert):
+    """NumPy neither subtracts booleans nor prints them as numbers."""
+    part = exercise.count("f", lambda n: np.eye(n, dtype=bool), lambda rng: [(3,)])
+    wrong = np.eye(3)
+    wrong[2, 1] = 1
+    kind, sentence = ask(part, lambda n: wrong.astype(convert))
+    assert kind == "value" and "at [2, 1] is 1; expected 0" in sentence and "1 of 9" in sentence
+
+
+def test_numpy_in_a_derivative_is_told_apart_from_numpy_in_jit():
+    part = exercise.gradient("f", np.exp, lambda rng: [(rng.normal(size=3),)])
+    assert ask(part, jax.numpy.exp)[0] == "passed"
+    kind, sentence = ask(part, np.exp)
+    assert kind == "exception" and "differentiates `f`" in sentence and "`jnp`" in sentence and "jit" not in sentence
+
+
 def test_an_exception_names_the_line_of_the_learners_file():
     text = student.text(1).replace("    # TODO 1.2: one line\n", "    return x_prev / eps.nothing\n")
     line = 1 + text[: text.index("eps.nothing")].count("\n")

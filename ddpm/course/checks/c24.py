@@ -537,6 +537,9 @@ EXERCISES = (
                 "Tokens that are open count too; they are known, and nothing is guessed there.": lambda *a: (
                     from_one_state(*a, of_all=True)
                 ),
+                "The open tokens are added up here; what has to be guessed are the hidden ones.": lambda log_p, h, t: (
+                    from_one_state(log_p, ~h, t)
+                ),
                 "This is the mean over the hidden tokens; a sequence has a sum, and the weight is that of t.": (
                     lambda *a: from_one_state(*a, weight=lambda t, m, J: 1 / m)
                 ),
@@ -608,6 +611,9 @@ EXERCISES = (
                 ),
                 "A clean block sees itself alone; it also reads the clean blocks before it.": lambda *a: may_see(
                     *a, clean=False
+                ),
+                "A clean block sees those after it too: with a second layer a noisy block reads its answer there.": (
+                    lambda J, size: may_see(J, size) | np.kron([[0, 0], [0, 1]], np.ones((J, J), int)).astype(bool)
                 ),
                 "Within a block each token sees only those before it; a block is denoised as a whole.": lambda *a: (
                     may_see(*a, causal=True)
@@ -711,6 +717,9 @@ EXERCISES = (
                 ),
                 "These are the generated pictures alone; the real ones come first.": lambda x, y, test, made: (
                     training_set(x, y, test, made, real=np.full(len(x), False))
+                ),
+                "The generated pictures come first; here the real ones do.": lambda x, y, test, made: tuple(
+                    np.concatenate(pair) for pair in zip(made(x[~test], y[~test]), (x[~test], y[~test]), strict=True)
                 ),
                 "These are the real pictures alone.": lambda x, y, test, made: (x[~test], y[~test]),
                 "True marks the test pictures; here the others were held out.": lambda x, y, test, made: training_set(
