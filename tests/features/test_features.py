@@ -14,7 +14,7 @@ from ddpm.features.match import correspondence, pck, resize
 from ddpm.forward import q_sample
 from ddpm.network import eps_fn
 from ddpm.networks.inspect import activations
-from ddpm.networks.skip import make_prior, skip_head
+from ddpm.networks.skip import make_prior, ramp, skip_head
 from ddpm.oracles import low_rank
 from ddpm.schedule import linear
 
@@ -38,17 +38,18 @@ def test_the_last_activation_is_the_prediction_and_the_names_are_those_of_layers
 
 
 @pytest.mark.slow
-def test_a_network_that_continues_a_gaussian_is_seen_as_it_is_used():
+@pytest.mark.parametrize("weight", [None, ramp(100, 10, 60)], ids=["whole", "fades"])
+def test_a_network_that_continues_a_gaussian_is_seen_as_it_is_used(weight):
     """Its last activation, scaled and added to the Gaussian's ε, is the model's ε̂; without noise, x̂0 is the image."""
     config = dataclasses.replace(TINY, extra_channels=1)
     gaussian = low_rank.fit(np.random.default_rng(1).normal(size=(40, 8, 8, 1)), rank=5)
-    prior = make_prior(gaussian, SCHEDULE)
+    prior = make_prior(gaussian, SCHEDULE, weight)
     net = SimpleNamespace(unet=config, params=random_params(config), schedule=SCHEDULE, prior=prior)
     out = dift(net, IMAGES, 1, KEY, t=30, layer="out", ensemble=1)
     noise = jnp.broadcast_to(jax.random.normal(jax.random.fold_in(KEY, 0), (8, 8, 1)), IMAGES.shape)
     x_t, t, c = q_sample(SCHEDULE, jnp.asarray(IMAGES), 30, noise), jnp.full(3, 30), jnp.full(3, 1)
     eps = jax.jit(lambda e: e(x_t, t, c))(skip_head(eps_fn(config, net.params), prior, SCHEDULE))
-    np.testing.assert_allclose(gaussian.eps(SCHEDULE)(x_t, t, c) + prior.scale[30] * out, eps, atol=1e-5)
+    np.testing.assert_allclose(prior.eps(SCHEDULE)(x_t, t, c) + prior.scale[30] * out, eps, atol=1e-5)
     assert layers(config) == layers(TINY)
 
 

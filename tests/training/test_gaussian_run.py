@@ -23,6 +23,7 @@ BASE = TrainConfig(
     data="digits", preset="tiny", name="r", predict="gaussian", gaussian_rank=6, steps=2, batch=16, warmup=0,
     save_every=2, flip=True,
 )  # fmt: skip
+FADES = dataclasses.replace(BASE, gaussian_fade=(100, 300))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config.UNETS, "tiny", TINY)
         patch.setattr(loop, "sample_grid", lambda *args: np.zeros((8, 8, 8, 1)))
-        return run.train(BASE, tmp_path_factory.mktemp("runs"), quiet=True)
+        return run.train(FADES, tmp_path_factory.mktemp("runs"), quiet=True)
 
 
 @pytest.mark.slow
@@ -71,8 +72,10 @@ def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
     answers = [jax.jit(lambda e: e(x, t, c))(m.eps) for m in (of_run, of_weights)]
     np.testing.assert_array_equal(*answers)
     assert of_weights.predict == "gaussian" and of_weights.image_shape == (8, 8, 1)
-    alone = of_run.prior.gaussian.eps(of_run.schedule)(x, t, c)
+    alone = of_run.prior.eps(of_run.schedule)(x, t, c)
     assert 1e-5 < float(abs(answers[0] - alone).max()) < 1
+    for weight in (of_run.prior.weight, of_weights.prior.weight):
+        np.testing.assert_allclose(weight[jnp.array([0, 100, 200, 300, 1000])], [0, 0, 0.5, 1, 1])
 
 
 @pytest.mark.slow
@@ -110,7 +113,9 @@ def test_a_rank_that_cannot_be_leaves_no_run(tmp_path, monkeypatch):
 def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
     with pytest.raises(ValueError, match="predict was 'gaussian', now 'eps'"):
-        run.train(dataclasses.replace(BASE, predict="eps"), trained.parent, quiet=True)
+        run.train(dataclasses.replace(FADES, predict="eps"), trained.parent, quiet=True)
+    with pytest.raises(ValueError, match=r"gaussian_fade was \[100, 300\], now \[0, 0\]"):
+        run.train(BASE, trained.parent, quiet=True)
 
 
 @pytest.mark.parametrize("change", [{"loss": "mse"}, {"loss": "vlb", "variance": "learned"}])
