@@ -7,7 +7,7 @@ catalogue that is nearest to it. Exact: what the data have. Beside it stand draw
 sampler, 50 steps of DDIM, and draws by networks from the same noise. How many filled cells are a part of the catalogue?
 Does the shape have the layout of a category? How often does it hold parts of its own style, and of others? Then the
 drawn shapes are mined as if they were data: their views are rendered, a denoiser of views measures T(x|c), and the maps
-are lifted to cells. The parts that this finds are compared with those that the reading says.
+are lifted to cells. The parts that this finds are compared with those that were read.
 
 Two networks are compared, each trained for some minutes. The first is a U-Net whose positions are columns of four
 cells. It has learnt the layouts, but of the parts of a style, which stand in one slot of fifteen, it draws about one in
@@ -16,9 +16,9 @@ is two to twelve times the least. A second network reads this estimate and the n
 weights for all cells, and corrects it (`experiments.lab.refined_volumes`). That brings the error down to 1.2 to 1.8
 times the least there, and the shapes hold nearly as many parts, and parts of their style, as the data. So mining on
 generated shapes has an answer: T finds the parts of the style in what a network drew as well as in what the best
-denoiser drew. What is still wrong are the layouts: in one shape of five there is a cell that does not fit the layout of
-any category. With few steps the best denoiser leaves slots empty as well. What does not carry over: real shapes have no
-catalogue, and no cells that are known beforehand.
+denoiser drew. The layouts pay for it: in one shape of five there is a cell that fits the layout of no category, in
+those of the first network alone in one of 64. With few steps the best denoiser leaves slots empty as well. What does
+not carry over: real shapes have no catalogue, and no cells that are known beforehand.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 
 from ddpm import data
 from ddpm.datasets import blocks, volumes
+from ddpm.forward import eps_from_x0
 from ddpm.networks import build
 from ddpm.schedule import make_schedule
 from experiments import drawn_shapes
@@ -58,3 +59,21 @@ def test_a_new_second_network_leaves_the_first_and_all_cells_share_its_weights()
     moved = params | {"last": params["last"] | {"bias": by_patch}}
     change = np.asarray(estimate(moved, first, schedule, x0, t, c) - begin)
     np.testing.assert_allclose(change, np.broadcast_to(np.tile(bias, (4, 4, 4)), change.shape), atol=1e-3)
+
+
+def test_a_second_network_sees_the_shape_and_its_estimate_at_the_same_places():
+    """With opposite weights for both it sees nothing where they are equal, whatever the shape."""
+    schedule, t, c = make_schedule("cosine"), jnp.array([300, 700]), jnp.array([0, 3])
+    params = build(refined_volumes.NET)[0](jax.random.key(0))
+    last = {"last": {k: 0.1 * jax.random.normal(jax.random.key(1), a.shape) for k, a in params["last"].items()}}
+    change = jax.jit(
+        lambda p, x: (
+            refined_volumes.estimate(p, lambda *of: eps_from_x0(schedule, of[0], of[1], x), schedule, x, t, c) - x
+        )
+    )
+    kernel = params["embed"]["kernel"].reshape(-1, 2, blocks.CELL, refined_volumes.NET.channels)
+    opposite = jnp.stack([kernel[:, 0], -kernel[:, 0]], 1).reshape(params["embed"]["kernel"].shape)
+    x = jax.random.uniform(jax.random.key(2), (2, 2, 24, 24, 24), minval=-0.9, maxval=0.9)
+    for p, same in ((params, False), (params | {"embed": params["embed"] | {"kernel": opposite}}, True)):
+        here, there = (change(p | last, a) for a in x)
+        assert (jnp.abs(here - there).max() < 1e-3) == same

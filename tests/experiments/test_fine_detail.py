@@ -47,3 +47,11 @@ def test_a_word_is_silenced_and_no_other():
         told = [a not in names for a in fine.NAMES]
         np.testing.assert_array_equal(values[:, told], VALUES[:, told])
         assert (values[:, np.logical_not(told)] == -1).all()
+
+
+def test_where_errors_add_up_each_word_gains_its_own_and_the_pattern_without_its_ink():
+    worth = {a: np.array([1.0, 0.1]) * 2**k for k, a in enumerate(fine.NAMES)}
+    found = fine.gains({names: sum((worth[a] for a in names), np.zeros(2)) for names in fine.silenced(VALUES)})
+    assert found.keys() == worth.keys()
+    for a, gain in found.items():
+        np.testing.assert_allclose(gain, worth[a])

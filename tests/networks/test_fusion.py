@@ -14,11 +14,11 @@ F = jax.random.normal(jax.random.key(1), (2, 4, 4, 6))
 WIDTHS = [6, 6]
 
 
-def made(way, offset=0.0):
+def made(way, offset=0.0, widths=WIDTHS):
     """The layers of that way, their parameters moved, and h with what they add."""
     draws = Draws()
-    fusion.layers(way, WIDTHS, jnp.float32, draws=draws)
-    layers = fusion.layers(way, WIDTHS, jnp.float32, draws=draws.of(jax.random.key(2)))
+    fusion.layers(way, widths, jnp.float32, draws=draws)
+    layers = fusion.layers(way, widths, jnp.float32, draws=draws.of(jax.random.key(2)))
     graph, params = nnx.split(layers, nnx.Param)
     keys = iter(jax.random.split(jax.random.key(3), 64))
     moved = jax.tree.map(lambda a: a + offset * jax.random.normal(next(keys), a.shape), params)
@@ -73,3 +73,25 @@ def test_attention_does_not_know_where_a_feature_stands_and_addition_does():
     layers = made("addition", 0.5)
     there = np.asarray(added(layers, "addition")[0]).reshape(2, 16, 6)[:, order]
     np.testing.assert_allclose(np.asarray(added(layers, "addition", moved)[0]).reshape(2, 16, 6), there, atol=1e-5)
+
+
+def test_each_place_reads_its_own_features_and_one_token_the_last():
+    """Of two widths and sizes: the first f reaches the first h alone, or none, and the last f the last h, or both."""
+    h = [jax.random.normal(jax.random.key(4), s) for s in ((2, 4, 4, 4), (2, 2, 2, 6))]
+    f = [jax.random.normal(jax.random.key(5), a.shape) for a in h]
+    reached = {"addition": ([1, 0], [0, 1]), "token": ([0, 0], [1, 1])}
+    for way in fusion.WAYS:
+        layers = made(way, 0.5, [4, 6])
+        was, *now = (
+            [change(a) for change, a in zip(fusion.changes(way, layers, g), h, strict=True)]
+            for g in (f, [f[0] ** 2, f[1]], [f[0], f[1] ** 2])
+        )
+        found = tuple([int(np.abs(a - b).max() > 0.01) for a, b in zip(was, other, strict=True)] for other in now)
+        assert found == reached.get(way, reached["addition"]), way
+
+
+def test_attention_sees_directions_and_no_lengths():
+    """Both h and f are normalised at each position, so 3h + 1 and 3f + 1 are read as h and f."""
+    layers = made("attention", 0.5)
+    here, there = added(layers, "attention")[0], added(layers, "attention", f=3 * F + 1, h=3 * H + 1)[0]
+    np.testing.assert_allclose(there, here, atol=1e-4)
