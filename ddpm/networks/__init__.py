@@ -37,7 +37,7 @@ __getattr__, __dir__ = namespace(
         ),
         "numbers": ("at_number", "numbered", "with_number"),
         "preconditioning": ("InputScale", "edm_head", "edm_target", "input_scale", "scaled_input"),
-        "skip": ("Prior", "gaussian_skip", "make_prior", "sees_x0", "skip_head", "skip_scale"),
+        "skip": ("Prior", "faded", "gaussian_skip", "make_prior", "ramp", "sees_x0", "skip_head", "skip_scale"),
         "inspect": ("activations", "count", "param_shapes"),
     },
 )

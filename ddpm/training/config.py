@@ -53,8 +53,8 @@ class TrainConfig:
     # variances along common directions), one (the same for all classes), or isotropic (one variance)
     gaussian: str = "class"
     gaussian_rank: int = 64  # directions of that Gaussian with a variance of their own; the rest has one
-    # between these two times, such as 100 300, that Gaussian fades into one of a single variance, a better start
-    # where edges count; 0 0: it does not
+    # LOW HIGH, such as 100 300: from t = HIGH down to LOW that Gaussian fades into one of a single variance, a better
+    # start where edges count; 0 0: it does not
     gaussian_fade: tuple[int, int] = (0, 0)
     # what is minimised: simple (the mean of ‖ε - ε̂‖²); min_snr and p2 (the same with weights over t); mse (the error of
     # what --predict names; flow and edm take it in place of simple); velocity (the error of the velocity of --path);
@@ -162,10 +162,12 @@ class TrainConfig:
         if self.predict == "gaussian" and (self.variance == "learned" or self.loss == "mse"):
             raise ValueError("predict gaussian is trained by the losses of eps; give loss simple, min_snr or p2")
         low, high = self.gaussian_fade
-        if (low, high) != (0, 0) and not (0 <= low < high <= self.T and self.gaussian != "isotropic"):
+        fades = self.predict == "gaussian" and self.gaussian != "isotropic"
+        if (low, high) != (0, 0) and not (fades and 0 <= low < high <= self.T):
             raise ValueError(
-                f"gaussian_fade is {low} {high} with gaussian {self.gaussian}; give two times 0 <= LOW < HIGH <= T = "
-                f"{self.T}, such as 100 300, with gaussian class, pooled or one"
+                f"gaussian_fade is {low} {high} with predict {self.predict} and gaussian {self.gaussian}; give two "
+                f"times 0 <= LOW < HIGH <= T = {self.T}, such as {self.T // 10} {3 * self.T // 10}, with predict "
+                f"gaussian and gaussian class, pooled or one"
             )
         if self.predict in ("flow", "edm") and self.loss == "simple":
             object.__setattr__(self, "loss", "mse")  # their own error is what their papers minimise

@@ -113,7 +113,7 @@ def test_a_rank_that_cannot_be_leaves_no_run(tmp_path, monkeypatch):
 def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
     with pytest.raises(ValueError, match="predict was 'gaussian', now 'eps'"):
-        run.train(dataclasses.replace(FADES, predict="eps"), trained.parent, quiet=True)
+        run.train(dataclasses.replace(BASE, predict="eps"), trained.parent, quiet=True)
     with pytest.raises(ValueError, match=r"gaussian_fade was \[100, 300\], now \[0, 0\]"):
         run.train(BASE, trained.parent, quiet=True)
 
@@ -131,10 +131,16 @@ def test_losses_of_another_prediction_are_refused(change):
         {"gaussian_fade": (100, 1001)},
         {"gaussian_fade": (-1, 100)},
         {"gaussian_fade": (100, 300), "gaussian": "isotropic"},
+        {"gaussian_fade": (100, 300), "predict": "eps"},
     ],
 )
 def test_times_between_which_nothing_can_fade_are_refused(change):
-    with pytest.raises(
-        ValueError, match=r"gaussian_fade is .* give two times 0 <= LOW < HIGH <= T = 1000, such as 100 300"
-    ):
+    words = r"gaussian_fade is .* give two times 0 <= LOW < HIGH <= T = 1000, such as 100 300, with predict gaussian"
+    with pytest.raises(ValueError, match=words):
         dataclasses.replace(BASE, **change)
+
+
+def test_the_times_that_are_named_are_allowed():
+    with pytest.raises(ValueError, match="T = 200, such as 20 60"):
+        dataclasses.replace(BASE, T=200, gaussian_fade=(100, 300))
+    assert dataclasses.replace(BASE, T=200, gaussian_fade=(20, 60)).gaussian_fade == (20, 60)
