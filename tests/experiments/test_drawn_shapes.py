@@ -77,3 +77,17 @@ def test_a_second_network_sees_the_shape_and_its_estimate_at_the_same_places():
     for p, same in ((params, False), (params | {"embed": params["embed"] | {"kernel": opposite}}, True)):
         here, there = (change(p | last, a) for a in x)
         assert (jnp.abs(here - there).max() < 1e-3) == same
+
+
+def test_the_squares_of_the_times_are_evenly_spread():
+    """P(t ≤ T r) = r², so that of eight times each has its own eighth of it."""
+    schedule, seen = make_schedule("cosine"), []
+
+    def first(x_t, t, c):
+        seen.append(np.asarray(t))
+        raise StopIteration  # the times are drawn; the networks need not run
+
+    with pytest.raises(StopIteration):
+        refined_volumes.loss({}, jax.random.key(1), jnp.zeros((8, 24, 24, 24)), jnp.arange(8) % 4, first, schedule)
+    share = np.sort((seen[0] / schedule.T) ** 2)
+    np.testing.assert_allclose(np.diff(share), 1 / 8, atol=4 / schedule.T)

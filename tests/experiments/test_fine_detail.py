@@ -21,6 +21,15 @@ def test_information_of_a_gaussian_is_half_the_logarithm_of_its_snr():
     assert fine.density(gain).sum() / fine.T == pytest.approx(truth, rel=0.02)
 
 
+def test_four_fifths_lie_in_the_span_and_a_tenth_below_it():
+    snr = np.exp(fine.log_snr(np.array(fine.TIMES)))
+    gain = snr / (1 + snr)
+    low, high = fine.span(gain)
+    below, inside, above = (fine.gained(gain, *t) for t in ((fine.TIMES[0], low), (low, high), (high, fine.T)))
+    total = fine.density(gain).sum() / fine.T
+    np.testing.assert_allclose([below / total, inside / total, above / total], [0.1, 0.8, 0.1], atol=5e-3)
+
+
 def test_a_gain_of_v_that_is_1_everywhere_takes_1_off_the_loss():
     t = np.array(fine.TIMES)
     for name in text_readings.TIMES:
