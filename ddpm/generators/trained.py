@@ -130,5 +130,8 @@ def load(name: str) -> Generator:
     check.choice(f"{path}.json: kind", card.get("config", {}).get("kind", ""), KINDS)
     config = schema.read(GeneratorConfig, card["config"], f"{path}.json: config", LIMITS, strict=True)
     wanted = jax.eval_shape(build(config).init, jax.random.key(0))
-    files.refuse_other_shapes(params, wanted, f"weights {str(path)!r} of a {config.kind}")
+    try:
+        files.refuse_other_shapes(params, wanted, f"weights {str(path)!r} of kind {config.kind}")
+    except ValueError as e:
+        raise ValueError(f"{e}; if an earlier version wrote them, train them again (ddpm generator)") from None
     return Generator(config, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params), card, path.name)
