@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 from ddpm import plot
 from ddpm.networks.fusion import WAYS
-from experiments.lab import adapter_trainings, captioned, learned_exemplars
+from experiments.lab import adapter_trainings, captioned, learned_control, learned_exemplars
 from experiments.lab.runner import Result, Row
 from experiments.try_on import HINTS, measured, pasted, task
 
@@ -78,7 +78,7 @@ def run(config: Config) -> Result:
     measure("words alone", x, bits=0.5, garment=1.0, light=1.0)
     for way in config.ways:
         _, control, training = learned_exemplars.train(way, budget, watched, config.model)
-        eps = learned_exemplars.eps_of(m, control)
+        eps = learned_control.eps_of(m, control)
         x = learned_exemplars.put_on(m, eps, some, True, config.steps, config.seed)
         measure(NAMES[way], x, **({} if way == "token" else {"bits": 1.0}), garment=1.0, light=1.0)
         curves[NAMES[way]] = training.watched

@@ -7,11 +7,11 @@
 All convolutions have stride 1, between blocks of pixels that become channels, so no upsampling is uneven. A label
 scales and shifts the channels of the decoder (FiLM). A VAE may ignore it, because its codes carry the class already; so
 there it also shifts the first map of the decoder, and the codes of the encoder: the KL then keeps the codes of each
-class around 0, and the decoder has to learn the class from the label. InfoGAN's category shifts the first map only, as
-one-hot numbers beside z do: by scales of channels it could choose textures and brightness, but hardly a shape, and Q
-would be content with those. The discriminator has no norm: one over a batch
-would hide how far real and generated images are apart, one over an image hides its mean and contrast. It sees the label
-by projection, a + ⟨e_c, h⟩/√d with the d features h.
+class around 0, and the decoder has to learn the class from the label. InfoGAN's category shifts the first map only,
+which is the same as one-hot numbers appended to z: if it scaled channels, it could choose textures and brightness, but
+hardly a shape, and Q would be content with those. The discriminator has no norm: one over a batch would hide how far
+real and generated images are apart, one over an image hides its mean and contrast. It sees the label by projection,
+a + ⟨e_c, h⟩/√d with the d features h.
 
 [Miyato and Koyama 2018; Perez et al. 2018]
 """

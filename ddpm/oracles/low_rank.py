@@ -109,7 +109,7 @@ def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) 
 _eps.labels = lambda m, *_: None if len(m.mean) == 1 else len(m.mean) - 1  # type: ignore[attr-defined]
 
 
-def isotropic(D: int, mean: Any = 0.0, var: float = 1.0) -> LowRank:
+def isotropic(D: int, mean: Any = 0.0, var: Any = 1.0) -> LowRank:
     """N(mean, var I), as one row: the prior of v-prediction (0, 1), and that of EDM (the data's mean and variance)."""
     mean = jnp.broadcast_to(jnp.asarray(mean, jnp.float32).reshape(1, -1), (1, D))
     return LowRank(mean, jnp.zeros((1, D, 0)), jnp.zeros((1, 0)), jnp.full((1,), var, jnp.float32))
@@ -119,7 +119,7 @@ def round_of(g: LowRank) -> LowRank:
     """N(m, σ² I) with the mean and the total variance of the last row, that of all images."""
     D, r = g.mean.shape[1], g.var.shape[1]
     var = (g.var[-1].sum() + (D - r) * g.rest[-1]) / D
-    return LowRank(g.mean[-1:], jnp.zeros((1, D, 0)), jnp.zeros((1, 0)), var[None])
+    return isotropic(D, g.mean[-1], var)
 
 
 def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes: int | None = None) -> LowRank:

@@ -25,9 +25,13 @@ def describe(compiled: Any, config: TrainConfig, params: dict, seconds: float, l
     mib = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20 if memory else float("nan")
     return (
         f"{count(params):,} parameters · {gflop:,.1f} GFLOP and {seconds:.3f} s a step of {config.batch} images "
-        f"({gflop / seconds:,.0f} GFLOP/s) · {mib:,.0f} MiB · {left:,} steps: about {left * seconds / 60:,.0f} min "
+        f"({gflop / seconds:,.0f} GFLOP/s) · {mib:,.0f} MiB · {left:,} steps: about {_time(left * seconds)} "
         f"on {device_name()}"
     )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
 
 
 def time_step(compiled: Any, state: TrainState, *args: Any) -> float:

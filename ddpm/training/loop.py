@@ -19,8 +19,6 @@ from ddpm import data, plot
 from ddpm.config import UNetConfig
 from ddpm.flows.own_sampling import FewStepsCard, card_of
 from ddpm.flows.table import FEW_STEPS
-from ddpm.networks.skip import make_prior, ramp
-from ddpm.oracles import low_rank
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import Damaged, sweep, write_atomic
@@ -32,7 +30,7 @@ from ddpm.training.config import TrainConfig
 from ddpm.training.feed import Feed
 from ddpm.training.gaussian_baseline import baseline
 from ddpm.training.loggers import Board, Csv, Logger
-from ddpm.training.step import init_state, make_sharded_step, make_step
+from ddpm.training.step import fitted_prior, init_state, make_sharded_step, make_step
 from ddpm.training.watching import loss_on_test, sample_grid, save_film
 
 
@@ -128,11 +126,7 @@ class Training:
         if config.predict != "gaussian":
             return ()
         self.say(f"fitting the Gaussian of the data: {config.gaussian}, rank {config.gaussian_rank}")
-        x, c = data.to_float(self.dataset.x_train), self.dataset.y_train if config.conditional else None
-        if config.flip:  # as in the training, half of the images are mirrored
-            x[::2] = x[::2, :, ::-1].copy()
-        fitted = low_rank.fit(x, c, config.gaussian_rank, config.gaussian, self.unet.num_classes or None)
-        return make_prior(fitted, self.schedule, ramp(config.T, *config.gaussian_fade))
+        return fitted_prior(config, self.unet, self.schedule, self.dataset.x_train, self.dataset.y_train)
 
     def open_loggers(self) -> float:
         """Add the CSV files, truncated at the current step, and TensorBoard; return the seconds of the run so far."""

@@ -33,7 +33,8 @@ from ddpm.losses import importance, objectives, times
 from ddpm.losses.objectives import Objective
 from ddpm.networks.dit import build
 from ddpm.networks.inspect import param_shapes
-from ddpm.networks.skip import Prior, ramp, skip_head
+from ddpm.networks.skip import Prior, make_prior, ramp, skip_head
+from ddpm.oracles import low_rank
 from ddpm.oracles.low_rank import LowRank
 from ddpm.schedule import Schedule
 from ddpm.train import TrainState
@@ -75,6 +76,15 @@ def empty_prior(config: TrainConfig, unet: UNetConfig) -> Any:
     shared = 1 if config.gaussian == "pooled" else K
     gaussian = LowRank(jnp.zeros((K, D)), jnp.zeros((shared, D, r)), jnp.ones((K, r)), jnp.ones(K))
     return Prior(gaussian, jnp.ones(config.T + 1), ramp(config.T, *config.gaussian_fade))
+
+
+def fitted_prior(config: TrainConfig, unet: UNetConfig, schedule: Schedule, images: Any, labels: Any) -> Prior:
+    """Fit to images (N, H, W, C) uint8 with labels (N,) the Gaussian that the network continues."""
+    x, c = to_float(images), labels if config.conditional else None
+    if config.flip:  # as in the training, half of the images are mirrored
+        x[::2] = x[::2, :, ::-1].copy()
+    fitted = low_rank.fit(x, c, config.gaussian_rank, config.gaussian, unet.num_classes or None)
+    return make_prior(fitted, schedule, ramp(config.T, *config.gaussian_fade))
 
 
 def init_state(config: TrainConfig, unet: UNetConfig, prior: Any = None) -> TrainState:

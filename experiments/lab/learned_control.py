@@ -6,6 +6,7 @@ python -m experiments.lab.learned_control [copy] [drawn] [lite]     trains them,
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -88,22 +89,27 @@ def train(
 ) -> tuple[Model, Control, Trained]:
     """Train a control of that kind; along the way read the IoU of 32 pictures without a prompt."""
     m, start = empty(name, kind)
+    z = drawing.draw_attributes(32, 71)
+
+    def watch(eps: Eps) -> list[float]:
+        return [float(obeyed(drawn(m, eps, z, True, 10), z).mean())]
+
+    return m, *branch(f"control, {kind}", m, start, lambda n: batch_of(m, budget, n), budget, watched, watch)
+
+
+def branch(
+    about: str, m: Model, start: Control, batch_of: Callable, budget: Budget, watched: tuple[int, ...], watch: Callable
+) -> tuple[Control, Trained]:
+    """Train what is added to the frozen network m.   watch: the denoiser of both -> numbers, after `watched` steps"""
 
     def loss(params: Any, fixed: Any, key: Any, batch: Any) -> jax.Array:
         net = controlled(m.unet, fixed, replace(start, params=params))  # type: ignore[arg-type]
         return adapters.error_of_v(net, m.schedule, key, *batch).mean()
 
-    z = drawing.draw_attributes(32, 71)
-
-    def watch(params: Any) -> list[float]:
-        eps = eps_of(m, replace(start, params=params))
-        return [float(obeyed(drawn(m, eps, z, True, 10), z).mean())]
-
-    about = f"control, {kind}, {m.card['sha256'][:12]}"
-    found = adapters.trained(
-        about, start.params, loss, m.params, lambda n: batch_of(m, budget, n), budget, (watched, watch)
-    )
-    return m, replace(start, params=found.params), found
+    seen = (watched, lambda params: watch(eps_of(m, replace(start, params=params))))
+    about = f"{about}, {m.card['sha256'][:12]}"
+    found = adapters.trained(about, start.params, loss, m.params, batch_of, budget, seen)
+    return replace(start, params=found.params), found
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ scene around shows. So the branch has to bring shades, the row and the 16 bits, 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,8 +21,7 @@ from ddpm.datasets.wardrobe import captions, drawing
 from ddpm.datasets.wardrobe.silhouettes import shapes
 from ddpm.datasets.wardrobe.words import ATTRIBUTES
 from ddpm.editing.inpaint import repaint
-from ddpm.losses.objectives import denoiser
-from ddpm.networks.control import Control, controlled, make_control
+from ddpm.networks.control import Control, make_control
 from ddpm.networks.fusion import WAYS
 from ddpm.sample import ddim_step, walk
 from ddpm.schedule import make_times
@@ -34,7 +31,7 @@ from ddpm.zoo.model import Model
 from experiments.lab import adapter_trainings as adapters
 from experiments.lab import captioned
 from experiments.lab.adapter_trainings import Budget, Trained
-from experiments.lab.learned_control import shape_of
+from experiments.lab.learned_control import branch, shape_of
 from experiments.try_on import BADGED, Task, measured, task
 
 BUDGET = Budget(steps=400, batch=16)
@@ -70,11 +67,6 @@ def empty(m_name: str, way: str) -> tuple[Model, Control]:
     return m, make_control(jax.random.key(0), m.unet, m.params, channels=3, way=way)  # type: ignore[arg-type]
 
 
-def eps_of(m: Model, control: Control) -> Eps:
-    """The denoiser of both."""
-    return denoiser(controlled(m.unet, m.params, control), False, m.schedule, "v")  # type: ignore[arg-type]
-
-
 def put_on(m: Model, eps: Eps, wanted: Task, hinted: bool, steps: int = 25, seed: int = 0) -> np.ndarray:
     """Fill the holes by DDIM, the scene around being known at every step: (n, 28, 28, 3) in [-1, 1]"""
     c = Condition(text=words(m, wanted.wanted), hint=on_grey(exemplar_of(wanted)) if hinted else None)
@@ -95,23 +87,13 @@ def train(
 ) -> tuple[Model, Control, Trained]:
     """Train a branch that is joined in this way; along the way read bits and light of 32 fillings."""
     m, start = empty(name, way)
-
-    def loss(params: Any, fixed: Any, key: Any, batch: Any) -> jax.Array:
-        net = controlled(m.unet, fixed, replace(start, params=params))  # type: ignore[arg-type]
-        return adapters.error_of_v(net, m.schedule, key, *batch).mean()
-
     some = task(32)
 
-    def watch(params: Any) -> list[float]:
-        x = put_on(m, eps_of(m, replace(start, params=params)), some, True, 10)
-        found = measured(x, some.wanted, some.shape)
+    def watch(eps: Eps) -> list[float]:
+        found = measured(put_on(m, eps, some, True, 10), some.wanted, some.shape)
         return [float(found[what].mean()) for what in ("bits", "light")]
 
-    about = f"exemplar, {way}, {m.card['sha256'][:12]}"
-    found = adapters.trained(
-        about, start.params, loss, m.params, lambda n: batch_of(m, budget, n), budget, (watched, watch)
-    )
-    return m, replace(start, params=found.params), found
+    return m, *branch(f"exemplar, {way}", m, start, lambda n: batch_of(m, budget, n), budget, watched, watch)
 
 
 if __name__ == "__main__":

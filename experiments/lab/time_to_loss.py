@@ -14,8 +14,8 @@ clock. One seed takes eight to eleven minutes for each on two cores. The committ
 
 What we see (one seed): along lines between the measurements ours needs 1,720 steps and 465 s, and 16 s before them;
 with the Gaussian 1,540 steps and 431 s, and 21 s before them; diffusers 2,130 steps and 630 s, and .7 s. So with
-everything counted ours is 1.3 times ahead, and 1.4 times with the Gaussian. An earlier run on the same kind of machine
-had 521 and 554 s: PyTorch's step took .25 s there and .30 s here, so a tenth or two may be the machine's. Three things
+everything counted ours is 1.3 times ahead, and 1.4 times with the Gaussian. Another day's run had 521 s and
+554 s, because PyTorch's step took .25 s then and .30 s here: a tenth or two of the factor are chance. Three things
 differ: the initial values (ours are Ho et al.'s with a last layer of 0, diffusers has PyTorch's), the times of a batch
 (ours has one from each of equal parts of 1…T), and the images (ours sees each once an epoch). We did not separate their
 effects. Under torch.compile a step of diffusers takes about as long as without on this CPU (`experiments.lab.speed`),
@@ -44,15 +44,14 @@ from ddpm.datasets import sources
 from ddpm.forward import q_sample
 from ddpm.losses.objectives import denoiser
 from ddpm.network import eps_fn
-from ddpm.networks.skip import make_prior, ramp
-from ddpm.oracles import low_rank
 from ddpm.schedule import Schedule, cosine
 from ddpm.tools import machine
 from ddpm.tools.files import write_atomic
 from ddpm.tools.origin import commit
 from ddpm.training.adam import learning_rate
 from ddpm.training.config import TrainConfig
-from ddpm.training.step import init_state, make_step
+from ddpm.training.run import network_for
+from ddpm.training.step import fitted_prior, init_state, make_step
 from experiments.lab.speed import peers
 
 Advance = Callable[[int], None]  # train n more steps
@@ -87,9 +86,8 @@ def ours(setup: TrainConfig, unet: UNetConfig, d: data.Dataset, schedule: Schedu
     images, labels = jnp.asarray(d.x_train), jnp.asarray(d.y_train)
     start, prior = time.perf_counter(), None
     if setup.predict == "gaussian":
-        unet = dataclasses.replace(unet, extra_channels=unet.image_channels)
-        fitted = low_rank.fit(data.to_float(d.x_train), d.y_train, setup.gaussian_rank, setup.gaussian, d.num_classes)
-        prior = make_prior(fitted, schedule, ramp(schedule.T, *setup.gaussian_fade))
+        unet = network_for(setup, d)  # its input has the Gaussian's estimate too
+        prior = fitted_prior(setup, unet, schedule, d.x_train, d.y_train)
     state = init_state(setup, unet, prior)
 
     def ids(n: int) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from ddpm.samplers.generation import generate
 from ddpm.schedule import linear
 from ddpm.tools import checkpoint
 from ddpm.tools.files import flatten
-from ddpm.training import adam, loop, run, tables, vector
+from ddpm.training import adam, cost, loop, run, tables, vector
 from ddpm.training import averages as ema
 from ddpm.training import step as train
 from ddpm.training.config import TrainConfig
@@ -378,3 +379,9 @@ def test_the_command_of_a_run_makes_the_same_run():
     words = run.command().split()
     assert words[:2] == ["ddpm", "train"] and "mine" not in words
     assert tyro.cli(TrainConfig, args=[*words[2:], "--name", "mine"]) == run
+
+
+def test_a_short_training_is_announced_in_seconds_and_a_long_one_in_minutes():
+    compiled = SimpleNamespace(cost_analysis=lambda: {"flops": 1e9}, memory_analysis=lambda: None)
+    words = lambda left: cost.describe(compiled, TrainConfig(), {"a": np.zeros(3)}, 0.05, left)  # noqa: E731
+    assert "400 steps: about 20 s on" in words(400) and "12,000 steps: about 10 min on" in words(12_000)

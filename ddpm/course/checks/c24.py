@@ -104,7 +104,7 @@ def pictures_to_split(rng):
 
 
 def near_the_mean(x, y):
-    """A generator without chance, so that its pictures can be compared: between each picture and the mean of all"""
+    """A deterministic generator, so that its pictures can be compared: half-way from each picture to the mean of all"""
     return 0.5 * x[::2] + 0.5 * x.mean(0), y[::2]
 
 
