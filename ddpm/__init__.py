@@ -57,11 +57,11 @@ from typing import Any
 
 from ddpm.tools.lazy import namespace
 from ddpm.tools.moved import MOVED, Finder, sentence
-from ddpm.tools.xla import convolve_on_all_cores
+from ddpm.tools.xla import set_flags
 
 __version__ = "0.2.0"
 
-convolve_on_all_cores()
+set_flags()
 sys.meta_path.append(Finder)
 
 _NAMES = {

@@ -23,14 +23,18 @@ def fit(x: Any, c: Any = None) -> Mixture:
 
     Its ε* is the best linear denoiser of these images: the baseline that a network has to beat.
     """
-    x = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+    x = np.asarray(x).reshape(len(x), -1)
     c = np.zeros(len(x), dtype=int) if c is None else np.asarray(c)
     if len(x) < 1 or c.shape != (len(x),):
         raise ValueError(f"x has {len(x)} images and c has shape {c.shape}; give images, and one label for each")
     classes = np.unique(c)
-    means = np.stack([x[c == k].mean(0) for k in classes])
-    covs = np.stack([np.cov(x[c == k], rowvar=False, bias=True).reshape(x.shape[1], -1) for k in classes])
-    return mixture(means, covs, np.array([(c == k).mean() for k in classes]), classes)
+    means, covs = [], []
+    for k in classes:
+        of_class = x[c == k].astype(np.float64)
+        means.append(of_class.mean(0))
+        of_class -= means[-1]
+        covs.append(of_class.T @ of_class / len(of_class))
+    return mixture(np.stack(means), np.stack(covs), np.array([(c == k).mean() for k in classes]), classes)
 
 
 def exact_v(m: Mixture, schedule: Schedule) -> Partial:
@@ -62,7 +66,7 @@ def linear_loss(m: Mixture, schedule: Schedule, x0: Any, c: Any = None) -> np.nd
 
     x0: (N, ...);  c: (N,) or None for one Gaussian  ->  (T+1,) float64; entry 0 is 1 (noise that is not there).
     """
-    x = np.asarray(x0, dtype=np.float64).reshape(len(x0), -1)
+    x = np.asarray(x0).reshape(len(x0), -1)
     label, mean, basis, var = (np.asarray(a, dtype=np.float64) for a in (m.label, m.mean, m.basis, m.var))
     if len(np.unique(label)) != len(label) or (c is None and len(label) > 1):
         raise ValueError("linear_loss wants one Gaussian, or one for each class together with the labels c")
@@ -73,7 +77,7 @@ def linear_loss(m: Mixture, schedule: Schedule, x0: Any, c: Any = None) -> np.nd
         rows = c == of_class
         if not rows.any():
             continue
-        s = (((x[rows] - mean[k]) @ basis[k]) ** 2).mean(0)  # (D,)
+        s = np.square((x[rows] - mean[k]) @ basis[k]).mean(0)  # (D,)
         v = alpha_bar * var[k] + 1 - alpha_bar  # (T, D)
         loss += rows.mean() * ((alpha_bar * var[k] / v) ** 2 + alpha_bar * (1 - alpha_bar) * s / v**2).mean(1)
     return np.concatenate([[1.0], loss])

@@ -36,9 +36,10 @@ def _time(seconds: float) -> str:
 
 def time_step(compiled: Any, state: TrainState, *args: Any) -> float:
     """Measure the seconds of one call on a copy of the state, so the run itself is unchanged."""
-    copy, _ = jax.block_until_ready(compiled(jax.tree.map(jnp.copy, state), *args))
-    give_memory_back()  # the first call's temporary arrays: the next ones may find no place in their gap
-    copy, _ = jax.block_until_ready(compiled(copy, *args))
+    copy = jax.tree.map(jnp.copy, state)
+    for _ in range(2):
+        copy, _ = jax.block_until_ready(compiled(copy, *args))
+        give_memory_back()  # their temporary arrays: the next ones may find no place in the gap
     start = time.perf_counter()
     jax.block_until_ready(compiled(copy, *args))
     return time.perf_counter() - start

@@ -22,6 +22,7 @@ from ddpm.flows.table import FEW_STEPS
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import Damaged, sweep, write_atomic
+from ddpm.tools.xla import for_a_step
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer, captions, cost, devices, diagnose, few_steps, resume, signals, tables
 from ddpm.training.adam import learning_rate
@@ -103,7 +104,8 @@ class Training:
             text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
             write_atomic(self.folder / "config.json", text.encode())
         self.state: TrainState = devices.replicate(self.mesh, state)
-        self.step = int(self.state.step)
+        self.step = self.first = int(self.state.step)
+        machine.give_memory_back()  # what compiling the first draw of the parameters needed
         if self.step >= config.steps:
             self.say(f"{self.folder} has its {config.steps} steps already; raise --steps to train on")
             return False
@@ -153,7 +155,7 @@ class Training:
             self.say(
                 f"compiling {k} training step{'' if k == 1 else 's'} (up to a minute; once for each version, then kept)"
             )
-            self.programs[k] = make.lower(*args).compile()
+            self.programs[k] = make.lower(*args).compile(for_a_step())
             machine.give_memory_back()  # what the compiler needed: several times what a step needs
         return self.programs[k]
 
@@ -176,6 +178,7 @@ class Training:
         self.base = None  # for errors of a prediction: the bound has another floor
         if self.writes and config.loss not in ("vlb", "hybrid", *FEW_STEPS):
             self.base = baseline(self.folder, self.dataset, self.schedule, self.unet.num_classes > 0, config)
+        machine.give_memory_back()
         self.losses: list[jax.Array] = []
         now = time.perf_counter()
         self.start, self.last = now - seconds_before, (now, self.step)
@@ -218,7 +221,9 @@ class Training:
         self.state, metrics = self.program(k)(self.state, self.placed, *self.feed(self.step, k))
         self.step, self.last_k = self.step + k, k
         if self.on_cpu:  # a step that waits for its turn would hold its temporary arrays already
-            jax.block_until_ready(metrics.loss)
+            jax.block_until_ready((self.state, metrics))
+            if self.step <= 3 * k + self.first:  # until the temporary arrays have found their place
+                machine.give_memory_back()
         jax.block_until_ready(self.losses[-1:])  # stay one call ahead of the device, so the bar is accurate
         self.losses.append(metrics.loss)
         at_end = self.step == config.steps

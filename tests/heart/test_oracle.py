@@ -1,6 +1,7 @@
 """The exact denoiser, against brute force: Bayes' rule on a grid, automatic differentiation, linear algebra."""
 
 import os
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,19 @@ def test_fit_is_the_best_linear_denoiser(x64):
     x_t = np.random.default_rng(2).normal(size=(4, 3))
     expected = np.sqrt(1 - a) * np.linalg.solve(cov_t, (x_t - np.sqrt(a) * x.mean(0)).T).T
     np.testing.assert_allclose(gaussian.fit(x).eps(schedule)(jnp.asarray(x_t), t), expected, rtol=1e-9)
+
+
+def test_a_fit_copies_one_class_at_a_time():
+    """A copy of all images in float64 would be twice their size, the float32 of a data set."""
+    x, c = np.random.default_rng(0).normal(size=(20000, 64)).astype(np.float32), np.arange(20000) % 10
+    tracemalloc.start()
+    try:
+        m = gaussian.fit(x, c)
+        gaussian.linear_loss(m, linear(), x, c)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < x.nbytes
 
 
 @pytest.mark.parametrize("conditional", [False, True])
