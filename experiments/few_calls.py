@@ -166,8 +166,8 @@ def measure(m: model.Model, judge: Judge, config: Config, which: Iterable[Cell])
     return found
 
 
-def run(config: Config) -> Result:
-    """Measure every cell of every model."""
+def run(config: Any, wanted: Callable[[Any, bool], list[Cell]] = cells) -> Result:
+    """Measure the wanted cells of every model, by the number of images and the first seed of `config`."""
     rows, found, floors = [], [], {}
     for i, name in enumerate(config.models.split()):
         m = model.load(name)
@@ -175,8 +175,9 @@ def run(config: Config) -> Result:
             raise Unavailable(f"the card of {name} has no axes")
         judge = Judge(m.card["train"]["data"])
         floors[name] = judge.floor(config.n)
-        rows.append(Row(f"{name}: floor, {config.n} test images", None, None, floors[name]))
-        found += (of := measure(m, judge, config, cells(config, first=i == 0)))
+        real = min(config.n, len(judge.data.y_test))
+        rows.append(Row(f"{name}: floor, {real} test images", None, None, floors[name]))
+        found += (of := measure(m, judge, config, wanted(config, i == 0)))
         for k in of:
             what = f"{name}: {k['method']}, {k['calls']} call{'s' if k['calls'] > 1 else ''}"
             rows.append(Row(what, None, k["w2"], k["frechet"], k["error"]))
@@ -191,7 +192,8 @@ def in_one_table(numbers: dict[str, Any]) -> str:
         of = {(k["method"], k["calls"]): k for k in numbers["cells"] if k["model"] == name}
         calls = sorted({N for _, N in of})
         lines += [
-            f"Fréchet distance ± standard error (accuracy) on {name}; {numbers['n']} test images have {floor:.2f}:"
+            f"Fréchet distance ± standard error (accuracy) on {name}, n = {numbers['n']:,}; as many test images, or all "
+            f"there are, have {floor:.2f}:"
         ]
         lines += ["", "| sampler, times | " + " | ".join(f"{N} call{'s' if N > 1 else ''}" for N in calls) + " |"]
         lines += ["|---|" + "---|" * len(calls)]
