@@ -22,21 +22,21 @@ UNCHECKED = few_calls.UNCHECKED
 
 @dataclass(frozen=True)
 class Config:
-    """The models; images a seed; and the most network calls with two seeds, and with one."""
+    """The models; images a seed; seeds; and the most network calls."""
 
     models: str = "fashion_mnist cifar10"
     n: int = 2000
-    twice: int = 20
-    once: int = 50
+    seeds: int = 2
+    most: int = 20
     seed: int = 0
 
 
-QUICK = {"models": "fashion_mnist", "n": 40, "twice": 1, "once": 2}
+QUICK = {"models": "fashion_mnist", "n": 40, "seeds": 1, "most": 2}
 
 
 def cells(config: Config, first: bool = True) -> list[Cell]:
     """Every cell of a model; the first and the others have the same."""
-    return [Cell(method, N, 2 if config.twice >= N else 1) for method in MAIN for N in CALLS if config.once >= N]
+    return [Cell(method, N, config.seeds) for method in MAIN for N in CALLS if config.most >= N]
 
 
 def run(config: Config) -> Result:

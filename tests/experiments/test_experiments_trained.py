@@ -15,7 +15,6 @@ from experiments import (
     cfg_tradeoff,
     classifier_guidance,
     few_calls,
-    few_calls_models,
     few_steps,
     few_steps_line,
     infogan_codes,
@@ -87,12 +86,6 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         N = few_calls.steps_of(method, calls)
         times = lists[method.split(", ", 1)[1]](N)
         assert len(times) == N + 1 and times[-1] == 0 and ALPHA_BAR[times[0]] < 0.5
-
-
-def test_cells_on_two_models_are_those_of_three_methods_at_each_number_of_calls():
-    cells = few_calls_models.cells(few_calls_models.Config(twice=8, once=20))
-    assert {(c.method, c.calls) for c in cells} == {(m, N) for m in few_calls.MAIN for N in (1, 2, 4, 8, 10, 20)}
-    assert len(cells) == 18 and all(c.seeds == (2 if c.calls <= 8 else 1) for c in cells)
 
 
 @pytest.mark.slow
