@@ -5,11 +5,12 @@ with searched times and with trailing ones, and DPM-Solver++(2M), on more images
 is drawn and how it is judged is said there.
 
 What we see: with one and two calls the searched times are ahead on both models, on garments by a factor of ten at two
-calls, 31 for 302, and at four as well, 9.0 for 36.7 and 29.0. On CIFAR-10 this ends earlier: from four calls on trailing
-times are ahead there, 94 for 103 at four and 55 for 67 at eight, and DPM-Solver++(2M) more so, 77 and 50. The search
-knows the Gaussian of the images, and neither the guidance, 4 there and 2 on garments, nor the Gaussian that draws above
-t = 750 there. So on CIFAR-10 eight calls of DPM-Solver++(2M) do what twenty of DDIM do, 50.4 ± 1.1 and 50.5 ± 1.1, and
-more calls bring nothing: the rest is the network's. Garments gain up to twenty calls, 3.7 ± .3 with DPM-Solver++(2M).
+calls, 31 for 302, and at four as well, 9.0 for 36.7 and 29.0. On CIFAR-10 this ends earlier: from four calls on
+trailing times are ahead there, 94 for 103 at four and 55 for 67 at eight, and DPM-Solver++(2M) more so, 77 and 50. The
+search knows the Gaussian of the images, and neither the guidance, 4 there and 2 on garments, nor the Gaussian that
+draws above t = 750 there. So on CIFAR-10 eight calls of DPM-Solver++(2M) do what twenty of DDIM do, 50.4 ± 1.1 and 50.5
+± 1.1, and more calls bring nothing: the rest is the network's. Garments gain up to twenty calls, 3.7 ± .3 with DPM-
+Solver++(2M).
 """
 
 from __future__ import annotations
