@@ -1,8 +1,8 @@
 """The best lists of times on two models: 1 to 20 network calls, 2,000 images, two seeds.
 
 `few_calls` compares all samplers and lists of times on 500 garments. Here are the three that are worth a choice, DDIM
-with searched times and with trailing ones, and DPM-Solver++(2M), on more images and on a second model, CIFAR-10. What
-is drawn and how it is judged is said there.
+with searched times and with trailing ones, and DPM-Solver++(2M), on more images and on a second model, CIFAR-10. The
+docstring of `few_calls` describes what is drawn and how it is judged.
 
 What we see: with one and two calls the searched times are ahead on both models, on garments by a factor of ten at two
 calls, 31 for 302, and at four as well, 9.0 for 36.7 and 29.0. On CIFAR-10 this ends earlier: from four calls on
@@ -40,14 +40,14 @@ class Config:
 QUICK = {"models": "fashion_mnist", "n": 40, "seeds": 1, "most": 2}
 
 
-def cells(config: Config, first: bool = True) -> list[Cell]:
-    """Every cell of a model; the first and the others have the same."""
+def cells(config: Config) -> list[Cell]:
+    """Every cell of a model."""
     return [Cell(method, N, config.seeds) for method in MAIN for N in CALLS if config.most >= N]
 
 
 def run(config: Config) -> Result:
     """Measure every cell of every model."""
-    return few_calls.run(config, cells)
+    return few_calls.run(config, lambda config, first: cells(config))
 
 
 __all__ = ["Config", "cells", "in_one_table", "redraw", "run"]

@@ -11,7 +11,8 @@ from pathlib import Path
 # a training step of the presets `cpu` and `small` 1.45 times as fast, and sampling 1.7 times. jaxlib 0.11 fixes this.
 # To restore YNNPACK: XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=+individual_convolution
 # By itself XLA orders the operations so that many could run side by side, and holds their results meanwhile. Ordered
-# for little memory, the same operations need a seventh less of it in a training step, and no more time.
+# for little memory, the same operations need a seventh less of it in a training step (`compiled.memory_analysis()` for
+# 64 images of the preset `small`: 630 MiB in place of 732), and no more time.
 FLAGS = {
     "xla_cpu_experimental_ynn_fusion_type": "-individual_convolution",
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
@@ -37,8 +38,8 @@ def measured() -> bool:
 def for_a_step() -> dict[str, int] | None:
     """Options with which a training step is compiled: `lowered.compile(for_a_step())`.
 
-    On a CPU LLVM's first level of optimisation: XLA has made vectors of the loops before, and a step compiles in five
-    sixths of the time and is as fast.
+    On a CPU LLVM's first level of optimisation: XLA has already vectorised the loops, so a step compiles sooner and is
+    as fast.
     """
     import jax
 

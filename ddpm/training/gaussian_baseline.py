@@ -64,9 +64,9 @@ def baseline(
         if config and config.predict != "gaussian":
             about["loss_of_zero"] = loss_of_zero(config, schedule, _second_moment(dataset.x_train))
         if math.prod(dataset.image_shape) <= MOST_NUMBERS:
-            x = dataset.x_train.astype(np.float32)
-            x /= 127.5  # to_float, in place
-            x -= 1
+            x = np.empty(dataset.x_train.shape, np.float32)
+            for i in range(0, len(x), 1000):  # all at once would hold three copies
+                x[i : i + 1000] = data.to_float(dataset.x_train[i : i + 1000])
             found = {"linear_gaussian_loss": float((weight * linear_loss(fit(x, c), schedule, x, c)[1:]).mean())}
         else:
             low, high = training_loss(schedule, dataset.x_train, c, weight=weight)

@@ -15,7 +15,7 @@ clock. One seed takes eight to eleven minutes for each on two cores. The committ
 What we see (one seed): along lines between the measurements ours needs 1,720 steps and 465 s, and 16 s before them;
 with the Gaussian 1,540 steps and 431 s, and 21 s before them; diffusers 2,130 steps and 630 s, and .7 s. So with
 everything counted ours is 1.3 times ahead, and 1.4 times with the Gaussian. Another day's run had 521 s and
-554 s, because PyTorch's step took .25 s then and .30 s here: a tenth or two of the factor are chance. Three things
+554 s, because PyTorch's step took .25 s then and .30 s here: the factor is uncertain by a tenth or two. Three things
 differ: the initial values (ours are Ho et al.'s with a last layer of 0, diffusers has PyTorch's), the times of a batch
 (ours has one from each of equal parts of 1…T), and the images (ours sees each once an epoch). We did not separate their
 effects. Under torch.compile a step of diffusers takes about as long as without on this CPU (`experiments.lab.speed`),
