@@ -35,7 +35,7 @@ def measured() -> bool:
         return False
 
 
-def for_a_step() -> dict[str, int] | None:
+def for_a_step() -> dict[str, str | bool] | None:
     """Options with which a training step is compiled: `lowered.compile(for_a_step())`.
 
     On a CPU LLVM's first level of optimisation: XLA has already vectorised the loops, so a step compiles sooner and is
@@ -43,7 +43,7 @@ def for_a_step() -> dict[str, int] | None:
     """
     import jax
 
-    return {"xla_backend_optimization_level": 1} if measured() and jax.default_backend() == "cpu" else None
+    return {"xla_backend_optimization_level": "1"} if measured() and jax.default_backend() == "cpu" else None
 
 
 def programs_folder() -> Path | None:
