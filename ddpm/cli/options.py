@@ -19,11 +19,13 @@ from ddpm.training.config import TrainConfig
 
 SAMPLER = (
     f"the step from noise to less noise; N steps are N network calls. {table.words(table.SAMPLERS)}. Empty: that of "
-    f"the model's card, if it names one, for more than {table.FEW} steps; else ddim"
+    f"the model's card, if it names one, for more than {table.FEW} steps; for fewer ddim, or where searched times are "
+    f"worse, as on cifar10 beyond 2 steps, dpm_2m"
 )
 TIMES = (
     f"the list of times that is visited. {table.words(table.TIMES)}. Empty: that of an imported model; searched for up "
-    f"to {table.FEW} steps of ddim, where the card has the covariance (even ones: --times trailing); else trailing"
+    f"to {table.FEW} steps of ddim, or as many as the card says, where it has the covariance (even ones: --times "
+    f"trailing); else trailing"
 )
 
 

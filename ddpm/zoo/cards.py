@@ -19,7 +19,7 @@ from ddpm import weights
 from ddpm.config import UNetConfig
 from ddpm.networks.dit_config import DiTConfig
 from ddpm.networks.text_config import TextConfig
-from ddpm.samplers.table import SAMPLERS
+from ddpm.samplers.table import FEW, SAMPLERS
 from ddpm.tools import files, schema
 from ddpm.training.config import TrainConfig
 
@@ -49,6 +49,7 @@ LIMITS: schema.Limits = {
     "gaussian_rank": (1, 100_000),
     "guidance": (0, 1000),
     "gaussian_above": (1, 100_000),
+    "searched": (0, FEW),
     "first_time": (0, 1),
     "clip_range": (1e-6, 1e6),
     "percentile": (0, 100),
@@ -113,7 +114,8 @@ class DrawingCard:
 
     guidance: float = 2.0  # the scale s
     gaussian_above: int | None = None  # t*: above it, ε̂ is that of the Gaussian which the weights hold
-    sampler: str = "ddim"  # a name of `ddpm.samplers.table`
+    sampler: str = "ddim"  # a name of `ddpm.samplers.table`, for more than `FEW` steps
+    searched: int = FEW  # up to so many steps the times of ddim are searched; from there to `FEW`, dpm_2m draws
 
     def __post_init__(self) -> None:
         from ddpm.tools import check  # it imports JAX

@@ -143,10 +143,11 @@ class Model:
     def how(self, sampler: str = "", steps: int | None = None, guidance: float = 1.0, rule: str = "") -> Sampling:
         """Return how images are drawn: by our defaults, or as `sampling` says if the model was imported.
 
-        sampler, rule: names of `ddpm.samplers.table`. Without a sampler: that of the card, but ddim for up to `FEW`
-        steps. So few steps of ddim are `searched` if the card has `axes`.
+        sampler, rule: names of `ddpm.samplers.table`. Without a sampler: that of the card; for up to `FEW` steps ddim,
+        whose times are `searched` up to the number in the card, if it has `axes`, and dpm_2m beyond that number.
         """
-        sampler = sampler or ("ddim" if 1 <= (steps or 0) <= table.FEW else self.drawing.sampler)
+        few, searched = 1 <= (steps or 0) <= table.FEW, 1 <= (steps or 0) <= self.drawing.searched
+        sampler = sampler or (self.drawing.sampler if not few else "ddim" if searched or rule else "dpm_2m")
         make: Any = check.choice("sampler", sampler, table.SAMPLERS)
         if self.few.loss:
             if sampler != "ddim" or rule:
@@ -155,8 +156,8 @@ class Model:
         if sampler == "ddpm_learned":
             make = self._learned_step()
         if "sampling" not in self.card:
-            few = sampler == "ddim" and 1 <= (steps or 0) <= min(table.FEW, self.schedule.T) and self.axes is not None
-            return Sampling(make, steps, guidance, self.times_rule(rule or ("searched" if few else "trailing")))
+            searched &= sampler == "ddim" and (steps or 0) <= self.schedule.T and self.axes is not None
+            return Sampling(make, steps, guidance, self.times_rule(rule or ("searched" if searched else "trailing")))
         make = STEPS.get(sampler, make)
 
         def in_range_step(eps: Eps, schedule: Schedule, c: Any) -> Partial:

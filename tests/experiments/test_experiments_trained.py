@@ -1,5 +1,6 @@
 """Figures with a trained network: their exact columns against identities; quick forms where they are quick."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from ddpm.flows.paths import make_chain
 from ddpm.oracles.spectrum import Axes
 from ddpm.samplers.best_times import w2_of_times
 from ddpm.schedule import cosine, make_times
+from ddpm.zoo import model
 from experiments import (
     adaptive_guidance,
     cfg_tradeoff,
@@ -86,6 +88,16 @@ def test_no_cell_of_few_calls_begins_in_the_data():
         N = few_calls.steps_of(method, calls)
         times = lists[method.split(", ", 1)[1]](N)
         assert len(times) == N + 1 and times[-1] == 0 and ALPHA_BAR[times[0]] < 0.5
+
+
+def test_few_steps_are_drawn_as_was_measured_to_be_best():
+    """The card of cifar10 ends the searched times where DPM-Solver++(2M) is ahead of them."""
+    cells = json.loads((runner.RESULTS / "few_calls_models" / "metrics.json").read_text())["numbers"]["cells"]
+    distance = {(k["method"], k["calls"]): k["frechet"] for k in cells if k["model"] == "cifar10"}
+    how = model.load("cifar10").how
+    for N in (1, 2, 4, 8, 10):
+        best = min((few_calls.FREE, few_calls.SECOND), key=lambda method: distance[method, N])
+        assert how(steps=N).sampler == best.split(", ")[0], N
 
 
 @pytest.mark.slow
