@@ -61,6 +61,6 @@ __getattr__, __dir__ = namespace(
         "schema": ("show",),
         "terminal": ("exit_status", "replace_unknown_characters"),
         "values": ("has_nan",),
-        "xla": ("for_a_step", "set_flags"),
+        "xla": ("set_flags",),
     },
 )

@@ -22,7 +22,6 @@ from ddpm.flows.table import FEW_STEPS
 from ddpm.schedule import Schedule
 from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import Damaged, sweep, write_atomic
-from ddpm.tools.xla import for_a_step
 from ddpm.train import TrainState
 from ddpm.training import averages, by_layer, captions, cost, devices, diagnose, few_steps, resume, signals, tables
 from ddpm.training.adam import learning_rate
@@ -155,7 +154,7 @@ class Training:
             self.say(
                 f"compiling {k} training step{'' if k == 1 else 's'} (up to a minute; once for each version, then kept)"
             )
-            self.programs[k] = make.lower(*args).compile(for_a_step())
+            self.programs[k] = make.lower(*args).compile()
             machine.give_memory_back()  # what the compiler needed: several times what a step needs
         return self.programs[k]
 

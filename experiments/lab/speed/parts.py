@@ -20,7 +20,6 @@ from ddpm.network import eps_fn
 from ddpm.networks.inspect import count
 from ddpm.schedule import cosine, linear, make_times
 from ddpm.tools import machine
-from ddpm.tools.xla import for_a_step
 from ddpm.training.config import TrainConfig
 from ddpm.training.step import init_state, make_step
 from experiments.lab.speed import peers
@@ -73,7 +72,7 @@ def our_step(unet: UNetConfig, batch: int) -> tuple[Callable[[], Any], dict[str,
     lowered = make_step(setup, unet).lower(state, schedule, images, labels, ids)
     machine.give_memory_back()  # here and below, as a training does
     start = time.perf_counter()
-    step = lowered.compile(for_a_step())
+    step = lowered.compile()
     seconds = time.perf_counter() - start
     machine.give_memory_back()
     analysis: Any = step.cost_analysis() or {}
