@@ -20,7 +20,7 @@ from ddpm.oracle import mixture
 from ddpm.sample import Sampling
 from ddpm.samplers.generation import generate
 from ddpm.schedule import linear
-from ddpm.tools import checkpoint
+from ddpm.tools import checkpoint, machine
 from ddpm.tools.files import flatten
 from ddpm.training import adam, cost, loop, run, tables, vector
 from ddpm.training import averages as ema
@@ -157,6 +157,23 @@ def test_the_folder_of_a_run_and_the_model_it_gives(runs, monkeypatch):
     # the same noise per image whatever the batch: image 2 alone at the end of another batch size
     d = generate(m.eps, m.schedule, key, m.image_shape, c, Sampling(steps=3, guidance=2), batch=2)
     np.testing.assert_allclose(a, d, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_memory_goes_back_to_the_system_before_the_first_step_after_three_and_where_one_is_saved(runs, monkeypatch):
+    """And no more often, since to fetch it anew costs time. Of twelve steps the sixth and the last are saved."""
+    back, each, advance = [], [], loop.Training.advance
+
+    def noted(training):
+        before = len(back)
+        advance(training)
+        each.append(len(back) - before)
+
+    monkeypatch.setattr(machine, "give_memory_back", lambda: back.append(None))
+    monkeypatch.setattr(loop.Training, "advance", noted)
+    run.train(dataclasses.replace(BASE, steps=12, save_every=6), runs, quiet=True)
+    assert each == [1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
+    assert len(back) - sum(each) == 3  # after the draw of the parameters, the compilation, and the baseline
 
 
 @pytest.mark.slow
