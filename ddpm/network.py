@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from ddpm.config import UNetConfig
 from ddpm.contracts import Eps
 from ddpm.tools import check, ops
-from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, Resample, TimeMLP, init_zero, runs_once
+from ddpm.tools.layers import Conv, Draws, GroupNorm, Linear, Resample, TimeMLP, init_zero, runs_once, traced_once
 from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
 
 
@@ -174,7 +174,6 @@ class UNet(nnx.Module):
             if level.resample == "up":
                 h = level.upsamplers[0](h)
             seen[f"up.{i}"] = h
-
         h = self.conv_out(nnx.silu(self.conv_norm_out(h)))
         seen["out"] = depth_to_space(h.astype(jnp.float32), config.patch)[:, :H, :W]
         return seen["out"]
@@ -189,6 +188,7 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
     last = config.num_classes - (config.num_classes > 0 and not config.null_label)  # the greatest label
     draws = Draws()
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: UNet(config, draws=draws)), nnx.Param)  # without arrays
+    forward = traced_once(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs))
 
     @runs_once
     def init(key: jax.Array) -> dict:
@@ -206,10 +206,10 @@ def build(config: UNetConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
         if config.num_classes:
             if c is None and not config.null_label:
                 raise ValueError("this network has no label for no class; give the classes c, and no guidance")
-            c = jnp.full((B,), last) if c is None else check.labels(c, B, last)
+            c = jnp.full((B,), last, jnp.int32) if c is None else check.labels(c, B, last)
         elif c is not None:
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
-        return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
+        return forward(params, x_t, t, c, key, seen=seen)
 
     init.shapes = nnx.to_pure_dict(shapes)  # type: ignore[attr-defined]
     apply.labels = lambda *_: config.num_classes  # type: ignore[attr-defined]

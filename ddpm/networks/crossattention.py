@@ -23,7 +23,7 @@ from ddpm.network import UNet
 from ddpm.networks.text_config import TextConfig
 from ddpm.tools import check, tokens
 from ddpm.tools.conditions import Condition, check_parts
-from ddpm.tools.layers import Draws, GroupNorm, Linear, runs_once
+from ddpm.tools.layers import Draws, GroupNorm, Linear, runs_once, traced_once
 
 zeros = nnx.initializers.zeros_init()
 
@@ -152,6 +152,7 @@ def build_text(config: TextConfig) -> tuple[Callable[..., dict], Callable[..., j
     """Build `init(key) -> params` and `apply(params, x_t, t, c=None, key=None) -> ε̂`, c a `Condition` or None."""
     draws = Draws()
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: TextUNet(config, draws=draws)), nnx.Param)
+    forward = traced_once(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs))
     takes = ("text", "label") if config.num_classes else ("text",)
 
     @runs_once
@@ -160,7 +161,7 @@ def build_text(config: TextConfig) -> tuple[Callable[..., dict], Callable[..., j
 
     def apply(params: dict, x_t: jax.Array, t: Any, c: Any = None, key: Any = None, seen: Any = None) -> jax.Array:
         t, c = prepared(config, x_t, t, c, takes)
-        return nnx.merge(graphdef, params)(x_t, t, c, key, seen)
+        return forward(params, x_t, t, c, key, seen=seen)
 
     init.shapes = nnx.to_pure_dict(shapes)  # type: ignore[attr-defined]
     apply.conditions = lambda *_: takes  # type: ignore[attr-defined]
@@ -181,7 +182,7 @@ def prepared(config: TextConfig, x_t: jax.Array, t: Any, c: Any, takes: tuple[st
     label = None
     if config.num_classes:
         K = config.num_classes
-        label = jnp.full((B,), K) if c.label is None else check.labels(c.label, B, K)
+        label = jnp.full((B,), K, jnp.int32) if c.label is None else check.labels(c.label, B, K)
     return jnp.broadcast_to(t, (B,)), c._replace(text=text, label=label)
 
 

@@ -27,7 +27,7 @@ from ddpm.networks.crossattention import build_text
 from ddpm.networks.dit_config import DiTConfig
 from ddpm.networks.text_config import TextConfig
 from ddpm.tools import check, ops
-from ddpm.tools.layers import Draws, Linear, runs_once
+from ddpm.tools.layers import Draws, Linear, runs_once, traced_once
 from ddpm.tools.ops import depth_to_space, space_to_depth, time_embedding
 
 zeros = nnx.initializers.zeros_init()
@@ -142,6 +142,7 @@ def eps_fn(config: UNetConfig, params: dict) -> Eps:
 def _build(config: DiTConfig) -> tuple[Callable[..., dict], Callable[..., jax.Array]]:
     draws = Draws()
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: DiT(config, draws=draws)), nnx.Param)
+    forward = traced_once(lambda params, *inputs: nnx.merge(graphdef, params)(*inputs))
 
     @runs_once
     def init(key: jax.Array) -> dict:
@@ -153,10 +154,10 @@ def _build(config: DiTConfig) -> tuple[Callable[..., dict], Callable[..., jax.Ar
         if jnp.issubdtype(jnp.result_type(t), jnp.integer):
             check.times(t, x_t, float("inf"), low=0)
         if config.num_classes:
-            c = jnp.full((B,), config.num_classes) if c is None else check.labels(c, B, config.num_classes)
+            c = jnp.full((B,), config.num_classes, jnp.int32) if c is None else check.labels(c, B, config.num_classes)
         elif c is not None:
             raise ValueError("c was given to a network without classes (num_classes = 0); leave it None")
-        return nnx.merge(graphdef, params)(x_t, jnp.broadcast_to(t, (B,)), c, seen)
+        return forward(params, x_t, jnp.broadcast_to(t, (B,)), c, seen=seen)
 
     init.shapes = nnx.to_pure_dict(shapes)  # type: ignore[attr-defined]
     apply.labels = lambda *_: config.num_classes  # type: ignore[attr-defined]

@@ -33,6 +33,22 @@ def runs_once(f: Callable) -> Callable:
     return call
 
 
+def traced_once(f: Callable) -> Callable:
+    """Trace `f` once for arguments of these shapes, however often a program calls it: twice for guidance.
+
+    XLA puts the calls in line again, so what is computed stays the same. Outside a program, and where the dict `seen`,
+    the last argument of `f`, is to be filled, `f` is called as it is.
+    """
+    jitted = jax.jit(f)
+
+    @functools.wraps(f)
+    def call(*args: Any, seen: dict | None = None) -> Any:
+        traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(args))
+        return jitted(*args) if traced and seen is None else f(*args, seen)
+
+    return call
+
+
 class Draws:
     """The random arrays of a network, drawn together: array i is init_i(fold_in(key, i), shape_i), as in nnx.Rngs.
 

@@ -263,7 +263,7 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
         schedule = make(card.schedule)
     except ValueError as e:
         raise ValueError(f"{path}.json: schedule: {e}") from None
-    params = jax.tree.map(lambda a: jax.numpy.asarray(a, None if a.dtype != np.float16 else np.float32), params)
+    params = jax.device_put(jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float16 else a, params))
     gaussian, weight = jax.tree.map(jax.numpy.float32, (gaussian, weight))
     prior = None if gaussian is None else make_prior(LowRank(**gaussian), schedule, weight)
     above = card.drawing and card.drawing.gaussian_above

@@ -15,6 +15,7 @@ from ddpm.config import UNETS, UNetConfig, unet_config
 from ddpm.network import UNet, build, eps_fn
 from ddpm.networks.inspect import count, param_shapes
 from ddpm.tools import ops
+from ddpm.tools.layers import traced_once
 from ddpm.tools.ops import conv, group_norm
 
 
@@ -253,3 +254,29 @@ def test_what_runs_once_can_also_be_a_part_of_another_program():
     alone, inside = init(jax.random.key(3)), jax.jit(init)(jax.random.key(3))
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(inside), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_traced_once_gives_the_same_bits_and_fills_what_is_seen():
+    def f(a, b, seen=None):
+        traced.append(a.shape)
+        out = jnp.sin(a) * b
+        if seen is not None:
+            seen["out"] = out
+        return out
+
+    traced, once, x = [], traced_once(f), jnp.linspace(-2, 3, 6)
+    program = jax.jit(lambda a: once(once(a, a), a) + once(a[:2], a[:2]).sum())
+    plain = jax.jit(lambda a: f(f(a, a), a) + f(a[:2], a[:2]).sum())
+    got = program(x)
+    assert traced == [(6,), (2,)]  # once for each shape
+    np.testing.assert_array_equal(got, plain(x))
+
+    def seen(a):
+        found = {}
+        once(a, a, seen=found)
+        return found["out"]
+
+    np.testing.assert_array_equal(jax.jit(seen)(x), jax.jit(lambda a: jnp.sin(a) * a)(x))
+    traced.clear()
+    once(x, x), once(x, x)
+    assert len(traced) == 2  # outside a program it is called as it is
