@@ -19,8 +19,8 @@ from ddpm.training.config import TrainConfig
 
 SAMPLER = (
     f"the step from noise to less noise; N steps are N network calls. {table.words(table.SAMPLERS)}. Empty: that of "
-    f"the model's card, if it names one, for more than {table.FEW} steps; for fewer ddim, or where searched times are "
-    f"worse, as on cifar10 beyond 2 steps, dpm_2m"
+    f"the model's card, if it names one, for more than {table.FEW} steps; up to so many ddim, or where searched times "
+    f"are worse, as on cifar10 beyond 2 steps, dpm_2m"
 )
 TIMES = (
     f"the list of times that is visited. {table.words(table.TIMES)}. Empty: that of an imported model; searched for up "
