@@ -17,6 +17,11 @@ init_uniform = nnx.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 init_zero = nnx.initializers.variance_scaling(1e-10, "fan_avg", "uniform")
 
 
+def in_a_program(args: Any) -> bool:
+    """True if these are arguments of a function that JAX traces, such as one under jit."""
+    return any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(args))
+
+
 def runs_once(f: Callable) -> Callable:
     """Compile `f` with little optimisation, for what runs once, such as drawing the first parameters.
 
@@ -27,24 +32,22 @@ def runs_once(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def call(*args: Any) -> Any:
-        traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(args))
-        return (f if traced else compiled)(*args)
+        return (f if in_a_program(args) else compiled)(*args)
 
     return call
 
 
 def traced_once(f: Callable) -> Callable:
-    """Trace `f` once for arguments of these shapes, however often a program calls it: twice for guidance.
+    """Trace `f` once for arguments of these shapes, however often a program calls it, as guidance does twice.
 
-    XLA puts the calls in line again, so what is computed stays the same. Outside a program, and where the dict `seen`,
+    XLA inlines the calls again, so the computation stays the same. Outside a program, and where the dict `seen`,
     the last argument of `f`, is to be filled, `f` is called as it is.
     """
     jitted = jax.jit(f)
 
     @functools.wraps(f)
     def call(*args: Any, seen: dict | None = None) -> Any:
-        traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(args))
-        return jitted(*args) if traced and seen is None else f(*args, seen)
+        return jitted(*args) if seen is None and in_a_program(args) else f(*args, seen)
 
     return call
 

@@ -155,7 +155,7 @@ def test_without_a_sampler_it_is_that_of_the_card_but_ddim_for_few_steps():
 
 
 def test_beyond_the_number_in_the_card_few_steps_are_those_of_dpm_2m():
-    """DDIM's, where it is asked for, are then trailing; a list of times that is asked for is DDIM's."""
+    """With `sampler="ddim"` its times are then trailing; where a list of times is given, the sampler is ddim."""
     m = model(drawing={"searched": 2, "sampler": "ancestral"}, axes=AXES)
     assert [m.how(steps=n).sampler for n in (1, 2, 3, 10, 11)] == ["ddim"] * 2 + ["dpm_2m"] * 2 + ["ancestral"]
     assert times_of(m, steps=2) == times_of(model(axes=AXES), steps=2) != make_times(100, 2).tolist()
