@@ -3,14 +3,19 @@
 import contextlib
 import ctypes
 import gc
+import importlib.metadata
 import os
 import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Most of the tests' time is compilation, and less optimised programs compile in less than half of it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Most of the quick tests' time is compilation, and small programs without optimisation compile in half of it.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"  # the other flag is one of jaxlib 0.10, another may not know it
+    + " --xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+)
 
 import jax
 import pytest

@@ -93,7 +93,7 @@ def test_it_is_the_sum_over_every_picture_of_one_geometry():
     x0 = data.to_float(drawing.painted(many)).astype(np.float64).reshape(1024, -1)
     free = evidence.exactly(one, ("colour", "ground", "light", "ink"))
     c = evidence.merged(free, law.weights(ink=law.one_hot(one.ink, len(COLOURS))))
-    for t, within in ((900, 3e-5), (600, 3e-6), (300, 1e-6), (100, 1e-6)):
+    for t, within in ((900, 3e-5), (600, 1e-5), (300, 1e-6), (100, 1e-6)):
         x_t, found = posterior_at(data.to_float(X[i : i + 1]), t, c)
         var = float(cosine(1000).std[t]) ** 2
         gap = ((np.asarray(x_t, np.float64).reshape(1, -1) - np.sqrt(1 - var) * x0) ** 2).sum(1)

@@ -178,9 +178,12 @@ def test_a_row_next_to_an_exact_value_is_checked_or_says_why(tmp_path, monkeypat
     assert (runner.make("toy") / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("name", sorted(gallery.results()))
+MEASURED = {name: file for name in runner.names() if (file := runner.RESULTS / name / "metrics.json").exists()}
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED))
 def test_every_committed_row_is_checked_or_says_why(name):
-    module, rows = runner.find(name), gallery.results()[name]["rows"]
+    module, rows = runner.find(name), json.loads(MEASURED[name].read_text())["rows"]
     for r in rows:
         Row(**r).check()
     assert bool(runner.unchecked(rows)) == hasattr(module, "UNCHECKED")
