@@ -22,7 +22,7 @@ have 2.6. heun and dpm_2 do not pay at 4 and 10 calls: their steps are longer, s
 edm helps there, 26 for 95 of heun at 4 calls, and no longer at 50. ddpm is better than DDIM at 4 calls, but from 10
 calls on it is the worse one: its noise stays in the image, and with variance β much more of it. The times of EDM begin
 at σ̄ = 80 and are made for many steps; in 2 or 5 of them heun multiplies the errors of the network. Other models are an
-option, `models` and `further`; `few_calls_models` has the best on two models, n = 2,000.
+option, `models` and `further`; `few_calls_models` has the lists of times on two models, n = 2,000.
 """
 
 from __future__ import annotations
