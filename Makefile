@@ -37,7 +37,7 @@ publish:          ## push the site to the branch gh-pages of origin
 	$(BIN)/ghp-import --no-jekyll --push --message "The site" site/html
 
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-test: .venv/installed     ## run the quick tests, without network and without data: seven minutes on two cores
+test: .venv/installed     ## run the quick tests, without network and without data: six minutes on two cores
 	$(PYTEST) -m "not slow" $(TESTS)
 
 test-slow: .venv/installed ## run the others: whole trainings, lessons, quick forms of figures, two processes, the site
