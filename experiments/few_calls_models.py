@@ -16,7 +16,7 @@ draws above t = 750 there. So on CIFAR-10 eight calls of DPM-Solver++(2M) do wha
 The other lists: `linspace` is behind at four calls, 85 for 36.7 on garments and 144 for 94 on CIFAR-10, and from eight
 on nearly within the errors of trailing times. `leading` begins at 501 of 1,000 with two calls and at 951 with twenty;
 only with these is it as good on garments, 3.7 ± .3. `quad` begins at 801 however many calls it has. A garment at that
-time is not noise yet, and what is drawn from noise stays at 250 to 290; on CIFAR-10 this costs less, 102 for 50.5 at
+time is not noise yet, and what is drawn from noise stays above 250; on CIFAR-10 this costs less, 102 for 50.5 at
 twenty calls. `karras` is poor at two calls, 814 on garments, ahead of trailing times at four there, 25.9 for 36.7, and
 behind them at twenty on both models, 6.0 for 4.2 and 55.9 for 50.5.
 """
