@@ -41,13 +41,15 @@ Objective = Callable[..., jax.Array]  # (net, schedule, x0, t, noise, c) -> (B,)
 WEIGHTS = {"simple": weighting.simple, "min_snr": weighting.min_snr, "p2": weighting.p2}
 
 
-def denoiser(net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps", prior: Any = None) -> Eps:
+def denoiser(
+    net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps", prior: Any = None, sees: Any = True
+) -> Eps:
     """The ε̂ of a network that predicts `eps`, `x0`, `v`, `mu`, `flow`, `edm` or what a Gaussian `prior` leaves.
 
-    Of a network that learns its variance it is the first half.
+    Of a network that learns its variance it is the first half.   sees: its input has the Gaussian's estimate of x0 too
     """
     if predict == "gaussian":
-        return skip_head(net, prior, schedule)
+        return skip_head(net, prior, schedule, bool(sees))
     return head(eps_half(net) if learned_variance else net, schedule, predict)
 
 

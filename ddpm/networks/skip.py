@@ -58,10 +58,13 @@ def ramp(T: int, low: int, high: int) -> jax.Array | None:
     return jnp.clip((jnp.arange(T + 1.0) - low) / (high - low), 0, 1) if high else None
 
 
-def skip_head(net: Eps, prior: Prior, schedule: Schedule) -> Partial:
-    """Make a network that sees x̂0_G and predicts what the Gaussian leaves a denoiser: ε̂ = ε_G + s_t net."""
+def skip_head(net: Eps, prior: Prior, schedule: Schedule, sees: bool = True) -> Partial:
+    """Make ε̂ = ε_G + s_t net of a network that predicts what the Gaussian leaves a denoiser.
+
+    sees: the network has x̂0_G as further channels of its input
+    """
     eps = prior.eps(schedule)
-    return gaussian_skip(sees_x0(net, eps, schedule), eps, prior.scale)
+    return gaussian_skip(sees_x0(net, eps, schedule) if sees else net, eps, prior.scale)
 
 
 def skip_scale(gaussian: LowRank, schedule: Schedule) -> jax.Array:

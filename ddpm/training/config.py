@@ -47,7 +47,7 @@ class TrainConfig:
     times: str = "uniform"  # how often each t is drawn: uniform, logit_normal (as SD3), log_normal (in σ, as EDM)
     coupling: str = "independent"  # which noise of the batch an image gets; transport: a near one, class by class
     # what the network predicts: eps; x0; v; mu (the mean of the reverse step); flow (ε - x0); edm; or gaussian: the
-    # difference from the best linear denoiser, of which it gets the estimate as a further input
+    # difference from the best linear denoiser
     predict: str = "eps"
     # with --predict gaussian, whose denoiser that is: class (each class has one), pooled (each class has means and
     # variances along common directions), one (the same for all classes), or isotropic (one variance)
@@ -56,6 +56,7 @@ class TrainConfig:
     # LOW HIGH, such as 100 300: from t = HIGH down to LOW that Gaussian fades into one of a single variance, a better
     # start where edges count; 0 0: it does not
     gaussian_fade: tuple[int, int] = (0, 0)
+    gaussian_input: bool = True  # the network sees that Gaussian's estimate of x0, as further channels of its input
     # what is minimised: simple (the mean of ‖ε - ε̂‖²); min_snr and p2 (the same with weights over t); mse (the error of
     # what --predict names; flow and edm take it in place of simple); velocity (the error of the velocity of --path);
     # vlb (the variational bound); hybrid (simple, while vlb trains the variance). For models of few steps: meanflow,
@@ -168,6 +169,11 @@ class TrainConfig:
                 f"gaussian_fade is {low} {high} with predict {self.predict} and gaussian {self.gaussian}; give two "
                 f"times 0 <= LOW < HIGH <= T = {self.T}, such as {self.T // 10} {3 * self.T // 10}, with predict "
                 f"gaussian and gaussian class, pooled or one"
+            )
+        if not self.gaussian_input and self.predict != "gaussian":
+            raise ValueError(
+                f"gaussian_input is False, but predict {self.predict} has no Gaussian; leave it out or give predict "
+                f"gaussian"
             )
         if self.predict in ("flow", "edm") and self.loss == "simple":
             object.__setattr__(self, "loss", "mse")  # their own error is what their papers minimise

@@ -42,7 +42,7 @@ def network_for(config: TrainConfig, dataset: data.Dataset) -> UNetConfig:
         unet = captions.with_words(unet, config, dataset)
     if changed := unet_options.given(config):
         unet = unet_options.adapted(unet, dataset.image_shape, changed)
-    if config.predict == "gaussian":
+    if config.predict == "gaussian" and config.gaussian_input:
         unet = dataclasses.replace(unet, extra_channels=unet.image_channels)
     if unet.image_shape != dataset.image_shape:
         fits = [name for name, u in PRESETS.items() if u.image_shape == dataset.image_shape]

@@ -154,7 +154,7 @@ def draws_loss(
         terms = few_steps.terms(config, nets, schedule, draws)
         return terms.mean(), terms
     net = Partial(build(unet)[1], params, **({"key": key} if unet.dropout else {}))
-    net = skip_head(net, prior, schedule) if prior else net
+    net = skip_head(net, prior, schedule, config.gaussian_input) if prior else net
     terms = of_config(config)(net, schedule, draws.x0, draws.t, draws.noise, draws.c)
     return objectives.mean(terms, draws.weight), terms
 

@@ -48,7 +48,8 @@ def sample_grid(
     prior = prior if isinstance(prior, Prior) else None
 
     def at(h: float) -> Eps:
-        return denoiser(at_number(net, h) if few.told else net, unet.learned_variance, schedule, predict, prior)
+        here = at_number(net, h) if few.told else net
+        return denoiser(here, unet.learned_variance, schedule, predict, prior, unet.extra_channels)
 
     eps, how = at(0.0), Sampling(steps=min(25, schedule.T), guidance=2.0)
     if few.loss:
@@ -86,7 +87,7 @@ def loss_on_test(
     given: Any = Condition(text=c) if c is not None and c.ndim == 2 else c  # tokens of captions, or labels
     which = {"params": state.params, "ema": state.ema, **state.emas}
     denoisers = {
-        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior)
+        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior, unet.extra_channels)
         for name, p in which.items()
     }
     return {name: eps_mse(eps, schedule, x, given, jax.random.key(0)).value for name, eps in denoisers.items()}

@@ -70,7 +70,8 @@ class Model:
         return self._denoiser(at_number(self.net, h))
 
     def _denoiser(self, net: Eps) -> Eps:
-        return denoiser(net, self.unet.learned_variance, self.schedule, self.predict, self.prior)
+        unet = self.unet
+        return denoiser(net, unet.learned_variance, self.schedule, self.predict, self.prior, unet.extra_channels)
 
     @property
     def few(self) -> FewStepsCard:

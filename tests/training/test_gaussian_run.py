@@ -36,13 +36,21 @@ def trained(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "fade"),
-    [("class", (0, 0)), ("class", (100, 300)), ("pooled", (0, 0)), ("one", (0, 0)), ("isotropic", (0, 0))],
+    ("kind", "fade", "sees"),
+    [
+        ("class", (0, 0), True),
+        ("class", (100, 300), True),
+        ("class", (0, 0), False),
+        ("pooled", (0, 0), True),
+        ("one", (0, 0), True),
+        ("isotropic", (0, 0), False),
+    ],
 )
-def test_the_first_loss_is_that_of_the_gaussian(kind, fade):
+def test_the_first_loss_is_that_of_the_gaussian(kind, fade, sees):
     """On the same images, times, noises and labels; and the shapes without data are those of the fit."""
-    digits, setup = sources.load("digits"), dataclasses.replace(BASE, gaussian=kind, gaussian_fade=fade)
-    unet = dataclasses.replace(TINY, num_classes=10, extra_channels=1)
+    digits = sources.load("digits")
+    setup = dataclasses.replace(BASE, gaussian=kind, gaussian_fade=fade, gaussian_input=sees)
+    unet = dataclasses.replace(TINY, num_classes=10, extra_channels=int(sees))
     gaussian = low_rank.fit(data.to_float(digits.x_train), digits.y_train, 6, kind)
     schedule = cosine(1000)
     prior = make_prior(gaussian, schedule, ramp(1000, *fade))
@@ -76,6 +84,27 @@ def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
     assert 1e-5 < float(abs(answers[0] - alone).max()) < 1
     for weight in (of_run.prior.weight, of_weights.prior.weight):
         np.testing.assert_allclose(weight[jnp.array([0, 100, 200, 300, 1000])], [0, 0, 0.5, 1, 1])
+
+
+@pytest.mark.slow
+def test_a_network_that_does_not_see_the_gaussians_estimate_is_one_of_the_same_input_as_any(tmp_path, monkeypatch):
+    """ε̂ = ε_G + s_t net(x_t), with no further channels; a run of such a network is not resumed as one that sees x̂0_G."""
+    monkeypatch.setitem(config.UNETS, "tiny", TINY)
+    monkeypatch.setattr(loop, "sample_grid", lambda *args: np.zeros((8, 8, 8, 1)))
+    blind = dataclasses.replace(BASE, gaussian_input=False, eval_every=2)
+    m = model.load(run.train(blind, tmp_path, quiet=True))
+    assert m.unet.extra_channels == 0 and m.card["train"]["gaussian_input"] is False
+    x, t, c = jax.random.normal(jax.random.key(0), (3, 8, 8, 1)), jnp.array([5, 500, 1000]), jnp.array([1, 2, 9])
+    s = m.prior.scale[t][:, None, None, None]
+    expected = m.prior.gaussian.eps(m.schedule)(x, t, c) + s * m.net(x, t, c)
+    np.testing.assert_allclose(m.eps(x, t, c), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="gaussian_input was False, now True"):
+        run.train(BASE, tmp_path, quiet=True)
+
+
+def test_only_a_gaussian_can_be_hidden():
+    with pytest.raises(ValueError, match="gaussian_input is False, but predict eps has no Gaussian; leave it out or"):
+        dataclasses.replace(BASE, predict="eps", gaussian_input=False)
 
 
 @pytest.mark.slow
