@@ -88,7 +88,7 @@ def test_its_run_and_its_weights_are_the_same_denoiser(trained, tmp_path):
 
 @pytest.mark.slow
 def test_a_network_that_does_not_see_the_gaussians_estimate_is_one_of_the_same_input_as_any(tmp_path, monkeypatch):
-    """ε̂ = ε_G + s_t net(x_t), with no further channels; a run of such a network is not resumed as one that sees x̂0_G."""
+    """ε̂ = ε_G + s_t net(x_t), with no further channels; such a run is not resumed as one with x̂0_G in its input."""
     monkeypatch.setitem(config.UNETS, "tiny", TINY)
     monkeypatch.setattr(loop, "sample_grid", lambda *args: np.zeros((8, 8, 8, 1)))
     blind = dataclasses.replace(BASE, gaussian_input=False, eval_every=2)
