@@ -1,6 +1,6 @@
 """The README's numbers and the pages that it links, written from the cards and results: no number is typed in.
 
-    python -m experiments.lab.readme_pages          writes README.md between its markers, docs/card.md and docs/speed.md
+    python -m experiments.lab.readme_pages          writes README.md between its markers, and card, speed, goals in docs/
 
 The table of the papers' figures is in experiments/results/README.md, which `python -m experiments.lab.gallery` writes.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 from ddpm import weights
 from ddpm.tools.files import write_atomic
-from experiments.lab import gallery
+from experiments.lab import gallery, goals
+from experiments.lab.speed import startup
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,12 +140,11 @@ def speed_page() -> str:
         f"{typical['temporary_MiB_at_100_draws']:.1f} MiB |",
     ]
     for name, words in (("cache_empty", "with an empty cache"), ("cache_filled", "and from the cache")):
-        cpu, small = (r["startup"][preset][name] for preset in ("cpu", "small"))
+        image, cpu, small = (r["startup"][what][name] for what in startup.WHAT)
         rows.append(
             f"| a start, {words}: first image; training step of `cpu` and of `small` compiled; most memory for each "
-            f"| {cpu['first_image_seconds']:.1f} s; {cpu['compile_training_step_seconds']:.1f} and "
-            f"{small['compile_training_step_seconds']:.1f} s; {cpu['peak_MiB_after_first_image']:,}, "
-            f"{cpu['peak_MiB_after_training_step']:,} and {small['peak_MiB_after_training_step']:,} MiB |"
+            f"| {image['first_image_seconds']:.1f} s; {cpu['compile_seconds']:.1f} and {small['compile_seconds']:.1f} "
+            f"s; {image['peak_MiB']:,}, {cpu['peak_MiB']:,} and {small['peak_MiB']:,} MiB |"
         )
     rows += time_to_loss()
     packages = ", ".join(f"{k} {v}" for k, v in r["versions"].items() if k in ("jax", "torch", "diffusers"))
@@ -155,7 +155,8 @@ def speed_page() -> str:
             f"Measured on {r['device']} with {packages} by `python -m experiments.lab.speed`; the libraries take turns "
             "in one run.",
             "",
-            "This page is written by `python -m experiments.lab.readme_pages`.",
+            "What was to be reached, and what is, is in [goals](goals.md). This page is written by `python -m "
+            "experiments.lab.readme_pages`.",
         ]
     )
 
@@ -166,7 +167,7 @@ def figures() -> str:
 
 
 PARTS = {"caption": caption, "numbers": numbers, "figures": figures}
-PAGES = {"docs/card.md": card_page, "docs/speed.md": speed_page}
+PAGES = {"docs/card.md": card_page, "docs/speed.md": speed_page, "docs/goals.md": goals.page}
 
 
 def rendered(text: str) -> str:

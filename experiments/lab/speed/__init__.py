@@ -69,7 +69,7 @@ def main(config: Config) -> dict[str, Any]:
         "ddim": lambda: parts.ddim(unet, max(1, batch // 4), max(2, steps // 5), config.rounds, config.compile),
         "sampling": lambda: parts.sampling(laptop, batch, steps, few),
         "typicality": lambda: parts.typical(laptop, batch, draws, min(2, config.rounds)),
-        "startup": lambda: {preset: startup.measure(preset) for preset in ("cpu", "small")},
+        "startup": startup.measure,
     }
     if peers.diffusers_unet(unet) is None:
         measures["operators"] = lambda: {"note": "diffusers is not installed"}
