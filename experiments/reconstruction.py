@@ -7,8 +7,8 @@ schedule and times, direction by direction. The figure shows interpolations betw
 along the arc (slerp); half way along the arc the code has the length of a Gaussian code. What we see: the error falls
 with S as the paper's does, and lies between the Gaussian's and the paper's up to 50 steps; from 100 steps on the
 network's errors stay at about .0008, where the paper's continue to fall. The list of times begins one step below T
-(with more steps that is nearer to T, where x̂0 is a division by a small √ᾱ), which is the likely reason:
-`cifar10_small` cuts its list at .98 T, and there the error continues to fall.
+(with more steps that is nearer to T, where x̂0 is a division by a small √ᾱ), which is the likely reason: in
+`cifar10_small` the denoiser of the highest noise is exact for a Gaussian, and there the error continues to fall.
 """
 
 from __future__ import annotations

@@ -73,9 +73,9 @@ def pictures() -> list[Goal]:
     garments, cifar = (weights.cards("denoiser")[name] for name in ("fashion_mnist", "cifar10"))
     best = best_cell("cifar10")
     long = (
-        "A training of the same length that continued fading Gaussians ended with about the same loss, more images "
-        "of their class and a larger distance, and was not shipped. Networks of a million parameters at two pixels a position; a larger preset "
-        "takes days on a processor."
+        "The shipped network predicts ε and was not replaced: a training of the same length that continued fading "
+        "Gaussians ended with about the same loss, more images of their class and a larger distance. It is a network "
+        "of a million parameters at two pixels a position; a larger preset takes days on a processor."
     )
     below = "share with T < 0 beyond 1.96 standard errors"
     return [

@@ -1,6 +1,6 @@
 """The README's numbers and the pages that it links, written from the cards and results: no number is typed in.
 
-    python -m experiments.lab.readme_pages          writes README.md between its markers, and card, speed, goals in docs/
+    python -m experiments.lab.readme_pages          writes README.md between its markers, and three pages in docs/
 
 The table of the papers' figures is in experiments/results/README.md, which `python -m experiments.lab.gallery` writes.
 """
