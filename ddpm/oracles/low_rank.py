@@ -130,9 +130,9 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     kind: `class` each label its own directions, ∅ those of all images; `pooled` one set of directions for all, with
     each label's own mean and variances; `one` the same Gaussian for all labels; `isotropic` N(m, σ² I), no directions.
     The seed is fixed: the same images give the same Gaussian. scikit-learn's PCA finds the directions; λ are its
-    variances, and ρ is the mean of those left out. Where the variances fall as 1/k or faster, Σλ is at most .2 % below
-    that of the exact eigenvectors and the loss on these images at most .2 % above theirs at every t: .05 % and .13 % at
-    rank 64 of Fashion-MNIST. Of white noise, whose variances do not fall, Σλ is 6 % below, and the loss .3 % above.
+    variances, and ρ is the mean of those left out. On digits, and on variances that fall as 1/k, Σλ is at most .2 %
+    below that of the exact eigenvectors, and the loss on these images at most .2 % above theirs at every t; at rank 64
+    of Fashion-MNIST .05 % and .13 %. Of white noise, whose variances do not fall, Σλ is up to 6 % below.
     """
     x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
     check.choice("kind", kind, GAUSSIANS)
