@@ -14,9 +14,10 @@ from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import from_x0, x0_and_eps
 from ddpm.guide import per_image_scale
 from ddpm.guides.values import push
+from ddpm.samplers.respacing import retime
 from ddpm.schedule import Schedule
 from ddpm.tools import check
-from ddpm.tools.partials import affine, find
+from ddpm.tools.partials import affine, inside, known_labels
 
 
 @technique(eps=partial_of, scale=check.scale_array, label=partial(jax.tree.map, jnp.asarray))
@@ -69,16 +70,53 @@ def interval(
 
 
 def gaussian_above(eps: Eps, gaussian: Eps, above: int) -> Partial:
-    """ε_G(x_t, t, c) for t > `above`, ε̂(x_t, t, c) at and below it.
+    """ε_G(x_t, t, c) for t > `above`, ε̂(x_t, t, c) at and below it; `above` = T is the network everywhere.
 
     gaussian: ε_G, such as `ddpm.oracles.low_rank.fit(x, c).eps(schedule)`. At high noise the best linear denoiser of a
     class is close to the best of all, and a small network is often worse. It is guided and clipped like a network:
     `cfg(gaussian_above(eps, gaussian, 700), 2.0)`. In a sampler only one of the two is evaluated at each step.
+
+    Other classes and another chain than the network's are refused where they can be read, other sizes when it is
+    called; a Gaussian of another data set with the same sizes cannot be told apart: fit it on the network's images.
     """
-    T = min((s.T for s in find((eps, gaussian), Schedule)), default=np.iinfo(np.int32).max)
+    eps, gaussian = partial_of(eps), partial_of(gaussian)
+    T = _one_chain(eps, gaussian)
+    _same_classes(eps, gaussian)
     if check.whole("above", above, 1) > T:
         raise ValueError(f"above is {above}; give a time in 1..{T}, above which the Gaussian takes over")
-    return interval(gaussian, eps, above, T)
+    return eps if above == T else interval(gaussian, eps, above, T)
+
+
+def _one_chain(eps: Partial, gaussian: Partial) -> int:
+    """T of the chain on which both are evaluated; the largest whole number if neither shows it."""
+    T, T_G = _steps(eps), _steps(gaussian)
+    if T and T_G and T != T_G:
+        raise ValueError(
+            f"the chain of eps has T = {T} and that of the Gaussian T = {T_G}; give both one schedule, "
+            f"such as gaussian.eps(schedule) with that of eps"
+        )
+    return T or T_G or np.iinfo(np.int32).max
+
+
+def _steps(eps: Partial) -> int | None:
+    """T of the outermost schedule in a denoiser, of a retimed one that of its list; None if it has neither."""
+    for part in inside(eps):
+        if part.func is retime.__wrapped__:  # type: ignore[attr-defined]
+            return len(part.keywords["times"]) - 1
+        for bound in (*part.args, *part.keywords.values()):
+            if isinstance(bound, Schedule):
+                return bound.T
+    return None
+
+
+def _same_classes(eps: Partial, gaussian: Partial) -> None:
+    """Refuse a Gaussian of other classes: inside `jit` JAX would clamp a label that it lacks, without a word."""
+    known, known_G = known_labels(eps), known_labels(gaussian)
+    if known is not None and known_G is not None and len(known) != len(known_G):
+        raise ValueError(
+            f"eps knows {len(known)} classes and the Gaussian {len(known_G)}; fit it on the images of eps, with "
+            f"num_classes = {len(known)}, or with kind 'one' for all labels"
+        )
 
 
 @technique(eps=partial_of, log_prob=partial_of, scale=check.scale_array)

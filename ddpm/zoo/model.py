@@ -28,8 +28,7 @@ from ddpm.losses.objectives import denoiser
 from ddpm.networks.dit import eps_fn
 from ddpm.networks.inspect import param_shapes
 from ddpm.networks.numbers import at_number
-from ddpm.networks.skip import Prior, make_prior
-from ddpm.oracles.low_rank import LowRank
+from ddpm.networks.skip import Prior
 from ddpm.oracles.spectrum import Axes
 from ddpm.sample import Sampling, ddpm_step
 from ddpm.samplers import best_times, table
@@ -40,7 +39,7 @@ from ddpm.schedule import Schedule, from_beta
 from ddpm.tools import check, checkpoint, files, schema
 from ddpm.tools.partials import affine
 from ddpm.training.gaussian_baseline import FILE
-from ddpm.zoo import cards
+from ddpm.zoo import cards, priors
 from ddpm.zoo.cards import DrawingCard, SamplingCard, ScheduleCard
 from ddpm.zoo.offset import OffsetSampling
 
@@ -245,9 +244,7 @@ def save(path: str | Path, model: Model, card: dict) -> None:
         **{k: model.card[k] for k in ("axes", "drawing") if model.card.get(k)},
         **({"few_steps": own_sampling.card_of(model.card)} if model.few.loss else {}),
     } | ({"predict": model.predict} if model.predict != "eps" else {})
-    gaussian: dict[str, Any] = {} if model.prior is None else {"gaussian": model.prior.gaussian._asdict()}
-    if model.prior and model.prior.weight is not None:
-        gaussian["gaussian_weight"] = model.prior.weight
+    gaussian = priors.arrays(model.prior, model.unet, model.schedule, f"model {model.name!r}")
     files.save(path, model.params | gaussian, about | card)
 
 
@@ -265,8 +262,8 @@ def _model(path: Path, card: cards.WeightsCard, whole: dict[str, Any], params: d
     except ValueError as e:
         raise ValueError(f"{path}.json: schedule: {e}") from None
     params = jax.device_put(jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float16 else a, params))
-    gaussian, weight = jax.tree.map(jax.numpy.float32, (gaussian, weight))
-    prior = None if gaussian is None else make_prior(LowRank(**gaussian), schedule, weight)
+    where = f"weights {str(path)!r}"
+    prior = None if gaussian is None else priors.read(gaussian, weight, card.unet, schedule, where)
     above = card.drawing and card.drawing.gaussian_above
     if above and (prior is None or above > schedule.T):
         why = "the weights hold no Gaussian" if prior is None else f"the chain has the times 1..{schedule.T}"

@@ -52,9 +52,11 @@ class Config:
     run: Path | None = None  # folder of the training run; without it, measure the shipped weights of that name again
     n: int = 2000  # images drawn for the distances
     steps: int = 50  # of the sampler
-    sampler: str = "ddim"  # a name of `ddpm.samplers.table`
-    guidance: float = 2.0  # scale, which the card then names as the model's own
-    gaussian_above: int | None = None  # t* above which the Gaussian of the weights takes over, for the card
+    # How the model draws, for the card and the measures; what is not given is as in the model's card
+    sampler: str | None = None  # a name of `ddpm.samplers.table`
+    guidance: float | None = None  # the scale
+    gaussian_above: int | None = None  # t* above which the Gaussian of the weights takes over; 0: nowhere
+    searched: int | None = None  # the most steps for which the times of ddim are searched
     seed: int = 0  # of the samples
     note: str = ""  # a remark about the training
     half: bool = False  # round the parameters to float16, and measure them so
@@ -80,7 +82,7 @@ def measured(
         return prompted(config, m, about, dataset)
     if f"{dataset.name}_classifier" not in weights.cards("classifier"):
         return denoised(config, m, about, dataset)
-    plan = ev.Plan(config.n, Sampling(config.sampler, config.steps, config.guidance), config.seed)
+    plan = ev.Plan(config.n, Sampling(m.drawing.sampler, config.steps, m.drawing.guidance), config.seed)
     judge = classifier.load(dataset.name)
     measures = ev.evaluate(m, dataset, judge, plan)
     print(measure_.table(measures))
@@ -127,8 +129,9 @@ def prompted(
     texts = dataset.text_test[: config.n]
     values = values_for(texts)
     measures: dict[str, measure_.Measure] = {}
-    for scale in dict.fromkeys((1.0, config.guidance)):
-        how = Sampling(config.sampler, config.steps, scale)
+    scales = dict.fromkeys((1.0, m.drawing.guidance))
+    for scale in scales:
+        how = Sampling(m.drawing.sampler, config.steps, scale)
         key = jax.random.key(config.seed)
 
         def drawn(values: np.ndarray, how: Sampling = how, key: jax.Array = key) -> np.ndarray:
@@ -141,7 +144,7 @@ def prompted(
         measures |= {f"{name}_at_{scale:g}": measure for name, measure in found.items()}
     print(measure_.table(measures))
     bag = prompts.bag_of_words(values).mean()
-    each = ", ".join(f"{measures[f'all_at_{s:g}'].value:.3f} at guidance {s:g}" for s in (1.0, config.guidance))
+    each = ", ".join(f"{measures[f'all_at_{s:g}'].value:.3f} at guidance {s:g}" for s in scales)
     return {
         "summary": (
             f"{about['train']['schedule']} schedule, {count(m.params):,} parameters; of {len(texts)} captions of the "
@@ -156,9 +159,9 @@ def prompted(
 def main(config: Config) -> None:
     """Measure the run, write the weights, the card and the picture of the evaluation."""
     use_compile_cache()
+    m = stored(model.load(config.name if config.run is None else config.run), config.half)
+    m = dataclasses.replace(m, card=with_drawing(m.card, drawing_of(config, m.drawing)))
     if config.run is None:
-        m = stored(model.load(config.name), config.half)
-        m.card.update(drawing_of(config))
         m.card["axes"] = axes_card(axes(sources.load(m.card["train"]["data"]).x_train))
         if not config.measure:
             model.save(config.out / config.name, m, m.card)
@@ -169,8 +172,6 @@ def main(config: Config) -> None:
         card["commands"] = {**card.get("commands", {}), "measure": again}
         picture = Path("out") / f"{config.name}_evaluation.png"
     else:
-        m = stored(model.load(config.run), config.half)
-        m.card.update(drawing_of(config))
         card, measures = card_of_run(config, config.run, m)
         picture = config.run / "evaluation.png"
     kept = dataclasses.replace(m, params=half_size.half(m.params)) if config.half else m
@@ -179,10 +180,17 @@ def main(config: Config) -> None:
     print(f"{card['summary']}\nwritten: {config.out / config.name}.safetensors and its card; {picture}")
 
 
-def drawing_of(config: Config) -> dict[str, Any]:
-    """The card's entry on how the model draws well; none where it is as everywhere."""
-    drawing = DrawingCard(config.guidance, config.gaussian_above, config.sampler)
-    return {} if drawing == DrawingCard() else {"drawing": dataclasses.asdict(drawing)}
+def drawing_of(config: Config, card: DrawingCard) -> DrawingCard:
+    """How the model draws: as its card says, but for the options that are given."""
+    options = {f.name: getattr(config, f.name) for f in dataclasses.fields(DrawingCard)}
+    drawing = dataclasses.replace(card, **{k: v for k, v in options.items() if v is not None})
+    return dataclasses.replace(drawing, gaussian_above=drawing.gaussian_above or None)
+
+
+def with_drawing(card: dict[str, Any], drawing: DrawingCard) -> dict[str, Any]:
+    """The card with this entry on how the model draws; without one where it is as everywhere."""
+    entry = {} if drawing == DrawingCard() else {"drawing": dataclasses.asdict(drawing)}
+    return {k: v for k, v in card.items() if k != "drawing"} | entry
 
 
 def stored(m: model.Model, half: bool) -> model.Model:
@@ -224,8 +232,8 @@ def card_of_run(config: Config, folder: Path, m: model.Model) -> tuple[dict[str,
 
 def measuring(config: Config, m: model.Model, data_name: str) -> str:
     """The command that measures the weights again."""
-    options = f"--n {config.n} --steps {config.steps} --guidance {config.guidance:g} --seed {config.seed}"
-    options += f" --sampler {config.sampler}" if config.sampler != "ddim" else ""
+    options = f"--n {config.n} --steps {config.steps} --guidance {m.drawing.guidance:g} --seed {config.seed}"
+    options += f" --sampler {m.drawing.sampler}" if m.drawing.sampler != "ddim" else ""
     if isinstance(m.unet, TextConfig):
         half = " --half" if config.half else ""
         return f"python -m experiments.lab.ship_weights --name {config.name} {options}{half}"

@@ -147,6 +147,17 @@ def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
         run.train(BASE, trained.parent, quiet=True)
 
 
+@pytest.mark.slow
+def test_a_run_is_not_resumed_on_images_of_which_it_has_not_the_gaussian(trained, monkeypatch):
+    """Of the same shape and labels, so that nothing but their checksum differs."""
+    monkeypatch.setitem(config.UNETS, "tiny", TINY)
+    digits = sources.load("digits")
+    mirrored = dataclasses.replace(digits, x_train=digits.x_train[:, :, ::-1].copy())
+    monkeypatch.setattr(sources, "load", lambda *args: mirrored)
+    with pytest.raises(ValueError, match=rf"on other images .*SHA-256 {digits.sha256[:12]}…, now it is"):
+        run.train(dataclasses.replace(FADES, steps=3), trained.parent, quiet=True)
+
+
 @pytest.mark.parametrize("change", [{"loss": "mse"}, {"loss": "vlb", "variance": "learned"}])
 def test_losses_of_another_prediction_are_refused(change):
     with pytest.raises(ValueError, match="predict gaussian is trained by the losses of eps"):
