@@ -53,27 +53,47 @@ def numbers(name: str = "fashion_mnist") -> str:
     return "\n".join(_measures(weights.cards("denoiser")[name], NUMBERS))
 
 
-def card_page(name: str = "fashion_mnist") -> str:
-    """docs/card.md: all measures of the shipped model, from its card."""
+def card_section(name: str) -> list[str]:
+    """All measures of a shipped model, from its card, and how it is drawn."""
     card = weights.cards("denoiser")[name]
-    unet, train = card["unet"], card["train"]
+    unet, train, drawing = card["unet"], card["train"], card.get("drawing") or {}
     judge = weights.cards("classifier")[f"{train['data']}_classifier"]
+    what = (
+        "continues a Gaussian of each class"
+        if card.get("predict", train.get("predict")) == "gaussian"
+        else "predicts ε"
+    )
+    above = f", above t = {drawing['gaussian_above']} the Gaussian alone" if drawing.get("gaussian_above") else ""
+    n = judge["test"]["n"] if "n" in judge["test"] else None
+    return [
+        f"## `{name}`",
+        "",
+        f"{card['parameters']:,} parameters, {unet['patch']}x{unet['patch']} pixels a position; it {what}; "
+        f"{train['schedule']} schedule, T = {train['T']:,}; {card['steps']:,} steps of {train['batch']} images, "
+        f"{_training(card)}. Its test ε-MSE is "
+        f"**{card['eps_mse_over_linear_gaussian']:.3f}** of that of the best class-conditional linear-Gaussian "
+        f"denoiser. Images: DDIM, 50 steps, guidance {drawing.get('guidance', 2):g}{above}, 8 bit. Accuracy and "
+        f"distances are those of the shipped classifier (test accuracy {judge['test']['accuracy']:.4f}"
+        f"{'' if n is None else f', n = {n:,}'}); there is no Inception network here.",
+        "",
+        *_measures(card, card["measures"]),
+        "",
+        f"These numbers are reproduced by `{card['commands']['measure']}`; the card, "
+        f"[`ddpm/weights/{name}.json`](../ddpm/weights/{name}.json), states what each number is compared with, and "
+        f"in which features. The model was trained by `{card['commands']['train']}`.",
+        "",
+    ]
+
+
+def card_page() -> str:
+    """docs/card.md: all measures of the two models of images that the lessons use."""
     return "\n".join(
         [
-            "# The shipped model, measured",
+            "# The shipped models, measured",
             "",
-            f"`{name}`: {card['parameters']:,} parameters, {unet['patch']}x{unet['patch']} pixels a position, "
-            f"{train['schedule']} schedule, T = {train['T']:,}; {card['steps']:,} steps of {train['batch']} images, "
-            f"{_training(card)}. Its test ε-MSE is "
-            f"**{card['eps_mse_over_linear_gaussian']:.3f}** of that of the best class-conditional linear-Gaussian "
-            "denoiser. Images: DDIM, 50 steps, guidance 2, 8 bit. Accuracy and distances are those of the shipped "
-            f"classifier (test accuracy {judge['test']['accuracy']:.4f}); there is no Inception network here.",
-            "",
-            *_measures(card, card["measures"]),
-            "",
-            "These numbers are reproduced by `" + card["commands"]["measure"] + "`; the card, "
-            f"[`ddpm/weights/{name}.json`](../ddpm/weights/{name}.json), states what each number is compared with, and "
-            f"in which features. The model was trained by `{card['commands']['train']}`.",
+            *card_section("fashion_mnist"),
+            *card_section("cifar10"),
+            "`ddpm info` lists the other models. What was to be reached with these two is in [goals](goals.md).",
             "",
             "This page is written by `python -m experiments.lab.readme_pages`.",
         ]
