@@ -135,6 +135,8 @@ def test_ten_times_of_a_thousand(rule, published):
 
 
 def test_rules_differ_where_n_does_not_divide(x64):
+    for N in (2, 4, 8, 10, 20, 50):  # where it divides T
+        np.testing.assert_array_equal(S.make_times(1000, N, "stride"), S.make_times(1000, N, "leading"))
     assert S.make_times(1000, 30, "stride")[0] == 987 and S.make_times(1000, 30, "leading")[0] == 958
     assert len(S.make_times(1000, 50, "quad")) == 49 + 1  # one of the fifty times repeats
     with pytest.raises(ValueError, match="no whole stride"):
