@@ -9,6 +9,8 @@
 - typicality's throughput against the network's bare forward, and its memory at 10 and at 100 draws;
 - the cost of a start, with the persistent cache empty and filled.
 
+Parts that are not measured are kept as they were; `measured_at` has the commit of each.
+
 Times are medians of rounds in which the sides take turns, so that a machine that slows down slows all; ratios are taken
 inside each round and reported with their quartiles.
 """
@@ -73,21 +75,24 @@ def main(config: Config) -> dict[str, Any]:
     }
     if peers.diffusers_unet(unet) is None:
         measures["operators"] = lambda: {"note": "diffusers is not installed"}
-    start = time.perf_counter()
+    start, path = time.perf_counter(), config.out / "metrics.json"
+    kept = json.loads(path.read_text()) if path.exists() and not config.quick else {}
     result: dict[str, Any] = {
         "config": {k: v for k, v in dataclasses.asdict(config).items() if k != "out"},
         "device": machine.device_name(),
-        "versions": machine.versions() | {p: v for p in PEERS if (v := _version(p))},
+        "versions": kept.get("versions", {}) | machine.versions() | {p: v for p in PEERS if (v := _version(p))},
         "commit": commit() or "unknown",
     }
+    result["measured_at"] = {name: kept.get("measured_at", {}).get(name, kept.get("commit")) for name in PARTS}
+    result |= {name: kept[name] for name in PARTS if name in kept}  # of parts that are not measured now
     for name in config.parts:
         before = time.perf_counter()
-        result[name] = measures[name]()
+        result[name], result["measured_at"][name] = measures[name](), result["commit"]
         print(f"{name} ({time.perf_counter() - before:.0f} s): {_line(result[name])}", flush=True)
     result["seconds"] = round(time.perf_counter() - start, 1)
     figure = picture(result)
     if not config.quick:
-        write_atomic(config.out / "metrics.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
         plot.save_figure(config.out / "figure.png", figure)
         print(f"written to {config.out}")
     return result
