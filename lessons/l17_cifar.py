@@ -32,7 +32,6 @@ import math
 import os
 import subprocess
 import tempfile
-import textwrap
 from pathlib import Path
 
 import jax
@@ -792,7 +791,8 @@ def draw_images(axis):
     axis.imshow(plot.grid(np.clip(np.concatenate([*first_rows, others]), -1, 1), 10))
     axis.set_xticks(18 + 34 * np.arange(10), names, fontsize=9)
     axis.xaxis.tick_top()
-    words = [textwrap.fill(name, 11) for name in ["Gaussians, guidance 1", *rows]][: len(first_rows)]
+    words = ["Gaussians, guidance 1", *rows][: len(first_rows)]
+    words = [word.replace(", ", ",\n").replace(" and ", " and\n") for word in words]
     axis.set_yticks(18 + 34 * np.arange(len(words)), words, fontsize=9)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
