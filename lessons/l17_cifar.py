@@ -30,6 +30,7 @@
 import json
 import math
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from ddpm import data, network, plot, sample, schedule
 from ddpm.config import UNetConfig, unet_config
 from ddpm.datasets import sources
 from ddpm.evaluation import distances
+from ddpm.guides.rules import interval
 from ddpm.networks import inspect
 from ddpm.oracles import gaussian, low_rank
 from ddpm.zoo import diffusers, model
@@ -540,8 +542,43 @@ assert published_previous(levels, np.array([0]))[0] == levels[-1] < 1e-6  # pure
 # where $\varepsilon_G$ is the best denoiser of a Gaussian for each class (64 directions, and one variance for the rest)
 # and $s_t^2$ its loss. The last layer of a new network is 0, so its first loss is that of the Gaussian. With
 # $\mathcal N(0, I)$ in place of that Gaussian the network would predict $v$; with $\mathcal N(m,\sigma^2 I)$ it would
-# be preconditioned as in EDM. One formula, three priors. What is each worth before the first step? If the images came
-# from the Gaussians of the classes, the losses would be exactly these:
+# be preconditioned as in EDM. One formula, three priors. What is each worth before the first step? On given images this
+# is known without drawing any noise (section 3; `loss_on`). On the 10,000 test images of Fashion-MNIST a network that
+# continues $\mathcal N(0, I)$ begins at .455, one that continues $\mathcal N(m,\sigma^2 I)$ at .365, and one that
+# continues a Gaussian for each class at .133; with 64 directions of each class in place of all 784, at .159. A network
+# that predicts $\varepsilon$ begins at 1. (Without the data set the cell takes small digits instead. They have 64
+# directions, and the order is the same.)
+
+
+# %%
+def step_0(name):
+    """The exact loss on test images of denoisers fitted to training images, by (prior, its directions), and n."""
+    d = sources.load(name)
+    x, test = (np.asarray(data.to_float(a)) for a in (d.x_train, d.x_test))
+    D, each_class = x[0].size, "a Gaussian for each class"
+    rank, whole = min(64, D // 4), gaussian.fit(x, d.y_train)  # all directions, by rising variance
+    var = whole.var[:, :-rank].mean(1)  # of each direction that is left out
+    priors = {
+        ("N(0, I): v", 0): low_rank.isotropic(D),
+        ("N(m, σ² I): EDM", 0): low_rank.fit(x, kind="isotropic"),
+        (each_class, rank): low_rank.LowRank(whole.mean, whole.basis[..., -rank:], whole.var[:, -rank:], var),
+    }
+    losses = {prior: g.loss_on(lib, test, d.y_test) for prior, g in priors.items()}
+    losses[each_class, D] = gaussian.linear_loss(whole, lib, test, d.y_test)
+    return {prior: float(loss[1:].mean()) for prior, loss in losses.items()}, len(test)
+
+
+on = "fashion_mnist" if sources.where("fashion_mnist") else "digits"
+begins, n_test = step_0(on)
+assert list(begins.values()) == sorted(begins.values(), reverse=True)
+assert round(model.load("fashion_mnist").card["measures"]["eps_mse"]["reference"], 3) == 0.133  # measured on its card
+if on == "fashion_mnist":
+    assert n_test == 10_000 and [round(loss, 3) for loss in begins.values()] == [0.455, 0.365, 0.159, 0.133]
+{f"{prior}, {r} directions": round(loss, 4) for (prior, r), loss in begins.items()}, f"n = {n_test:,} of {on}"
+
+# %% [markdown]
+# On CIFAR-10 the shipped weights hold the Gaussians. If the photographs came from them, the losses would be exactly
+# these:
 
 
 # %%
@@ -594,7 +631,7 @@ else:
     labels = jnp.tile(jnp.arange(10), each)
     calls = {"smoke": 8, "short": 50, "full": 100}[BUDGET]
 
-    def draw(eps, n, guidance):
+    def draw(eps, n, guidance, calls=calls):
         how = sample.Sampling(steps=calls, guidance=guidance)
         return np.asarray(sample.images(eps, cifar.schedule, jax.random.key(0), (n, 32, 32, 3), labels[:n], how))
 
@@ -608,11 +645,114 @@ about = {key: cifar.card.get(key) for key in ("parameters", "steps", "training_s
 {name: round(value, 4) for name, value in first.items()}, about
 
 # %% [markdown]
-# The card also says how the model draws well (`drawing`): above some time $t^*$ the denoiser is the Gaussian's alone
-# (`guides.gaussian_above`, eight lines that change nothing else), and guidance is stronger than elsewhere. The first
-# row of the picture below is what the Gaussians draw by themselves, without guidance, from the same noise as the row
-# below it: colours, and where in the picture they are. Edges and things are what the network adds.
+# ### The colours, before and after
 #
+# The card also says how the model draws well (`drawing`): above some time $t^*$ the denoiser is the Gaussian's alone.
+# `guides.gaussian_above` is a few lines that take any network. Let us see what they do to two of them: the shipped one,
+# and the one that was shipped before it, which has about as many parameters and predicts $\varepsilon$. (That one is in
+# the history of this repository; without it, the rows of the shipped one remain.) Noise, labels and guidance are the
+# same in all rows; only $t^*$ changes. For $t^*=T$ the network draws alone, and for $t^*=1$ the Gaussians.
+
+
+# %%
+def earlier():
+    """The model that was shipped before this one, from the history of the repository; None where that is not here."""
+    here = str(Path(model.__file__).parent)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("json", "safetensors"):
+            show = ["git", "-C", here, "show", f"7dbde57:ddpm/weights/cifar10.{kind}"]
+            try:
+                done = subprocess.run(show, capture_output=True, check=True)
+            except (OSError, subprocess.CalledProcessError):
+                return None
+            (Path(folder) / f"earlier.{kind}").write_bytes(done.stdout)
+        return model.load(Path(folder) / "earlier")
+
+
+# %%
+rows, strength = {}, cifar.guided(None) if cifar else 1.0
+old = earlier() if alone is not None else None
+if alone is not None:
+    t_star, eps_G = cifar.drawing.gaussian_above or 750, cifar.prior.gaussian.eps(cifar.schedule)
+    fewer = {"smoke": 8, "short": 12, "full": 50}[BUDGET]
+
+    def draw_until(eps, last):  # as gaussian_above(eps, eps_G, last) does; here `last` may be T, too
+        return draw(interval(eps, eps_G, 0, last), 10, strength, fewer)
+
+    rows[f"Gaussians, guidance {strength:g}"] = draw_until(cifar.plain.eps, 1)
+    if old:
+        assert old.predict == "eps" and np.array_equal(old.schedule.alpha_bar, cifar.schedule.alpha_bar)
+        assert abs(inspect.count(old.params) / inspect.count(cifar.params) - 1) < 0.01
+        rows |= {"ε alone": draw_until(old.eps, 1000), "ε and Gaussians": draw_until(old.eps, t_star)}
+    rows |= {"skip alone": draw_until(cifar.plain.eps, 1000), "skip and Gaussians": draw_until(cifar.plain.eps, t_star)}
+    if fewer == calls and cifar.drawing.gaussian_above:  # then this is how the model draws
+        assert np.allclose(rows["skip and Gaussians"], drawn[:10], atol=0.01)
+
+# %% [markdown]
+# Two numbers for each row: the share of all values that are at the limits, $|x|>.98$; and how far the colours of its
+# pixels are from those of the 50,000 training images, as in Exercise 17.7. For that we need no photograph: the
+# Gaussian of all labels has the mean and the variance of every pixel.
+
+
+# %%
+def colour_moments(g):
+    """μ and σ of the pixels of each colour, of images from the Gaussian of all labels: (3,), (3,)"""
+    mean, U = np.asarray(g.mean[-1], np.float64), np.asarray(g.basis[-1], np.float64)
+    var = float(g.rest[-1]) + U**2 @ (np.asarray(g.var[-1], np.float64) - float(g.rest[-1]))  # of each number
+    mean, var = mean.reshape(-1, 3), var.reshape(-1, 3)
+    return mean.mean(0), np.sqrt((var + mean**2).mean(0) - mean.mean(0) ** 2)
+
+
+seen = {}
+for name, row in rows.items():
+    mu, sigma = colour_moments(cifar.prior.gaussian)
+    far = ((row.mean((0, 1, 2)) - mu) ** 2 + (row.std((0, 1, 2)) - sigma) ** 2).sum()
+    seen[name] = {"at the limits": float((np.abs(row) > 0.98).mean()), "colour distance": float(far)}
+if old:
+    before, after = (list(seen[name].values()) for name in ("ε alone", "ε and Gaussians"))
+    assert all(b > 2 * a for b, a in zip(before, after, strict=True))
+    change = {of: np.abs(rows[f"{of} alone"] - rows[f"{of} and Gaussians"]).mean() for of in ("ε", "skip")}
+    assert change["ε"] > 4 * change["skip"]
+{name: {what: round(value, 3) for what, value in of.items()} for name, of in seen.items()}
+
+# %% [markdown]
+# What one sees, row by row (in the picture at the end of the lesson, with the names that are printed here):
+#
+# - *ε alone* is what was wrong. The forest is black, the ship a white spot, the frog violet: what the first steps
+#   decided by their errors, no later step put right.
+# - *ε and Gaussians*, the same network and the same noise: the sky is blue, the horse brown, the forest a dark green.
+#   What the network did well, the shapes, has stayed. Both numbers fall to less than half.
+# - *skip alone* has these colours without any $t^*$: a Gaussian is a part of this network since its first step.
+# - *skip and Gaussians*, the model as it ships, can hardly be told from the row above it, in the picture and by the
+#   numbers. For this network $t^*$ is a small matter; it does save the calls of the network above it. The experiment
+#   `gaussian_interval` measures $t^*$ and the number of directions on held-out images, and by what is drawn.
+# - The *Gaussians*, guided as all rows are, draw stripes. With guidance $s$ the score is that of
+#   $p_c^{\,s}\,p_\varnothing^{1-s}$. In a direction in which the Gaussian of a class has clearly more variance than
+#   that of all images, this is no distribution: the inverse variance $s/v_c-(s-1)/v_\varnothing$ is negative. We count
+#   such directions, of 64 in each class. Without noise they are most; at $t^*$, where noise makes $v_c$ and
+#   $v_\varnothing$ alike, few are left. Without guidance (the first row of the picture) the Gaussians draw what they
+#   know: colours, and where in the picture they are. Edges and things are what a network adds.
+
+
+# %%
+def no_variance(g, alpha_bar, s):
+    """In how many directions of each class the inverse variance of p_c^s p_∅^(1-s) is negative, at one ᾱ_t."""
+    basis, var, rest = (np.asarray(a, np.float64) for a in (g.basis, g.var, g.rest))
+    v, v_rest = (alpha_bar * a + 1 - alpha_bar for a in (var, rest))
+    along = np.square(basis[-1].T @ basis[:-1])  # (K, r, r): how much of each direction lies in those of ∅
+    of_all = 1 / v_rest[-1] + (1 / v[-1] - 1 / v_rest[-1]) @ along  # (K, r) uᵀ Σ_∅⁻¹ u
+    return (s / v[:-1] < (s - 1) * of_all).sum(1)
+
+
+counts = {}
+if alone is not None:
+    for when, alpha_bar in (("without noise", 1.0), ("at t*", abar[t_star - 1])):
+        counts[when] = no_variance(cifar.prior.gaussian, alpha_bar, strength)
+    few, many = (cifar.prior.gaussian.var[:-1].size * share for share in (0.1, 0.5))
+    assert counts["without noise"].sum() > many and counts["at t*"].sum() < few
+counts
+
+# %% [markdown]
 # At low noise, where edges count, the Gaussian of a class is no better a start than a single variance. It may fade into
 # that one there (`ddpm train --predict gaussian --gaussian-fade 100 300`); the experiment `priors` compares all these
 # starts at an equal budget of training.
@@ -637,20 +777,23 @@ fall, colour_shares, better_until
 # %% [markdown]
 # ## 9. The picture
 #
-# Above: images with a column for each class, drawn by the Gaussians alone in the first row, and by the small network in
-# all others. Below: what each preset costs; the power by
+# Above: images with a column for each class. In the first row the Gaussians alone, without guidance; then the rows of
+# section 8, before and after; then further images of the small network. Below: what each preset costs; the power by
 # frequency (a rise at 16 waves, which is a period of two pixels, is the mesh of the $2\times2$ folding); the ladder for
 # these images and, in black, the losses of the best linear denoiser and of the network on photographs, from the card.
 
 
 # %%
 def draw_images(axis):
-    """A column for each class; the Gaussians alone in the first row."""
-    canvas = plot.grid(np.clip(drawn if alone is None else np.concatenate([alone, drawn]), -1, 1), 10)
-    axis.imshow(canvas)
+    """A column for each class; the rows of section 8, and then what the small network draws."""
+    first_rows = [] if alone is None else [alone, *rows.values()]
+    others = drawn if alone is None else drawn[10:]  # those of the rows' noise are in the last of them
+    axis.imshow(plot.grid(np.clip(np.concatenate([*first_rows, others]), -1, 1), 10))
     axis.set_xticks(18 + 34 * np.arange(10), names, fontsize=9)
     axis.xaxis.tick_top()
-    axis.set(yticks=[])
+    words = ["Gaussians, guidance 1", *rows][: len(first_rows)]
+    words = [word.replace(", ", ",\n").replace(" and ", " and\n") for word in words]
+    axis.set_yticks(18 + 34 * np.arange(len(words)), words, fontsize=9)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
 
@@ -697,9 +840,9 @@ def draw_ladder(axis):
 # %%
 def picture():
     """The figure of this lesson."""
-    rows = each + (alone is not None)
-    figure = plt.figure(figsize=(11, 3.6 + 1.05 * rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[0.4 + 1.05 * rows, 3.2])
+    high = 1.05 * each if alone is None else 0.95 * (each + len(rows))
+    figure = plt.figure(figsize=(11, 3.6 + high), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[0.4 + high, 3.2])
     draw_images(top.subplots())
     axes = bottom.subplots(1, 3)
     for axis, draw in zip(axes, (draw_costs, draw_power, draw_ladder), strict=True):
@@ -717,7 +860,9 @@ if __name__ == "__main__":
     results = {
         "presets": {name: {"parameters": n, "gflop": g} for name, (n, g) in sizes.items()},
         "clouds": {"slope": slope, "losses": means, "colour_shares": shares.tolist(), "n": len(x)},
+        "step_0": {f"{on}, {prior}, {r} directions": loss for (prior, r), loss in begins.items()},
         "first_losses": first,
+        "before_and_after": seen,
         "better_than_linear_until_t": better_until,
         "drawn": {"by": cifar.card.get("summary", cifar.name) if cifar else None, "slope": fall, "n": len(drawn)},
         "digits_recognised": recognised,
