@@ -136,7 +136,7 @@ def speed() -> list[Goal]:
              before("step compiled"), "", convolution),
         Goal("over lucidrains'", 1.0, step["ratio_lucidrains"], 1, before("step lucidrains"), "", convolution),
         Goal("speed of DDIM over diffusers' under torch.compile", 1.0, r["ddim"]["ratio_diffusers_compiled"], 1,
-             before("ddim compiled"), "", "XLA's 3x3 convolutions; `forward_forms` has the other forms that were tried."),
+             before("ddim compiled"), "", "XLA's 3x3 convolutions; `forward_forms` has other forms that were tried."),
         Goal("time to a test loss over the best of PyTorch, compilation counted", 1.5, peer / ours, 1, None, "",
              "The step itself; fewer steps are needed here (`experiments.lab.time_to_loss`)."),
     ]  # fmt: skip
