@@ -122,6 +122,7 @@ def test_few_steps_are_drawn_as_was_measured_to_be_best():
         "infogan_codes",
         "downstream",
         "trilemma",
+        "forward_forms",
     ],
 )
 def test_quick_forms(name, tmp_path):
