@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Small:
     steps: int = 3000
     batch: int = 32
     seeds: int = 2
-    every: int = 0  # steps between the averages that are kept; 0: a quarter of the way
+    every: int = field(default=0, repr=False)  # steps between the averages that are kept; 0: a quarter of the way
 
 
 # What each run changes of the plain one: cosine schedule, ε, L_simple, 10 % of the labels dropped.
