@@ -42,14 +42,14 @@ WEIGHTS = {"simple": weighting.simple, "min_snr": weighting.min_snr, "p2": weigh
 
 
 def denoiser(
-    net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps", prior: Any = None, sees: Any = True
+    net: Eps, learned_variance: bool, schedule: Schedule, predict: str = "eps", prior: Any = None, sees: bool = True
 ) -> Eps:
     """The ε̂ of a network that predicts `eps`, `x0`, `v`, `mu`, `flow`, `edm` or what a Gaussian `prior` leaves.
 
     Of a network that learns its variance it is the first half.   sees: its input has the Gaussian's estimate of x0 too
     """
     if predict == "gaussian":
-        return skip_head(net, prior, schedule, bool(sees))
+        return skip_head(net, prior, schedule, sees)
     return head(eps_half(net) if learned_variance else net, schedule, predict)
 
 

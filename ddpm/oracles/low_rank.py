@@ -131,8 +131,8 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     each label's own mean and variances; `one` the same Gaussian for all labels; `isotropic` N(m, σ² I), no directions.
     The seed is fixed: the same images give the same Gaussian. scikit-learn's PCA finds the directions; λ are its
     variances, and ρ is the mean of those left out. On digits, and on variances that fall as 1/k, Σλ is at most .2 %
-    below that of the exact eigenvectors, and the loss on these images at most .2 % above theirs at every t; at rank 64
-    of Fashion-MNIST .05 % and .13 %. Of white noise, whose variances do not fall, Σλ is up to 6 % below.
+    below that of the exact eigenvectors, and the loss on these images at most .2 % above theirs at every t. Of white
+    noise, whose variances do not fall, no direction is better than another, and Σλ is further below.
     """
     x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
     check.choice("kind", kind, GAUSSIANS)

@@ -49,7 +49,7 @@ def sample_grid(
 
     def at(h: float) -> Eps:
         here = at_number(net, h) if few.told else net
-        return denoiser(here, unet.learned_variance, schedule, predict, prior, unet.extra_channels)
+        return denoiser(here, unet.learned_variance, schedule, predict, prior, unet.extra_channels > 0)
 
     eps, how = at(0.0), Sampling(steps=min(25, schedule.T), guidance=2.0)
     if few.loss:
@@ -86,8 +86,9 @@ def loss_on_test(
     )
     given: Any = Condition(text=c) if c is not None and c.ndim == 2 else c  # tokens of captions, or labels
     which = {"params": state.params, "ema": state.ema, **state.emas}
+    sees = unet.extra_channels > 0
     denoisers = {
-        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior, unet.extra_channels)
+        name: denoiser(eps_fn(unet, p), unet.learned_variance, schedule, predict, state.prior, sees)
         for name, p in which.items()
     }
     return {name: eps_mse(eps, schedule, x, given, jax.random.key(0)).value for name, eps in denoisers.items()}

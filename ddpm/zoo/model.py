@@ -69,8 +69,8 @@ class Model:
         return self._denoiser(at_number(self.net, h))
 
     def _denoiser(self, net: Eps) -> Eps:
-        unet = self.unet
-        return denoiser(net, unet.learned_variance, self.schedule, self.predict, self.prior, unet.extra_channels)
+        learned, sees = self.unet.learned_variance, self.unet.extra_channels > 0
+        return denoiser(net, learned, self.schedule, self.predict, self.prior, sees)
 
     @property
     def few(self) -> FewStepsCard:

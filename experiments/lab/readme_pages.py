@@ -121,19 +121,13 @@ def time_to_loss() -> list[str]:
     r = json.loads(path.read_text())
     first = "first_step_or_compile_seconds"
     words = [
-        f"{k} {seconds_to(r['goal'], v['curve']):.0f} s + {v[first]:.0f} s to begin"
+        f"{k} {goals.seconds_to(r['goal'], v['curve']):.0f} s + {v[first]:.0f} s to begin"
         if v["reached"]
         else f"{k} not reached"
         for k, v in r["sides"].items()
     ]
     what = f"training to a test ε-MSE of {r['goal']:.4f}, from an empty cache; `python -m experiments.lab.time_to_loss`"
     return [f"| {what}, seed {r['config']['seed']} | {'; '.join(words)} |"]
-
-
-def seconds_to(goal: float, curve: list[dict[str, float]]) -> float:
-    """The seconds at which the line through the last two measurements of a training has the test loss `goal`."""
-    (t0, l0), (t1, l1) = ((row["seconds"], row["test_loss"]) for row in curve[-2:])
-    return t0 + (t1 - t0) * (l0 - goal) / (l0 - l1)
 
 
 def speed_page() -> str:

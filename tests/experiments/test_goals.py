@@ -33,3 +33,9 @@ def test_the_numbers_before_are_those_that_version_0_1_committed():
         for key in of["keys"]:
             value = value[key]
         assert value == of["value"], name
+
+
+def test_the_goal_is_reached_on_the_line_between_two_measurements():
+    curve = [{"seconds": s, "test_loss": loss} for s, loss in ((1, 9.0), (10, 0.5), (30, 0.1))]
+    assert goals.seconds_to(0.3, curve) == pytest.approx(20)
+    assert goals.seconds_to(0.1, curve) == pytest.approx(30)

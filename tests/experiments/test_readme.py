@@ -72,9 +72,3 @@ def test_every_command_that_is_named_exists():
     assert {"train", "mine", "course"} <= named <= known
     for command in re.findall(r"ddpm course ([a-z]+)", text):
         assert f"{command}" in Path(course.__file__).read_text(), command
-
-
-def test_the_goal_is_reached_on_the_line_between_two_measurements():
-    curve = [{"seconds": s, "test_loss": loss} for s, loss in ((1, 9.0), (10, 0.5), (30, 0.1))]
-    assert readme_pages.seconds_to(0.3, curve) == pytest.approx(20)
-    assert readme_pages.seconds_to(0.1, curve) == pytest.approx(30)
