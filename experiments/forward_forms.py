@@ -4,9 +4,10 @@ Sampling is calls of the network. The preset `cpu` computes the same ε̂ here a
 own export, and in diffusers; then with other forms of one operator each, all of which give the same numbers: 3x3
 convolutions as one product of patches (im2col) or by Winograd's F(2x2, 3x3), which needs 4/9 of the products; 1x1
 convolutions as products; group norm with both sums in one pass, or with scale and shift folded into one multiply-add;
-the doubled image with its convolution as four 2x2 convolutions of the small image, 4/9 of the products; q, k and v in
-one product. What the 3x3 convolutions take inside the network is the difference to the same network with 1x1 kernels in
-their place, times 9/8. Alone, an operator is the sum over its layers, without what a call costs by itself.
+q, k and v in one product; and the convolution of the doubled image as it is written, for which ours has four 2x2
+convolutions of the small image, 4/9 of the products (`ddpm.tools.ops.conv_doubled`). What the 3x3 convolutions (but for
+those of doubled images) take inside the network is the difference to the same network with 1x1 kernels in their place,
+times 9/8. Alone, an operator is the sum over its layers, without what a call costs by itself.
 
 What we see: on one thread ONNX Runtime needs .84 of our processor time at batch 64, .82 at 16 and .65 for one image.
 The operator is the 3x3 convolution: at batch 64 it takes 1.46 ms an image of our 2.00 and 1.12 of ONNX Runtime's 1.68;
@@ -50,7 +51,7 @@ from experiments.lab.speed.turns import Times, Worker, middle, share
 
 PAPER = "Lavin and Gray 2016; Ho et al. 2020, App. B, the network"
 MINUTES = 6
-FORMS, BEST = tuple(forms.IN_A_NETWORK), "upsampling by four 2x2"
+FORMS, BEFORE = tuple(forms.IN_A_NETWORK), "one 3x3 of the doubled image"
 CLOCKS = ("processor", "wall")  # of a pair of times
 PROCESSOR, WALL = 0, 1
 ENGINES = (OURS, ORT, TORCH, COMPILED)
@@ -61,9 +62,9 @@ PACKAGES = ("onnxruntime", "torch", "diffusers")
 class Config:
     """The network and the batches; rounds, and the processor seconds of each side in a round; levels of LLVM.
 
-    threads: all is measured on the first number, the whole network and its best form also on the others. compiled: the
-    batches of torch.compile. operators: batches, and kinds: which. forward, step: the batches of the forward pass and
-    of gradients at each level. pairs: of processes, each with rounds of its own.
+    threads: all is measured on the first number, the whole network also on the others, with the doubled image as it is
+    written. compiled: the batches of torch.compile. operators: batches, and kinds: which. forward, step: the batches of
+    the forward pass and of gradients at each level. pairs: of processes, each with rounds of its own.
     """
 
     preset: str = "cpu"
@@ -84,7 +85,7 @@ class Config:
 
 
 QUICK = {
-    **{"preset": "digits", "batches": (1,), "threads": (1,), "torch": False, "compiled": (), "forms": (BEST,)},
+    **{"preset": "digits", "batches": (1,), "threads": (1,), "torch": False, "compiled": (), "forms": (BEFORE,)},
     **{
         "least": 1e-4,
         "operators": (1,),
@@ -104,7 +105,7 @@ def network(config: Config, threads: int) -> tuple[Times, dict[str, float]]:
     job = {
         **{"do": "network", "preset": config.preset, "batches": config.batches, "least": config.least},
         **{"torch": config.torch, "compiled": config.compiled if all_of_it else ()},
-        "forms": config.forms if all_of_it else (BEST,),
+        "forms": config.forms if all_of_it else (BEFORE,),
     }
     with Worker(job, threads) as worker:
         about = worker.hear()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ddpm.tools.ops import _conv, conv, group_norm
+from ddpm.tools.ops import _conv, conv, conv_doubled, group_norm
 
 # Ho et al. initialise every weight uniformly with variance 1/fan_avg, and the last layer of each block near zero.
 init_uniform = nnx.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -103,17 +103,21 @@ class Conv(nnx.Module):
         draws: Draws,
         init: Callable = init_uniform,
         symmetric: bool = False,
+        up: bool = False,
         dtype: Any,
     ):
         self.kernel = nnx.Param(draws(init, (k, k, c_in, c_out)))
         self.bias = nnx.Param(jnp.zeros(c_out))
-        self.stride, self.dtype = stride, dtype
+        self.stride, self.up, self.dtype = stride, up, dtype  # up: of the doubled image
         # TensorFlow's SAME: with stride 2 on an even size it pads right and bottom only, as Ho et al.'s weights expect.
         self.padding = ((k // 2, k // 2),) * 2 if symmetric else "SAME"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, w = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        y = conv(x, w) if self.stride == 1 else _conv(x, w, self.stride, self.padding)
+        if self.up:
+            y = conv_doubled(x, w)
+        else:
+            y = conv(x, w) if self.stride == 1 else _conv(x, w, self.stride, self.padding)
         return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
 
 
@@ -142,11 +146,8 @@ class Resample(nnx.Module):
     """The last layer of a level: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
 
     def __init__(self, channels: int, up: bool, symmetric: bool, *, draws: Draws, dtype: Any):
-        self.conv = Conv(channels, channels, stride=1 if up else 2, symmetric=symmetric, draws=draws, dtype=dtype)
-        self.up = up
+        stride = 1 if up else 2
+        self.conv = Conv(channels, channels, stride=stride, up=up, symmetric=symmetric, draws=draws, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.up:
-            B, H, W, C = x.shape
-            x = jnp.broadcast_to(x[:, :, None, :, None, :], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
         return self.conv(x)

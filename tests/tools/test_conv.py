@@ -60,6 +60,38 @@ def test_vmap_commutes_with_the_convolution_and_its_derivatives(axes):
     same(jax.jit(lambda: mapped(ops.conv))(), jax.jit(lambda: mapped(ops._conv))())
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_convolution_of_a_doubled_image_is_that_of_each_pixel_four_times(k):
+    """By NumPy's repeat, in a program and outside of one; a kernel that is nowhere symmetric, sides that differ."""
+    w = jax.random.normal(KEYS[1], (k, k, 3, 2))
+    want = ops._conv(jnp.asarray(np.repeat(np.repeat(X, 2, 1), 2, 2)), w)
+    same((ops.conv_doubled(X, w), jax.jit(ops.conv_doubled)(X, w)), (want, want), atol=1e-5)
+
+
+def test_on_a_cpu_it_needs_four_ninths_of_the_products():
+    """As XLA counts them. Where its gradient is taken, value and gradient are the plain one's to the bit."""
+    forms = (ops.conv_doubled, plain_doubled)
+    flops = [jax.jit(f).lower(X, W).compile().cost_analysis()["flops"] for f in forms]
+    assert 0.4 < flops[0] / flops[1] < 0.6
+    with_gradient = [jax.jit(jax.value_and_grad(energy(f), (0, 1)))(X, W) for f in forms]
+    jax.tree.map(np.testing.assert_array_equal, *with_gradient)
+
+
+def plain_doubled(x, w):
+    return ops.conv(ops.doubled(x), w)
+
+
+def test_every_derivative_of_the_doubled_one_is_the_plain_ones():
+    """And under vmap, over images and over kernels."""
+
+    def all_of_it(f):
+        images, kernels = jnp.stack([X, DX]), jnp.stack([W, DW])
+        return derivatives(energy(f)), jax.vmap(f, (0, None))(images, W), jax.vmap(f, (None, 0))(X, kernels)
+
+    a, b = (jax.jit(lambda f=f: all_of_it(f))() for f in (ops.conv_doubled, plain_doubled))
+    same(a, b)
+
+
 def small(w, x):
     """Two convolutions with a norm and attention between them: the operations of the U-Net."""
     h = ops.group_norm(ops.conv(x, w["in"]), jnp.ones(4), jnp.zeros(4), 2)

@@ -23,7 +23,7 @@ OURS: dict[str, tuple[Any, str]] = {  # where each operator of the network is lo
     "conv": (layers, "conv"),
     "group_norm": (layers, "group_norm"),
     "attention": (network.Attention, "__call__"),
-    "resample": (layers.Resample, "__call__"),
+    "conv_doubled": (layers, "conv_doubled"),
 }
 Layer = tuple[Any, ...]
 
@@ -55,10 +55,9 @@ def apply_of(unet: UNetConfig, **forms: Callable) -> Callable:
 def census(unet: UNetConfig) -> Counter[Layer]:
     """How many ("conv", size, I, O, k) of stride 1, ("norm", size, C), ("attention", size, C) and ("up", size, C).
 
-    Norms are those before a SiLU, that is all but those of attention; an "up" is also counted as its "conv".
+    Norms are those before a SiLU, that is all but those of attention; the convolution of a doubled image is an "up".
     """
     found: Counter[Layer] = Counter()
-    doubled = layers.Resample.__call__
 
     def conv(x: jax.Array, w: jax.Array) -> jax.Array:
         found["conv", x.shape[1], *w.shape[2:], w.shape[0]] += 1
@@ -72,12 +71,11 @@ def census(unet: UNetConfig) -> Counter[Layer]:
         found["attention", x.shape[1], x.shape[-1]] += 1
         return x
 
-    def resample(self: Any, x: jax.Array) -> jax.Array:
-        if self.up:
-            found["up", x.shape[1], x.shape[-1]] += 1
-        return doubled(self, x)
+    def up(x: jax.Array, w: jax.Array) -> jax.Array:
+        found["up", x.shape[1], x.shape[-1]] += 1
+        return ops.conv_doubled(x, w)
 
-    apply = apply_of(unet, conv=conv, group_norm=norm, attention=attention, resample=resample)
+    apply = apply_of(unet, conv=conv, group_norm=norm, attention=attention, conv_doubled=up)
     x = jax.ShapeDtypeStruct((1, *unet.image_shape), jnp.float32)
     jax.eval_shape(apply, param_shapes(unet), x, jax.ShapeDtypeStruct((1,), jnp.int32))
     return found
@@ -130,16 +128,16 @@ def winograd(x: jax.Array, U: jax.Array) -> jax.Array:
 
 
 def winograd_params(params: dict) -> dict:
-    """The parameters of a network with every 3x3 kernel of stride 1 as (4, 4, I, O), for `winograd_or_ours`."""
+    """The parameters of a network with those 3x3 kernels as (4, 4, I, O), for `winograd_or_ours`."""
     return with_kernels(params, lambda w: winograd_kernel(jnp.asarray(w)).reshape(4, 4, *w.shape[2:]))
 
 
 def with_kernels(params: dict, f: Callable) -> dict:
-    """The parameters of a network with f(w) for every 3x3 kernel w of stride 1"""
+    """The parameters of a network with f(w) for every 3x3 kernel w that does not change the size"""
 
     def change(path: Any, a: Any) -> Any:
-        halves = any(getattr(part, "key", "") == "downsamplers" for part in path)
-        return f(a) if a.ndim == 4 and len(a) == 3 and not halves else a
+        resamples = any("samplers" in str(getattr(part, "key", "")) for part in path)
+        return f(a) if a.ndim == 4 and len(a) == 3 and not resamples else a
 
     return jax.tree_util.tree_map_with_path(change, params)
 
@@ -159,36 +157,9 @@ def only_3x3(form: Callable) -> Callable:
     return lambda x, w: form(x, w) if len(w) == 3 else ops.conv(x, w)
 
 
-def doubled(x: jax.Array) -> jax.Array:
-    """Each pixel four times: (B, H, W, C) -> (B, 2H, 2W, C)."""
-    B, H, W, C = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None, :], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-
-
-def four_small(x: jax.Array, w: jax.Array) -> jax.Array:
-    """conv(doubled(x), w) for a 3x3 kernel, as four 2x2 convolutions of x: 16 products for 36.
-
-    The three rows of the kernel meet only two rows of x: for even rows of the result the sums {0}, {1, 2}, for odd ones
-    {0, 1}, {2}; columns likewise.
-    """
-
-    def merged(z: Any, odd: int) -> tuple[jax.Array, jax.Array]:
-        return (z[0] + z[1], z[2]) if odd else (z[0], z[1] + z[2])
-
-    def part(odd_row: int, odd_column: int) -> jax.Array:
-        rows = merged(w, odd_row)
-        kernel = jnp.stack([jnp.stack(merged(row, odd_column)) for row in rows])
-        return ops._conv(x, kernel, 1, ((1 - odd_row, odd_row), (1 - odd_column, odd_column)))
-
-    B, H, W, _ = x.shape
-    y = jnp.stack([jnp.stack([part(a, b) for b in (0, 1)], 3) for a in (0, 1)], 2)
-    return y.reshape(B, 2 * H, 2 * W, -1)
-
-
-def four_small_resample(self: Any, x: jax.Array) -> jax.Array:
-    """`Resample` with `four_small` on the way up."""
-    bias = self.conv.bias[...].reshape(1, 1, 1, -1)
-    return four_small(x, self.conv.kernel[...]) + bias if self.up else self.conv(x)
+def one_of_the_doubled(x: jax.Array, w: jax.Array) -> jax.Array:
+    """`conv_doubled` as it is written: the image with each pixel four times, and one convolution of it."""
+    return ops.conv(ops.doubled(x), w)
 
 
 # --- norm and attention -----------------------------------------------------------------------------------------------
@@ -249,7 +220,7 @@ IN_A_NETWORK: dict[str, dict[str, Callable]] = {  # the network with other forms
     "1x1 as products": {"conv": product_1x1},
     "norm in one pass": {"group_norm": norm_two_sums},
     "norm folded": {"group_norm": norm_folded},
-    "upsampling by four 2x2": {"resample": four_small_resample},
+    "one 3x3 of the doubled image": {"conv_doubled": one_of_the_doubled},
     "q, k, v in one product": {"attention": one_product},
 }
 PARAMS: dict[str, Callable[[dict], dict]] = {"3x3 by Winograd": winograd_params}  # what they need of the parameters

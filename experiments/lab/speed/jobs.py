@@ -195,8 +195,8 @@ def _up(unet: UNetConfig, B: int, threads: int, size: int, C: int) -> tuple[str,
         return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), w, padding=1)
 
     return UP, {
-        OURS: engines.xla(lambda x, w: ops.conv(forms.doubled(x), w), x, w),
-        "four 2x2": engines.xla(forms.four_small, x, w),
+        OURS: engines.xla(ops.conv_doubled, x, w),
+        "one 3x3 of the doubled image": engines.xla(forms.one_of_the_doubled, x, w),
         ORT: engines.onnx_layer(unet, held, x, write, threads),
         TORCH: engines.torch_layer(reference, x, w.transpose(3, 2, 0, 1)),
     }
