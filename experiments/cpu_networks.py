@@ -8,13 +8,13 @@ the average on test images; below it stand the steps that fitted into the time. 
 a quarter of the time: a try as good as one of those is as good as `cpu` at that time. The exact column is the ε-MSE of
 the best linear denoiser of each class, which needs no training; a network is compared with it, not held to it.
 
-What we see: nothing is far ahead of `cpu`. One block a level (.1110) and no attention (.1112) are one and a half per
-cent better than its .1127 after these two minutes; whether they are after a long training was not tried. Fewer channels
-at 14x14 and patches of 4 make steps faster, by a sixth and by a half, and each step teaches less: .131 and .141, the
-latter about as good as `cpu` after one minute (.145). 8 channels at full size lose little (.118) in 38 % fewer steps.
-A step of Muon costs 30 % more, and brings no more than that (.116). Depthwise convolutions were left out after timing
-one: a 64th of the operations, and more than three times the processor time. The processor was shared; read times as
-ratios.
+What we see (one seed): nothing is far ahead of `cpu`. One block a level (.1110) and no attention (.1112) are one and a
+half per cent better than its .1127 after these two minutes, which another seed may change; a long training was not
+tried. Fewer channels at 14x14 and patches of 4 make steps faster, by a sixth and by a half, and each step teaches less:
+.131 and .141, the latter about as good as `cpu` after one minute (.145). 8 channels at full size lose little (.118) in
+38 % fewer steps. A step of Muon costs 30 % more, and brings no more than that (.116). Depthwise convolutions were left
+out after timing one: a 64th of the operations, and more than three times the processor time. The processor was shared;
+read times as ratios.
 """
 
 from __future__ import annotations
