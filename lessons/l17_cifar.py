@@ -43,7 +43,7 @@ from ddpm import data, network, plot, sample, schedule
 from ddpm.config import UNetConfig, unet_config
 from ddpm.datasets import sources
 from ddpm.evaluation import distances
-from ddpm.guides.rules import interval
+from ddpm.guides.rules import gaussian_above
 from ddpm.networks import inspect
 from ddpm.oracles import gaussian, low_rank
 from ddpm.zoo import diffusers, model
@@ -676,8 +676,8 @@ if alone is not None:
     t_star, eps_G = cifar.drawing.gaussian_above or 750, cifar.prior.gaussian.eps(cifar.schedule)
     fewer = {"smoke": 8, "short": 12, "full": 50}[BUDGET]
 
-    def draw_until(eps, last):  # as gaussian_above(eps, eps_G, last) does; here `last` may be T, too
-        return draw(interval(eps, eps_G, 0, last), 10, strength, fewer)
+    def draw_until(eps, last):
+        return draw(gaussian_above(eps, eps_G, last), 10, strength, fewer)
 
     rows[f"Gaussians, guidance {strength:g}"] = draw_until(cifar.plain.eps, 1)
     if old:
@@ -760,9 +760,10 @@ counts
 # %% [markdown]
 # What did the network learn beyond the ladder? Its card has the loss on test images, by noise level, next to that of
 # the best of all linear denoisers (one Gaussian with the full covariance of 3,072 numbers). The network is better where
-# there is less noise. Up to which level? The last number below is the answer. Its images have brightness as their first
-# colour axis, as photographs have. But their power falls with the frequency clearly faster than $1/f^2$: detail is what
-# is missing.
+# there is less noise. Up to which level? The last number below is the last $t$ before the first tenth of the chain
+# where it is not. (The card's loss is that of the model as it is drawn: above $t^*$ it is the Gaussian's.) Its images
+# have brightness as their first colour axis, as photographs have. But their power falls with the frequency clearly
+# faster than $1/f^2$: detail is what is missing.
 
 # %%
 measured_loss = ((cifar.card.get("measures") or {}).get("eps_mse_null", {}) if cifar else {}).get("by_t", [])
@@ -771,7 +772,8 @@ fall = np.polyfit(np.log(f[(f > 1) & (f < 12)]), np.log(colour_power[-1][(f > 1)
 assert abs(colour_axes[0] @ AXES[0]) > 0.9 and -4 < fall < -1.5
 assert cifar is None or fall < -2.2
 assert all(a["value"] < a["baseline"] for a in measured_loss[:5])  # where there is something to see
-better_until = max((a["t"][1] for a in measured_loss if a["value"] < a["baseline"]), default=None)
+worse = [a["t"][0] for a in measured_loss if a["value"] >= a["baseline"]]
+better_until = worse[0] - 1 if worse else max((a["t"][1] for a in measured_loss), default=None)
 fall, colour_shares, better_until
 
 # %% [markdown]

@@ -99,7 +99,9 @@ class Sample:
     # scale s of classifier-free guidance: 0 is no class, 1 the class, above 1 nearer to the class and less varied. If
     # not given: the value in the model's card, else 2
     guidance: float | None = None
-    plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
+    # the network at every t, even where the card leaves the highest noise to a Gaussian; then all else that the card
+    # says of drawing is left out too, such as its guidance, for which 2 is taken
+    plain: bool = False
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the initial noise
     out: Path = Path("out/samples.png")  # the picture
@@ -172,7 +174,9 @@ class Evaluate:
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = ""
     steps: int | None = None  # N, 1..T; 50, or T if that is less
     guidance: float | None = None  # scale s of classifier-free guidance; if not given, the card's value, else 2
-    plain: bool = False  # the network at every t, even where the card leaves the highest noise to a Gaussian
+    # the network at every t, even where the card leaves the highest noise to a Gaussian; then all else that the card
+    # says of drawing is left out too, such as its guidance, for which 2 is taken
+    plain: bool = False
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples
     n_bound: int = 500  # test images whose bits/dim are measured by the variational bound; 0: none

@@ -61,5 +61,3 @@ def _page(m: model.Model, file: Path) -> None:
 
     web_page.save(file, m)
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB. Open it in a browser; it needs no network and no GPU.")
-    if m.drawing.gaussian_above:
-        print("It draws as `ddpm sample --plain` does: without the Gaussian at the noisiest times.")

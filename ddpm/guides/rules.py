@@ -89,24 +89,27 @@ def gaussian_above(eps: Eps, gaussian: Eps, above: int) -> Partial:
 
 def _one_chain(eps: Partial, gaussian: Partial) -> int:
     """T of the chain on which both are evaluated; the largest whole number if neither shows it."""
-    T, T_G = _steps(eps), _steps(gaussian)
+    (T, alpha_bar), (T_G, alpha_bar_G) = _chain(eps), _chain(gaussian)
+    right = "give both one schedule, such as gaussian.eps(schedule) with that of eps"
     if T and T_G and T != T_G:
+        raise ValueError(f"the chain of eps has T = {T} and that of the Gaussian T = {T_G}; {right}")
+    if alpha_bar is not None and alpha_bar_G is not None and (off := np.abs(alpha_bar - alpha_bar_G)).max() > 1e-6:
+        t = int(off.argmax())
         raise ValueError(
-            f"the chain of eps has T = {T} and that of the Gaussian T = {T_G}; give both one schedule, "
-            f"such as gaussian.eps(schedule) with that of eps"
+            f"alpha_bar of t = {t} is {alpha_bar[t]:.4g} in eps, {alpha_bar_G[t]:.4g} in the Gaussian; {right}"
         )
     return T or T_G or np.iinfo(np.int32).max
 
 
-def _steps(eps: Partial) -> int | None:
-    """T of the outermost schedule in a denoiser, of a retimed one that of its list; None if it has neither."""
+def _chain(eps: Partial) -> tuple[int | None, np.ndarray | None]:
+    """T and ᾱ of the outermost schedule in a denoiser, T alone of a retimed one; None for what it does not show."""
     for part in inside(eps):
         if part.func is retime.__wrapped__:  # type: ignore[attr-defined]
-            return len(part.keywords["times"]) - 1
+            return len(part.keywords["times"]) - 1, None
         for bound in (*part.args, *part.keywords.values()):
             if isinstance(bound, Schedule):
-                return bound.T
-    return None
+                return bound.T, np.asarray(bound.alpha_bar) if check.known(bound.alpha_bar) else None
+    return None, None
 
 
 def _same_classes(eps: Partial, gaussian: Partial) -> None:

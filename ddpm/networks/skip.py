@@ -26,6 +26,7 @@ from ddpm.contracts import Eps, Partial, partial_of, technique
 from ddpm.forward import at, x0_from_eps
 from ddpm.oracles.low_rank import LowRank, round_of
 from ddpm.schedule import Schedule
+from ddpm.tools import check
 
 
 class Prior(NamedTuple):
@@ -49,6 +50,7 @@ def make_prior(gaussian: LowRank, schedule: Schedule, weight: jax.Array | None =
     scale = skip_scale(gaussian, schedule)
     if weight is None:
         return Prior(gaussian, scale)
+    check.by_time("weight", weight, schedule.T)
     other = skip_scale(round_of(gaussian), schedule)
     return Prior(gaussian, jnp.sqrt(weight * scale**2 + (1 - weight) * other**2), weight)
 

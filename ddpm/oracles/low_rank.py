@@ -65,7 +65,8 @@ class LowRank(NamedTuple):
         """
         K, D = self.mean.shape
         x = np.asarray(x0, dtype=np.float32).reshape(len(x0), -1)
-        row = np.full(len(x), K - 1) if c is None or K == 1 else np.asarray(c)
+        _same_size("x0", x0, x, D)
+        row = np.full(len(x), K - 1) if c is None or K == 1 else np.asarray(check.labels(c, len(x), K - 1))
         alpha_bar = np.asarray(schedule.alpha_bar, dtype=np.float64)[1:, None]  # (T, 1)
         loss = np.zeros(schedule.T)
         for k in np.unique(row):
@@ -82,14 +83,19 @@ class LowRank(NamedTuple):
         return np.concatenate([[1.0], loss])
 
 
+def _same_size(name: str, given: Any, x: Any, D: int) -> None:
+    """Refuse images `given` of another size than D numbers; x: the same as (B, numbers)"""
+    if x.shape[1] != D:
+        raise ValueError(
+            f"{name} has shape {np.shape(given)}, {x.shape[1]} numbers an image; the Gaussian has {D}: "
+            f"give images of the size that it was fitted to, or fit it to images of this size"
+        )
+
+
 def _eps(m: LowRank, schedule: Schedule, x_t: jax.Array, t: Any, c: Any = None) -> jax.Array:
     B, K = x_t.shape[0], m.mean.shape[0]
     x = x_t.reshape(B, -1)
-    if x.shape[1] != m.mean.shape[1]:
-        raise ValueError(
-            f"x_t has shape {x_t.shape}, {x.shape[1]} numbers an image; the Gaussian has {m.mean.shape[1]}: "
-            f"give images of the size that it was fitted to, or fit it to images of this size"
-        )
+    _same_size("x_t", x_t, x, m.mean.shape[1])
     t = jnp.broadcast_to(check.times(t, x_t, schedule.T), (B,))
     row = jnp.full(B, K - 1) if c is None or K == 1 else check.labels(c, B, K - 1)
     alpha_bar, std = at(schedule.alpha_bar, t, x), at(schedule.std, t, x)  # (B, 1)
@@ -134,18 +140,20 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     below that of the exact eigenvectors, and the loss on these images at most .2 % above theirs at every t. Of white
     noise, whose variances do not fall, no direction is better than another, and Σλ is further below.
     """
-    x = np.asarray(x, dtype=np.float32).reshape(len(x), -1)
     check.choice("kind", kind, GAUSSIANS)
+    x = _images(x)
     N, D = x.shape
     if kind == "isotropic":
         return isotropic(D, _some(x, "all images").mean(0), x.var(0).mean())
     if c is None or kind == "one":
         return LowRank(*(jnp.asarray(a)[None] for a in _pca(x, rank, "all images")))
-    c = np.asarray(c)
+    c = check.classes("c", c, N)
     K = int(c.max()) + 1 if num_classes is None else num_classes
-    if c.shape != (N,) or c.min() < 0 or c.max() >= K:
-        raise ValueError(f"c lies in {c.min()}..{c.max()} with shape {c.shape}; give {N} labels in 0..{K - 1}")
+    if c.max() >= K:
+        raise ValueError(f"c lies in {c.min()}..{c.max()}; give {N} labels in 0..{K - 1}")
     groups = [*((f"class {k}", x[c == k]) for k in range(K)), ("all images", x)]
+    for name, of in groups if kind == "class" else groups[-1:]:  # before the first PCA
+        _check_rank(rank, of, name)
     if kind == "class":
         rows = [_pca(of, rank, name) for name, of in groups]
         return LowRank(*(jnp.asarray(np.stack(a)) for a in zip(*rows, strict=True)))
@@ -158,21 +166,34 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     return LowRank(*(jnp.asarray(a, jnp.float32) for a in (mean, basis[None], var, rest)))
 
 
+def _images(x: Any) -> np.ndarray:
+    """Images, or codes, as (N, D) float32; refuse NaN, infinities and bytes."""
+    x = np.asarray(x)
+    if x.dtype == np.uint8 or not np.isfinite(x.sum(dtype=np.float64)):
+        what = "type uint8" if x.dtype == np.uint8 else "NaN or infinite values"
+        raise ValueError(f"x has {what}; give floats, such as the images in [-1, 1] of ddpm.data.to_float")
+    return x.astype(np.float32, copy=False).reshape(len(x), -1)
+
+
 def _some(x: np.ndarray, name: str) -> np.ndarray:
     if len(x) < 2:
         raise ValueError(f"{name} has {len(x)} images; a Gaussian needs at least 2")
     return x
 
 
+def _check_rank(rank: int, x: np.ndarray, name: str) -> None:
+    most = min(len(_some(x, name)) - 1, x.shape[1] - 1)
+    if check.whole("rank", rank, 1) > most:
+        raise ValueError(
+            f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most} (--gaussian-rank)"
+        )
+
+
 def _pca(x: np.ndarray, rank: int, name: str) -> tuple[np.ndarray, ...]:
     """(μ, U, λ, ρ) of one set of images."""
     from sklearn.decomposition import PCA
 
-    most = min(len(_some(x, name)) - 1, x.shape[1] - 1)
-    if not 1 <= rank <= most:
-        raise ValueError(
-            f"rank is {rank}; {name}: {len(x)} images of {x.shape[1]} numbers allow 1..{most} (--gaussian-rank)"
-        )
+    _check_rank(rank, x, name)
     p = PCA(rank, svd_solver="randomized", iterated_power=4, random_state=0).fit(x)
     # Not p.noise_variance_, which divides by the number of images where there are fewer of them than numbers
     square, var = np.einsum("nd,nd->d", x, x, dtype=np.float64), p.explained_variance_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,12 @@ def save(folder: str | Path, step: int, state: Any, card: dict, keep: int = 2) -
             stem(folder, old).with_name(stem(folder, old).name + suffix).unlink(missing_ok=True)
 
 
-def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
+def restore(folder: str | Path, like: Any, refuse: Callable[[dict], None] | None = None) -> tuple[Any, dict] | None:
     """Restore (state, card) from the newest intact checkpoint; return None if there is none.
 
-    `like`: a pytree of the same structure and shapes. Damaged checkpoints, and those with NaN or infinite values, are
-    skipped with a warning; if none is left, `files.Damaged` lists them. Temporary files that a kill left are deleted.
+    `like`: a pytree of the same structure and shapes; `refuse` sees the card before the arrays are compared. Damaged
+    checkpoints, and those with NaN or infinite values, are skipped with a warning; if none is left, `files.Damaged`
+    lists them. Temporary files that a kill left are deleted.
     """
     files.sweep(folder)
     refused = []
@@ -65,6 +67,8 @@ def restore(folder: str | Path, like: Any) -> tuple[Any, dict] | None:
             warnings.warn(f"checkpoint refused: {e}. The one before it is tried", stacklevel=2)
             refused.append(str(e))
             continue
+        if refuse:
+            refuse(card)
         # names and shapes against those of `like`
         named = _named(like)
         for name in sorted(named.keys() ^ arrays.keys()):

@@ -103,22 +103,27 @@ class Conv(nnx.Module):
         draws: Draws,
         init: Callable = init_uniform,
         symmetric: bool = False,
-        up: bool = False,
         dtype: Any,
     ):
         self.kernel = nnx.Param(draws(init, (k, k, c_in, c_out)))
         self.bias = nnx.Param(jnp.zeros(c_out))
-        self.stride, self.up, self.dtype = stride, up, dtype  # up: of the doubled image
+        self.stride, self.dtype = stride, dtype
         # TensorFlow's SAME: with stride 2 on an even size it pads right and bottom only, as Ho et al.'s weights expect.
         self.padding = ((k // 2, k // 2),) * 2 if symmetric else "SAME"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, w = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        if self.up:
-            y = conv_doubled(x, w)
-        else:
-            y = conv(x, w) if self.stride == 1 else _conv(x, w, self.stride, self.padding)
-        return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+        return self.convolved(x, w) + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+    def convolved(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        return conv(x, w) if self.stride == 1 else _conv(x, w, self.stride, self.padding)
+
+
+class DoubledConv(Conv):
+    """The convolution of the image with each pixel four times."""
+
+    def convolved(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        return conv_doubled(x, w)
 
 
 class GroupNorm(nnx.Module):
@@ -146,8 +151,10 @@ class Resample(nnx.Module):
     """The last layer of a level: a strided convolution down, or nearest-neighbour doubling and a convolution up."""
 
     def __init__(self, channels: int, up: bool, symmetric: bool, *, draws: Draws, dtype: Any):
-        stride = 1 if up else 2
-        self.conv = Conv(channels, channels, stride=stride, up=up, symmetric=symmetric, draws=draws, dtype=dtype)
+        if up:
+            self.conv: Conv = DoubledConv(channels, channels, draws=draws, dtype=dtype)
+        else:
+            self.conv = Conv(channels, channels, stride=2, symmetric=symmetric, draws=draws, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.conv(x)

@@ -103,10 +103,10 @@ def doubled(x: jax.Array) -> jax.Array:
 def conv_doubled(x: jax.Array, w: jax.Array) -> jax.Array:
     """conv(doubled(x), w): x (B, H, W, I), w (k, k, I, O) -> (B, 2H, 2W, O).
 
-    On a CPU a 3x3 kernel becomes four 2x2 convolutions of x: 16 products for 36. Where gradients are taken it is
+    On a CPU a 3x3 kernel becomes four 2x2 convolutions of x: 16 products for 36. With its derivatives it is
     computed as it is written, so a training step stays the same to the bit; the gradients of the four are slower.
     """
-    if len(w) != 3 or x.dtype.itemsize < 4:  # sums of weights would round in half precision
+    if w.shape[:2] != (3, 3) or x.dtype.itemsize < 4:  # sums of weights would round in half precision
         return conv(doubled(x), w)
     return jax.lax.platform_dependent(x, w, cpu=_four_small, default=lambda x, w: conv(doubled(x), w))
 
@@ -129,7 +129,7 @@ def _four_small(x: jax.Array, w: jax.Array) -> jax.Array:
 
     B, H, W, _ = x.shape
     y = jnp.stack([jnp.stack([part(a, b) for b in (0, 1)], 3) for a in (0, 1)], 2)  # (B, H, 2, W, 2, O)
-    return y.reshape(B, 2 * H, 2 * W, -1)
+    return y.reshape(B, 2 * H, 2 * W, w.shape[-1])
 
 
 def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, epsilon: float = 1e-6) -> jax.Array:

@@ -2,7 +2,8 @@
 
 Nothing else changes: the loss, the optimiser and the averages are those of any training, and begin with these
 parameters too. The images may be others, of any size, in other classes; what must agree is what the network was
-trained to do: the parameters' shapes, what it predicts, and the noise of each t.
+trained to do: the parameters' shapes, what it predicts, and the noise of each t. A network that continues a Gaussian
+continues that of the new images, fitted with the same options: on the model's own images that is the model's own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ddpm.tools import files
 from ddpm.train import TrainState
 from ddpm.training.config import TrainConfig
 
+GAUSSIAN = ("gaussian", "gaussian_rank", "gaussian_fade")  # the options of the Gaussian that a network continues
 BY_CLASS = "class_embedding"  # the table with a row for each class
 
 
@@ -42,6 +44,14 @@ def check_begin(config: TrainConfig, unet: UNetConfig, schedule: Schedule, model
             f"{name} knows the noise of {model.card['schedule']['name']} with T = {model.schedule.T}, but this "
             f"training has {config.chain} with T = {config.T}; give the same"
         )
+    known = model.card.get("train") or {}
+    for field in GAUSSIAN if config.predict == "gaussian" else ():
+        mine, its = getattr(config, field), known.get(field, TrainConfig.__dataclass_fields__[field].default)
+        if not np.array_equal(its, mine):
+            raise ValueError(
+                f"{name} continues a Gaussian with {field} {its}, but {field} is {mine}: what its network adds to one "
+                f"is wrong for the other; give the same, as --like {config.begin} does"
+            )
     here, there = (files.flatten(tree) for tree in (param_shapes(unet), model.params))
     for path in sorted(here.keys() | there.keys()):
         of = [tuple(a[path].shape) if path in a else "none" for a in (here, there)]

@@ -62,7 +62,7 @@ class Model:
         eps = self.told(0.0) if self.few.told else self._denoiser(self.net)
         if self.prior and self.drawing.gaussian_above:
             eps = gaussian_above(eps, self.prior.gaussian.eps(self.schedule), self.drawing.gaussian_above)
-        return Partial(_within(self.schedule.T), eps=eps)
+        return Partial(_within, eps=eps, schedule=self.schedule)
 
     def told(self, h: float) -> Eps:
         """ε̂ of a network that is told a number, at that number: of a few-step model, a jump or a scale."""
@@ -108,7 +108,8 @@ class Model:
 
     @property
     def plain(self) -> Model:
-        """The network at every t, without what `drawing` changes; results that are kept have another checksum."""
+        """The network at every t, drawn as a card without `drawing` says, with guidance 2; the model itself where no
+        Gaussian draws above some t. Results that are kept have another checksum."""
         if not self.drawing.gaussian_above:
             return self
         card = {k: v for k, v in self.card.items() if k != "drawing"} | {"sha256": f"{self.card.get('sha256')} plain"}
@@ -200,16 +201,11 @@ class Model:
         return self.unet.image_shape
 
 
-@functools.lru_cache
-def _within(T: int) -> Callable[..., jax.Array]:
-    """The denoiser that refuses times outside 1…T, where they can be read."""
-
-    @affine
-    def within(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps) -> jax.Array:
-        check.times(t, x_t, T)
-        return eps(x_t, t, c)
-
-    return within
+@affine
+def _within(x_t: jax.Array, t: jax.Array, c: Any = None, /, *, eps: Eps, schedule: Schedule) -> jax.Array:
+    """The denoiser that refuses times outside 1…T, where they can be read, and shows its chain."""
+    check.times(t, x_t, schedule.T)
+    return eps(x_t, t, c)
 
 
 def _from_zero(net: Eps, x_t: jax.Array, t: jax.Array, c: jax.Array | None = None) -> jax.Array:
@@ -276,11 +272,11 @@ def _from_run(folder: Path) -> Model:
 
     run, about = cards.run_card(folder)
     about["train"] = dataclasses.asdict(run.train)
-    found = checkpoint.restore(folder / "checkpoints", jax.eval_shape(lambda: init_state(run.train, run.unet)))
+    same = functools.partial(cards.same_run, folder / "config.json", run)
+    found = checkpoint.restore(folder / "checkpoints", jax.eval_shape(lambda: init_state(run.train, run.unet)), same)
     if found is None:
         raise ValueError(f"{folder} has no whole checkpoint yet; let `ddpm train` reach its first --save-every")
     state, saved = found
-    cards.same_run(folder / "config.json", run, saved)
     schedule = ScheduleCard(run.train.chain, run.train.T)
     card = {**about, "schedule": dataclasses.asdict(schedule), "step": saved["step"]}
     if (folder / FILE).exists():

@@ -149,7 +149,6 @@ def page(model: Model) -> str:
     """The whole page; a model that it cannot carry is refused with the reason."""
     import jinja2
 
-    model = model.plain  # the network at every t
     if reason := refusal(model):
         raise ValueError(f"model {model.name!r} cannot be a page: {reason}")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)

@@ -15,7 +15,8 @@ from ddpm.guides.rules import gaussian_above
 from ddpm.networks.dit import eps_fn
 from ddpm.oracles import low_rank
 from ddpm.samplers.respacing import respace, retime
-from ddpm.schedule import cosine
+from ddpm.schedule import cosine, linear
+from ddpm.zoo.model import Model
 
 D, K, T, ABOVE = 12, 2, 50, 33
 SCHEDULE = cosine(T)
@@ -97,6 +98,17 @@ def test_a_gaussian_of_another_chain_is_refused():
             ValueError, match="the chain of eps has T = 40 and that of the Gaussian T = 50; give both one"
         ):
             gaussian_above(eps, G, ABOVE)
+
+
+def test_a_gaussian_of_other_noise_is_refused_with_the_time_where_it_differs_most():
+    """The same T; also of a whole model, which shows its chain whatever it predicts."""
+    chain = linear(50)
+    off = np.abs(np.asarray(chain.alpha_bar) - np.asarray(SCHEDULE.alpha_bar))
+    m = Model("m", dataclasses.replace(TINY, num_classes=K), {}, chain, ("a", "b"), {})
+    for eps in (clip_x0(a_net, chain), gaussian().eps(chain), m.eps):
+        with pytest.raises(ValueError, match=f"alpha_bar of t = {off.argmax()} is .* in the Gaussian; give both one"):
+            gaussian_above(eps, G, ABOVE)
+    assert gaussian_above(m.eps, gaussian().eps(linear(50)), ABOVE)
 
 
 def test_of_a_retimed_network_the_chain_is_its_list_of_times():

@@ -115,14 +115,32 @@ def test_few_images_have_the_variance_that_they_have(kind):
     [
         ({"rank": 12}, r"rank is 12; class 0: 20 images of 12 numbers allow 1\.\.11"),
         ({"rank": 0}, "rank is 0"),
-        ({"num_classes": 1}, r"c lies in 0..1 .*labels in 0\.\.0"),
+        ({"rank": 2.5}, r"rank is 2\.5; give a whole number"),
+        ({"num_classes": 1}, r"c lies in 0\.\.1; give 40 labels in 0\.\.0"),
+        ({"c": np.repeat([0.5, 1.5], 20)}, "(?s)c is .*; give 40 whole numbers >= 0"),
+        ({"x": np.zeros((40, 2, 2, 3), np.uint8) + 9}, "x has type uint8; give floats, such as .*to_float"),
+        ({"x": np.full((40, D), np.nan)}, "x has NaN or infinite values"),
         ({"num_classes": 4}, "class 2 has 0 images; a Gaussian needs at least 2"),
         ({"kind": "each"}, "kind 'each' is not known"),
     ],
 )
 def test_a_fit_that_cannot_be_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
-        low_rank.fit(RNG.normal(size=(40, D)), np.repeat([0, 1], 20), **({"rank": R} | change))
+        low_rank.fit(**({"x": RNG.normal(size=(40, D)), "c": np.repeat([0, 1], 20), "rank": R} | change))
+
+
+def test_a_class_that_is_too_small_is_named_before_the_others_are_fitted(monkeypatch):
+    monkeypatch.setattr(low_rank, "_pca", lambda *args: pytest.fail("it was fitted"))
+    with pytest.raises(ValueError, match=r"rank is 5; class 1: 4 images of 12 numbers allow 1\.\.3"):
+        low_rank.fit(RNG.normal(size=(40, D)), np.repeat([0, 1], [36, 4]), rank=5)
+
+
+def test_its_loss_refuses_labels_and_images_that_it_does_not_have():
+    """JAX would take the last row for the label 11."""
+    with pytest.raises(ValueError, match=r"c lies in 0\.\.11, outside 0\.\.2"):
+        gaussian().loss_on(SCHEDULE, X, np.array([0, 1, 1, 0, 1, 11]))
+    with pytest.raises(ValueError, match=r"x0 has shape \(6, 2, 2, 1\), 4 numbers an image; the Gaussian has 12"):
+        gaussian().loss_on(SCHEDULE, X[..., :1])
 
 
 def of_eigenvectors(x, rank):
@@ -244,3 +262,5 @@ def test_its_scale_is_its_error_outside_of_the_ramp_and_above_it_inside():
 
 def test_without_times_nothing_fades():
     assert ramp(T, 0, 0) is None and make_prior(gaussian(), SCHEDULE).weight is None
+    with pytest.raises(ValueError, match=r"weight has shape \(40,\); give one number for each time 0\.\.50"):
+        make_prior(gaussian(), SCHEDULE, jnp.ones(40))

@@ -1,6 +1,7 @@
 """Fine-tuning: a training begins with a model's parameters, in every average, and refuses one that does not fit."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -63,6 +64,21 @@ def test_other_classes_begin_with_a_table_of_their_own():
 def test_what_does_not_fit_is_refused(model, words):
     with pytest.raises(ValueError, match=words):
         begin.check_begin(dataclasses.replace(BASE, begin="other"), TINY, cosine(1000), model)
+
+
+@pytest.mark.parametrize(
+    ("option", "there"),
+    [({"gaussian": "isotropic"}, "class"), ({"gaussian_rank": 5}, "6"), ({"gaussian_fade": (0, 9)}, "[0, 0]")],
+)
+def test_a_gaussian_of_another_kind_is_refused(option, there):
+    """What the network adds to one Gaussian is wrong for another; with the options of its card it is taken."""
+    setup = dataclasses.replace(BASE, predict="gaussian", gaussian_rank=6, begin="other")
+    train = {"gaussian": "class", "gaussian_rank": 6, "gaussian_fade": [0, 0]}
+    model = trained(predict="gaussian", train=train)
+    begin.check_begin(setup, TINY, cosine(1000), model)
+    field = next(iter(option))
+    with pytest.raises(ValueError, match=re.escape(f"with {field} {there}, but {field} is {option[field]}: what")):
+        begin.check_begin(dataclasses.replace(setup, **option), TINY, cosine(1000), model)
 
 
 def test_a_model_of_few_steps_has_no_begin():

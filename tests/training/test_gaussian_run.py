@@ -1,6 +1,8 @@
 """A training that continues a Gaussian: its first loss, its run and weights, and what it refuses."""
 
 import dataclasses
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from ddpm.loss import per_image, squared_error
 from ddpm.networks.skip import make_prior, ramp
 from ddpm.oracles import low_rank
 from ddpm.schedule import cosine
+from ddpm.tools import files
 from ddpm.training import loop, run, step
 from ddpm.training.config import TrainConfig
 from ddpm.zoo import diffusers, model
@@ -145,6 +148,18 @@ def test_a_run_is_not_resumed_as_another_parametrisation(trained, monkeypatch):
         run.train(dataclasses.replace(BASE, predict="eps"), trained.parent, quiet=True)
     with pytest.raises(ValueError, match=r"gaussian_fade was \[100, 300\], now \[0, 0\]"):
         run.train(BASE, trained.parent, quiet=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("field", "value", "was"), [("gaussian_rank", 5, "6"), ("predict", "eps", "'gaussian'")])
+def test_a_run_whose_options_were_edited_is_refused_with_their_name(trained, tmp_path, field, value, was):
+    """Before the arrays are compared, whose shapes would say less."""
+    folder = shutil.copytree(trained, tmp_path / "edited")
+    about = json.loads((folder / "config.json").read_text())
+    about["train"] |= {field: value, "gaussian_fade": [0, 0] if field == "predict" else about["train"]["gaussian_fade"]}
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(files.Damaged, match=rf"train: {field} is .*{value}.* was saved with {was}"):
+        model.load(folder)
 
 
 @pytest.mark.slow
