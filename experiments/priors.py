@@ -31,6 +31,7 @@ network.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +55,37 @@ FLOW, FADES = "flow", "fades"
 # recipe: (its name in the table, the kind of its Gaussian in `low_rank.fit`)
 RUNS = {
     "cosine": ("ε", None),
-    "flow": ("flow, linear path", FLOW),
     "v": ("v, N(0, I)", "unit"),
-    "gaussian, isotropic": ("N(m, σ² I)", "isotropic"),
-    "gaussian, one": ("one Gaussian", "one"),
-    "gaussian, pooled": ("pooled directions", "pooled"),
-    "gaussian, class": ("a Gaussian for each class", "class"),
-    "gaussian, class, fades": ("the same, fading below t = 300", FADES),
+    "gaussian, isotropic, unseen": ("N(m, σ² I)", "isotropic"),
+    "gaussian, class, unseen": ("a Gaussian for each class", "class"),
+    "gaussian, class": ("the same, its x̂0 in the input", "class"),
+    "gaussian, class, fades": ("and fading below t = 300", FADES),
+    "flow": ("flow, linear path", FLOW),
+    "gaussian, one": ("one Gaussian, its x̂0 in the input", "one"),
+    "gaussian, pooled": ("pooled directions, x̂0 in the input", "pooled"),
 }
+SHORT = ("flow", "gaussian, one", "gaussian, pooled")  # trained for fewer steps
 BINS = ((1, 1), (2, 3), (4, 6), (7, 8), (9, 10))  # tenths of 1…T that belong together
+PARTS = ("-.1T", "-.3T", "-.6T", "-.8T", "-T")
+MEASURES = (
+    ("mse", "ε-MSE"),
+    ("distance", "Fréchet distance"),
+    ("accuracy", "class accuracy"),
+    ("helped", "share with T(x|true class) > 0"),
+)
 
 
 @dataclass(frozen=True)
 class Config(Small):
-    """Priors, the budget of their trainings, images drawn, steps of DDIM, test images of ε-MSE and of typicality."""
+    """Priors, the budget of their trainings, images drawn, steps of DDIM, test images of ε-MSE and of typicality.
 
+    at: the steps after which all is measured;  short: the most steps of the priors in `SHORT`
+    """
+
+    steps: int = 10_000
+    every: int = 1000
+    at: tuple[int, ...] = (1000, 3000, 10_000)
+    short: int = 3000
     priors: tuple[str, ...] = tuple(RUNS)
     n: int = 500
     draw_steps: int = 20
@@ -78,8 +95,9 @@ class Config(Small):
     draws: int = 24
 
 
-QUICK = {"data": "digits", "preset": "digits", "steps": 4, "batch": 8, "seeds": 1, "n": 40, "draw_steps": 2}
-QUICK |= {"n_test": 20, "n_typical": 10, "draws": 4, "priors": ("cosine", "gaussian, class")}
+QUICK = {"data": "digits", "preset": "digits", "steps": 4, "every": 1, "at": (1, 2, 4), "short": 2, "batch": 8}
+QUICK |= {"seeds": 1, "n": 40, "draw_steps": 2, "n_test": 20, "n_typical": 10, "draws": 4}
+QUICK |= {"priors": ("cosine", "gaussian, class", "flow")}
 
 
 def first_loss(kind: str | None, name: str, x: np.ndarray, c: np.ndarray) -> float:
@@ -144,71 +162,94 @@ def by_part(m: Any, x: np.ndarray, c: np.ndarray) -> list[float]:
 
 def run(config: Config) -> Result:
     """Train and measure every prior with each seed."""
-    judge, runs = judge_of(config.data), family(config, config.priors)
+    judge = judge_of(config.data)
     x, c = held_out(config.data, config.n_test)
-    quarter = max(1, config.steps // 4)
-    steps, chain = [quarter, 2 * quarter, config.steps], cosine(1000)
+    few, chain = slice(config.n_typical), cosine(1000)
     rows = [Row(f"Fréchet distance, floor: {config.n} test images", None, None, judge.floor(config.n))]
     found: dict[str, dict[str, list[Any]]] = {}
     for recipe in config.priors:
         name, kind = RUNS[recipe]
-        of: dict[str, list[Any]] = {"mse": [], "distance": [], "accuracy": [], "helped": [], "parts": []}
+        budget_of = dataclasses.replace(config, steps=config.short if recipe in SHORT else config.steps)
+        runs = family(budget_of, (recipe,))[recipe]
+        keys = ("steps", "mse", "distance", "accuracy", "helped", "parts")
+        of: dict[str, list[Any]] = {key: [] for key in keys}
         rows.append(Row(f"{name}: ε-MSE before the first step", None, first_loss(kind, config.data, x, c), None))
-        for step in steps:
-            models = [r.model(step=step) for r in runs[recipe]]
+        for step in (step for step in config.at if step <= budget_of.steps):
+            models = [r.model(step=step) for r in runs]
+            here = [on_chain(m, chain) for m in models]
             drawn = [scores(judge, m, config.n, config.draw_steps, config.guidance) for m in models]
-            of["mse"].append([error(on_chain(m, chain), x, c) for m in models])
+            of["steps"].append(step)
+            of["mse"].append([error(m, x, c) for m in here])
             of["distance"].append([s.frechet for s in drawn])
             of["accuracy"].append([s.accuracy for s in drawn])
+            of["helped"].append([helped(m, x[few], c[few], config.draws) for m in here])
+            of["parts"].append([by_part(m, x, c) for m in here])
             rows += [
-                Row(f"{name}, {step:,} steps: ε-MSE", None, None, *mean_range(of["mse"][-1])),
-                Row(f"{name}, {step:,} steps: Fréchet distance", None, None, *mean_range(of["distance"][-1])),
-                Row(f"{name}, {step:,} steps: class accuracy", None, None, *mean_range(of["accuracy"][-1])),
+                Row(f"{name}, {step:,} steps: {what}", None, None, *mean_range(of[key][-1])) for key, what in MEASURES
             ]
-        of["helped"] = [
-            helped(on_chain(m, chain), x[: config.n_typical], c[: config.n_typical], config.draws) for m in models
-        ]
-        of["parts"] = [by_part(on_chain(m, chain), x, c) for m in models]
-        rows.append(Row(f"{name}: share with T(x|true class) > 0", None, None, *mean_range(of["helped"])))
         found[name] = of
-    rows += [Row(f"{name}: factor in steps to the last ε-MSE of ε", None, None, *f) for name, f in faster(steps, found)]
-    numbers = {"steps": steps, "found": found, "budget": budget(config)}
+    rows += [Row(f"{name}: factor in steps to the ε-MSE of ε", None, None, *f) for name, f in faster(found)]
+    numbers = {"found": found, "budget": budget(config)}
     sizes = {k: getattr(config, k) for k in ("n", "n_test", "n_typical")}
     return Result(rows, None, numbers | sizes)
 
 
-def faster(steps: list[int], found: dict[str, dict[str, list[Any]]]) -> list[tuple[str, tuple[float, float]]]:
-    """How many times fewer steps each needs for the ε-MSE of ε at the end, where it gets there in all seeds."""
-    plain, out = np.array(found["ε"]["mse"]), []
+def faster(found: dict[str, dict[str, list[Any]]]) -> list[tuple[str, tuple[float, float]]]:
+    """How many times fewer steps each needs for the ε-MSE of ε at its own last step, where all seeds get there."""
+    out = []
     for name, of in found.items():
-        seeds = range(plain.shape[1])
-        factors = [speed_up(np.array(steps), plain[:, i], np.array(of["mse"])[:, i]) for i in seeds]
+        steps = np.array(of["steps"])
+        plain, mse = np.array(found["ε"]["mse"])[: len(steps)], np.array(of["mse"])  # (steps, seeds)
+        factors = [speed_up(steps, a, b) for a, b in zip(plain.T, mse.T, strict=True)]
         if all(f is not None for f in factors):
             out.append((name, mean_range([f for f in factors if f is not None])))
     return out
 
 
+def in_one_table(numbers: dict[str, Any]) -> str:
+    """One table: each prior at each step; ε-MSE in parts of 1…T, distance, accuracy and the share with T(x|c) > 0."""
+    heads = ["prior", "steps", "ε-MSE", *(f"t {part}" for part in PARTS), "Fréchet", "accuracy", "T > 0"]
+    lines = [
+        f"The mean of the seeds; the parts of 1…T are ε-MSE too. {numbers['n_test']} test images, {numbers['n']} drawn "
+        f"ones, T(x|c) of {numbers['n_typical']} test images.",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
+    ]
+    for name, of in numbers["found"].items():
+        for i, step in enumerate(of["steps"]):
+            parts = " | ".join(f"{value:.4f}" for value in np.mean(of["parts"][i], 0))
+            mse, distance, accuracy, share = (np.mean(of[key][i]) for key in ("mse", "distance", "accuracy", "helped"))
+            lines.append(f"| {name} | {step:,} | {mse:.4f} | {parts} | {distance:.3g} | {accuracy:.3f} | {share:.3f} |")
+    return "\n".join(lines)
+
+
 def redraw(rows: list[dict[str, Any]], numbers: dict[str, Any]) -> Any:
-    """Draw ε-MSE along the training, then at its end by t, as a ratio to that of ε, and the distance."""
-    found, steps = numbers["found"], numbers["steps"]
-    colours = ["#7f8c8d", "#8e44ad", "#2e86c1", "#17a589", "#d4ac0d", "#ca6f1e", "#922b21", "#1c2833"]
+    """Draw ε-MSE along the training, then at its end by t, as a ratio to that of ε at that step, and the distance."""
+    found = numbers["found"]
+    colours = ["#7f8c8d", "#8e44ad", "#2e86c1", "#17a589", "#922b21", "#1c2833", "#b7950b", "#ca6f1e", "#e59866"]
     with plot.style():
-        figure = plot.new_figure(11.0, 3.2)
+        figure = plot.new_figure(11.0, 3.4)
         left, middle, right = figure.subplots(1, 3)
-        plain = np.mean(found["ε"]["parts"], axis=0)
         for (name, of), colour in zip(found.items(), colours, strict=False):
-            mse, distance = np.array(of["mse"]), np.array(of["distance"])  # (steps, seeds)
-            left.plot(steps, mse.mean(1), "o-", color=colour, label=name)
-            middle.plot(range(5), np.mean(of["parts"], axis=0) / plain, "o-", color=colour)
-            right.plot(steps, distance.mean(1), "o-", color=colour)
+            steps, mse, distance = of["steps"], np.array(of["mse"]), np.array(of["distance"])  # (steps, seeds)
+            plain = np.mean(found["ε"]["parts"][len(steps) - 1], axis=0)
+            line = "o:" if len(steps) < len(found["ε"]["steps"]) else "o-"
+            left.plot(steps, mse.mean(1), line, color=colour, label=name)
+            middle.plot(range(5), np.mean(of["parts"][-1], axis=0) / plain, line, color=colour)
+            right.plot(steps, distance.mean(1), line, color=colour)
             for ax, values in ((left, mse), (right, distance)):
                 ax.vlines(steps, values.min(1), values.max(1), color=colour, linewidth=1)
-        middle.set_xticks(range(5), ["-.1T", "-.3T", "-.6T", "-.8T", "-T"])
-        left.set(xlabel="step", ylabel=f"ε-MSE, {numbers['n_test']} test images")
+        middle.set_xticks(range(5), PARTS)
+        left.set(xlabel="step", ylabel=f"ε-MSE, {numbers['n_test']} test images", xscale="log", yscale="log")
         middle.set(xlabel="t", ylabel="ε-MSE, of that of ε")
-        right.set(xlabel="step", ylabel=f"Fréchet distance, {numbers['n']} images", yscale="log")
-        right.set_yticks([30, 100, 300, 1000], ["30", "100", "300", "1,000"])
-        right.minorticks_off()
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=7)
-        figure.suptitle(f"{numbers['budget']}; a line from seed to seed", fontsize=9)
+        right.set(xlabel="step", ylabel=f"Fréchet distance, {numbers['n']} images", xscale="log", yscale="log")
+        right.set_yticks([10, 30, 100, 300, 1000], ["10", "30", "100", "300", "1,000"])
+        left.set_yticks([0.08, 0.1, 0.12], [".08", ".10", ".12"])
+        shown = found["ε"]["steps"]
+        for ax in (left, right):
+            ax.minorticks_off()
+            ax.set_xticks(shown, [f"{step:,}" for step in shown])
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
+        figure.suptitle(f"{numbers['budget']}; a line from seed to seed; dotted: trained for less", fontsize=9)
     return figure

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Small:
     steps: int = 3000
     batch: int = 32
     seeds: int = 2
+    every: int = field(default=0, repr=False)  # steps between the averages that are kept; 0: a quarter of the way
 
 
 # What each run changes of the plain one: cosine schedule, ε, L_simple, 10 % of the labels dropped.
@@ -67,6 +68,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gaussian, pooled": {"predict": "gaussian", "gaussian": "pooled"},
     "gaussian, class": {"predict": "gaussian", "gaussian": "class"},
     "gaussian, class, fades": {"predict": "gaussian", "gaussian": "class", "gaussian_fade": (100, 300)},
+    # without the Gaussian's estimate of x0 in the network's input
+    "gaussian, isotropic, unseen": {"predict": "gaussian", "gaussian": "isotropic", "gaussian_input": False},
+    "gaussian, class, unseen": {"predict": "gaussian", "gaussian": "class", "gaussian_input": False},
 }
 LATER = ("begin", "gaussian_fade", "gaussian_input")  # hashed only where they are set: runs kept before stay valid
 AVERAGE = "power_0.1"  # the average that is measured: its width is a tenth of the run, and it forgets the start at once
@@ -87,7 +91,7 @@ class Run:
     weight: Any = None  # its w_t, where it fades
 
     def model(self, average: str = AVERAGE, step: int | None = None) -> Model:
-        """The denoiser with that average of the parameters, at the end or at a quarter of the way."""
+        """The denoiser with that average of the parameters, at the end or at one of the steps in `parts`."""
         last = step in (None, self.config.steps)
         params = self.params[average] if last else self.parts[step]  # type: ignore[index]
         card = {**self.card, "sha256": cache.key(self.key, average, step or self.config.steps)}
@@ -100,14 +104,14 @@ class Run:
 
 def config_of(small: Small, recipe: str, seed: int) -> TrainConfig:
     """The whole configuration of a run."""
-    quarter = max(1, small.steps // 4)
+    every = small.every or max(1, small.steps // 4)
     common: dict[str, Any] = {
         "lr_schedule": "constant",
-        "warmup": min(100, quarter),
+        "warmup": min(100, every),
         "lr": 2e-3,
         "power_ema": (0.1,),
-        "snapshot_every": quarter,
-        "save_every": quarter,
+        "snapshot_every": every,
+        "save_every": every,
         "log_every": max(1, small.steps // 60),
         "sample_every": 0,
     }

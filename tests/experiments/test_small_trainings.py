@@ -94,6 +94,25 @@ def test_the_speed_up_is_a_ratio_of_steps():
     assert min_snr.speed_up(steps, plain, plain + 1) is None
 
 
+def test_a_prior_that_is_trained_for_less_is_compared_at_its_own_last_step():
+    """Twice as quick is twice as quick, after all steps or after the first two; one that never gets there has no row."""
+    steps, two = [100, 200, 400], lambda a: [[v, v] for v in a]  # two seeds
+    found = {
+        "ε": {"steps": steps, "mse": two([0.8, 0.6, 0.4])},
+        "twice as quick": {"steps": steps, "mse": two([0.6, 0.4, 0.3])},
+        "and short": {"steps": steps[:2], "mse": two([0.6, 0.4])},
+        "never there": {"steps": steps, "mse": [[0.9, 0.3], [0.8, 0.3], [0.5, 0.3]]},
+    }
+    assert dict(priors.faster(found)) == {"ε": (1, 0), "twice as quick": (2, 0), "and short": (2, 0)}
+
+
+def test_a_network_keeps_its_average_every_so_many_steps():
+    """`every`, or a quarter of the way; and it is no part of a configuration's name, so that older results stay."""
+    often, plain = (dataclasses.replace(small_trainings.Small(steps=4000), every=n) for n in (500, 0))
+    kept = [small_trainings.config_of(small, "v", 0).snapshot_every for small in (often, plain)]
+    assert kept == [500, 1000] and repr(often) == repr(plain)
+
+
 def test_the_gain_of_importance_sampling_is_one_for_equal_terms():
     """And T where one time has all of it."""
     even, one = np.ones(10), np.eye(10)[0]
