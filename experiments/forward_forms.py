@@ -9,25 +9,25 @@ convolutions of the small image, 4/9 of the products (`ddpm.tools.ops.conv_doubl
 those of doubled images) take inside the network is the difference to the same network with 1x1 kernels in their place,
 times 9/8. Alone, an operator is the sum over its layers, without what a call costs by itself.
 
-What we see: on one thread ONNX Runtime needs .84 of our processor time at batch 64, .82 at 16 and .65 for one image.
-The operator is the 3x3 convolution: at batch 64 it takes 1.46 ms an image of our 2.00 and 1.12 of ONNX Runtime's 1.68;
-all else takes .54 and .58. XLA thus does 84 billion operations a second in it, and ONNX Runtime 111. No other form of
-it is faster in the network: im2col costs 1.28 of ours at batch 16 and 1.70 at 64; Winograd's takes 1.21 ms for our 1.45
-alone and is ahead of eager PyTorch there (1.25), and in the network it costs 1.16 and 1.23 of ours. 1x1 convolutions
-as products, a folded norm, and q, k, v in one product change at most 3 % at 16 and 64, either way; the norm in one pass
-costs 6 % more at 64. One form helps: four small convolutions for the doubled image take .95 of the time of the whole
-network at batch 16 and .94 at 64. Compiled diffusers at batch 16 costs 2.10 ms an image and our network 2.13; with this
-form, 2.02. For one image no form brings more than 4 %, about its spread, and ONNX Runtime is ahead in every operator
-alone.
+What we see: on one thread ONNX Runtime needs .88 ± .05 of our processor time at batch 64, .81 ± .02 at 16 and .60 for
+one image. The operator is the 3x3 convolution: at batch 16 it takes 1.55 ms an image of our 2.48 and 1.05 of ONNX
+Runtime's 2.03; all else takes .93 and .96. XLA thus does 70 billion operations a second in it, and ONNX Runtime 104. No
+other form of it is faster in the network: im2col costs 1.40 of ours at batch 16 and 2.19 at 64, Winograd's 1.36 and
+1.46, though alone it takes 1.55 ms for our 1.53; eager PyTorch takes 1.25. 1x1 convolutions as products, both norms,
+and q, k, v in one product change at most 3 %, either way, within their spreads, but for the last at batch 64 (.93 ±
+.03). The convolution of the doubled image as it is written takes .19 ms alone at batch 16, for our .09 and ONNX
+Runtime's .15; with it the whole network costs 1.07 ± .10 of ours there and 1.02 ± .02 at 64. Compiled diffusers at
+batch 16 costs 1.09 ± .12 of ours. For one image no form brings more than 4 %, far within its spread, and ONNX Runtime
+is ahead in every operator alone.
 
-The level of optimisation: LLVM's first, which we set on machines that have only a CPU, needs 1 % more than its third
-for the forward pass at batch 64 and for a training step, .7 of it for a group norm with its gradient, and as much for
-SiLU; at batch 16 and 1 the difference is within its spread, that of three pairs of processes. It saves 7 % of the
-compilation of these programs.
+The level of optimisation: LLVM's first, which we set on machines that have only a CPU, needs 2 % more than its third
+for the forward pass at batch 64, as much for a training step and for a SiLU with its gradient, and .72 of it for a
+group norm with its gradient; at batch 16 and 1 the difference is within its spread, that of three pairs of processes.
+It saves 3 % of the compilation of these programs.
 
 What does not carry over: one processor (AMD, AVX-512), jaxlib 0.10.2, a small network. The machine was shared, so
 processor seconds count, and wall times do not; on two threads a part of the processor time is that of threads which
-wait for each other. Spreads are half of what lies between the quartiles of five rounds.
+wait for each other. Spreads are half of what lies between the quartiles of five rounds, and some are a tenth here.
 """
 
 from __future__ import annotations
