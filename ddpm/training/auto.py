@@ -46,7 +46,7 @@ def ladder(shape: tuple[int, int, int], fixed: Options) -> list[Options]:
 
 
 def operations(unet: UNetConfig) -> int:
-    """Operations of the convolutions and matrix products for one image, two a multiplication."""
+    """Operations of the convolutions and matrix products for one image in training, two a multiplication."""
     width = [unet.channels * m for m in unet.multipliers]
     positions = [unet.padded[0] * unet.padded[1] // unet.patch**2 // 4**i for i in range(len(width))]
     attends = [size in unet.attention for size in unet.map_sizes]
