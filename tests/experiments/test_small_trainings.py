@@ -95,7 +95,7 @@ def test_the_speed_up_is_a_ratio_of_steps():
 
 
 def test_a_prior_that_is_trained_for_less_is_compared_at_its_own_last_step():
-    """Twice as quick is twice as quick, after all steps or after the first two; one that never gets there has no row."""
+    """Twice as quick is twice as quick, after all steps or the first two; one that never gets there has no row."""
     steps, two = [100, 200, 400], lambda a: [[v, v] for v in a]  # two seeds
     found = {
         "ε": {"steps": steps, "mse": two([0.8, 0.6, 0.4])},
