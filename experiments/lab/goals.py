@@ -161,9 +161,12 @@ def project() -> list[Goal]:
     if not path.exists():
         return []
     r = json.loads(path.read_text())
+    once = "One run; the processor's speed differs from day to day."
     return [
-        Goal("`make demo` after the install", 90, r["demo"]["seconds"], -1, None, "s"),
-        Goal("`make test` with empty caches", 10, r["test"]["seconds"] / 60, -1, None, "min"),
+        Goal("`make demo` after the install", 90, r["demo"]["seconds"], -1, None, "s",
+             f"{r['demo']['processor_seconds']:.0f} s of processor time. {once}"),
+        Goal("`make test` with empty caches", 10, r["test"]["seconds"] / 60, -1, None, "min",
+             f"{r['test']['passed']:,} tests, {r['test']['processor_seconds'] / 60:.0f} min of processor time. {once}"),
         Goal("most memory of one of its processes", 2.5, r["test"]["most_MiB_of_a_process"] * 2**20 / 1e9, -1,
              None, "GB"),
     ]  # fmt: skip
