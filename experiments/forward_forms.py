@@ -17,17 +17,18 @@ other form of it is faster in the network: im2col costs 1.40 of ours at batch 16
 and q, k, v in one product change at most 3 %, either way, within their spreads, but for the last at batch 64 (.93 ±
 .03). The convolution of the doubled image as it is written takes .19 ms alone at batch 16, for our .09 and ONNX
 Runtime's .15; with it the whole network costs 1.07 ± .10 of ours there and 1.02 ± .02 at 64. Compiled diffusers at
-batch 16 costs 1.09 ± .12 of ours. For one image no form brings more than 4 %, far within its spread, and ONNX Runtime
+batch 16 costs 1.09 ± .12 of ours. For one image no form brings more than 5 %, far within its spread, and ONNX Runtime
 is ahead in every operator alone.
 
-The level of optimisation: LLVM's first, which we set on machines that have only a CPU, needs 2 % more than its third
-for the forward pass at batch 64, as much for a training step and for a SiLU with its gradient, and .72 of it for a
-group norm with its gradient; at batch 16 and 1 the difference is within its spread, that of three pairs of processes.
-It saves 3 % of the compilation of these programs.
+The level of optimisation: LLVM's first, which we set on machines that have only a CPU, takes 1.02 of the time of its
+third for the forward pass at batch 64, 1.00 for a training step, .99 for a SiLU with its gradient, and .72 for a group
+norm with its gradient; at batch 16 and 1 the difference is within its spread, that of three pairs of processes. It
+saves 3 % of the compilation of these programs.
 
 What does not carry over: one processor (AMD, AVX-512), jaxlib 0.10.2, a small network. The machine was shared, so
 processor seconds count, and wall times do not; on two threads a part of the processor time is that of threads which
-wait for each other. Spreads are half of what lies between the quartiles of five rounds, and some are a tenth here.
+wait for each other. Spreads are half of what lies between the quartiles of five rounds. They are wide in this run: up
+to an eighth at batch 16, and a quarter for one image.
 """
 
 from __future__ import annotations

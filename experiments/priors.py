@@ -10,9 +10,9 @@ the shipped classifier's features, and the share of test images whose own label 
 (.1T, .7T]. The exact column is the loss of the Gaussian's own denoiser on the test images, which the network has before
 its first step. The network that predicts ε starts at 1.
 
-Flow matching on the linear path is beside them, trained by the error of its velocity. Its chain is another one, so it
-is asked at the times whose ᾱ_t are nearest to those of the cosine schedule; images are drawn on its own chain. Its
-network of zeros predicts ε̂ = x_τ, whose error is exact as well. It and two Gaussians that the classes share are
+Flow matching on the linear path is compared too, trained on the error of its velocity. It has another chain, so its ε̂
+is evaluated at the times whose ᾱ_t are nearest to those of the cosine schedule; images are drawn on its own chain. With
+a network of zeros it predicts ε̂ = x_τ, whose error is exact as well. Flow and two Gaussians that the classes share are
 trained for 3,000 steps only. The last rows are factors in steps: how many times fewer each one needs for the ε-MSE that
 ε has after as many.
 
@@ -24,7 +24,7 @@ gets its class. So the pictures differ as the losses do not: the distances are 2
 I), and 14.5 ± 2 for the classes' Gaussians (19 where they fade); .58, .86, .87, .985 and .966 of the images have their
 class. After a tenth of the steps the classes' Gaussians are already at 37 and .976.
 
-With a rich Gaussian its x̂0 belongs into the input. A network that does not see it ends 17 % above ε, and a quarter at
+With a rich Gaussian its x̂0 belongs in the input. A network that does not see it ends 17 % above ε, and a quarter at
 t of .1T to .3T; .993 of its pictures have their class, but their distance hardly falls, from 34 to 24. What the
 classes' Gaussians cost at the lowest noise, 3 %, is repaired where they fade: 2 % less than ε.
 

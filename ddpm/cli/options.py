@@ -99,8 +99,8 @@ class Sample:
     # scale s of classifier-free guidance: 0 is no class, 1 the class, above 1 nearer to the class and less varied. If
     # not given: the value in the model's card, else 2
     guidance: float | None = None
-    # the network at every t, even where the card leaves the highest noise to a Gaussian; then all else that the card
-    # says of drawing is left out too, such as its guidance, for which 2 is taken
+    # use the network at every t, even where the card leaves the highest noise to a Gaussian; the card's other settings
+    # for drawing are then ignored too, so the guidance is 2 unless it is given
     plain: bool = False
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the initial noise
@@ -174,8 +174,8 @@ class Evaluate:
     sampler: Annotated[str, tyro.conf.arg(help=SAMPLER)] = ""
     steps: int | None = None  # N, 1..T; 50, or T if that is less
     guidance: float | None = None  # scale s of classifier-free guidance; if not given, the card's value, else 2
-    # the network at every t, even where the card leaves the highest noise to a Gaussian; then all else that the card
-    # says of drawing is left out too, such as its guidance, for which 2 is taken
+    # use the network at every t, even where the card leaves the highest noise to a Gaussian; the card's other settings
+    # for drawing are then ignored too, so the guidance is 2 unless it is given
     plain: bool = False
     times: Annotated[str, tyro.conf.arg(help=TIMES, aliases=["--rule"])] = ""
     seed: int = 0  # of the samples

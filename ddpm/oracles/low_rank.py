@@ -146,7 +146,8 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     if kind == "isotropic":
         return isotropic(D, _some(x, "all images").mean(0), x.var(0).mean())
     if c is None or kind == "one":
-        return LowRank(*(jnp.asarray(a)[None] for a in _pca(x, rank, "all images")))
+        _check_rank(rank, x, "all images")
+        return LowRank(*(jnp.asarray(a)[None] for a in _pca(x, rank)))
     c = check.classes("c", c, N)
     K = int(c.max()) + 1 if num_classes is None else num_classes
     if c.max() >= K:
@@ -155,10 +156,10 @@ def fit(x: Any, c: Any = None, rank: int = 64, kind: str = "class", num_classes:
     for name, of in groups if kind == "class" else groups[-1:]:  # before the first PCA
         _check_rank(rank, of, name)
     if kind == "class":
-        rows = [_pca(of, rank, name) for name, of in groups]
+        rows = [_pca(of, rank) for _, of in groups]
         return LowRank(*(jnp.asarray(np.stack(a)) for a in zip(*rows, strict=True)))
     # pooled: the directions of all images; means and variances of each label
-    basis = _pca(x, rank, "all images")[1]
+    basis = _pca(x, rank)[1]
     mean = np.stack([_some(of, name).mean(0) for name, of in groups])
     var = np.stack([((of - m) @ basis).var(0) for (_, of), m in zip(groups, mean, strict=True)])
     total = np.array([of.var(0).sum() for _, of in groups])
@@ -189,11 +190,10 @@ def _check_rank(rank: int, x: np.ndarray, name: str) -> None:
         )
 
 
-def _pca(x: np.ndarray, rank: int, name: str) -> tuple[np.ndarray, ...]:
+def _pca(x: np.ndarray, rank: int) -> tuple[np.ndarray, ...]:
     """(μ, U, λ, ρ) of one set of images."""
     from sklearn.decomposition import PCA
 
-    _check_rank(rank, x, name)
     p = PCA(rank, svd_solver="randomized", iterated_power=4, random_state=0).fit(x)
     # Not p.noise_variance_, which divides by the number of images where there are fewer of them than numbers
     square, var = np.einsum("nd,nd->d", x, x, dtype=np.float64), p.explained_variance_

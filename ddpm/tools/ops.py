@@ -103,22 +103,30 @@ def doubled(x: jax.Array) -> jax.Array:
 def conv_doubled(x: jax.Array, w: jax.Array) -> jax.Array:
     """conv(doubled(x), w): x (B, H, W, I), w (k, k, I, O) -> (B, 2H, 2W, O).
 
-    On a CPU a 3x3 kernel becomes four 2x2 convolutions of x: 16 products for 36. With its derivatives it is
+    On a CPU a 3x3 kernel becomes four 2x2 convolutions of x: 16 products for 36. Where derivatives are taken it is
     computed as it is written, so a training step stays the same to the bit; the gradients of the four are slower.
     """
     if w.shape[:2] != (3, 3) or x.dtype.itemsize < 4:  # sums of weights would round in half precision
-        return conv(doubled(x), w)
-    return jax.lax.platform_dependent(x, w, cpu=_four_small, default=lambda x, w: conv(doubled(x), w))
+        return conv_of_doubled(x, w)
+    return jax.lax.platform_dependent(x, w, cpu=_four_small, default=conv_of_doubled)
+
+
+def conv_of_doubled(x: jax.Array, w: jax.Array) -> jax.Array:
+    """conv(doubled(x), w), one convolution of the large image."""
+    return conv(doubled(x), w)
 
 
 @conv_doubled.defjvp
 def _(primals: Any, tangents: Any) -> Any:
-    return jax.jvp(lambda x, w: conv(doubled(x), w), primals, tangents)
+    return jax.jvp(conv_of_doubled, primals, tangents)
 
 
 def _four_small(x: jax.Array, w: jax.Array) -> jax.Array:
-    """The three rows of w meet two rows of x: for even rows of the result {0} and {1, 2}, for odd ones {0, 1} and {2};
-    columns likewise."""
+    """conv(doubled(x), w) of a 3x3 kernel, by four 2x2 convolutions of x.
+
+    The three rows of w meet two rows of x: for even rows of the result {0} and {1, 2}, for odd ones {0, 1} and {2};
+    columns likewise.
+    """
 
     def merged(z: Any, odd: int) -> tuple[jax.Array, jax.Array]:
         return (z[0] + z[1], z[2]) if odd else (z[0], z[1] + z[2])

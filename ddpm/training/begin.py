@@ -3,7 +3,8 @@
 Nothing else changes: the loss, the optimiser and the averages are those of any training, and begin with these
 parameters too. The images may be others, of any size, in other classes; what must agree is what the network was
 trained to do: the parameters' shapes, what it predicts, and the noise of each t. A network that continues a Gaussian
-continues that of the new images, fitted with the same options: on the model's own images that is the model's own.
+continues that of the new images, fitted with the same options; on the model's own images, with the same --flip, that is
+the model's own, but for what shipped weights round.
 """
 
 from __future__ import annotations

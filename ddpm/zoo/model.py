@@ -108,8 +108,10 @@ class Model:
 
     @property
     def plain(self) -> Model:
-        """The network at every t, drawn as a card without `drawing` says, with guidance 2; the model itself where no
-        Gaussian draws above some t. Results that are kept have another checksum."""
+        """The network at every t, drawn as if the card had no `drawing`, with guidance 2.
+
+        A model whose card leaves no t to a Gaussian is returned as it is. Another checksum keeps cached results apart.
+        """
         if not self.drawing.gaussian_above:
             return self
         card = {k: v for k, v in self.card.items() if k != "drawing"} | {"sha256": f"{self.card.get('sha256')} plain"}

@@ -67,7 +67,7 @@ def card_section(name: str) -> list[str]:
     given, none = (card["measures"][k] for k in ("eps_mse", "eps_mse_null"))
     least = none["reference"]
     than_worse = (
-        f", which is worse on these images than the one without classes: of that it is {given['value'] / least:.3f}"
+        f" ({given['value'] / least:.3f} of the one without classes, which is better on these images)"
         if least < given["reference"]
         else ""
     )

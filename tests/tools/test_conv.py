@@ -77,17 +77,13 @@ def test_the_convolution_of_a_doubled_image_is_that_of_each_pixel_four_times(k, 
 
 def test_on_a_cpu_it_needs_four_ninths_of_the_products():
     """As XLA counts them. Where its gradient is taken, value and gradient are the plain one's to the bit."""
-    forms = (ops.conv_doubled, plain_doubled)
+    forms = (ops.conv_doubled, ops.conv_of_doubled)
     flops = [jax.jit(f).lower(X, W).compile().cost_analysis()["flops"] for f in forms]
     assert 0.4 < flops[0] / flops[1] < 0.6
     texts = {p: jax.jit(ops.conv_doubled).trace(X, W).lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda")}
     assert {p: text.count("stablehlo.convolution") for p, text in texts.items()} == {"cpu": 4, "cuda": 1}
     with_gradient = [jax.jit(jax.value_and_grad(energy(f), (0, 1)))(X, W) for f in forms]
     jax.tree.map(np.testing.assert_array_equal, *with_gradient)
-
-
-def plain_doubled(x, w):
-    return ops.conv(ops.doubled(x), w)
 
 
 def test_every_derivative_of_the_doubled_one_is_the_plain_ones():
@@ -97,7 +93,7 @@ def test_every_derivative_of_the_doubled_one_is_the_plain_ones():
         images, kernels = jnp.stack([X, DX]), jnp.stack([W, DW])
         return derivatives(energy(f)), jax.vmap(f, (0, None))(images, W), jax.vmap(f, (None, 0))(X, kernels)
 
-    a, b = (jax.jit(lambda f=f: all_of_it(f))() for f in (ops.conv_doubled, plain_doubled))
+    a, b = (jax.jit(lambda f=f: all_of_it(f))() for f in (ops.conv_doubled, ops.conv_of_doubled))
     same(a, b)
 
 

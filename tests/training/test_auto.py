@@ -19,7 +19,7 @@ from ddpm.training.loop import Training
 @pytest.mark.parametrize("attention", [(), (128,)])
 def test_operations_are_those_of_xla(attention, monkeypatch):
     """XLA leaves out the zeros around the image, and adds norms and activations: little for a wide one."""
-    monkeypatch.setattr(layers, "conv_doubled", lambda x, w: ops.conv(ops.doubled(x), w))  # as in a training step
+    monkeypatch.setattr(layers, "conv_doubled", ops.conv_of_doubled)  # as in a training step
     shape = {"image_size": 128, "image_channels": 3, "image_width": 256, "patch": 2}
     unet = UNetConfig(**shape, channels=64, multipliers=(1, 2), blocks=1, attention=attention, num_classes=3)
     x, t = jax.ShapeDtypeStruct((1, *unet.image_shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)

@@ -157,11 +157,6 @@ def only_3x3(form: Callable) -> Callable:
     return lambda x, w: form(x, w) if len(w) == 3 else ops.conv(x, w)
 
 
-def one_of_the_doubled(x: jax.Array, w: jax.Array) -> jax.Array:
-    """`conv_doubled` as it is written: the image with each pixel four times, and one convolution of it."""
-    return ops.conv(ops.doubled(x), w)
-
-
 # --- norm and attention -----------------------------------------------------------------------------------------------
 
 
@@ -220,7 +215,7 @@ IN_A_NETWORK: dict[str, dict[str, Callable]] = {  # the network with other forms
     "1x1 as products": {"conv": product_1x1},
     "norm in one pass": {"group_norm": norm_two_sums},
     "norm folded": {"group_norm": norm_folded},
-    "one 3x3 of the doubled image": {"conv_doubled": one_of_the_doubled},
+    "one 3x3 of the doubled image": {"conv_doubled": ops.conv_of_doubled},
     "q, k, v in one product": {"attention": one_product},
 }
 PARAMS: dict[str, Callable[[dict], dict]] = {"3x3 by Winograd": winograd_params}  # what they need of the parameters

@@ -196,7 +196,7 @@ def _up(unet: UNetConfig, B: int, threads: int, size: int, C: int) -> tuple[str,
 
     return UP, {
         OURS: engines.xla(ops.conv_doubled, x, w),
-        "one 3x3 of the doubled image": engines.xla(forms.one_of_the_doubled, x, w),
+        "one 3x3 of the doubled image": engines.xla(ops.conv_of_doubled, x, w),
         ORT: engines.onnx_layer(unet, held, x, write, threads),
         TORCH: engines.torch_layer(reference, x, w.transpose(3, 2, 0, 1)),
     }
